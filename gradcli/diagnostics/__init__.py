@@ -1,0 +1,1 @@
+"""One file per question put to a run: numbers in, findings out. No printing and no files."""

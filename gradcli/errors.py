@@ -1,0 +1,79 @@
+"""What can go wrong, as a user meets it: every error carries its text and the exit code of the process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """The exit codes that scripts rely on."""
+
+    DONE = 0
+    INTERNAL = 1
+    USAGE = 2
+    GATE = 3
+    INPUT_FILE = 4
+    RESOURCE = 5
+    INTERRUPTED = 130
+
+
+class GradcliError(Exception):
+    """An error whose text is meant for the user, without a traceback."""
+
+    exit_code: ExitCode = ExitCode.INTERNAL
+
+
+class UsageError(GradcliError):
+    """An option or argument that makes no sense."""
+
+    exit_code = ExitCode.USAGE
+
+
+class InputFileError(GradcliError):
+    """A file that cannot be read, or that was refused."""
+
+    exit_code = ExitCode.INPUT_FILE
+
+
+class ResourceError(GradcliError):
+    """Work that would take more memory or time than allowed."""
+
+    exit_code = ExitCode.RESOURCE
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One mistake in a spec: where it is, and what is wrong.
+
+    `line` and `column` count from 1; 0 means that the place is not known (an option of the command line, say).
+    `path` is the trail of keys to the value, such as ``init.W_hh.normal.std``; it may be empty.
+    """
+
+    source: str
+    line: int
+    column: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        place = f"{self.source}:{self.line}:{self.column}" if self.line else self.source
+        return ": ".join(part for part in (place, self.path, self.message) if part)
+
+
+class SpecError(GradcliError):
+    """A spec with mistakes: all of them, one a line, in the order of the file."""
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(sorted(set(problems)))
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+def did_you_mean(word: str, choices: Sequence[str]) -> str:
+    """Return "; did you mean 'x'?" where a near name exists, else an empty string."""
+    near = get_close_matches(word, choices, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""

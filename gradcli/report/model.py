@@ -1,0 +1,78 @@
+"""What a command found, ready to be shown: lines, tables, and the same as data. No format, width or colour here.
+
+A format walks over `blocks` (for people) or takes `data` or `records` (for programs); it knows no diagnostic by name, so
+a new diagnostic adds blocks and keys here and changes no format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Style = Literal["plain", "title", "good", "warn", "bad", "dim"]
+Cell = str | float | int | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    kind: "number" and "text" show the value; "bar" draws a number in [0, 1] as a bar; "flag" shows a short warning in
+    the style "warn". `spec` formats numbers (as in ``format(value, spec)``); None in a cell shows as an empty cell.
+    `keep` orders columns by importance: where the screen is too narrow, those with the lowest `keep` go first, and
+    never those with 9.
+    """
+
+    name: str
+    kind: Literal["number", "text", "bar", "flag"] = "number"
+    spec: str = ""
+    keep: int = 5
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under columns; `title` stands above, `note` below."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    title: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of prose. `label` is a leading word in the line's style ("VANISHING"); the text follows it, unstyled.
+
+    Too long for the screen, the text wraps below its own start.
+    """
+
+    text: str
+    label: str = ""
+    style: Style = "plain"
+
+
+Block = Line | Table
+
+
+@dataclass(frozen=True)
+class Records:
+    """The rows of the CSV: full precision, one header."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of one command.
+
+    blocks: what a person reads, in order; between groups of blocks stands one empty line.
+    data: what `--format json` prints; finite numbers, strings, lists, mappings and None only.
+    records: what `--format csv` prints.
+    """
+
+    command: str
+    blocks: Sequence[Sequence[Block]]
+    data: Mapping[str, Any]
+    records: Records = field(default_factory=lambda: Records((), ()))

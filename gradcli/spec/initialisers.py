@@ -1,0 +1,187 @@
+"""The initialisers of parameters and initial states, with their arguments and defaults.
+
+The laws themselves are in `gradcli.sources.initialisers`; here is only what a spec may say.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from gradcli.spec.base import Choice, choice_of
+
+Finite = Annotated[float, Field(ge=-1e300, le=1e300)]
+Positive = Annotated[float, Field(gt=0, le=1e300)]
+Values = float | list[Any]
+
+
+class Zeros(Choice):
+    """All zeros."""
+
+    NAME = "zeros"
+
+
+class Exact(Choice):
+    """One number everywhere, or exact values as nested lists."""
+
+    NAME = "values"
+    MAIN = "values"
+    values: Values
+
+
+class Constant(Choice):
+    """One number everywhere."""
+
+    NAME = "constant"
+    MAIN = "value"
+    value: Finite
+
+
+class Normal(Choice):
+    """Independent draws from N(mean, std^2)."""
+
+    NAME = "normal"
+    MAIN = "std"
+    std: Positive = 0.01
+    mean: Finite = 0.0
+
+
+class Uniform(Choice):
+    """Independent draws from U(-bound, bound)."""
+
+    NAME = "uniform"
+    MAIN = "bound"
+    bound: Positive = 0.1
+
+
+class XavierUniform(Choice):
+    """U(-a, a) with a = gain sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
+
+    NAME = "xavier_uniform"
+    MAIN = "gain"
+    gain: Positive = 1.0
+
+
+class XavierNormal(Choice):
+    """N(0, gain^2 2 / (fan_in + fan_out)) (Glorot and Bengio 2010)."""
+
+    NAME = "xavier_normal"
+    MAIN = "gain"
+    gain: Positive = 1.0
+
+
+class HeUniform(Choice):
+    """U(-a, a) with a = gain sqrt(6 / fan_in) (He et al. 2015)."""
+
+    NAME = "he_uniform"
+    MAIN = "gain"
+    gain: Positive = 1.0
+
+
+class HeNormal(Choice):
+    """N(0, gain^2 2 / fan_in) (He et al. 2015)."""
+
+    NAME = "he_normal"
+    MAIN = "gain"
+    gain: Positive = 1.0
+
+
+class LecunNormal(Choice):
+    """N(0, gain^2 / fan_in) (LeCun et al. 1998)."""
+
+    NAME = "lecun_normal"
+    MAIN = "gain"
+    gain: Positive = 1.0
+
+
+class Orthogonal(Choice):
+    """gain times a random matrix with orthonormal rows or columns, Haar-distributed (Saxe et al. 2014)."""
+
+    NAME = "orthogonal"
+    MAIN = "gain"
+    gain: Positive = 1.0
+
+
+class Identity(Choice):
+    """gain times the identity matrix (IRNN: Le, Jaitly and Hinton 2015)."""
+
+    NAME = "identity"
+    MAIN = "gain"
+    gain: Finite = 1.0
+
+
+class SpectralRadius(Choice):
+    """A Gaussian matrix scaled so that its largest |eigenvalue| is `radius` (Jaeger 2001)."""
+
+    NAME = "spectral_radius"
+    MAIN = "radius"
+    radius: Annotated[float, Field(ge=0, le=1e300)]
+
+
+class Chrono(Choice):
+    """+-log U[1, t_max - 1] on gate biases; t_max is seq_len unless given (Tallec and Ollivier 2018)."""
+
+    NAME = "chrono"
+    MAIN = "t_max"
+    t_max: Annotated[float, Field(gt=2, le=1e300)] | None = None
+
+
+class TorchDefault(Choice):
+    """What PyTorch's recurrent layers do: U(-1/sqrt(hidden_size), 1/sqrt(hidden_size)) for everything."""
+
+    NAME = "torch"
+
+
+class KerasDefault(Choice):
+    """What Keras does: glorot_uniform input kernel, orthogonal recurrent kernel over all gates, biases 0, forget 1."""
+
+    NAME = "keras"
+
+
+class FlaxDefault(Choice):
+    """What Flax does: lecun_normal input kernels, an orthogonal recurrent kernel for each gate, biases 0."""
+
+    NAME = "flax"
+
+
+Initialiser: Any = choice_of(
+    "initialiser",
+    Zeros,
+    Constant,
+    Normal,
+    Uniform,
+    XavierUniform,
+    XavierNormal,
+    HeUniform,
+    HeNormal,
+    LecunNormal,
+    Orthogonal,
+    Identity,
+    SpectralRadius,
+    Chrono,
+    TorchDefault,
+    KerasDefault,
+    FlaxDefault,
+    bare=Constant,
+)
+
+
+class NormalState(Choice):
+    """Independent draws from N(mean, std^2), anew for every sequence."""
+
+    NAME: ClassVar[str] = "normal"
+    MAIN = "std"
+    std: Positive = 1.0
+    mean: Finite = 0.0
+
+
+class UniformState(Choice):
+    """Independent draws from U(-bound, bound), anew for every sequence."""
+
+    NAME: ClassVar[str] = "uniform"
+    MAIN = "bound"
+    bound: Positive = 1.0
+
+
+InitialState: Any = choice_of("initial state", Zeros, NormalState, UniformState, bare=Exact)

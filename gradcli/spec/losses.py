@@ -1,0 +1,75 @@
+"""The losses of a run: a number for each sequence, from the output state at the steps `at`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from gradcli.spec.base import Choice, SpecModel, choice_of
+from gradcli.spec.initialisers import Exact, NormalState, UniformState, Zeros
+
+MAX_SEQ_LEN = 10_000_000
+
+Step = Annotated[int, Field(ge=1, le=MAX_SEQ_LEN)]
+At = Literal["last", "every"] | Annotated[list[Step], Field(min_length=1)]
+
+Target: Any = choice_of("target", Zeros, NormalState, UniformState, bare=Exact)
+
+
+class NextSymbol(Choice):
+    """The next symbol of the input: the target of a language model."""
+
+    NAME = "next"
+
+
+class DrawnClass(Choice):
+    """A class drawn uniformly for every sequence and step."""
+
+    NAME = "drawn"
+
+
+class GivenClass(Choice):
+    """Given class numbers from 0: one, or one for every step of `at`."""
+
+    NAME = "classes"
+    MAIN = "classes"
+    classes: Annotated[int, Field(ge=0)] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+
+
+ClassTarget: Any = choice_of("target", DrawnClass, NextSymbol, bare=GivenClass)
+
+
+class MSELoss(SpecModel):
+    """L = sum over steps in `at` and outputs of (h - target)^2 / 2."""
+
+    kind: Literal["mse"]
+    at: At = "last"
+    target: Target = NormalState()
+
+
+class CrossEntropyLoss(SpecModel):
+    """L = sum over steps in `at` of -log softmax(W_hy @ h + b_y)[target], through a linear readout."""
+
+    kind: Literal["cross_entropy"]
+    at: At = "last"
+    classes: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
+    target: ClassTarget | None = None
+
+
+class ProjectionLoss(SpecModel):
+    """L = sum over steps in `at` of v . h, with v a random unit vector unless `vector` gives it."""
+
+    kind: Literal["projection"]
+    at: At = "last"
+    vector: Annotated[list[float], Field(min_length=1)] | None = None
+
+
+class SumLoss(SpecModel):
+    """L = sum over steps in `at` and outputs of h."""
+
+    kind: Literal["sum"]
+    at: At = "last"
+
+
+Loss = Annotated[MSELoss | CrossEntropyLoss | ProjectionLoss | SumLoss, Field(discriminator="kind")]

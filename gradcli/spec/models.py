@@ -1,0 +1,121 @@
+"""The spec: every field a user may write, its bounds, and its default. There is no other home of a default."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_serializer, model_validator
+
+from gradcli.spec.base import Choice, SpecModel, choice_of
+from gradcli.spec.initialisers import Finite, InitialState, Initialiser, Positive, Values
+from gradcli.spec.inputs import Input, NormalInput
+from gradcli.spec.losses import MAX_SEQ_LEN, Loss, MSELoss
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)]
+Pattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*?.\[\]!-]+$", max_length=128)]
+Size = Annotated[int, Field(ge=1, le=65_536)]
+Dimension = Annotated[int, Field(ge=1, le=1_000_000)] | Annotated[str, Field(max_length=64)]
+
+
+class NormClip(Choice):
+    """Scale all parameter gradients so that their joint norm is at most the threshold (Pascanu et al. 2013)."""
+
+    NAME = "norm"
+    MAIN = "threshold"
+    threshold: Positive
+
+
+class ValueClip(Choice):
+    """Clip every entry of the parameter gradients to [-threshold, threshold] (Mikolov 2012)."""
+
+    NAME = "value"
+    MAIN = "threshold"
+    threshold: Positive
+
+
+class StepNormClip(Choice):
+    """Inside BPTT: scale each state's gradient at each step to a norm of at most the threshold."""
+
+    NAME = "step_norm"
+    MAIN = "threshold"
+    threshold: Positive
+
+
+class StepValueClip(Choice):
+    """Inside BPTT: clip each entry of each state's gradient at each step (Graves 2013)."""
+
+    NAME = "step_value"
+    MAIN = "threshold"
+    threshold: Positive
+
+
+Clip: Any = choice_of("clipping method", NormClip, ValueClip, StepNormClip, StepValueClip)
+
+
+class Thresholds(SpecModel):
+    """When a norm, relative to that at distance 0, counts as vanished or exploded."""
+
+    vanishing: Annotated[float, Field(gt=0, lt=1)] = 1e-3
+    exploding: Annotated[float, Field(gt=1, le=1e300)] = 1e3
+
+
+class CellBlock(SpecModel):
+    """A cell as its equations, with what they leave open."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)] = "custom"
+    equations: Annotated[str, Field(min_length=1, max_length=20_000)]
+    output: Name | None = None
+    activation: Name | None = None
+    constants: dict[Name, Finite] = {}
+    shapes: dict[Name, Annotated[list[Dimension], Field(max_length=2)]] = {}
+    init: dict[Pattern, Initialiser] = {}
+    chrono: dict[Name, Literal[1, -1]] = {}
+    title: Annotated[str, Field(max_length=200)] | None = None
+    reference: Annotated[str, Field(max_length=500)] | None = None
+    year: Annotated[int, Field(ge=1900, le=2100)] | None = None
+    notes: Annotated[str, Field(max_length=4000)] | None = None
+
+
+class Spec(SpecModel):
+    """One run: a cell, its sizes, where its numbers come from, the loss, and what to look for."""
+
+    cell: Annotated[str, Field(min_length=1, max_length=64)] | CellBlock
+    activation: Name | None = None
+    constants: dict[Name, Finite] = {}
+    hidden_size: Size = 64
+    input_size: Size = 32
+    num_layers: Annotated[int, Field(ge=1, le=1000)] = 1
+    seq_len: Annotated[int, Field(ge=1, le=MAX_SEQ_LEN)] = 100
+    batch_size: Size = 16
+    trials: Annotated[int, Field(ge=1, le=65_536)] = 4
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    dtype: Literal["float64", "float32"] = "float64"
+    init: dict[Pattern, Initialiser] = {}
+    params: dict[Pattern, Values] = {}
+    initial_states: dict[Name, InitialState] = {}
+    input: Input = NormalInput(kind="normal")
+    loss: Loss = MSELoss(kind="mse")
+    clip: list[Clip] = [NormClip(threshold=1.0)]
+    thresholds: Thresholds = Thresholds()
+    learning_rate: Positive = 0.01
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_initial_states(cls, data: Any) -> Any:
+        """Read the keys ``h_0``, ``c_0``... of the spec as one table from state to initial value."""
+        if not isinstance(data, dict):
+            return data
+        states = {key.removesuffix("_0"): value for key, value in data.items() if is_initial_state(key)}
+        rest = {key: value for key, value in data.items() if not is_initial_state(key)}
+        return {**rest, "initial_states": {**states, **rest.get("initial_states", {})}} if states else rest
+
+    @model_serializer(mode="wrap")
+    def _spread_initial_states(self, handler: Any) -> dict[str, Any]:
+        data: dict[str, Any] = handler(self)
+        states = data.pop("initial_states")
+        return data | {f"{state}_0": value for state, value in states.items()}
+
+
+def is_initial_state(key: str) -> bool:
+    """Tell whether a key of the spec names an initial state, such as ``h_0``."""
+    return key.endswith("_0") and len(key) > 2
