@@ -38,6 +38,12 @@ class InputFileError(GradcliError):
     exit_code = ExitCode.INPUT_FILE
 
 
+class OutputError(GradcliError):
+    """A file, or standard output, that cannot be written: like an input file, something to mend outside of gradcli."""
+
+    exit_code = ExitCode.INPUT_FILE
+
+
 class ResourceError(GradcliError):
     """Work that would take more memory or time than allowed."""
 

@@ -1,7 +1,7 @@
 """What a command found, ready to be shown: lines, tables, and the same as data. No format, width or colour here.
 
-A format walks over `blocks` (for people) or takes `data` or `records` (for programs); it knows no diagnostic by name, so
-a new diagnostic adds blocks and keys here and changes no format.
+A format walks over `blocks` (for people) or takes `data` or `records` (for programs); it knows no diagnostic by name,
+so a new diagnostic adds blocks and keys here and changes no format.
 """
 
 from __future__ import annotations
@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from gradcli import __version__
+
+SCHEMA_VERSION = 1
 
 Style = Literal["plain", "title", "good", "warn", "bad", "dim"]
 Cell = str | float | int | None
@@ -18,10 +22,11 @@ Cell = str | float | int | None
 class Column:
     """A column of a table.
 
-    kind: "number" and "text" show the value; "bar" draws a number in [0, 1] as a bar; "flag" shows a short warning in
-    the style "warn". `spec` formats numbers (as in ``format(value, spec)``); None in a cell shows as an empty cell.
-    `keep` orders columns by importance: where the screen is too narrow, those with the lowest `keep` go first, and
-    never those with 9.
+    kind: "number" and "text" show the value; "bar" draws a number in [0, 1] as a bar, next to the column that states it
+    (a format that cannot draw leaves bars out); "flag" shows a short warning in the style "warn". `spec` formats
+    numbers (as in ``format(value, spec)``); None in a cell shows as an empty cell, and a column of empty cells is
+    not shown. `keep` orders columns by importance: where the screen is too narrow, those with the lowest `keep` go
+    first, and never those with 9.
     """
 
     name: str
@@ -44,7 +49,9 @@ class Table:
 class Line:
     """A line of prose. `label` is a leading word in the line's style ("VANISHING"); the text follows it, unstyled.
 
-    Too long for the screen, the text wraps below its own start.
+    Without a label, the style is the text's. The texts of a group's labelled lines start in the same column. Too long
+    for the screen, the text wraps below its own start, and a line break in it continues there too; parts set apart by
+    two or more spaces stay together.
     """
 
     text: str
@@ -52,7 +59,14 @@ class Line:
     style: Style = "plain"
 
 
-Block = Line | Table
+@dataclass(frozen=True)
+class Verbatim:
+    """Text whose line breaks and alignment are its own: equations, formulas."""
+
+    text: str
+
+
+Block = Line | Table | Verbatim
 
 
 @dataclass(frozen=True)
@@ -76,3 +90,8 @@ class Report:
     blocks: Sequence[Sequence[Block]]
     data: Mapping[str, Any]
     records: Records = field(default_factory=lambda: Records((), ()))
+
+
+def envelope(command: str) -> dict[str, Any]:
+    """Return the keys that open every command's `data`; a change that breaks a reader raises the schema version."""
+    return {"schema_version": SCHEMA_VERSION, "command": command, "gradcli_version": __version__}

@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Tag,
 from pydantic_core import PydanticCustomError
 
 from gradcli.errors import did_you_mean
+from gradcli.spec.shown import shown
 
 NAME_KEY = "name"
 
@@ -39,7 +40,7 @@ class Choice(SpecModel):
         }
         if not arguments:
             return self.NAME
-        if list(arguments) == [self.MAIN]:
+        if self.MAIN is not None and list(arguments) == [self.MAIN]:
             return {self.NAME: arguments[self.MAIN]}
         return {self.NAME: arguments}
 
@@ -47,15 +48,16 @@ class Choice(SpecModel):
 def choice_of(what: str, *alternatives: type[Choice], bare: type[Choice] | None = None) -> Any:
     """Return the annotated type of a field that takes one of `alternatives`.
 
-    `what` names the field in messages ("initialiser"). A value that is no name and no ``{name: ...}`` block (a number or
-    a list) is given to `bare` as its main argument, where there is one.
+    `what` names the field in messages ("initialiser"). A value that is no name and no ``{name: ...}`` block (a number
+    or a list) is given to `bare` as its main argument, where there is one.
     """
     by_name = {alternative.NAME: alternative for alternative in alternatives}
     if bare is not None:
         by_name[bare.NAME] = bare
     union: Any = None
+    annotated: Any = Annotated  # built at run time, which a type checker does not follow
     for name, alternative in by_name.items():
-        member = Annotated[alternative, Tag(name)]
+        member = annotated[alternative, Tag(name)]
         union = member if union is None else union | member
     return Annotated[
         Annotated[union, Discriminator(lambda value: _tag(value, by_name))],
@@ -86,23 +88,18 @@ def _reader(what: str, by_name: Mapping[str, type[Choice]], bare: type[Choice] |
             return _Tagged(known(value), {})
         if isinstance(value, Mapping):
             if len(value) != 1:
-                raise PydanticCustomError(
-                    "choice", "expected one {choice} block such as {example}", {"choice": what, "example": example}
-                )
+                raise PydanticCustomError("choice", "expected {wanted}", {"wanted": wanted})
             (name, arguments), *_ = value.items()
             main = by_name[known(name)].MAIN
             if isinstance(arguments, Mapping):
                 return _Tagged(name, arguments)
             if main is None:
-                raise PydanticCustomError(
-                    "choice", "'{name}' takes a block of named arguments, not a bare value", {"name": name}
-                )
+                takes = "a block of named arguments, not a bare value" if by_name[name].model_fields else "no arguments"
+                raise PydanticCustomError("choice", "{name} takes {takes}", {"name": name, "takes": takes})
             return _Tagged(name, {main: arguments})
         if bare is not None and bare.MAIN is not None and not isinstance(value, bool) and value is not None:
             return _Tagged(bare.NAME, {bare.MAIN: value})
-        raise PydanticCustomError(
-            "choice", "expected the name of an {choice}, or a block such as {example}", {"choice": what, "example": example}
-        )
+        raise PydanticCustomError("choice", "expected {wanted}", {"wanted": wanted})
 
     def known(name: str) -> str:
         if name not in by_name:
@@ -111,17 +108,17 @@ def _reader(what: str, by_name: Mapping[str, type[Choice]], bare: type[Choice] |
                 "no {choice} is called {name}; known: {known}{hint}",
                 {
                     "choice": what,
-                    "name": repr(name),
+                    "name": shown(name),
                     "known": ", ".join(by_name),
-                    "hint": did_you_mean(name, list(by_name)),
+                    "hint": did_you_mean(name.lower(), list(by_name)),
                 },
             )
         return name
 
-    example = next(
-        (f"{{{name}: {{{next(iter(kind.model_fields))}: ...}}}}" for name, kind in by_name.items() if kind.model_fields),
-        "",
-    )
+    example = next(f"{{{name}: ...}}" for name, kind in by_name.items() if kind.MAIN is not None)
+    article = "an" if what[0] in "aeiou" else "a"
+    values = "" if bare is None else ", or its values" if bare.NAME == "values" else ", or a number"
+    wanted = f"{article} {what}: one name, or one block such as {example}{values}"
     return read
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from gradcli.spec.base import SpecModel
 from gradcli.spec.initialisers import Finite, Positive
@@ -37,6 +38,14 @@ class UniformInput(SpecModel):
     kind: Literal["uniform"]
     low: Finite = -1.0
     high: Finite = 1.0
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.low > self.high:
+            raise PydanticCustomError(
+                "bounds", "low = {low} is above high = {high}", {"low": self.low, "high": self.high}
+            )
+        return self
 
 
 class SineInput(SpecModel):

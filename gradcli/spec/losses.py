@@ -10,6 +10,7 @@ from gradcli.spec.base import Choice, SpecModel, choice_of
 from gradcli.spec.initialisers import Exact, NormalState, UniformState, Zeros
 
 MAX_SEQ_LEN = 10_000_000
+DEFAULT_CLASSES = 10  # of a cross-entropy whose target is not the next symbol
 
 Step = Annotated[int, Field(ge=1, le=MAX_SEQ_LEN)]
 At = Literal["last", "every"] | Annotated[list[Step], Field(min_length=1)]

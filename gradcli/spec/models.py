@@ -112,7 +112,7 @@ class Spec(SpecModel):
     @model_serializer(mode="wrap")
     def _spread_initial_states(self, handler: Any) -> dict[str, Any]:
         data: dict[str, Any] = handler(self)
-        states = data.pop("initial_states")
+        states = data.pop("initial_states", {})
         return data | {f"{state}_0": value for state, value in states.items()}
 
 

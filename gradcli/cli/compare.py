@@ -1,0 +1,63 @@
+"""`gradcli compare`: several cells on the same input, side by side."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from gradcli.cli import options as opt
+from gradcli.cli.delivery import Delivery
+
+EXAMPLES = (
+    "gradcli compare lstm gru rnn -T 100",
+    "gradcli compare lstm rnn --match params --format markdown",
+)
+
+
+class Match(StrEnum):
+    """What may be made equal between the cells."""
+
+    PARAMS = "params"
+
+
+def run(
+    targets: opt.Targets,
+    seq_len: opt.SeqLen = None,
+    hidden_size: opt.HiddenSize = None,
+    input_size: opt.InputSize = None,
+    batch_size: opt.BatchSize = None,
+    trials: opt.Trials = None,
+    seed: opt.Seed = None,
+    clip: opt.Clips = None,
+    overrides: opt.Overrides = None,
+    match: Annotated[
+        Match | None,
+        typer.Option(
+            "--match",
+            help="Choose each hidden size so that all cells have about as many parameters as the first.",
+            show_default=False,
+        ),
+    ] = None,
+    format: opt.Format = opt.DEFAULT_FORMAT,  # noqa: A002
+    output: opt.Output = None,
+    save: opt.Save = None,
+    fail_on: opt.FailOn = None,
+    quiet: opt.Quiet = False,
+) -> None:
+    """The same for several cells side by side, on the same input, with a summary and a ranking."""
+    delivery = Delivery(format, output, save, opt.verdict_kinds(fail_on), quiet)
+    options = opt.given(
+        seq_len=seq_len,
+        hidden_size=hidden_size,
+        input_size=input_size,
+        batch_size=batch_size,
+        trials=trials,
+        seed=seed,
+        clip=clip,
+    )
+    from gradcli.session import run_comparison
+
+    matched = None if match is None else match.value
+    delivery.hand_over(run_comparison(targets, options=options, overrides=overrides or [], match=matched))

@@ -1,0 +1,61 @@
+"""What becomes of a run's result: printed, saved, and measured against a gate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import typer
+
+from gradcli.cli.output import check_writable, emit, replacing, tell
+from gradcli.errors import ExitCode
+from gradcli.report.model import Report
+
+
+class Result(Protocol):
+    """What a run hands to the command line."""
+
+    @property
+    def report(self) -> Report: ...
+
+    @property
+    def verdicts(self) -> Sequence[tuple[str, str]]:
+        """The label and the kind of verdict of each run."""
+
+    def save(self, file: BinaryIO) -> None:
+        """Write the arrays of the run as .npz."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Where a result is to go. Made before the work begins: raises OutputError if a path cannot be written.
+
+    gate: the kinds of verdict that make the command fail.
+    """
+
+    format: str
+    output: Path | None
+    save: Path | None
+    gate: Sequence[str]
+    quiet: bool
+
+    def __post_init__(self) -> None:
+        for path in (self.output, self.save):
+            if path is not None:
+                check_writable(path)
+
+    def hand_over(self, result: Result) -> None:
+        """Print and save the result; if a verdict is one that the gate stops, say which and exit with code 3."""
+        emit(result.report, self.format, self.output, quiet=self.quiet)
+        if self.save is not None:
+            with replacing(self.save) as file:
+                result.save(file)
+            if not self.quiet:
+                tell(f"wrote {self.save}")
+        failed = [(label, kind) for label, kind in result.verdicts if kind in self.gate]
+        for label, kind in failed:
+            tell(f"gate failed: {label} is {kind}")
+        if failed:
+            raise typer.Exit(ExitCode.GATE)

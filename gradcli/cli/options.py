@@ -1,0 +1,181 @@
+"""The options that commands share, each declared once, and the reading of those that hold more than one value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gradcli.errors import UsageError, did_you_mean
+from gradcli.formats import FORMATS
+from gradcli.report.verdicts import VERDICT_KINDS
+
+_SPEC = "In place of the spec's fields"
+_OUTPUT = "What comes out"
+_OF_SPEC = "the spec's"
+DEFAULT_FORMAT = FORMATS[0]
+
+
+def example_block(lines: Sequence[str]) -> str:
+    """Return the end of a help text: example commands, one a line."""
+    return "\n\n".join(["[bold]Examples[/bold]", *(f"  {line}" for line in lines)])
+
+
+def _stdout_as_none(path: Path | None) -> Path | None:
+    return None if path == Path("-") else path
+
+
+def _known_format(name: str) -> str:
+    if name not in FORMATS:
+        raise UsageError(
+            f"--format: no format is called {name!r}; known: {', '.join(FORMATS)}{did_you_mean(name, FORMATS)}"
+        )
+    return name
+
+
+Target = Annotated[
+    str,
+    typer.Argument(metavar="SPEC", help="A YAML file, '-' for standard input, or the name of a built-in cell."),
+]
+Targets = Annotated[
+    list[str],
+    typer.Argument(metavar="SPEC...", help="YAML files, '-' for standard input, or names of built-in cells."),
+]
+SeqLen = Annotated[
+    int | None,
+    typer.Option("-T", "--seq-len", help="Steps of each sequence.", show_default=_OF_SPEC, rich_help_panel=_SPEC),
+]
+HiddenSize = Annotated[
+    int | None,
+    typer.Option("--hidden-size", help="Units of each state.", show_default=_OF_SPEC, rich_help_panel=_SPEC),
+]
+InputSize = Annotated[
+    int | None,
+    typer.Option("--input-size", help="Features of the input.", show_default=_OF_SPEC, rich_help_panel=_SPEC),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option("--batch-size", help="Sequences in each trial.", show_default=_OF_SPEC, rich_help_panel=_SPEC),
+]
+Trials = Annotated[
+    int | None,
+    typer.Option("--trials", help="Independent draws of the weights.", show_default=_OF_SPEC, rich_help_panel=_SPEC),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", help="Seed of everything drawn.", show_default=_OF_SPEC, rich_help_panel=_SPEC),
+]
+Clips = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--clip",
+        metavar="METHOD=THRESHOLD",
+        help="What clipping would do, for example norm=1; may be given several times.",
+        show_default=_OF_SPEC,
+        rich_help_panel=_SPEC,
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Any field of the spec, for example init.b_f=1; may be given several times.",
+        show_default=False,
+        rich_help_panel=_SPEC,
+    ),
+]
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="|".join(FORMATS),
+        help="A table for people, JSON or CSV for programs, Markdown for notes.",
+        callback=_known_format,
+        autocompletion=lambda: list(FORMATS),
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="Write the result to this file instead of standard output.",
+        callback=_stdout_as_none,
+        show_default=False,
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Save = Annotated[
+    Path | None,
+    typer.Option(
+        "--save",
+        metavar="FILE.npz",
+        help="Save the arrays that redo the run elsewhere: inputs, weights, states, gradients.",
+        show_default=False,
+        rich_help_panel=_OUTPUT,
+    ),
+]
+FailOn = Annotated[
+    str | None,
+    typer.Option(
+        "--fail-on",
+        metavar="KIND,...",
+        help=f"Exit with code 3 if a verdict is one of these: {', '.join(VERDICT_KINDS)}.",
+        show_default=False,
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", help="Nothing on standard error but errors and failed gates.", rich_help_panel=_OUTPUT),
+]
+
+
+def given(*, clip: Sequence[str] | None = None, **options: object) -> Mapping[str, object]:
+    """Return the options that the user gave, by the names of the spec's fields."""
+    if clip:
+        options["clip"] = [_clip(text) for text in clip]
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _clip(text: str) -> dict[str, float]:
+    from gradcli.spec.base import alternatives_of
+    from gradcli.spec.models import Clip
+
+    methods = [method.NAME for method in alternatives_of(Clip)]
+    method, equals, threshold = (part.strip() for part in text.partition("="))
+    if not equals:
+        raise UsageError(f"--clip: expected METHOD=THRESHOLD, such as {methods[0]}=1; got {text!r}")
+    if method not in methods:
+        raise UsageError(
+            f"--clip: no clipping method is called {method!r}; known: {', '.join(methods)}"
+            f"{did_you_mean(method, methods)}"
+        )
+    try:
+        return {method: float(threshold)}
+    except ValueError:
+        raise UsageError(f"--clip: the threshold of {method} must be a number; got {threshold!r}") from None
+
+
+def verdict_kinds(text: str | None) -> tuple[str, ...]:
+    """Return the kinds in the comma-separated list of `--fail-on`; none where it was not given.
+
+    Raises UsageError for a word that is no kind of verdict, and for an empty list.
+    """
+    if text is None:
+        return ()
+    kinds = tuple(dict.fromkeys(kind for kind in (part.strip() for part in text.split(",")) if kind))
+    for kind in kinds:
+        if kind not in VERDICT_KINDS:
+            raise UsageError(
+                f"--fail-on: no verdict is called {kind!r}; known: {', '.join(VERDICT_KINDS)}"
+                f"{did_you_mean(kind, list(VERDICT_KINDS))}"
+            )
+    if not kinds:
+        raise UsageError(f"--fail-on: expected at least one of {', '.join(VERDICT_KINDS)}")
+    return kinds

@@ -1,0 +1,161 @@
+"""Where output goes: standard output as the screen allows, or a file that is there in full or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from gradcli.errors import OutputError
+from gradcli.formats import render
+from gradcli.formats.text import printable
+from gradcli.report.model import Report
+
+_DRAWING = "│█▏"
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What the reader's end can show; the default is a file or a pipe, which takes lines of any length."""
+
+    width: int | None = None
+    color: bool = False
+    unicode: bool = True
+
+
+def standard_screen() -> Screen:
+    """Return what standard output can show: a width and colours only if it is a terminal."""
+    if sys.stdout is None:
+        return Screen()
+    try:
+        _DRAWING.encode(sys.stdout.encoding)
+        unicode = True
+    except UnicodeEncodeError:
+        unicode = False
+    if not sys.stdout.isatty():
+        return Screen(unicode=unicode)
+    color = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    if os.name == "nt":  # the old console prints the codes instead of obeying them
+        color = color and "WT_SESSION" in os.environ
+    return Screen(shutil.get_terminal_size().columns, color, unicode)
+
+
+def emit(report: Report, format: str, output: Path | None, *, quiet: bool = False) -> None:  # noqa: A002
+    """Print the report on standard output, or write it to the file `output`.
+
+    Raises OutputError if it cannot be written. A pipe whose reader has gone is no error.
+    """
+    screen = standard_screen() if output is None else Screen()
+    text = render(report, format, width=screen.width, color=screen.color, unicode=screen.unicode)
+    if output is None:
+        write_standard_output(text)
+        return
+    with replacing(output) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
+    if not quiet:
+        tell(f"wrote {output}")
+
+
+def write_standard_output(text: str) -> None:
+    """Write `text` and flush. Characters that the encoding lacks show as escapes.
+
+    Raises OutputError if standard output is closed or full. If its reader has gone, the rest of the output is dropped,
+    so that the process still ends with the exit code that its result deserves.
+    """
+    if sys.stdout is None:
+        raise OutputError("standard output is closed")
+    encoding = sys.stdout.encoding
+    try:
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        raise OutputError(f"cannot write to standard output: {error.strerror}") from error
+
+
+def tell(text: str) -> None:
+    """Write a line to standard error."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            print(printable(text), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def check_writable(path: Path) -> None:
+    """Raise OutputError unless a file can be written at `path`, so that no work is done for nothing."""
+    try:
+        if path.is_dir():
+            raise OutputError(f"cannot write {path}: it is a directory; give the name of a file")
+        if path.exists() and not os.access(path, os.W_OK):
+            raise OutputError(f"cannot write {path}: it is write-protected")
+        if not _is_special(path):
+            descriptor, temporary = _temporary_beside(_target(path))
+            os.close(descriptor)
+            temporary.unlink()
+    except OSError as error:
+        raise _output_error(path, error) from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Give a binary file to write to; when the block ends well, it takes the place of `path` in one step.
+
+    On any error or interrupt, `path` is as it was before. Symbolic links are followed and the mode of an existing file
+    is kept. What is no regular file (a pipe, a device, /dev/stdout) is written to directly. Raises OutputError.
+    """
+    try:
+        if _is_special(path):
+            # Appending leaves what the shell's >> has in /dev/stdout.
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND), "wb") as file:
+                yield file
+            return
+        target = _target(path)
+        descriptor, temporary = _temporary_beside(target)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            if target.exists():
+                os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise _output_error(path, error) from error
+
+
+def _is_special(path: Path) -> bool:
+    """Tell whether renaming over `path` would destroy something other than an ordinary file."""
+    if os.path.abspath(path).startswith(("/dev/", "/proc/")):  # /dev/stdout may lead to a regular file
+        return path.exists()
+    return path.exists() and not path.is_file()
+
+
+def _target(path: Path) -> Path:
+    """Return where `path` leads; raise OSError for links that lead in a circle."""
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return target
+
+
+def _temporary_beside(target: Path) -> tuple[int, Path]:
+    """Create a new file in the directory of `target`, with the mode that any new file gets."""
+    temporary = target.with_name(f".gradcli-{os.getpid()}-{time.monotonic_ns()}.tmp")
+    return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), temporary
+
+
+def _output_error(path: Path, error: OSError) -> OutputError:
+    if isinstance(error, FileNotFoundError):
+        return OutputError(f"cannot write {path}: the directory {path.parent} does not exist")
+    return OutputError(f"cannot write {path}: {error.strerror}")

@@ -1,0 +1,44 @@
+"""`gradcli simulate`: one cell, its gradient curve and the verdict on it."""
+
+from __future__ import annotations
+
+from gradcli.cli import options as opt
+from gradcli.cli.delivery import Delivery
+
+EXAMPLES = (
+    "gradcli simulate lstm -T 200",
+    "gradcli simulate rnn --set init.W_hh=orthogonal --clip norm=1 --clip step_norm=0.1",
+    "gradcli simulate my.yaml --format json -o run.json --fail-on vanishing,exploding",
+)
+
+
+def run(
+    target: opt.Target,
+    seq_len: opt.SeqLen = None,
+    hidden_size: opt.HiddenSize = None,
+    input_size: opt.InputSize = None,
+    batch_size: opt.BatchSize = None,
+    trials: opt.Trials = None,
+    seed: opt.Seed = None,
+    clip: opt.Clips = None,
+    overrides: opt.Overrides = None,
+    format: opt.Format = opt.DEFAULT_FORMAT,  # noqa: A002
+    output: opt.Output = None,
+    save: opt.Save = None,
+    fail_on: opt.FailOn = None,
+    quiet: opt.Quiet = False,
+) -> None:
+    """How far back the gradient reaches: forward, exact BPTT, the curve, a verdict, and what clipping would do."""
+    delivery = Delivery(format, output, save, opt.verdict_kinds(fail_on), quiet)
+    options = opt.given(
+        seq_len=seq_len,
+        hidden_size=hidden_size,
+        input_size=input_size,
+        batch_size=batch_size,
+        trials=trials,
+        seed=seed,
+        clip=clip,
+    )
+    from gradcli.session import run_simulation
+
+    delivery.hand_over(run_simulation(target, options=options, overrides=overrides or []))

@@ -1,0 +1,349 @@
+"""The backward pass of a layer over a block of steps: exact adjoints, at every distance, whatever their size.
+
+An adjoint is a mantissa times a power of two, one power for each frame, trial and sequence (see `gradcli.engine.plan`).
+Within a block the mantissas are ordinary floats; at its border they are brought back near 1, which is exact. A block in
+which they leave the safe range is refused with `OutOfRange`, and the caller takes a shorter one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradcli.engine.codegen import BackwardWriter, Key, needs_prefill, runs_of
+from gradcli.engine.evaluate import HoistedAdjoints, Values, evaluate, outer, product
+from gradcli.engine.layer import Layer
+from gradcli.engine.plan import Group
+from gradcli.engine.scaled import Scaled, exponent_of, log2_norm, scale_by
+from gradcli.language.graph import Dependence, Node
+
+Array = np.ndarray[Any, Any]
+
+#: The exponent of an adjoint that is exactly zero so far; any other exponent is larger.
+_NOTHING = -(10**15)
+
+#: How far from 1 the norm of the mantissas may wander within a block, as a power of two.
+_SAFE_EXPONENT = {8: 400.0, 4: 50.0}
+
+
+class OutOfRange(Exception):
+    """The adjoints grew or shrank too far within one block; a shorter block is needed."""
+
+
+@dataclass
+class Adjoints:
+    """The adjoints at a border: what later steps pass to the last `lag` steps before it.
+
+    carry: for each state (lag, R, size, B) mantissas. exponent: for each frame (R, B).
+    """
+
+    carry: dict[str, Array]
+    exponent: Array
+
+
+@dataclass
+class Block:
+    """What the backward pass over one block found.
+
+    log2_norm: for each state (n, R, B), for the steps of the block.
+    gradients: of nodes that depend on parameters alone, to be added up over blocks.
+    input_adjoint, input_exponent: dL/dx, (n, R, input_size, B) mantissas and (R, B); None where x plays no part.
+    totals: for each state the mantissas of its adjoint (n, R, size, B), a view, with the exponent (R, B).
+    """
+
+    adjoints: Adjoints
+    log2_norm: dict[str, Array]
+    gradients: dict[Node, Scaled]
+    input_adjoint: Array | None
+    input_exponent: Array
+    totals: dict[str, tuple[Array, Array]]
+
+
+#: Clips one state's adjoint in place: mantissas (R, size, B) or fewer axes, see `Layer.squeeze`; (R, 1, B) exponents.
+StepClip = Callable[[Array, Array], None]
+
+
+class BackwardPass:
+    """Backward over the blocks of a layer.
+
+    Args:
+        layer: the layer, whose forward pass has just run over the segment.
+        per_step: whether gradients enter at every step (a loss at several steps, a layer above), not only at the last.
+        step_clip: applied to every state's adjoint at every step as soon as it is complete.
+        block: the largest number of steps of a block.
+        parameters: whether parameter gradients are wanted.
+    """
+
+    def __init__(
+        self, layer: Layer, *, per_step: bool, block: int, step_clip: StepClip | None = None, parameters: bool = True
+    ) -> None:
+        self.layer = layer
+        self.plan = plan = layer.plan
+        self.step_clip = step_clip
+        self.parameters = parameters
+        output = plan.cell.output
+        self.prefilled = frozenset(
+            name for name in plan.states if needs_prefill(plan, name) or (per_step and name == output)
+        )
+        self.code = BackwardWriter(plan, layer.trials > 1, self.prefilled, step_clip is not None).loop
+        self.totals = {
+            name: np.zeros((block + layer.lag, *a.shape[1:]), layer.dtype) for name, a in layer.states.items()
+        }
+        self.lanes = {group.index: layer.empty(block, group.rows) for group in plan.groups}
+        self._runs = {
+            target: runs_of(plan, edges) for table in (plan.edges, plan.vector_edges) for target, edges in table.items()  # type: ignore[attr-defined]
+        }
+        self._coefficients = {
+            (target, number): layer.empty(block, run.rows[1] - run.rows[0])
+            for target, (runs, _) in self._runs.items()
+            for number, run in enumerate(runs)
+        }
+        self._views: dict[Key, list[Array]] = {}
+        self._fixed_arrays: dict[Key, Any] = {}
+        self._roots = self._needed_coefficients()
+        self._exponent = np.zeros((plan.frames.count, layer.trials, layer.batch_size), np.int64)
+
+    def start(self) -> Adjoints:
+        """Return the adjoints before anything has entered: zero."""
+        layer = self.layer
+        shape = (self.plan.frames.count, layer.trials, layer.batch_size)
+        carry = {name: np.zeros((layer.lag, *a.shape[1:]), layer.dtype) for name, a in layer.states.items()}
+        return Adjoints(carry, np.full(shape, _NOTHING, np.int64))
+
+    def new_parameters(self) -> None:
+        """Forget what was derived from the layer's parameters."""
+        self._fixed_arrays.clear()
+
+    def run(self, lo: int, hi: int, adjoints: Adjoints, entering: Array | None, entering_exponent: Array) -> Block:
+        """Go back over the steps lo+1 .. hi of the segment.
+
+        Args:
+            lo, hi: the block, as steps of the segment.
+            adjoints: those at step hi.
+            entering: the gradient that enters at the output state, (hi-lo, R, size, B) mantissas, or None.
+            entering_exponent: its exponent, (R, B).
+
+        Raises:
+            OutOfRange: mantissas left the safe range; nothing was changed.
+        """
+        n, lag = hi - lo, self.layer.lag
+        exponent = self._choose_exponents(adjoints, entering, entering_exponent)
+        self._exponent = exponent
+        self._fill_totals(n, adjoints, exponent, entering, entering_exponent)
+        values = self._block_values(lo, hi)
+        self._fill_coefficients(values, n)
+        loop = self.code
+        # Backwards in time: the last step of the block first.
+        columns = [self._column(key, values)[n - 1 :: -1] if n else [] for key in loop.columns]
+        loop.run(columns, [self._fixed(key) for key in loop.fixed])
+        norms = {name: log2_norm(total[lag : lag + n], axis=2) for name, total in self.totals.items()}
+        self._check_range(norms, n)
+        frames = self.plan.frames
+        carry = {name: total[:lag].copy() for name, total in self.totals.items()}
+        gradients, to_input, to_input_exponent = self._hoisted(values, n, exponent)
+        return Block(
+            Adjoints(carry, exponent),
+            {name: norm + exponent[frames.of_state[name]] for name, norm in norms.items()},
+            gradients,
+            to_input,
+            to_input_exponent,
+            {name: (t[lag : lag + n], exponent[frames.of_state[name]]) for name, t in self.totals.items()},
+        )
+
+    # Frames.
+
+    def _choose_exponents(self, adjoints: Adjoints, entering: Array | None, entering_exponent: Array) -> Array:
+        """Return for each frame the power of two at which the block's adjoints start near 1."""
+        plan = self.plan
+        chosen = np.full_like(adjoints.exponent, _NOTHING)
+        for frame in plan.frames.in_flow_order():
+            for name, of in plan.frames.of_state.items():
+                if of == frame:
+                    own = _exponent_with(adjoints.carry[name], adjoints.exponent[frame])
+                    chosen[frame] = np.maximum(chosen[frame], own)
+                    if name == plan.cell.output and entering is not None:
+                        chosen[frame] = np.maximum(chosen[frame], _exponent_with(entering, entering_exponent))
+            for feeder in plan.frames.feeds[frame]:
+                chosen[frame] = np.maximum(chosen[frame], chosen[feeder])
+        return chosen
+
+    def _fill_totals(
+        self, n: int, adjoints: Adjoints, exponent: Array, entering: Array | None, entering_exponent: Array
+    ) -> None:
+        lag, plan = self.layer.lag, self.plan
+        for name, total in self.totals.items():
+            frame = plan.frames.of_state[name]
+            if name in self.prefilled:
+                total[:n] = 0.0
+            shift = (adjoints.exponent[frame] - exponent[frame])[:, None, :]
+            total[n : n + lag] = scale_by(adjoints.carry[name], shift)
+            if name == plan.cell.output and entering is not None:
+                shift = (entering_exponent - exponent[frame])[:, None, :]
+                if name in self.prefilled:
+                    total[lag : lag + n] += scale_by(entering, shift)
+                else:
+                    total[lag + n - 1] += scale_by(entering[n - 1], shift)
+
+    def _check_range(self, norms: dict[str, Array], n: int) -> None:
+        """Refuse a block whose mantissas left the safe range, unless it is as short as can be."""
+        if n == 1:
+            return
+        limit = _SAFE_EXPONENT[self.layer.dtype.itemsize]
+        for frame in range(self.plan.frames.count):
+            members = [norm for name, norm in norms.items() if self.plan.frames.of_state[name] == frame]
+            if not members:
+                continue
+            joint = members[0] if len(members) == 1 else np.maximum.reduce(members)
+            # -inf stands for an exact zero: a fall from within the range to nothing in one step is no underflow.
+            if np.isnan(joint).any() or (joint > limit).any() or ((joint < -limit) & (joint != -np.inf)).any():
+                raise OutOfRange
+
+    # Coefficients.
+
+    def _needed_coefficients(self) -> list[Node]:
+        plan = self.plan
+        roots = [edge.coefficient for table in (plan.edges, plan.vector_edges) for es in table.values() for edge in es]  # type: ignore[attr-defined]
+        if self.parameters:
+            roots += [group.vector for group in plan.groups]
+        for leaf, pairs in plan.leaf_edges.items():
+            if leaf not in plan.aliases:
+                roots += [coefficient for _, coefficient in pairs]
+        return list(dict.fromkeys(roots))
+
+    def _block_values(self, lo: int, hi: int) -> Values:
+        values: Values = {}
+        for node, value in self.layer.values.items():
+            values[node] = value if node.dependence is Dependence.PARAMETERS else value[lo:hi]
+        evaluate(self._roots, values, self.layer.column_ranges)
+        return values
+
+    def _fill_coefficients(self, values: Values, n: int) -> None:
+        for (target, number), buffer in self._coefficients.items():
+            run = self._runs[target][0][number]
+            height = (run.rows[1] - run.rows[0]) // len(run.edges)
+            for i, edge in enumerate(run.edges):
+                np.copyto(buffer[:n, :, i * height : (i + 1) * height], values[edge.coefficient])
+
+    def _column(self, key: Key, values: Values) -> list[Array]:
+        match key:
+            case ("coefficient", target, Node() as source):
+                edge = next(edge for edge in self._runs[target][1] if edge.source is source)
+                return list(self.layer.squeeze(np.asarray(values[edge.coefficient]), 1))
+            case _:
+                if key not in self._views:
+                    self._views[key] = list(self.layer.squeeze(self._buffer(key), 1))
+                return self._views[key]
+
+    def _buffer(self, key: Key) -> Array:
+        match key:
+            case ("adjoint", name, lag):
+                return self.totals[name][self.layer.lag - lag :]
+            case ("coefficient", target, number, several):
+                buffer = self._coefficients[target, number]
+                return _split_rows(buffer, len(self._runs[target][0][number].edges) if several else 0)
+            case ("lanes", group, (lo, hi), *parts):
+                return _split_rows(self.lanes[group][:, :, lo:hi], parts[0] if parts else 0)
+            case _:
+                raise AssertionError(f"no array is called {key}")
+
+    def _fixed(self, key: Key) -> Any:
+        layer = self.layer
+        match key:
+            case ("rescale", source, target):
+                shift = np.clip(self._exponent[source] - self._exponent[target], -5000, 0)
+                return layer.squeeze(scale_by(np.ones((), layer.dtype), shift)[:, None, :], 0)
+            case ("clip", name):
+                return self._clip_of(name)
+            case ("scratch", name, rows, _, parts):
+                return layer.squeeze(_split_rows(layer.scratch(name, rows)[None], parts)[0], 0)
+        if key not in self._fixed_arrays:
+            match key:
+                case ("transposed", group):
+                    self._fixed_arrays[key] = layer.transposed(self.plan.groups[group])
+                case ("number", value, rows):
+                    self._fixed_arrays[key] = layer.constant(value, rows)
+                case ("leaf", node):
+                    self._fixed_arrays[key] = layer.leaf(node)
+                case _:
+                    raise AssertionError(f"no array is called {key}")
+        return self._fixed_arrays[key]
+
+    def _clip_of(self, name: str) -> Callable[[Array], None]:
+        assert self.step_clip is not None
+        clip = self.step_clip
+        exponent = self.layer.squeeze(self._exponent[self.plan.frames.of_state[name]][:, None, :], 0)
+        return lambda adjoint: clip(adjoint, exponent)
+
+    # What lies outside the loop.
+
+    def _hoisted(self, values: Values, n: int, exponent: Array) -> tuple[dict[Node, Scaled], Array | None, Array]:
+        """Return the block's contributions to the gradients of hoisted nodes, and the adjoint of the input."""
+        plan, layer = self.plan, self.layer
+        common = exponent.max(axis=0)
+        top = common.max(axis=1)
+        weight = scale_by(np.ones((), layer.dtype), common - top[:, None])[:, None, :]
+        hoisted = HoistedAdjoints(plan.graph, values, layer.column_ranges, weight)
+
+        def in_common(adjoint: Array, frame: int) -> Array:
+            if plan.frames.count == 1:
+                return adjoint
+            return scale_by(adjoint, (exponent[frame] - common)[:, None, :])
+
+        for group in plan.groups:
+            lanes = in_common(self.lanes[group.index][:n], group.frame)
+            if self.parameters:
+                self._weights_of(group, lanes, values, hoisted)
+            for leaf, lane in plan.aliases.items():
+                if plan.group_of[lane.product] is group:
+                    hoisted.receive(leaf, lanes[:, :, lane.start : lane.stop])
+        for leaf, pairs in plan.leaf_edges.items():
+            if leaf in plan.aliases:
+                continue
+            for target, coefficient in pairs:
+                total, frame = self._target_adjoint(target, n)
+                hoisted.receive(leaf, in_common(total, frame) * values[coefficient])
+        hoisted.propagate()
+        gradients = {node: Scaled(gradient, top) for node, gradient in hoisted.gradients.items()} if self.parameters else {}
+        return gradients, hoisted.adjoints.get(plan.graph.input()), common
+
+    def _weights_of(self, group: Group, lanes: Array, values: Values, hoisted: HoistedAdjoints) -> None:
+        """Add the gradients of a group's matrices, from one product for all its lanes."""
+        stacked = outer(lanes * hoisted.weight, values[group.vector])
+        for lane in group.lanes:
+            hoisted.receive_gradient(lane.product.args[0], stacked[:, lane.start : lane.stop])
+
+    def _target_adjoint(self, target: str | int, n: int) -> tuple[Array, int]:
+        """Return the adjoint of a target over the block, and the frame that it is in."""
+        plan, lag = self.plan, self.layer.lag
+        if isinstance(target, str):
+            return self.totals[target][lag : lag + n], plan.frames.of_state[target]
+        group = plan.groups[target]
+        transposed = self.layer.transposed(group)
+        matrix = transposed[None] if self.layer.trials == 1 else transposed
+        return product(matrix, self.lanes[target][:n]), group.frame
+
+
+def _exponent_with(mantissa: Array, exponent: Array) -> Array:
+    """Return the exponent (R, B) that brings mantissa * 2**exponent near 1; `_NOTHING` where all is zero."""
+    largest = np.abs(mantissa).max(axis=(0, 2), initial=0.0)
+    return np.where(largest == 0, _NOTHING, exponent + exponent_of(largest))
+
+
+def _split_rows(buffer: Array, parts: int) -> Array:
+    """Return a view of (n, R, rows, B) with the rows split into equal parts: (n, R, parts, rows / parts, B)."""
+    if not parts:
+        return buffer
+    n, trials, rows, batch = buffer.shape
+    return buffer.reshape(n, trials, parts, rows // parts, batch) if buffer.flags.c_contiguous else _split_view(buffer, parts)
+
+
+def _split_view(buffer: Array, parts: int) -> Array:
+    n, trials, rows, batch = buffer.shape
+    step, trial, row, sequence = buffer.strides
+    height = rows // parts
+    return np.lib.stride_tricks.as_strided(
+        buffer, (n, trials, parts, height, batch), (step, trial, row * height, row, sequence)
+    )

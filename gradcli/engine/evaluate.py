@@ -1,0 +1,194 @@
+"""Expressions to arrays, for a block of steps at once, outside the loop; and their adjoints.
+
+Layouts, with n steps, R trials, B sequences: a vector that changes with the step is (n, R, size, B), one that does not is
+(R, size, 1), a matrix is (R, rows, columns), a number is a float.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from gradcli.engine.scaled import Scaled
+from gradcli.language.derivative import slopes
+from gradcli.language.functions import FUNCTIONS
+from gradcli.language.graph import Dependence, Graph, Node, reachable
+
+Array = np.ndarray[Any, Any]
+Values = dict[Node, Any]
+
+
+def evaluate(roots: Iterable[Node], values: Values, columns: Mapping[Node, tuple[int, int]]) -> None:
+    """Add the values of `roots`, and of all that they need, to `values`.
+
+    Args:
+        roots: the nodes wanted.
+        values: what is known already; every input, state and parameter below `roots` must be there.
+        columns: for each ``columns`` node the range of columns that it takes.
+    """
+    known = values.keys()
+    for node in reachable(roots, stop={node for node in known}):
+        if node not in known:
+            values[node] = _value(node, [values[arg] for arg in node.args], columns)
+
+
+def _value(node: Node, args: list[Any], columns: Mapping[Node, tuple[int, int]]) -> Any:
+    match node.op:
+        case "number":
+            return node.data
+        case "sum":
+            total: Any = None
+            for sign, arg in zip(node.data, args, strict=True):
+                if total is None:
+                    total = arg if sign > 0 else -arg
+                else:
+                    total = total + arg if sign > 0 else total - arg
+            return total
+        case "mul":
+            return args[0] * args[1]
+        case "div":
+            return np.divide(args[0], args[1])
+        case "pow":
+            return np.square(args[0]) if args[1] is not None and _is(args[1], 2.0) else np.power(args[0], args[1])
+        case "call":
+            return _call(node.data, args[0])
+        case "matmul":
+            return product(args[0], args[1])
+        case "transpose":
+            return args[0].swapaxes(-1, -2)
+        case "columns":
+            start, stop = columns[node]
+            return args[0][:, :, start:stop]
+        case _:
+            raise AssertionError(f"the value of {node} was not given")
+
+
+def _is(value: Any, number: float) -> bool:
+    return isinstance(value, float) and value == number
+
+
+def _call(name: str, argument: Any) -> Any:
+    a = np.asarray(argument)
+    out = np.empty_like(a, dtype=a.dtype if a.dtype.kind == "f" else np.float64)
+    FUNCTIONS[name].evaluate(a, out)
+    return float(out) if out.ndim == 0 else out
+
+
+def product(matrix: Array, vector: Array) -> Array:
+    """Return ``matrix @ vector`` for a block: (R, M, K) with (n, R, K, B) or (R, K, 1) -> (n, R, M, B) or (R, M, 1).
+
+    With one sequence the steps take its place as columns, so that a block is one large product for each trial.
+    """
+    if vector.ndim == 4 and vector.shape[-1] == 1:
+        steps = vector[..., 0].transpose(1, 2, 0)
+        return np.ascontiguousarray(np.matmul(matrix, steps).transpose(2, 0, 1))[..., None]
+    return np.matmul(matrix, vector)
+
+
+def outer(adjoint: Array, vector: Array) -> Array:
+    """Return the gradient of a matrix from ``matrix @ vector``: the sum over steps and sequences, (R, M, K)."""
+    n, trials, rows, batch = adjoint.shape
+    left = adjoint.transpose(1, 2, 0, 3).reshape(trials, rows, n * batch)
+    right = np.broadcast_to(vector, (n, trials, vector.shape[-2], batch)).transpose(1, 0, 3, 2)
+    return np.matmul(left, right.reshape(trials, n * batch, -1))
+
+
+class HoistedAdjoints:
+    """Adjoints through what is computed outside the loop, for one block; gradients of step-independent nodes are summed.
+
+    adjoints: of nodes that depend on the input, (n, R, size, B).
+    gradients: of nodes that depend on parameters alone, one for each trial, summed over steps and sequences.
+    """
+
+    def __init__(self, graph: Graph, values: Values, columns: Mapping[Node, tuple[int, int]], weight: Array) -> None:
+        self._graph = graph
+        self._values = values
+        self._columns = columns
+        self.weight = weight
+        self.adjoints: dict[Node, Array] = {}
+        self.gradients: dict[Node, Array] = {}
+
+    def receive(self, node: Node, adjoint: Array) -> None:
+        """Add to the adjoint of a hoisted node: (n, R, size, B)."""
+        if node.is_number:
+            return
+        if node.dependence is Dependence.PARAMETERS:
+            summed = (adjoint * self.weight).sum(axis=(0, 3))[..., None]
+            if np.shape(self._values[node])[-2] == 1 < summed.shape[-2]:
+                summed = summed.sum(axis=-2, keepdims=True)
+            self.receive_gradient(node, summed)
+        else:
+            self.adjoints[node] = self.adjoints[node] + adjoint if node in self.adjoints else adjoint
+
+    def receive_gradient(self, node: Node, gradient: Array) -> None:
+        """Add to the gradient of a node that depends on parameters alone."""
+        self.gradients[node] = self.gradients[node] + gradient if node in self.gradients else gradient
+
+    def receive_product(self, matrix: Node, adjoint: Array, vector: Array) -> None:
+        """Add the gradient that a matrix gets from ``matrix @ vector``."""
+        self.receive_gradient(matrix, outer(adjoint * self.weight, vector))
+
+    def propagate(self) -> None:
+        """Carry the adjoints of all nodes that depend on the input down to the input and to parameters."""
+        for node in reversed(reachable(list(self.adjoints))):
+            if node.dependence is not Dependence.INPUT or node.op == "input" or node not in self.adjoints:
+                continue
+            adjoint = self.adjoints[node]
+            if node.op == "matmul":
+                matrix, vector = node.args
+                evaluate([matrix, vector], self._values, self._columns)
+                self.receive_product(matrix, adjoint, self._values[vector])
+                self.receive(vector, product(self._values[matrix].swapaxes(-1, -2), adjoint))
+                continue
+            for arg, slope in slopes(self._graph, node):
+                if not arg.is_number:
+                    evaluate([slope], self._values, self._columns)
+                    self.receive(arg, adjoint * self._values[slope])
+
+
+def parameter_gradients(
+    graph: Graph, gradients: dict[Node, Scaled], values: Values, columns: Mapping[Node, tuple[int, int]]
+) -> dict[str, Scaled]:
+    """Return the gradient of each parameter from those of the nodes that depend on parameters alone."""
+    for node in reversed(reachable(list(gradients))):
+        if node not in gradients:
+            continue
+        gradient = gradients[node]
+        for arg, contribution in _pull_back(graph, node, gradient, values, columns):
+            gradients[arg] = gradients[arg].add(contribution) if arg in gradients else contribution
+    return {node.data: gradient for node, gradient in gradients.items() if node.op == "parameter"}
+
+
+def _pull_back(
+    graph: Graph, node: Node, gradient: Scaled, values: Values, columns: Mapping[Node, tuple[int, int]]
+) -> list[tuple[Node, Scaled]]:
+    match node.op:
+        case "parameter" | "number":
+            return []
+        case "transpose":
+            return [(node.args[0], Scaled(gradient.mantissa.swapaxes(-1, -2), gradient.exponent))]
+        case "columns":
+            start, stop = columns[node]
+            whole = np.zeros_like(values[node.args[0]])
+            whole[:, :, start:stop] = gradient.mantissa
+            return [(node.args[0], Scaled(whole, gradient.exponent))]
+        case "matmul":
+            matrix, vector = node.args
+            to_matrix = np.matmul(gradient.mantissa, values[vector].swapaxes(-1, -2))
+            to_vector = np.matmul(values[matrix].swapaxes(-1, -2), gradient.mantissa)
+            return [(matrix, Scaled(to_matrix, gradient.exponent)), (vector, Scaled(to_vector, gradient.exponent))]
+        case _:
+            found = []
+            for arg, slope in slopes(graph, node):
+                if arg.is_number:
+                    continue
+                evaluate([slope], values, columns)
+                part = np.broadcast_to(gradient.mantissa * values[slope], gradient.mantissa.shape)
+                shape = np.shape(values[arg])
+                for axis, size in enumerate(shape):
+                    if size == 1 < part.shape[axis]:
+                        part = part.sum(axis=axis, keepdims=True)
+                found.append((arg, Scaled(np.array(part), gradient.exponent).normalised()))
+            return found

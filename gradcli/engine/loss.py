@@ -1,0 +1,142 @@
+"""The losses: one number for each sequence, and its gradient at the output state.
+
+Arrays over steps are (n, R, size, B): n steps, R trials, B sequences. A loss is summed over its steps `at`; the batch
+loss, to which parameter gradients belong, is the mean over sequences.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+class Loss(ABC):
+    """A loss at some steps.
+
+    Args:
+        steps: the steps 1..T at which the output counts, in the order of the targets.
+    """
+
+    def __init__(self, steps: Sequence[int]) -> None:
+        self.steps = np.asarray(steps, dtype=np.int64)
+        self._order = np.argsort(self.steps)
+        self._sorted = self.steps[self._order]
+
+    @property
+    def last_step(self) -> int:
+        """The last step that counts."""
+        return int(self._sorted[-1])
+
+    def between(self, first: int, last: int) -> tuple[Array, Array]:
+        """Return the steps that count among first..last, and their places in the order of the targets."""
+        lo, hi = np.searchsorted(self._sorted, [first, last + 1])
+        return self._sorted[lo:hi], self._order[lo:hi]
+
+    def values(self, outputs: Array, first: int) -> Array:
+        """Return the loss (R, B) that the steps first..first+n-1 contribute; outputs is (n, R, size, B)."""
+        steps, places = self.between(first, first + len(outputs) - 1)
+        return self._values(outputs[steps - first], places).sum(axis=0)
+
+    def gradient(self, outputs: Array, first: int) -> Array | None:
+        """Return dL/dh (n, R, size, B) at the steps first..first+n-1, or None where none of them counts."""
+        steps, places = self.between(first, first + len(outputs) - 1)
+        if not len(steps):
+            return None
+        gradient = np.zeros_like(outputs)
+        gradient[steps - first] = self._gradient(outputs[steps - first], places)
+        return gradient
+
+    def saved(self) -> dict[str, Array]:
+        """Return what is needed, beside the outputs, to compute the loss elsewhere."""
+        return {}
+
+    @abstractmethod
+    def _values(self, outputs: Array, places: Array) -> Array:
+        """Return the loss at each of the steps, (k, R, B)."""
+
+    @abstractmethod
+    def _gradient(self, outputs: Array, places: Array) -> Array:
+        """Return its gradient, (k, R, size, B)."""
+
+
+class SquaredError(Loss):
+    """L = sum (h - target)^2 / 2; target is (steps, R, size, B)."""
+
+    def __init__(self, steps: Sequence[int], target: Array) -> None:
+        super().__init__(steps)
+        self.target = target
+
+    def _values(self, outputs: Array, places: Array) -> Array:
+        return np.asarray(0.5 * np.square(outputs - self.target[places]).sum(axis=2))
+
+    def _gradient(self, outputs: Array, places: Array) -> Array:
+        return outputs - self.target[places]
+
+    def saved(self) -> dict[str, Array]:
+        return {"target": self.target.transpose(1, 0, 3, 2)}
+
+
+class Linear(Loss):
+    """L = v . h; vector is (R, size)."""
+
+    def __init__(self, steps: Sequence[int], vector: Array) -> None:
+        super().__init__(steps)
+        self.vector = vector
+
+    def _values(self, outputs: Array, places: Array) -> Array:
+        return (outputs * self.vector[:, :, None]).sum(axis=2)
+
+    def _gradient(self, outputs: Array, places: Array) -> Array:
+        return np.broadcast_to(self.vector[:, :, None], outputs.shape)
+
+    def saved(self) -> dict[str, Array]:
+        return {"vector": self.vector}
+
+
+class CrossEntropy(Loss):
+    """L = -log softmax(W_hy @ h + b_y)[target].
+
+    target is (steps, R, B) integers; W_hy is (R, classes, size), b_y (R, classes).
+    """
+
+    def __init__(self, steps: Sequence[int], target: Array, W_hy: Array, b_y: Array) -> None:
+        super().__init__(steps)
+        self.target = target
+        self.W_hy, self.b_y = W_hy, b_y
+
+    def _log_probabilities(self, outputs: Array) -> Array:
+        logits = np.matmul(self.W_hy, outputs) + self.b_y[:, :, None]
+        logits = logits - logits.max(axis=2, keepdims=True)
+        return np.asarray(logits - np.log(np.exp(logits).sum(axis=2, keepdims=True)))
+
+    def _values(self, outputs: Array, places: Array) -> Array:
+        log_p = self._log_probabilities(outputs)
+        return -np.take_along_axis(log_p, self.target[places][:, :, None], axis=2)[:, :, 0]
+
+    def _error(self, outputs: Array, places: Array) -> Array:
+        """Return dL/dlogits = softmax - one-hot target, (k, R, classes, B)."""
+        error = np.exp(self._log_probabilities(outputs))
+        index = self.target[places][:, :, None]
+        np.put_along_axis(error, index, np.take_along_axis(error, index, axis=2) - 1.0, axis=2)
+        return error
+
+    def _gradient(self, outputs: Array, places: Array) -> Array:
+        return np.matmul(self.W_hy.swapaxes(-1, -2), self._error(outputs, places))
+
+    def readout_gradient(self, outputs: Array, first: int) -> dict[str, Array]:
+        """Return the gradient of the summed sequence losses for W_hy and b_y, from the steps first..first+n-1."""
+        steps, places = self.between(first, first + len(outputs) - 1)
+        counted = outputs[steps - first]
+        error = self._error(counted, places)
+        return {
+            "W_hy": np.matmul(error, counted.swapaxes(-1, -2)).sum(axis=0),
+            "b_y": error.sum(axis=(0, 3)),
+        }
+
+    def saved(self) -> dict[str, Array]:
+        return {"target": self.target.transpose(1, 0, 2)}

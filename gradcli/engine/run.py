@@ -1,0 +1,379 @@
+"""A whole run: forward through the stack of layers, then exact BPTT, segment by segment and block by block.
+
+A segment is what the tape holds; where the sequence is longer, the states at segment borders are kept and everything
+inside is computed again. A block is what the backward pass takes at once; see `gradcli.engine.backward`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from gradcli.engine.backward import Adjoints, BackwardPass, Block, OutOfRange, StepClip
+from gradcli.engine.evaluate import parameter_gradients
+from gradcli.engine.layer import Layer
+from gradcli.engine.loss import CrossEntropy, Loss
+from gradcli.engine.plan import LayerPlan
+from gradcli.engine.scaled import Scaled, log2_norm
+from gradcli.language.graph import Node
+
+Array = np.ndarray[Any, Any]
+
+#: The tape of one segment is kept below this many bytes, which keeps it near the cache.
+_SEGMENT_BYTES = 32 * 2**20
+_LONGEST_SEGMENT = 1024
+#: Blocks hold this many bytes of one state at most, and so many steps at most: the borders cost little then.
+_BLOCK_BYTES = 2**18
+_LONGEST_BLOCK = 128
+
+READOUT = "readout"
+
+
+class Input(Protocol):
+    """Where x comes from: `fill(start, stop)` gives x[start+1..stop] as (n, R, size, B)."""
+
+    def fill(self, start: int, stop: int) -> Array: ...
+
+
+@dataclass(frozen=True)
+class Problem:
+    """All that a run needs.
+
+    plans: one a layer. parameters: one table a layer, name -> (R, ...).
+    initial: one table a layer, state -> (R, size, B). reverse: not used yet by any layer.
+    """
+
+    plans: Sequence[LayerPlan]
+    parameters: Sequence[Mapping[str, Array]]
+    initial: Sequence[Mapping[str, Array]]
+    source: Input
+    loss: Loss
+    seq_len: int
+    trials: int
+    batch_size: int
+    dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float64))
+
+    @property
+    def names(self) -> list[str]:
+        return [f"layer{i}" for i in range(len(self.plans))]
+
+
+@dataclass
+class Overflow:
+    """Where a number stopped being finite: forward at `step`, in `layer`; `trials` tells in which trials."""
+
+    step: int
+    layer: int
+    trials: Array
+
+
+@dataclass
+class Recording:
+    """Everything that `--save` wants, kept only on request. Layer and state name -> array.
+
+    states: (T+1, R, size, B). adjoints: mantissas of the same shape, with log2 (T+1, R, B).
+    """
+
+    states: dict[str, Array]
+    adjoints: dict[str, Array]
+    exponents: dict[str, Array]
+    x: Array
+
+
+@dataclass
+class Run:
+    """What a run gave.
+
+    losses: (R, B). log2_norm: "layer0.h" -> (T+1, R, B), log2 of the norm of dL/ds_t, by step t; -inf for exact zeros.
+    gradients: "layer0.W_hh" -> gradient of the batch loss, by trial.
+    overflow: set where the forward pass was not finite; then there are no gradients. backward_overflow likewise.
+    """
+
+    losses: Array
+    log2_norm: dict[str, Array]
+    gradients: dict[str, Scaled]
+    overflow: Overflow | None = None
+    backward_overflow: Overflow | None = None
+    recording: Recording | None = None
+
+
+class Engine:
+    """Runs one problem; buffers and compiled loops are kept, so that further runs with other parameters cost little.
+
+    Args:
+        problem: what to run.
+        segment: steps a segment, chosen from the sizes unless given. block: steps a block, likewise.
+    """
+
+    def __init__(self, problem: Problem, *, segment: int | None = None, block: int | None = None) -> None:
+        self.problem = problem
+        widest = max(max(plan.cell.shapes.states.values()) for plan in problem.plans)
+        step_bytes = widest * problem.trials * problem.batch_size * problem.dtype.itemsize
+        self.block = block or int(np.clip(_BLOCK_BYTES // step_bytes, 16, _LONGEST_BLOCK))
+        self.segment = min(segment or self._choose_segment(), problem.seq_len)
+        self.layers = [
+            Layer(
+                plan,
+                parameters,
+                trials=problem.trials,
+                batch_size=problem.batch_size,
+                dtype=problem.dtype,
+                segment=self.segment,
+            )
+            for plan, parameters in zip(problem.plans, problem.parameters, strict=True)
+        ]
+
+    def _choose_segment(self) -> int:
+        p = self.problem
+        per_step = sum(step_bytes(plan, p.trials, p.batch_size, p.dtype.itemsize) for plan in p.plans)
+        if p.seq_len * per_step <= _SEGMENT_BYTES:
+            return p.seq_len
+        fitting = int(np.clip(_SEGMENT_BYTES // per_step, 16, _LONGEST_SEGMENT))
+        return max(fitting - fitting % self.block, min(fitting, self.block))
+
+    def set_parameters(self, parameters: Sequence[Mapping[str, Array]]) -> None:
+        """Take other parameter values for the runs that follow."""
+        for layer, values in zip(self.layers, parameters, strict=True):
+            layer.set_parameters(values)
+
+    # Forward.
+
+    def losses(self) -> tuple[Array, Overflow | None]:
+        """Return the loss of each sequence (R, B), and where the forward pass overflowed, if it did."""
+        with np.errstate(all="ignore"):
+            losses, _, overflow = self._forward(lambda *_: None)
+        return losses, overflow
+
+    def _forward(
+        self, on_segment: Callable[[int, int], None]
+    ) -> tuple[Array, list[list[dict[str, Array]]], Overflow | None]:
+        """Run forward; return the losses, the histories at each segment's start, and where it overflowed."""
+        p = self.problem
+        losses = np.zeros((p.trials, p.batch_size))
+        histories = [[_history(layer, start) for layer, start in zip(self.layers, p.initial, strict=True)]]
+        for lo in range(0, p.seq_len, self.segment):
+            hi = min(lo + self.segment, p.seq_len)
+            self._forward_segment(lo, hi, histories[-1])
+            overflow = self._find_overflow(lo)
+            if overflow is not None:
+                return losses, histories, overflow
+            losses += p.loss.values(self.layers[-1].outputs(), lo + 1)
+            on_segment(lo, hi)
+            histories.append([layer.history() for layer in self.layers])
+        return losses, histories, None
+
+    def _forward_segment(self, lo: int, hi: int, histories: Sequence[Mapping[str, Array]]) -> None:
+        x = self.problem.source.fill(lo, hi).astype(self.problem.dtype, copy=False)
+        for layer, history in zip(self.layers, histories, strict=True):
+            layer.forward(x, history)
+            x = layer.outputs()
+
+    def _find_overflow(self, lo: int) -> Overflow | None:
+        found = [(step, i) for i, layer in enumerate(self.layers) if (step := layer.first_nonfinite()) is not None]
+        if not found:
+            return None
+        step, index = min(found)
+        layer = self.layers[index]
+        bad = [~np.isfinite(a[layer.lag + step]).all(axis=(1, 2)) for a in layer.states.values()]
+        return Overflow(lo + step + 1, index, np.logical_or.reduce(bad))
+
+    # Backward.
+
+    def run(
+        self, *, record: bool = False, step_clip: StepClip | None = None, parameters: bool = True
+    ) -> Run:
+        """Return the losses, the norms of all adjoints at all steps, and the parameter gradients.
+
+        Args:
+            record: keep states and adjoints themselves as well.
+            step_clip: clip each state's adjoint at each step.
+            parameters: whether parameter gradients are wanted.
+        """
+        with np.errstate(all="ignore"):
+            return self._run(record, step_clip, parameters)
+
+    def _run(self, record: bool, step_clip: StepClip | None, parameters: bool) -> Run:
+        p = self.problem
+        recorder = _Recorder(self) if record else None
+        losses, histories, overflow = self._forward(recorder.keep_states if recorder else lambda *_: None)
+        run = Run(losses, {}, {}, overflow, recording=recorder.recording if recorder else None)
+        if overflow is not None:
+            return run
+        shape = (p.seq_len + 1, p.trials, p.batch_size)
+        for name, layer in zip(p.names, self.layers, strict=True):
+            run.log2_norm |= {f"{name}.{state}": np.full(shape, np.nan) for state in layer.states}
+        backward = _Backward(self, run, recorder, step_clip, parameters)
+        starts = list(range(0, p.seq_len, self.segment))
+        for index in reversed(range(len(starts))):
+            lo, hi = starts[index], min(starts[index] + self.segment, p.seq_len)
+            if index < len(starts) - 1:
+                self._forward_segment(lo, hi, histories[index])
+            if not backward.segment(lo, hi):
+                return run
+        backward.finish()
+        return run
+
+
+class _Backward:
+    """The backward pass of all layers: blocks from the last step to the first, layers from the top to the bottom."""
+
+    def __init__(
+        self, engine: Engine, run: Run, recorder: _Recorder | None, step_clip: StepClip | None, parameters: bool
+    ) -> None:
+        self.engine, self.run, self.recorder = engine, run, recorder
+        p = engine.problem
+        at_last_only = len(p.loss.steps) == 1 and p.loss.last_step == p.seq_len
+        top = len(engine.layers) - 1
+        self.passes = [
+            BackwardPass(
+                layer,
+                per_step=i < top or not at_last_only,
+                block=engine.block,
+                step_clip=step_clip,
+                parameters=parameters,
+            )
+            for i, layer in enumerate(engine.layers)
+        ]
+        self.adjoints: list[Adjoints] = [backward.start() for backward in self.passes]
+        self.gradients: list[dict[Node, Scaled]] = [{} for _ in engine.layers]
+        self.readout: dict[str, Array] = {}
+        self.parameters = parameters
+        self.step_clip = step_clip
+        self.length = engine.block
+
+    def segment(self, lo: int, hi: int) -> bool:
+        """Go back over one segment; return whether all adjoints were finite."""
+        end = hi
+        while end > lo:
+            start = max(lo, end - self.length)
+            try:
+                blocks = self._block(start - lo, end - lo, start)
+            except OutOfRange:
+                self.length = max(1, self.length // 2)
+                continue
+            if not self._commit(blocks, start, end):
+                return False
+            if end - start == self.length and self.length < self.engine.block:
+                # A wide span may have been a passing event: try longer blocks again.
+                self.length = min(self.engine.block, self.length * 2)
+            end = start
+        return True
+
+    def _block(self, lo: int, hi: int, offset: int) -> list[Block]:
+        """Return the outcome of one block for each layer, from the top one down; nothing is changed."""
+        p = self.engine.problem
+        top = self.engine.layers[-1]
+        entering = p.loss.gradient(top.outputs()[lo:hi], offset + 1)
+        exponent = np.zeros((p.trials, p.batch_size), np.int64)
+        found = []
+        for backward, adjoints in zip(reversed(self.passes), reversed(self.adjoints), strict=True):
+            block = backward.run(lo, hi, adjoints, entering, exponent)
+            entering, exponent = block.input_adjoint, block.input_exponent
+            found.append(block)
+        return found
+
+    def _commit(self, blocks: list[Block], start: int, end: int) -> bool:
+        p, run = self.engine.problem, self.run
+        for index, block in zip(reversed(range(len(blocks))), blocks, strict=True):
+            self.adjoints[index] = block.adjoints
+            for state, norm in block.log2_norm.items():
+                run.log2_norm[f"layer{index}.{state}"][start + 1 : end + 1] = norm
+                if np.isnan(norm).any():
+                    step = start + 1 + int(np.flatnonzero(np.isnan(norm).any(axis=(1, 2)))[-1])
+                    run.backward_overflow = Overflow(step, index, np.isnan(norm).any(axis=(0, 2)))
+            table = self.gradients[index]
+            for node, gradient in block.gradients.items():
+                table[node] = table[node].add(gradient) if node in table else gradient
+            if self.recorder:
+                for state, (mantissa, exponent) in block.totals.items():
+                    self.recorder.keep_adjoints(f"layer{index}.{state}", start + 1, end + 1, mantissa, exponent)
+        if run.backward_overflow is not None:
+            return False
+        if self.parameters and isinstance(p.loss, CrossEntropy):
+            segment_start = start - (start % self.engine.segment)
+            outputs = self.engine.layers[-1].outputs()[start - segment_start : end - segment_start]
+            for name, gradient in p.loss.readout_gradient(outputs, start + 1).items():
+                self.readout[name] = self.readout[name] + gradient if name in self.readout else gradient
+        return True
+
+    def finish(self) -> None:
+        """Take the adjoints of the initial states, and turn the sums into gradients of the batch loss."""
+        p, run = self.engine.problem, self.run
+        for index, (backward, adjoints) in enumerate(zip(self.passes, self.adjoints, strict=True)):
+            frames = backward.plan.frames
+            for state, carry in adjoints.carry.items():
+                exponent = adjoints.exponent[frames.of_state[state]]
+                initial = carry[-1]
+                if self.step_clip is not None:
+                    squeezed = backward.layer.squeeze(initial, 0)
+                    self.step_clip(squeezed, backward.layer.squeeze(exponent[:, None, :], 0))
+                run.log2_norm[f"layer{index}.{state}"][0] = log2_norm(initial, axis=1) + exponent
+                if self.recorder:
+                    self.recorder.keep_adjoints(f"layer{index}.{state}", 0, 1, initial[None], exponent)
+            if not self.parameters:
+                continue
+            layer = backward.layer
+            found = parameter_gradients(
+                layer.plan.graph, dict(self.gradients[index]), layer.parameters, layer.column_ranges
+            )
+            for name, shape in layer.plan.cell.shapes.parameters.items():
+                gradient = found.get(name) or Scaled(np.zeros((p.trials, 1)), np.zeros(p.trials, np.int64))
+                mantissa = np.broadcast_to(gradient.mantissa.reshape(p.trials, -1) / p.batch_size, (p.trials, int(np.prod(shape))))
+                run.gradients[f"layer{index}.{name}"] = Scaled(
+                    mantissa.reshape(p.trials, *shape).astype(np.float64), gradient.exponent
+                ).normalised()
+        for name, value in self.readout.items():
+            scaled = Scaled(np.asarray(value / p.batch_size, np.float64), np.zeros(p.trials, np.int64))
+            run.gradients[f"{READOUT}.{name}"] = scaled.normalised()
+
+
+class _Recorder:
+    """Keeps states and adjoints of a run."""
+
+    def __init__(self, engine: Engine) -> None:
+        p = engine.problem
+        self._engine = engine
+        shapes = {
+            f"{name}.{state}": (p.seq_len + 1, p.trials, size, p.batch_size)
+            for name, plan in zip(p.names, p.plans, strict=True)
+            for state, size in plan.cell.shapes.states.items()
+        }
+        self.recording = Recording(
+            {key: np.zeros(shape) for key, shape in shapes.items()},
+            {key: np.zeros(shape) for key, shape in shapes.items()},
+            {key: np.zeros((shape[0], shape[1], shape[3]), np.int64) for key, shape in shapes.items()},
+            np.zeros((p.seq_len, p.trials, engine.layers[0].plan.cell.shapes.input_size, p.batch_size)),
+        )
+        for name, initial in zip(p.names, p.initial, strict=True):
+            for state, value in initial.items():
+                self.recording.states[f"{name}.{state}"][0] = value
+
+    def keep_states(self, lo: int, hi: int) -> None:
+        for name, layer in zip(self._engine.problem.names, self._engine.layers, strict=True):
+            for state, array in layer.states.items():
+                self.recording.states[f"{name}.{state}"][lo + 1 : hi + 1] = array[layer.lag : layer.lag + hi - lo]
+        first = self._engine.layers[0]
+        self.recording.x[lo:hi] = first.values[first.plan.graph.input()]
+
+    def keep_adjoints(self, key: str, start: int, stop: int, mantissa: Array, exponent: Array) -> None:
+        self.recording.adjoints[key][start:stop] = mantissa
+        self.recording.exponents[key][start:stop] = exponent
+
+
+def _history(layer: Layer, initial: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the values before the first step: the initial state, and zeros for the steps before it."""
+    history = {name: np.zeros((layer.lag, *a.shape[1:]), layer.dtype) for name, a in layer.states.items()}
+    for name, value in initial.items():
+        history[name][-1] = value
+    return history
+
+
+def step_bytes(plan: LayerPlan, trials: int, batch_size: int, itemsize: int) -> int:
+    """Return about how much memory one more step of a segment takes in a layer."""
+    rows = sum(plan.cell.shapes.states.values()) + sum(plan.size(node) for node in plan.stored)
+    rows += 2 * sum(group.rows for group in plan.groups)
+    rows += plan.cell.shapes.input_size
+    return rows * trials * batch_size * itemsize

@@ -1,0 +1,94 @@
+"""Numbers beyond the range of floats: a mantissa array and one power of two for each trial.
+
+Value = mantissa * 2**exponent. Scaling by powers of two is exact, so nothing is lost by it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass
+class Scaled:
+    """mantissa * 2**exponent; the mantissa has the trials on its first axis, the exponent is (trials,) integers."""
+
+    mantissa: Array
+    exponent: Array
+
+    def add(self, other: Scaled) -> Scaled:
+        """Return the sum, at the larger exponent of the two; an exact zero never sets the exponent."""
+        mine, theirs = self.nonzero(), other.nonzero()
+        exponent = np.where(
+            mine & theirs,
+            np.maximum(self.exponent, other.exponent),
+            np.where(theirs, other.exponent, self.exponent),
+        )
+        return Scaled(self._at(exponent) + other._at(exponent), exponent)
+
+    def nonzero(self) -> Array:
+        """Return for each trial whether any entry is not zero."""
+        return np.any(self.mantissa != 0, axis=tuple(range(1, self.mantissa.ndim)))
+
+    def times(self, factor: Array) -> Scaled:
+        """Return the elementwise product with an ordinary array (trials, ...)."""
+        return Scaled(self.mantissa * factor, self.exponent).normalised()
+
+    def normalised(self) -> Scaled:
+        """Return the same value with the largest mantissa of each trial in [0.5, 1)."""
+        shift = exponent_of(np.abs(self.mantissa).max(axis=tuple(range(1, self.mantissa.ndim)), initial=0.0))
+        return Scaled(scale_by(self.mantissa, _expand(-shift, self.mantissa)), self.exponent + shift)
+
+    def _at(self, exponent: Array) -> Array:
+        return scale_by(self.mantissa, _expand(self.exponent - exponent, self.mantissa))
+
+    def log2_norm(self) -> Array:
+        """Return log2 of the Euclidean norm for each trial, (trials,); -inf for an exact zero."""
+        flat = self.mantissa.reshape(len(self.mantissa), -1)
+        return log2_norm(flat, axis=1) + self.exponent
+
+    def value(self) -> Array:
+        """Return the number itself, infinite or zero where it lies beyond the range of floats."""
+        with np.errstate(over="ignore", under="ignore"):
+            return scale_by(self.mantissa, _expand(self.exponent, self.mantissa))
+
+
+def _expand(exponent: Array, like: Array) -> Array:
+    return exponent.reshape(exponent.shape + (1,) * (like.ndim - exponent.ndim))
+
+
+def scale_by(values: Array, exponent: Array) -> Array:
+    """Return values * 2**exponent, exactly; exponents beyond the range of floats give 0 or infinity."""
+    # ldexp takes C ints: anything beyond +-5000 over- or underflows every float anyway.
+    return np.ldexp(values, np.clip(exponent, -5000, 5000).astype(np.int32))
+
+
+def exponent_of(largest: Array) -> Array:
+    """Return e with largest in [2**(e-1), 2**e), and 0 for zeros and for what is not finite."""
+    with np.errstate(invalid="ignore"):
+        exponent = np.frexp(largest)[1].astype(np.int64)
+    return np.where(np.isfinite(largest) & (largest > 0), exponent, 0)
+
+
+def log2_norm(values: Array, axis: int) -> Array:
+    """Return log2 of the Euclidean norm along an axis; -inf for exact zeros, NaN where an entry is not finite.
+
+    Squares of small numbers vanish long before the numbers do: where that could happen the vector is scaled first.
+    """
+    values = values.astype(np.float64, copy=False)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
+        squares = np.square(values).sum(axis=axis)
+        result = np.asarray(0.5 * np.log2(squares))
+        doubtful = ~((squares > 1e-200) & (squares < 1e200))
+        if doubtful.any():
+            vectors = np.moveaxis(values, axis, -1)[doubtful]
+            largest = np.abs(vectors).max(axis=-1, initial=0.0)
+            shift = exponent_of(largest)
+            scaled = scale_by(vectors, -shift[:, None])
+            careful = np.where(largest == 0, -np.inf, 0.5 * np.log2(np.square(scaled).sum(axis=-1)) + shift)
+            result[doubtful] = np.where(np.isfinite(largest), careful, np.nan)
+    return result

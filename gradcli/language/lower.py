@@ -1,0 +1,359 @@
+"""Equations to graph: names resolved, sums flattened, concatenations split, every mistake placed."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Mapping, Sequence
+
+from gradcli.errors import did_you_mean
+from gradcli.language.functions import ELEMENTWISE, NOT_OFFERED, value_at
+from gradcli.language.graph import Dependence, Graph, Node
+from gradcli.language.parser import INPUT_NAME, MAX_LAG, TIME_NAME, Equation, EquationProblem, Place, lag_of
+
+#: The name that equations may call and that `activation:` binds to an elementwise function.
+ACTIVATION_NAME = "phi"
+
+_OPERATORS = {
+    ast.BitXor: "'^' is not a power here: write **",
+    ast.Mod: "'%' is not offered; operators are + - * / ** @",
+    ast.FloorDiv: "'//' is not offered; operators are + - * / ** @",
+}
+
+
+class _Mistake(Exception):
+    def __init__(self, place: Place, message: str) -> None:
+        self.problem = place.problem(message)
+
+
+class Lowering:
+    """Builds the graph of one cell; `problems` gathers the mistakes, of which each equation gives at most one.
+
+    places: for every node, where it first stood in the text, for messages about shapes.
+    matrices: the names of parameters used as matrices, with the place of the first use; `vectors` likewise.
+    """
+
+    def __init__(
+        self,
+        equations: Sequence[Equation],
+        constants: Mapping[str, float],
+        activation: str | None,
+        scalars: frozenset[str],
+    ) -> None:
+        self.graph = Graph()
+        self.scalars = scalars
+        self.constants = constants
+        self.activation = activation
+        self.places: dict[Node, Place] = {}
+        self.matrices: dict[str, Place] = {}
+        self.vectors: dict[str, Place] = {}
+        self.problems: list[EquationProblem] = []
+        self.concatenations: dict[tuple[int, ...], list[Node]] = {}
+        self.values: dict[str, Node] = {}
+        self.states: dict[str, Node] = {}
+        self.used_constants: set[str] = set()
+        self._lags: dict[str, Place] = {}
+        self._current: dict[str, Place] = {}
+        self._given = {e.name: e for e in reversed(equations)}
+        self._matrix_names = _names_left_of_products(equations)
+        self._lower_all(equations)
+
+    def _lower_all(self, equations: Sequence[Equation]) -> None:
+        seen: dict[str, Equation] = {}
+        for equation in equations:
+            if equation.name in seen:
+                first = seen[equation.name].place.line
+                self.problems.append(
+                    equation.place.problem(f"{equation.left_side} is given twice; it was given on line {first} already")
+                )
+                continue
+            seen[equation.name] = equation
+            if clash := self._clash(equation):
+                self.problems.append(equation.place.problem(clash))
+                continue
+            try:
+                is_matrix = equation.name in self._matrix_names and not equation.is_state
+                node = (self._matrix if is_matrix else self._vector)(equation.expression, equation)
+            except _Mistake as mistake:
+                self.problems.append(mistake.problem)
+                # The rest is still checked, with this name standing for an unknown value.
+                node = self.graph.parameter(f"?{equation.name}")
+            self.values[equation.name] = node
+            if equation.is_state:
+                self.states[equation.name] = node
+        self._check_states(equations)
+
+    def _clash(self, equation: Equation) -> str:
+        name = equation.name
+        if name in self.constants:
+            return f"{name} is given as a constant and by an equation; rename one of them"
+        if name in ELEMENTWISE or name == ACTIVATION_NAME:
+            return f"{name} is a function; choose another name"
+        return ""
+
+    def _check_states(self, equations: Sequence[Equation]) -> None:
+        for name, place in self._lags.items():
+            if name not in {e.name for e in equations if e.is_state}:
+                hint = did_you_mean(name, [e.name for e in equations if e.is_state])
+                what = f"{name}[t-1] makes {name} a state, but no line gives {name}[t]"
+                self.problems.append(place.problem(what + hint))
+        if not any(e.is_state for e in equations) and equations:
+            self.problems.append(
+                equations[-1].place.problem("no state: one line must give a value at t, such as h[t] = ...")
+            )
+
+    # Expressions whose value is a vector (or a scalar) at one step.
+
+    def _vector(self, tree: ast.expr, equation: Equation) -> Node:
+        node = self._vector_node(tree, equation)
+        self.places.setdefault(node, equation.statement.place(tree))
+        return node
+
+    def _vector_node(self, tree: ast.expr, equation: Equation) -> Node:
+        g = self.graph
+        place = equation.statement.place(tree)
+        match tree:
+            case ast.Constant():
+                return g.number(_number(tree, place))
+            case ast.Name(id=name):
+                return self._name(name, place, equation)
+            case ast.Subscript(value=ast.Name(id=name), slice=subscript):
+                return self._subscript(name, subscript, place, equation)
+            case ast.UnaryOp(op=ast.UAdd(), operand=operand):
+                return self._vector(operand, equation)
+            case ast.BinOp(op=ast.Add() | ast.Sub()) | ast.UnaryOp(op=ast.USub()):
+                return g.sum(self._terms(tree, 1, equation))
+            case ast.BinOp(left=left, op=ast.MatMult(), right=right):
+                return self._product(left, right, place, equation)
+            case ast.BinOp(left=left, op=op, right=right):
+                return self._elementwise(left, op, right, place, equation)
+            case ast.Call():
+                return self._call(tree, place, equation)
+            case ast.List():
+                raise _Mistake(place, "a list is a concatenation and stands right after '@': W @ [h[t-1], x[t]]")
+            case ast.Attribute(value=ast.Name(id=name), attr="T"):
+                raise _Mistake(place, f"the transpose {name}.T stands left of '@': {name}.T @ h[t-1]")
+            case _:
+                raise _Mistake(place, _not_offered(tree))
+
+    def _terms(self, tree: ast.expr, sign: int, equation: Equation) -> list[tuple[int, Node]]:
+        """Return the signed terms of a chain of + and -, so that a sum is one node however it is bracketed."""
+        match tree:
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                return self._terms(left, sign, equation) + self._terms(right, sign, equation)
+            case ast.BinOp(left=left, op=ast.Sub(), right=right):
+                return self._terms(left, sign, equation) + self._terms(right, -sign, equation)
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return self._terms(operand, -sign, equation)
+            case _:
+                return [(sign, self._vector(tree, equation))]
+
+    def _elementwise(
+        self, left: ast.expr, op: ast.operator, right: ast.expr, place: Place, equation: Equation
+    ) -> Node:
+        build = {ast.Mult: self.graph.mul, ast.Div: self.graph.div, ast.Pow: self.graph.pow}.get(type(op))
+        if build is None:
+            raise _Mistake(place, _OPERATORS.get(type(op), "operators are + - * / ** @"))
+        a, b = self._vector(left, equation), self._vector(right, equation)
+        if isinstance(op, ast.Div) and b.is_number and b.data == 0.0:
+            raise _Mistake(place, "division by zero")
+        try:
+            node = build(a, b)
+        except (OverflowError, ZeroDivisionError, ValueError):
+            raise _Mistake(place, "these numbers give no finite result") from None
+        return _finite(node, place)
+
+    def _name(self, name: str, place: Place, equation: Equation) -> Node:
+        if name in self.constants:
+            self.used_constants.add(name)
+            return self.graph.number(self.constants[name])
+        if name == INPUT_NAME:
+            raise _Mistake(place, "x is the input: write x[t]")
+        if name == TIME_NAME:
+            raise _Mistake(place, "t is the time step and has no value of its own")
+        if name in ELEMENTWISE or name == ACTIVATION_NAME:
+            raise _Mistake(place, f"{name} is a function: write {name}(...)")
+        if name in self._given:
+            return self._vector_value(name, place, equation)
+        if name not in self.scalars:
+            self.vectors.setdefault(name, place)
+        return self.graph.parameter(name)
+
+    def _assigned(self, name: str, place: Place, equation: Equation) -> Node:
+        given = self._given[name]
+        if given.is_state:
+            raise _Mistake(place, f"{name} is a state: write {name}[t-1] for its last value or {name}[t] for its new one")
+        if name not in self.values:
+            if name == equation.name:
+                raise _Mistake(place, f"{name} is given by itself; for its last value make it a state: {name}[t-1]")
+            raise _Mistake(place, f"{name} is used before line {given.place.line}, which gives it; move that line up")
+        return self.values[name]
+
+    def _vector_value(self, name: str, place: Place, equation: Equation) -> Node:
+        node = self._assigned(name, place, equation)
+        if name in self._matrix_names and not node.is_number:
+            raise _Mistake(place, f"{name} is a matrix (it stands left of '@' elsewhere) and here it would be a vector")
+        return node
+
+    def _subscript(self, name: str, subscript: ast.expr, place: Place, equation: Equation) -> Node:
+        lag = lag_of(subscript)
+        if lag is None:
+            raise _Mistake(place, f"the index of {name} is t, or t-1, t-2 and so on for earlier steps")
+        if lag < 0:
+            raise _Mistake(place, f"{name}[t+{-lag}] lies in the future; a cell sees t and earlier steps")
+        if lag > MAX_LAG:
+            raise _Mistake(place, f"{name}[t-{lag}] is further back than {MAX_LAG} steps")
+        if name == INPUT_NAME:
+            if lag:
+                raise _Mistake(place, f"the input is known at t only: write x[t], or keep x[t-{lag}] in a state of its own")
+            return self.graph.input()
+        if lag:
+            self._lags.setdefault(name, place)
+            given = self._given.get(name)
+            if given is not None and not given.is_state:
+                raise _Mistake(place, f"{name}[t-{lag}] makes {name} a state: write {name}[t] = ... on line {given.place.line}")
+            return self.graph.state(name, lag)
+        given = self._given.get(name)
+        if given is None:
+            near = did_you_mean(name, [n for n, e in self._given.items() if e.is_state])
+            raise _Mistake(place, f"no line gives {name}[t]{near}")
+        if not given.is_state:
+            raise _Mistake(place, f"{name} is no state: write {name} without [t], or give it as {name}[t] = ...")
+        if name not in self.states:
+            if name == equation.name:
+                raise _Mistake(place, f"{name}[t] is given by itself; its last value is {name}[t-1]")
+            raise _Mistake(place, f"{name}[t] is used before line {given.place.line}, which gives it; move that line up")
+        return self.graph.state(name, 0)
+
+    def _call(self, tree: ast.Call, place: Place, equation: Equation) -> Node:
+        if not isinstance(tree.func, ast.Name):
+            raise _Mistake(place, "only functions of the list can be called: " + ", ".join(ELEMENTWISE))
+        name = tree.func.id
+        if name == ACTIVATION_NAME and self.activation is not None:
+            name = self.activation
+        if name in NOT_OFFERED:
+            raise _Mistake(place, f"{name} is not offered by this version of gradcli")
+        if name == ACTIVATION_NAME:
+            raise _Mistake(place, "phi stands for the function that 'activation:' names; give it, as in 'activation: tanh'")
+        if name not in ELEMENTWISE:
+            hint = did_you_mean(name, ELEMENTWISE) or f"; functions: {', '.join(ELEMENTWISE)}"
+            raise _Mistake(place, f"no function is called {name}{hint}")
+        if len(tree.args) != 1 or tree.keywords or isinstance(tree.args[0], ast.Starred):
+            raise _Mistake(place, f"{name} takes one argument: {name}(a)")
+        argument = self._vector(tree.args[0], equation)
+        if argument.is_number:
+            return _finite(self.graph.number(value_at(name, argument.data)), place)
+        return self.graph.call(name, argument)
+
+    # Products with a matrix.
+
+    def _product(self, left: ast.expr, right: ast.expr, place: Place, equation: Equation) -> Node:
+        if isinstance(left, ast.BinOp) and isinstance(left.op, ast.MatMult):
+            # U @ V @ h: two products with a vector instead of one of two matrices.
+            inner = self._product(left.right, right, equation.statement.place(left), equation)
+            return self.graph.matmul(self._matrix(left.left, equation), inner)
+        matrix = self._matrix(left, equation)
+        if not isinstance(right, ast.List):
+            return self.graph.matmul(matrix, self._vector(right, equation))
+        if not right.elts:
+            raise _Mistake(place, "an empty concatenation; write W @ [h[t-1], x[t]]")
+        parts = [self._vector(part, equation) for part in right.elts]
+        self.concatenations[tuple(part.index for part in parts)] = parts
+        columns = [self.graph.columns(matrix, i, parts) for i in range(len(parts))]
+        products = [self.graph.matmul(column, part) for column, part in zip(columns, parts, strict=True)]
+        for node in (*columns, *products):
+            self.places.setdefault(node, place)
+        return self.graph.sum([(1, product) for product in products])
+
+    def _matrix(self, tree: ast.expr, equation: Equation) -> Node:
+        node = self._matrix_node(tree, equation)
+        place = equation.statement.place(tree)
+        if node.dependence is not Dependence.PARAMETERS:
+            raise _Mistake(place, "left of '@' stands a matrix of parameters")
+        self.places.setdefault(node, place)
+        return node
+
+    def _matrix_node(self, tree: ast.expr, equation: Equation) -> Node:
+        g = self.graph
+        place = equation.statement.place(tree)
+        match tree:
+            case ast.Constant():
+                return g.number(_number(tree, place))
+            case ast.Name(id=name) if name in self.constants:
+                return self._name(name, place, equation)
+            case ast.Name(id=name) if name in self._given and not self._given[name].is_state:
+                return self._assigned(name, place, equation)
+            case ast.Name(id=name) if name not in self._given:
+                if name in (INPUT_NAME, TIME_NAME, ACTIVATION_NAME) or name in ELEMENTWISE:
+                    return self._name(name, place, equation)
+                if name not in self.scalars:
+                    self.matrices.setdefault(name, place)
+                return g.parameter(name)
+            case ast.Attribute(value=inner, attr="T"):
+                return g.transpose(self._matrix(inner, equation))
+            case ast.UnaryOp(op=ast.USub(), operand=inner):
+                return g.neg(self._matrix(inner, equation))
+            case ast.BinOp(left=left, op=(ast.Add() | ast.Sub() | ast.Mult() | ast.Div()) as op, right=right):
+                a, b = self._matrix(left, equation), self._matrix(right, equation)
+                build = {ast.Add: g.add, ast.Sub: g.sub, ast.Mult: g.mul, ast.Div: g.div}[type(op)]
+                if (a.is_number or b.is_number) and isinstance(op, ast.Add | ast.Sub):
+                    raise _Mistake(place, "a number cannot be added to a matrix; write number * h[t-1] as a term of its own")
+                return build(a, b)
+            case ast.Call(func=ast.Name(id=name), args=[inner], keywords=[]) if name in ELEMENTWISE:
+                return g.call(name, self._matrix(inner, equation))
+            case _:
+                raise _Mistake(place, "left of '@' stands a matrix of parameters, such as W_hh, or W_hh.T for its transpose")
+
+
+def _names_left_of_products(equations: Sequence[Equation]) -> frozenset[str]:
+    """Return every name that stands left of an '@', directly or through an equation that gives such a name."""
+    matrices: set[str] = set()
+    for equation in reversed(equations):
+        if equation.name in matrices and not equation.is_state:
+            matrices |= {node.id for node in ast.walk(equation.expression) if isinstance(node, ast.Name)}
+        for product in ast.walk(equation.expression):
+            if isinstance(product, ast.BinOp) and isinstance(product.op, ast.MatMult):
+                left = product.left
+                while isinstance(left, ast.BinOp) and isinstance(left.op, ast.MatMult):
+                    matrices |= {node.id for node in ast.walk(left.right) if isinstance(node, ast.Name)}
+                    left = left.left
+                matrices |= {node.id for node in ast.walk(left) if isinstance(node, ast.Name)}
+    return frozenset(matrices)
+
+
+def _number(tree: ast.Constant, place: Place) -> float:
+    if type(tree.value) not in (int, float):
+        raise _Mistake(place, _not_offered(tree))
+    try:
+        value = float(tree.value)  # type: ignore[arg-type]
+    except OverflowError:
+        value = math.inf
+    if not math.isfinite(value):
+        raise _Mistake(place, "this number is too large")
+    return value
+
+
+def _finite(node: Node, place: Place) -> Node:
+    if node.is_number and not math.isfinite(node.data):
+        raise _Mistake(place, "these numbers give no finite result")
+    return node
+
+
+def _not_offered(tree: ast.AST) -> str:
+    what = {
+        ast.Constant: "text and truth values",
+        ast.Compare: "comparisons",
+        ast.BoolOp: "'and' and 'or'",
+        ast.IfExp: "'if ... else'",
+        ast.Lambda: "lambda",
+        ast.Attribute: "attributes other than the transpose W.T",
+        ast.Subscript: "an index on anything but a state or x",
+        ast.Tuple: "tuples",
+        ast.Dict: "braces",
+        ast.Set: "braces",
+        ast.NamedExpr: "':='",
+        ast.ListComp: "comprehensions",
+        ast.GeneratorExp: "comprehensions",
+        ast.JoinedStr: "text",
+    }.get(type(tree), "this")
+    return f"{what} cannot stand in an equation; there are numbers, names, x[t], h[t-1], + - * / ** @ and functions"

@@ -1,0 +1,381 @@
+"""The laws that parameters are drawn from.
+
+Which laws a spec may name, and with which arguments, is in `gradcli.spec.initialisers`; here is what they mean.
+A matrix is (out, in), so fan_in is its number of columns and fan_out its number of rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from gradcli.errors import UsageError
+from gradcli.sources.streams import stream
+from gradcli.spec.base import Choice
+from gradcli.spec.initialisers import (
+    Chrono,
+    Constant,
+    FlaxDefault,
+    HeNormal,
+    HeUniform,
+    Identity,
+    KerasDefault,
+    LecunNormal,
+    Normal,
+    Orthogonal,
+    SpectralRadius,
+    TorchDefault,
+    Uniform,
+    XavierNormal,
+    XavierUniform,
+    Zeros,
+)
+
+READOUT = "readout"
+"""The layer of the linear readout: W_hy (classes, output_size) and b_y (classes,)."""
+
+
+class InitialiserError(UsageError):
+    """An initialiser that does not suit its parameter, or exact values of another shape."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of one layer. shape: () a scalar, (n,) a vector, (out, in) a matrix."""
+
+    layer: str
+    name: str
+    shape: tuple[int, ...]
+
+    def describe(self) -> str:
+        """Return what it is in words, such as "b_f is a vector of 64 numbers"."""
+        if not self.shape:
+            return f"{self.name} is a single number"
+        if len(self.shape) == 1:
+            return f"{self.name} is a vector of {self.shape[0]} numbers"
+        return f"{self.name} is a matrix of {self.shape[0]} x {self.shape[1]}"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a draw takes place: the parameter, and what laws may ask about its surroundings."""
+
+    parameter: Parameter
+    layer_parameters: tuple[Parameter, ...]
+    hidden_size: int
+    seq_len: int
+    seed: int
+    trial: int
+    step: int | None
+    chrono_signs: Mapping[str, int]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.parameter.shape
+
+    @property
+    def fan_in(self) -> int:
+        return self.shape[1]
+
+    @property
+    def fan_out(self) -> int:
+        return self.shape[0]
+
+    def stream(self) -> np.random.Generator:
+        return _parameter_stream(self.parameter, self.seed, self.trial, self.step)
+
+    def uniform(self, bound: float) -> np.ndarray:
+        return self.stream().uniform(-bound, bound, self.shape)
+
+    def normal(self, std: float, mean: float = 0.0) -> np.ndarray:
+        return self.stream().normal(mean, std, self.shape)
+
+
+def draw_parameter(
+    parameter: Parameter,
+    law: Choice,
+    *,
+    cell_parameters: Sequence[Parameter],
+    hidden_size: int,
+    seq_len: int,
+    seed: int,
+    trial: int,
+    chrono_signs: Mapping[str, int],
+    step: int | None = None,
+) -> np.ndarray:
+    """Return one draw of `parameter` from `law`: float64, of the parameter's shape.
+
+    cell_parameters: all parameters of the layer, for laws that draw several of them together (keras).
+    chrono_signs: the gate biases that chrono may set, each with its sign (forget gate +1, input gate -1).
+    step: the step whose own weights these are, where weights are not tied over time; None for tied weights.
+
+    Every parameter, trial and step has its own stream, whatever the law: a change of law keeps the underlying draws.
+
+    Raises InitialiserError where the law does not suit the parameter.
+    """
+    if parameter not in cell_parameters:
+        raise ValueError(f"cell_parameters must hold all parameters of the layer, {parameter.name} too")
+    suits, draw = _LAWS[type(law)]
+    if not _SHAPES[suits](parameter.shape):
+        suiting = ", ".join(kind.NAME for kind, (shapes, _) in _LAWS.items() if _SHAPES[shapes](parameter.shape))
+        raise InitialiserError(
+            f"{law.NAME} needs a {suits}, but {parameter.describe()}; initialisers that suit it: {suiting}"
+        )
+    place = _Place(
+        parameter, tuple(cell_parameters), hidden_size, seq_len, seed, trial, step, chrono_signs=chrono_signs
+    )
+    return draw(law, place)
+
+
+def _parameter_stream(parameter: Parameter, seed: int, trial: int, step: int | None) -> np.random.Generator:
+    return stream(seed, "parameter", parameter.layer, parameter.name, *_draw_names(trial, step))
+
+
+def _draw_names(trial: int, step: int | None) -> tuple[int, ...]:
+    return (trial,) if step is None else (trial, step)
+
+
+def _orthonormal(gaussian: np.ndarray) -> np.ndarray:
+    """Return the matrix with orthonormal columns (rows, where it is wide) that QR makes of a Gaussian one.
+
+    Haar-distributed, because R's diagonal is made positive, which makes the factorisation unique.
+    Source: F. Mezzadri, How to generate random matrices from the classical compact groups (2007).
+    """
+    rows, columns = gaussian.shape
+    q, r = np.linalg.qr(gaussian if rows >= columns else gaussian.T)
+    q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)
+    return q if rows >= columns else np.ascontiguousarray(q.T)
+
+
+def _orthogonal(law: Orthogonal, place: _Place) -> np.ndarray:
+    return law.gain * _orthonormal(place.normal(1.0))
+
+
+def _spectral_radius(law: SpectralRadius, place: _Place) -> np.ndarray:
+    if law.radius == 0:
+        return np.zeros(place.shape)
+    rng = place.stream()
+    drawn = 0.0
+    while drawn == 0:  # a matrix without any eigenvalue other than 0 has probability 0, but no scale
+        gaussian = rng.standard_normal(place.shape)
+        drawn = float(np.abs(np.linalg.eigvals(gaussian)).max())
+    return gaussian * (law.radius / drawn)
+
+
+def _chrono(law: Chrono, place: _Place) -> np.ndarray:
+    """Return sign * log u, u ~ U[1, t_max - 1], one u for all gate biases of the layer, so that b_i = -b_f exactly."""
+    name = place.parameter.name
+    if name not in place.chrono_signs:
+        known = ", ".join(place.chrono_signs) or "none in this cell"
+        raise InitialiserError(f"chrono is for the biases of gates that set the memory ({known}), not for {name}")
+    t_max = law.t_max if law.t_max is not None else float(place.seq_len)
+    if t_max <= 2:
+        raise InitialiserError(
+            f"chrono draws from U[1, t_max - 1] with t_max = seq_len = {place.seq_len}, which must be above 2; "
+            "take a longer sequence, or give t_max as in {chrono: 100}"
+        )
+    shared = stream(place.seed, "chrono", place.parameter.layer, *_draw_names(place.trial, place.step))
+    return place.chrono_signs[name] * np.log(shared.uniform(1.0, t_max - 1.0, place.shape))
+
+
+def _torch(law: TorchDefault, place: _Place) -> np.ndarray:
+    """PyTorch 2 (nn.RNN, nn.LSTM, nn.GRU, reset_parameters): U(-1/sqrt(n), 1/sqrt(n)), weights and biases alike."""
+    return place.uniform(1.0 / math.sqrt(place.hidden_size))
+
+
+_INPUT_KERNEL, _RECURRENT_KERNEL, _BIAS = "input kernel", "recurrent kernel", "bias"
+
+
+def _role(parameter: Parameter) -> str | None:
+    """Return what Keras and Flax would call a parameter, by its name; None where they have nothing like it."""
+    is_matrix = len(parameter.shape) == 2
+    if is_matrix and (parameter.layer == READOUT or parameter.name.startswith("W_x")):
+        return _INPUT_KERNEL
+    if is_matrix and parameter.name.startswith("W_h"):
+        return _RECURRENT_KERNEL
+    if not is_matrix and (parameter.name == "b" or parameter.name.startswith("b_")):
+        return _BIAS
+    return None
+
+
+def _role_or_error(law: Choice, parameter: Parameter) -> str:
+    role = _role(parameter)
+    if role is None:
+        raise InitialiserError(
+            f"{law.NAME} has a default for matrices W_x... and W_h... and for biases b_..., "
+            f"but {parameter.describe()}; give {parameter.name} an initialiser of its own"
+        )
+    return role
+
+
+def _keras(law: KerasDefault, place: _Place) -> np.ndarray:
+    """Keras 3 (SimpleRNN, LSTM, GRU): all gates share one kernel (in, gates * units), and that is what is drawn.
+
+    Input kernel: glorot_uniform, so fan_out counts the rows of all gates. Recurrent kernel: orthogonal as a whole, so
+    that one gate's square block is not: its spectral radius is near 1/2 for four gates. Biases 0, and 1 for the forget
+    gate `b_f` (unit_forget_bias). The readout is a Dense layer: glorot_uniform on its own.
+    """
+    parameter = place.parameter
+    role = _role_or_error(law, parameter)
+    if role == _BIAS:
+        return np.full(place.shape, 1.0 if parameter.name == "b_f" else 0.0)
+    gates = tuple(
+        sorted(
+            (p for p in place.layer_parameters if _role(p) == role and p.shape[1] == place.fan_in),
+            key=lambda gate: gate.name,
+        )
+    )
+    if role == _INPUT_KERNEL:
+        return place.uniform(math.sqrt(6.0 / (place.fan_in + sum(gate.shape[0] for gate in gates))))
+    first_row = sum(gate.shape[0] for gate in gates[: gates.index(parameter)])
+    fused = _fused_orthogonal(gates, place.seed, place.trial, place.step)
+    return fused[first_row : first_row + place.fan_out].copy()
+
+
+# The gates of a layer ask for the same kernel one after the other; more than the last is not worth its memory.
+@lru_cache(maxsize=1)
+def _fused_orthogonal(gates: tuple[Parameter, ...], seed: int, trial: int, step: int | None) -> np.ndarray:
+    return _orthonormal(
+        np.concatenate([_parameter_stream(gate, seed, trial, step).standard_normal(gate.shape) for gate in gates])
+    )
+
+
+def _flax(law: FlaxDefault, place: _Place) -> np.ndarray:
+    """Flax linen as of 2024 (SimpleCell, LSTMCell, GRUCell): every gate has kernels of its own.
+
+    Input kernel: lecun_normal, a normal law cut off at two standard deviations and rescaled to the variance 1/fan_in.
+    Recurrent kernel: orthogonal. Biases 0, the LSTM's forget gate's too. (Only Flax's MGUCell has a forget bias of 1,
+    which a name cannot tell; give `b_f: 1` for it.) The readout is a Dense layer, and so has an input kernel.
+    """
+    role = _role_or_error(law, place.parameter)
+    if role == _BIAS:
+        return np.zeros(place.shape)
+    if role == _RECURRENT_KERNEL:
+        return _orthonormal(place.normal(1.0))
+    return _truncated_normal(place.stream(), place.shape) * (1.0 / (_TRUNCATED_STD * math.sqrt(place.fan_in)))
+
+
+# The standard deviation of N(0, 1) given |z| <= 2: sqrt(1 - 4 phi(2) / (2 Phi(2) - 1)).
+_TRUNCATED_STD = math.sqrt(1.0 - 4.0 * math.exp(-2.0) / math.sqrt(2.0 * math.pi) / math.erf(math.sqrt(2.0)))
+
+
+def _truncated_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Return draws from N(0, 1) given |z| <= 2."""
+    values = rng.standard_normal(shape)
+    outside = np.abs(values) > 2.0
+    while outside.any():
+        values[outside] = rng.standard_normal(int(outside.sum()))
+        outside = np.abs(values) > 2.0
+    return values
+
+
+_SHAPES: dict[str, Callable[[tuple[int, ...]], bool]] = {
+    "parameter": lambda shape: True,
+    "vector": lambda shape: len(shape) == 1,
+    "matrix": lambda shape: len(shape) == 2,
+    "square matrix": lambda shape: len(shape) == 2 and shape[0] == shape[1],
+}
+
+_Draw = Callable[[Any, _Place], np.ndarray]
+
+# One line a law: the shapes that it suits, and its draw.
+_LAWS: dict[type[Choice], tuple[str, _Draw]] = {
+    Zeros: ("parameter", lambda law, at: np.zeros(at.shape)),
+    Constant: ("parameter", lambda law, at: np.full(at.shape, float(law.value))),
+    Normal: ("parameter", lambda law, at: at.normal(law.std, law.mean)),
+    Uniform: ("parameter", lambda law, at: at.uniform(law.bound)),
+    XavierUniform: ("matrix", lambda law, at: at.uniform(law.gain * math.sqrt(6.0 / (at.fan_in + at.fan_out)))),
+    XavierNormal: ("matrix", lambda law, at: at.normal(law.gain * math.sqrt(2.0 / (at.fan_in + at.fan_out)))),
+    HeUniform: ("matrix", lambda law, at: at.uniform(law.gain * math.sqrt(6.0 / at.fan_in))),
+    HeNormal: ("matrix", lambda law, at: at.normal(law.gain * math.sqrt(2.0 / at.fan_in))),
+    LecunNormal: ("matrix", lambda law, at: at.normal(law.gain * math.sqrt(1.0 / at.fan_in))),
+    Orthogonal: ("matrix", _orthogonal),
+    Identity: ("square matrix", lambda law, at: law.gain * np.eye(at.fan_in)),
+    SpectralRadius: ("square matrix", _spectral_radius),
+    Chrono: ("vector", _chrono),
+    TorchDefault: ("parameter", _torch),
+    KerasDefault: ("parameter", _keras),
+    FlaxDefault: ("parameter", _flax),
+}
+
+
+def exact_array(values: float | list[Any], shape: tuple[int, ...], *, count: int | None = None) -> np.ndarray:
+    """Return exact values as a float64 array; a single number fills the whole shape.
+
+    With `count`, what is wanted is `count` arrays of `shape`, stacked: (count, *shape). The values may then be one
+    array for all of them, or one for each.
+
+    Raises InitialiserError for another shape, and for anything but finite numbers.
+
+    >>> exact_array([[0.9, 1], [0, 0.9]], (2, 2))
+    array([[0.9, 1. ],
+           [0. , 0.9]])
+    >>> exact_array(0.5, (2,))
+    array([0.5, 0.5])
+    """
+    return exact_view(values, shape, count=count).copy()
+
+
+def exact_view(values: float | list[Any], shape: tuple[int, ...], *, count: int | None = None) -> np.ndarray:
+    """Return what `exact_array` does, read-only and without repeating anything in memory."""
+    wanted = shape if count is None else (count, *shape)
+    if not isinstance(values, list):
+        return np.broadcast_to(_finite(values, ""), wanted)
+    given = _shape_of(values, "")
+    if given not in (shape, wanted):
+        expected = _describe(shape) if count is None else f"{_describe(shape)}, or {count} of them"
+        raise InitialiserError(f"expected {expected}; got {_describe(given)}")
+    flat: list[float] = []
+    _flatten(values, "", flat)
+    return np.broadcast_to(np.reshape(flat, given), wanted)
+
+
+def _describe(shape: tuple[int, ...]) -> str:
+    if not shape:
+        return "a single number"
+    if len(shape) == 1:
+        return f"a list of {shape[0]} number{'' if shape[0] == 1 else 's'}"
+    return f"nested lists of {' x '.join(map(str, shape))}"
+
+
+def _shape_of(values: Any, place: str) -> tuple[int, ...]:
+    """Return the shape of nested lists, all of whose lists at one depth must have one length."""
+    if not isinstance(values, list):
+        return ()
+    if not values:
+        raise InitialiserError(f"expected numbers; got an empty list{place and ' at ' + place}")
+    first = _shape_of(values[0], f"{place}[0]")
+    for index, value in enumerate(values):
+        other = _shape_of(value, f"{place}[{index}]")
+        if other != first:
+            raise InitialiserError(
+                f"expected lists of one length; got {_describe(first)} at {place}[0], "
+                f"but {_describe(other)} at {place}[{index}]"
+            )
+    return (len(values), *first)
+
+
+def _flatten(values: Any, place: str, flat: list[float]) -> None:
+    for index, value in enumerate(values):
+        if isinstance(value, list):
+            _flatten(value, f"{place}[{index}]", flat)
+        else:
+            flat.append(_finite(value, f"{place}[{index}]"))
+
+
+def _finite(value: Any, place: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InitialiserError(f"expected a number{place and ' at ' + place}; got {value!r}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        shown = value if isinstance(value, float) else "an integer beyond 1e308"
+        raise InitialiserError(f"expected a finite number{place and ' at ' + place}; got {shown}")
+    return number

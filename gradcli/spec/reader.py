@@ -1,0 +1,237 @@
+"""Reading a spec: from a file, standard input or the name of a built-in cell to a checked `Spec` with positions."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any
+
+from gradcli import cells
+from gradcli.errors import InputFileError, Problem, SpecError, UsageError
+from gradcli.spec import yaml12
+from gradcli.spec.explain import Finding, check
+from gradcli.spec.models import CellBlock, Spec, is_initial_state
+from gradcli.spec.overrides import apply_options, apply_overrides, split_path
+from gradcli.spec.positions import Positions
+from gradcli.spec.shown import Path, counted, got, printable, shown
+
+STANDARD_INPUT = "-"
+_ENDINGS = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class LoadedSpec:
+    """A spec as read.
+
+    cell: the cell of the spec, looked up if it is a built-in one.
+    label: a short name for tables: the stem of the file, or the name of the cell.
+    source: the file as messages name it. folder: paths in the spec are relative to it.
+    """
+
+    spec: Spec
+    cell: CellBlock
+    label: str
+    source: str
+    folder: FilePath
+    positions: Positions
+    built_in: cells.LoadedCell | None
+
+    def problem(self, path: str | Path, message: str) -> Problem:
+        """Return a problem of the value at `path`, or of its nearest ancestor that was written down."""
+        parts = split_path(path) if isinstance(path, str) else path
+        parts = tuple(int(part) if isinstance(part, str) and part.isdecimal() else part for part in parts if part != "")
+        if self.built_in is not None and parts[:1] == ("cell",) and len(parts) > 1:
+            return Positions(self.built_in.source, self.built_in.document).problem(parts[1:], message)
+        return self.positions.problem(parts, message)
+
+    def problem_in_equations(self, line: int, column: int, message: str) -> Problem:
+        """Return a problem at (line, column) of the equations, both from 1, at its place in their file."""
+        path: Path = ("cell", "equations")
+        if self.built_in is not None:
+            place = self.built_in.document.place_in_text(("equations",), line, column)
+            return Problem(self.built_in.source, *place, "cell.equations", message)
+        option = self.positions.option_of(path)
+        if option is not None or self.positions.document is None:
+            return self.positions.problem(path, f"line {line}, column {column}: {message}")
+        place = self.positions.document.place_in_text(path, line, column)
+        return Problem(self.source, *place, "cell.equations", message)
+
+
+def load_spec(target: str, *, options: Mapping[str, object] = {}, overrides: Sequence[str] = ()) -> LoadedSpec:
+    """Return the spec that `target` names: a YAML file, ``-`` for standard input, or a built-in cell.
+
+    options: values of top-level fields from the command line; a mistake in one names the option (``--seq-len``).
+    overrides: ``PATH=VALUE`` texts of ``--set``, applied after the options. Both win over the file.
+    Raises UsageError for an unknown cell, InputFileError for a file that cannot be read, SpecError for a bad spec.
+    """
+    origin = _find(target)
+    # The document keeps what was in the file.
+    data = deepcopy(origin.data) if overrides else dict(origin.data)
+    positions = origin.positions
+    apply_options(data, options, positions)
+    problems = positions.mistakes() + apply_overrides(data, overrides, positions)
+    spec, findings = _checked(data)
+    built_in: cells.LoadedCell | None = None
+    if isinstance(data.get("cell"), str):
+        if data["cell"] in cells.names():
+            built_in = cells.load(data["cell"])
+        elif not any(finding.path == ("cell",) for finding in findings):
+            findings.append(Finding(("cell",), cells.unknown(data["cell"])))
+    known = {(problem.line, problem.column) for problem in problems if problem.line}
+    found = [positions.problem(*finding) for finding in findings]
+    # A value that YAML's reader already refused says nothing more.
+    problems += [problem for problem in found if (problem.line, problem.column) not in known]
+    if problems or spec is None:
+        raise SpecError(problems)
+    cell = built_in.cell if built_in is not None else spec.cell
+    assert isinstance(cell, CellBlock)
+    return LoadedSpec(spec, cell, origin.label, positions.source, origin.folder, positions, built_in)
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """Where a spec comes from, and its plain data."""
+
+    data: dict[str, Any]
+    positions: Positions
+    label: str
+    folder: FilePath
+
+
+def _find(target: str) -> _Origin:
+    if target == STANDARD_INPUT:
+        if sys.stdin is None:
+            raise InputFileError("standard input is closed")
+        return _parsed(sys.stdin.buffer.read(yaml12.MAX_BYTES + 1), "<stdin>", "stdin", FilePath())
+    if target.endswith(_ENDINGS) or os.sep in target or (os.altsep and os.altsep in target):
+        file = FilePath(target)
+        return _parsed(_bytes_of(target), printable(target, limit=4096), printable(file.stem), file.parent)
+    if target in cells.names():
+        return _Origin({"cell": target}, Positions(f"built-in cell {target}", None), target, FilePath())
+    hint = f"; to read the file, write {os.curdir}{os.sep}{printable(target)}" if os.path.isfile(target) else ""
+    raise UsageError(f"{cells.unknown(target)}{hint}")
+
+
+def _bytes_of(target: str) -> bytes:
+    name = printable(target, limit=4096)
+    try:
+        with open(target, "rb") as file:
+            return file.read(yaml12.MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise InputFileError(f"{name}: there is no such file") from None
+    except IsADirectoryError:
+        raise InputFileError(f"{name}: is a folder; expected a spec, a YAML file") from None
+    except OSError as error:
+        raise InputFileError(f"{name}: cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise InputFileError(f"{name}: is not the name of a file") from None
+
+
+def _parsed(raw: bytes, source: str, label: str, folder: FilePath) -> _Origin:
+    document = yaml12.read(raw, source)
+    if not isinstance(document.data, dict):
+        message = f"expected a block of keys, beginning with `cell:`; got {got(document.data)}"
+        problem = Problem(source, 1, 1, "", message)
+        raise SpecError([*Positions(source, document).mistakes(), problem])
+    return _Origin(document.data, Positions(source, document), label, folder)
+
+
+def _checked(data: dict[str, Any]) -> tuple[Spec | None, list[Finding]]:
+    """Return the data as a spec, or None and what is wrong."""
+    findings = [*_misplaced_states(data), *_wrong_steps(data), *_wrong_values(data)]
+    clean = {key: value for key, value in data.items() if key != "initial_states"}
+    spec, wrong = check(Spec, clean)
+    return (spec if not findings else None), [*wrong, *findings]
+
+
+def _misplaced_states(data: Mapping[str, Any]) -> list[Finding]:
+    if "initial_states" not in data:
+        return []
+    return [Finding(("initial_states",), "unknown key; write each state's own, such as `h_0:`", at_key=True)]
+
+
+def _wrong_steps(data: Mapping[str, Any]) -> list[Finding]:
+    """Check the steps of ``loss.at`` against the length of the sequence."""
+    loss = data.get("loss")
+    steps = loss.get("at") if isinstance(loss, dict) else None
+    seq_len = data.get("seq_len", Spec.model_fields["seq_len"].default)
+    if not isinstance(steps, list) or not _is_count(seq_len):
+        return []
+    findings = []
+    first: dict[int, int] = {}
+    for index, step in enumerate(steps):
+        path = ("loss", "at", index)
+        if not _is_count(step):
+            continue
+        if step > seq_len:
+            findings.append(Finding(path, f"must be a step from 1 to seq_len = {shown(seq_len)}; got {shown(step)}"))
+        if first.setdefault(step, index) != index:
+            findings.append(Finding(path, f"step {shown(step)} is given twice"))
+    return findings
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _wrong_values(data: Mapping[str, Any]) -> list[Finding]:
+    """Check that exact values are numbers, and nested lists rectangular: the models leave that to the shapes."""
+    exact: dict[Path, Any] = {(key,): value for key, value in data.items() if is_initial_state(key)}
+    params = data.get("params")
+    if isinstance(params, dict):
+        exact |= {("params", key): value for key, value in params.items()}
+    loss = data.get("loss")
+    if isinstance(loss, dict) and loss.get("kind") == "mse":
+        exact["loss", "target"] = loss.get("target")
+    return [finding for path, value in exact.items() for finding in _wrong_array(path, value)]
+
+
+def _wrong_array(path: Path, value: Any) -> list[Finding]:
+    if isinstance(value, dict) and list(value) == ["values"]:
+        path, value = (*path, "values"), value["values"]
+    if not isinstance(value, list):
+        return []
+    return _wrong_entries(path, value, _shape(value))
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    shape = []
+    while isinstance(value, list):
+        shape.append(len(value))
+        value = value[0] if value else None
+    return tuple(shape)
+
+
+def _wrong_entries(path: Path, value: Any, shape: tuple[int, ...]) -> list[Finding]:
+    """Return the first entry that is no finite number or breaks the shape that the first entries set."""
+    if isinstance(value, list) and not value:
+        return [Finding(path, "an empty list holds no values")]
+    if isinstance(value, list) != bool(shape):
+        wanted = f"a list of {shape[0]}" if shape else "a number"
+        return [Finding(path, f"expected {wanted}, like the entries before it; got {shown(value)}")]
+    if not isinstance(value, list):
+        return _wrong_number(path, value)
+    if len(value) != shape[0]:
+        return [
+            Finding(path, f"has {counted(len(value), 'entry', 'entries')}, but the rows before it have {shape[0]:,}")
+        ]
+    for index, entry in enumerate(value):
+        wrong = _wrong_entries((*path, index), entry, shape[1:])
+        if wrong:
+            return wrong
+    return []
+
+
+def _wrong_number(path: Path, value: Any) -> list[Finding]:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return [Finding(path, f"expected a number; got {got(value)}")]
+    try:
+        finite = math.isfinite(float(value))
+    except OverflowError:
+        finite = False
+    return [] if finite else [Finding(path, f"the number is too large for a float64; got {shown(value)}")]

@@ -1,0 +1,81 @@
+"""The JSON Schema of the spec, for editors: derived from the models that read it, with a line on each field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gradcli import cells
+from gradcli.spec.models import Spec
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+# The one place that says in a line what a field is for; the starter spec repeats it as comments.
+SPEC_NOTES: Mapping[str, str] = {
+    "cell": "a built-in cell by name, or a block with equations",
+    "activation": "the function that phi stands for in the equations",
+    "constants": "numbers that the equations use by name",
+    "hidden_size": "units of each state",
+    "input_size": "features of x[t]",
+    "num_layers": "stacked layers",
+    "seq_len": "steps T of each sequence",
+    "batch_size": "sequences in each trial",
+    "trials": "independent draws of the weights",
+    "seed": "of everything that is drawn",
+    "dtype": "float64, or float32 to see what training sees",
+    "init": "initialisers by parameter name or glob, the last match wins",
+    "params": "exact values by parameter name or glob, which win over init",
+    "initial_states": "the state before the first step, h_0 for h, c_0 for c; zeros unless given",
+    "input": "what x[t] is: zeros, constant, normal, uniform, sine, one_hot, file or text",
+    "loss": "mse, cross_entropy, projection or sum; at: last, every, or a list of steps from 1",
+    "clip": "methods to try: norm, value, step_norm, step_value",
+    "thresholds": "of the norm relative to distance 0",
+    "learning_rate": "of the gradient descent step that the clipping rows take",
+}
+CELL_NOTES: Mapping[str, str] = {
+    "name": "what messages and tables call the cell",
+    "equations": "one equation a line; a name with [t-1] is a state and needs a line that gives its [t]",
+    "output": "the state that feeds the loss and the next layer; by default h, else the first state given",
+    "activation": SPEC_NOTES["activation"],
+    "constants": SPEC_NOTES["constants"],
+    "shapes": "the shape of a parameter that its use does not settle",
+    "init": "the usual initialisation: " + SPEC_NOTES["init"],
+    "chrono": "bias -> sign of the chrono initialisation: 1 for gates that keep, -1 for gates that write",
+    "title": "what the cell is, in a line",
+    "reference": "authors and year of the publication",
+    "year": "of the publication",
+    "notes": "which variant this is",
+}
+
+_INITIAL_STATE_KEY = "^[A-Za-z_][A-Za-z0-9_]*_0$"
+
+
+def spec_schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of a spec file."""
+    body = Spec.model_json_schema()
+    fields = body["properties"]
+    initial_state = next(iter(fields.pop("initial_states")["patternProperties"].values()))
+    _describe(fields, SPEC_NOTES)
+    _describe(body["$defs"]["CellBlock"]["properties"], CELL_NOTES)
+    body["patternProperties"] = {_INITIAL_STATE_KEY: initial_state | {"description": SPEC_NOTES["initial_states"]}}
+    name, block = fields["cell"].pop("anyOf")
+    fields["cell"]["anyOf"] = [{"type": name["type"], "enum": cells.names()}, block]
+    _close_tables(body)
+    return {"$schema": DIALECT, **body, "title": "gradcli spec"}
+
+
+def _describe(fields: dict[str, Any], notes: Mapping[str, str]) -> None:
+    for name, field in fields.items():
+        field["description"] = notes[name]
+
+
+def _close_tables(node: Any) -> None:
+    """Refuse keys that no pattern of a table matches, as the reader does."""
+    if isinstance(node, dict):
+        if "patternProperties" in node:
+            node.setdefault("additionalProperties", False)
+        for inner in node.values():
+            _close_tables(inner)
+    elif isinstance(node, list):
+        for inner in node:
+            _close_tables(inner)

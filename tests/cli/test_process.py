@@ -1,0 +1,240 @@
+"""Exit codes, and what is said where when something goes wrong."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from processes import Run, command, environment
+
+import gradcli
+
+needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX shell, devices and signals")
+
+
+def shell(line: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", line],
+        env=environment(**env),
+        cwd=cwd,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+
+
+def line_of(*arguments: object, fake: str | None = None) -> str:
+    return shlex.join(command(*arguments, fake=fake))
+
+
+def test_version_comes_before_anything_slow_is_imported() -> None:
+    code = (
+        "import sys; sys.argv = ['gradcli', '--version']; from gradcli.__main__ import main; code = main();"
+        "print(code, sorted({'typer', 'numpy', 'rich', 'pydantic', 'yaml'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    assert done.stdout == f"gradcli {gradcli.__version__}\n0 []\n"
+
+
+def test_importing_the_commands_imports_no_numerics() -> None:
+    code = "import sys, gradcli.cli; print(sorted({'numpy', 'pydantic', 'yaml', 'gradcli.spec'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    loaded = done.stdout.strip()
+    assert "numpy" not in loaded
+    assert "yaml" not in loaded
+    assert "gradcli.spec" not in loaded
+
+
+def test_version_beside_other_arguments(run: Run) -> None:
+    done = run("--version", "simulate")
+    assert (done.returncode, done.stdout) == (0, f"gradcli {gradcli.__version__}\n")
+
+
+def test_result_goes_to_standard_output_and_nothing_else(run: Run) -> None:
+    done = run("simulate", "lstm", fake="echo")
+    assert done.returncode == 0
+    assert done.stdout.startswith("STABLE   it is × fine\n\nname × kind  number\n")
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["simulat", "lstm"], "Did you mean 'simulate'"),
+        (["simulate"], "Missing argument"),
+        (["simulate", "lstm", "-T", "1e3"], "'-T' / '--seq-len'"),
+        (
+            ["simulate", "lstm", "--format", "jsn"],
+            "no format is called 'jsn'; known: table, json, csv, markdown; did you",
+        ),
+        (["simulate", "lstm", "--clip", "nrom=1"], "called 'nrom'; known: norm, value, step_norm, step_value; did you"),
+        (["simulate", "lstm", "--clip", "norm"], "expected METHOD=THRESHOLD, such as norm=1; got 'norm'"),
+        (["simulate", "lstm", "--clip", "norm=one"], "the threshold of norm must be a number; got 'one'"),
+        (["simulate", "lstm", "--fail-on", "vanish"], "no verdict is called 'vanish'; known: stable, vanishing"),
+        (["simulate", "lstm", "--fail-on", ","], "--fail-on: expected at least one of stable"),
+        (["compare", "lstm", "rnn", "--match", "flops"], "--match"),
+        (["cells", "lstn"], "no built-in cell is called 'lstn'; known: "),
+    ],
+)
+def test_bad_usage_is_exit_code_2(run: Run, arguments: list[str], message: str) -> None:
+    done = run(*arguments, fake="echo")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("mode", "code", "message"),
+    [
+        ("spec", 2, "a.yaml:1:2: bad\na.yaml:3:1: seq_len: must be[2J 1\n2 mistakes in a.yaml\n"),
+        ("one-mistake", 2, "a.yaml:3:1: seq_len: must be at least 1\n1 mistake in a.yaml\n"),
+        ("input", 4, "error: w.npz: not a zip file\n"),
+        ("disk", 4, "error: somewhere: No space left on device\n"),
+        ("resource", 5, "error: needs 42 GB\n"),
+        ("memory", 5, "error: out of memory; a smaller seq_len, hidden_size, batch_size or trials needs less\n"),
+        ("interrupt", 130, ""),
+        (
+            "bug",
+            1,
+            "internal error: ZeroDivisionError: boom[31m\n"
+            "please report this, with what GRADCLI_DEBUG=1 in the environment adds to it\n",
+        ),
+    ],
+)
+def test_errors_are_one_message_and_an_exit_code(run: Run, mode: str, code: int, message: str) -> None:
+    done = run("simulate", "lstm", fake=mode)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", message)
+
+
+def test_debugging_shows_the_traceback(run: Run) -> None:
+    done = run("simulate", "lstm", fake="bug", env={"GRADCLI_DEBUG": "1"})
+    assert done.returncode == 1
+    assert "Traceback (most recent call last)" in done.stderr
+    assert "fake_session.py" in done.stderr
+
+
+@needs_posix
+def test_interrupt_from_outside(run: Run) -> None:
+    done = run("simulate", "lstm", fake="interrupted")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "gate", "code", "message"),
+    [
+        ("vanishing", "vanishing", 3, "gate failed: cell0 is vanishing\n"),
+        (
+            "stable,exploding,dead",
+            "dead, exploding",
+            3,
+            "gate failed: cell1 is exploding\ngate failed: cell2 is dead\n",
+        ),
+        ("stable", "vanishing,exploding", 0, ""),
+        ("vanishing", None, 0, ""),
+    ],
+)
+def test_gate(run: Run, verdicts: str, gate: str | None, code: int, message: str) -> None:
+    done = run("compare", "a", "b", *([] if gate is None else ["--fail-on", gate]), "--quiet", fake=verdicts)
+    assert (done.returncode, done.stderr) == (code, message)
+    assert done.stdout.startswith("STABLE")
+
+
+def test_options_arrive_by_the_names_of_the_spec(run: Run) -> None:
+    done = run(
+        *("compare", "lstm", "my.yaml", "-T", 50, "--hidden-size", 8, "--input-size", 4, "--batch-size", 2),
+        *("--trials", 3, "--seed", 0, "--clip", "norm=1", "--clip", "step_value = 1e-2", "--match", "params"),
+        *("--set", "init.b_f=1", "--set", "loss.at=every", "--format", "json"),
+        fake="echo",
+    )
+    assert done.stderr == ""
+    asked = json.loads(done.stdout)
+    assert asked["targets"] == ["lstm", "my.yaml"]
+    assert asked["overrides"] == ["init.b_f=1", "loss.at=every"]
+    assert asked["match"] == "params"
+    assert asked["options"] == {
+        "seq_len": 50,
+        "hidden_size": 8,
+        "input_size": 4,
+        "batch_size": 2,
+        "trials": 3,
+        "seed": 0,
+        "clip": [{"norm": 1.0}, {"step_value": 0.01}],
+    }
+
+
+def test_options_not_given_are_left_to_the_spec(run: Run) -> None:
+    asked = json.loads(run("simulate", "-", "--format", "json", fake="echo").stdout)
+    assert (asked["target"], asked["options"], asked["overrides"]) == ("-", {}, [])
+
+
+@needs_posix
+@pytest.mark.parametrize("kind", ["table", "json", "csv", "markdown"])
+def test_reader_that_leaves_early(tmp_path: Path, kind: str) -> None:
+    line = line_of("simulate", "x", "--format", kind, "--fail-on", "stable", fake="big")
+    done = shell(f"{line} | head -1; echo ${{PIPESTATUS[0]}}", tmp_path)
+    assert done.stdout.splitlines()[-1] == "3"
+    assert done.stderr == "gate failed: cell0 is stable\n"
+
+
+@needs_posix
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("arguments", [["simulate", "x"], ["cells", "lstm"], ["schema"], ["--version"], ["--help"]])
+def test_full_disk_is_one_line(tmp_path: Path, arguments: list[str]) -> None:
+    done = shell(f"{line_of(*arguments, fake='echo')} > /dev/full", tmp_path)
+    assert done.returncode == 4
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: ")
+    assert "No space left on device" in done.stderr
+
+
+@needs_posix
+def test_closed_standard_output(tmp_path: Path) -> None:
+    done = shell(f"{line_of('simulate', 'x', fake='echo')} >&-", tmp_path)
+    assert (done.returncode, done.stderr) == (4, "error: standard output is closed\n")
+
+
+@needs_posix
+def test_closed_standard_error_keeps_the_exit_code_and_standard_output_clean(tmp_path: Path) -> None:
+    done = shell(f"{line_of('simulate', 'x', fake='resource')} 2>&-", tmp_path)
+    assert (done.returncode, done.stdout) == (5, "")
+    assert shell(f"{line_of('simulate', 'x', fake='resource')} 2>/dev/full", tmp_path).returncode == 5
+
+
+@needs_posix
+def test_terminated_process_leaves_no_half_written_file(tmp_path: Path) -> None:
+    arguments = command("simulate", "x", "--save", "run.npz", fake="save-waits")
+    with subprocess.Popen(
+        arguments, env=environment(), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "saving\n"
+        assert len(list(tmp_path.iterdir())) == 1
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 143
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_names_every_command(run: Run) -> None:
+    from gradcli.cli import COMMANDS
+
+    for arguments in (["--help"], ["-h"], []):
+        done = run(*arguments)
+        assert "Examples" in done.stdout
+        for module in COMMANDS:
+            assert module.__name__.rpartition(".")[2] in done.stdout
+
+
+@pytest.mark.parametrize("name", ["simulate", "compare", "cells", "init", "schema"])
+def test_every_command_and_option_has_help(run: Run, name: str) -> None:
+    done = run(name, "-h", env={"COLUMNS": "200"})
+    assert done.returncode == 0
+    assert f"gradcli {name}" in done.stdout.split("Examples")[1]
+    rows = [row for row in done.stdout.splitlines() if "│" in row and "--" in row]
+    assert all(len(row.strip("│ ").split("  ")[-1].split()) >= 2 for row in rows)

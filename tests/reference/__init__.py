@@ -1,0 +1,1 @@
+"""A second implementation of what gradcli computes: PyTorch autograd, slow and obvious, sharing no code with it."""

@@ -1,0 +1,110 @@
+"""Store small runs of the PyTorch reference, so that gradcli is held against it where PyTorch is not installed.
+
+    cd tests && python -m reference.make_fixtures
+
+Writes ``fixtures/<cell>.npz`` for every ``cells/*.yaml`` and for the RNN, LSTM and GRU of torch.nn, in the layout of a
+saved run (see `fixture_file`), but small: one trial, two sequences, at most two layers. The parameters are drawn here:
+feed them to gradcli to redo the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from reference.compare_run import redo, steps_of
+from reference.fixture_file import FOLDER, write_fixture
+from reference.framework_cells import EQUATIONS
+from reference.shapes import shapes_of
+from reference.torch_reference import Cell
+
+TESTS = Path(__file__).parent.parent
+SEED = 20240229
+PARAMETER_STD = 0.4
+INITIAL_STD = 0.5
+CLASSES = 4
+MAX_LAYERS = 2
+BATCH_SIZE = 2
+Arrays = dict[str, NDArray[Any]]
+
+
+def specs() -> Iterator[dict[str, Any]]:
+    """Yield the specs of all fixtures: the test cells' own, and one for each cell of torch.nn."""
+    for path in sorted((TESTS / "cells").glob("*.yaml")):
+        spec = yaml.safe_load(path.read_text(encoding="utf-8"))
+        yield spec | {"batch_size": BATCH_SIZE, "num_layers": min(spec.get("num_layers", 1), MAX_LAYERS)}
+    for name, equations in EQUATIONS.items():
+        yield {
+            "cell": {"name": f"torch-{name}", "equations": equations},
+            "hidden_size": 5,
+            "input_size": 3,
+            "num_layers": MAX_LAYERS,
+            "seq_len": 12,
+            "batch_size": BATCH_SIZE,
+            "loss": {"kind": "mse", "at": "every"},
+        }
+
+
+def draw(spec: Mapping[str, Any], rng: np.random.Generator) -> Arrays:
+    """Draw one trial of a run: input, initial states (as the only row of ``state.*``), parameters, target or vector."""
+    block = spec["cell"]
+    seq_len, batch_size, hidden_size = spec["seq_len"], spec["batch_size"], spec["hidden_size"]
+    output = Cell(block["equations"], block.get("output")).output_state
+    arrays: Arrays = {"x": rng.normal(size=(seq_len, batch_size, spec["input_size"]))}
+    input_size, outputs = spec["input_size"], 0
+    for layer in range(spec.get("num_layers", 1)):
+        states, params = shapes_of(block, hidden_size, input_size)
+        for name, size in states.items():
+            arrays[f"state.layer{layer}.{name}"] = rng.normal(scale=INITIAL_STD, size=(1, batch_size, size))
+        for name, shape in params.items():
+            arrays[f"param.layer{layer}.{name}"] = rng.normal(scale=PARAMETER_STD, size=shape)
+        input_size = outputs = states[output]
+    return arrays | _draw_loss(spec, outputs, rng)
+
+
+def _draw_loss(spec: Mapping[str, Any], outputs: int, rng: np.random.Generator) -> Arrays:
+    steps, batch_size = len(steps_of(spec)), spec["batch_size"]
+    match spec["loss"]["kind"]:
+        case "mse":
+            return {"target": rng.normal(size=(steps, batch_size, outputs))}
+        case "projection":
+            vector = rng.normal(size=outputs)
+            return {"vector": vector / np.linalg.norm(vector)}
+        case "cross_entropy":
+            classes = spec["loss"].get("classes", CLASSES)
+            return {
+                "param.readout.W_hy": rng.normal(scale=PARAMETER_STD, size=(classes, outputs)),
+                "param.readout.b_y": rng.normal(scale=PARAMETER_STD, size=classes),
+                "target": rng.integers(classes, size=(steps, batch_size)),
+            }
+    return {}
+
+
+def fixture(spec: Mapping[str, Any], rng: np.random.Generator) -> Arrays:
+    """Return a run of the reference in the layout of a saved run with one trial."""
+    arrays = draw(spec, rng)
+    result = redo(arrays, spec, spec["cell"])
+    for name, values in result.states.items():
+        arrays[f"state.{name}"] = values
+        arrays[f"grad_state.{name}"] = result.grad_states[name]
+    for name, gradient in result.grad_params.items():
+        arrays[f"grad_param.{name}"] = gradient
+    return {name: values[None] for name, values in arrays.items()}
+
+
+def main() -> None:
+    """Write all fixtures, each from a stream of its own, so that a new cell changes no other's numbers."""
+    FOLDER.mkdir(exist_ok=True)
+    for spec in specs():
+        name = spec["cell"]["name"]
+        rng = np.random.default_rng([SEED, *name.encode()])
+        write_fixture(FOLDER / f"{name}.npz", spec, fixture(spec, rng))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""A run of a cell by PyTorch in float64: its states, its loss, and every gradient by autograd.
+
+Names of layers, states and parameters are those of a saved run: ``layer0.h``, ``layer1.W_hh``, ``readout.W_hy``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from reference.equations import Equation, Scope, evaluate, parse
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell as its equations, with what they leave open."""
+
+    equations: str
+    output: str | None = None
+    activation: str | None = None
+    constants: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def output_state(self) -> str:
+        """The state that feeds the loss and the next layer: `output`, else ``h``, else the first state given."""
+        given = [equation.target for equation in parse(self.equations) if equation.is_state]
+        return self.output or ("h" if "h" in given else given[0])
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One sequence's loss, a sum over the steps 1..T in `steps`; `kind` is mse, cross_entropy, projection or sum.
+
+    `target` is (steps, batch, outputs) for mse, and class numbers (steps, batch) for cross_entropy;
+    `vector` is (outputs,).
+    """
+
+    kind: str
+    steps: Sequence[int]
+    target: NDArray[np.generic] | None = None
+    vector: Array | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """The result: states and their gradients are (T+1, batch, size), index 0 the initial state.
+
+    `grad_states` belongs to each sequence's own loss (for cells that mix sequences, to the sum of the losses);
+    `grad_params` to the mean of the losses over the sequences.
+    """
+
+    losses: Array
+    states: dict[str, Array]
+    grad_states: dict[str, Array]
+    grad_params: dict[str, Array]
+
+
+def run(cell: Cell, params: Mapping[str, Array], x: Array, initial: Mapping[str, Array], loss: Loss) -> Run:
+    """Run a cell forward over x (T, batch, input) from the `initial` states (batch, size), and its loss backward.
+
+    The layers are those that `initial` names (``layer0.h``, ``layer0.c``, ``layer1.h``...).
+    Gradients are what ``retain_grad()`` shows: the total derivative by each state at each step.
+    """
+    leaves = {name: _leaf(value) for name, value in params.items()}
+    states = {name: [_leaf(np.asarray(value).T)] for name, value in initial.items()}
+    signal = [torch.tensor(np.asarray(step).T, dtype=torch.float64) for step in x]
+    for layer in sorted({name.split(".")[0] for name in initial}, key=lambda name: int(name.removeprefix("layer"))):
+        of_layer = {name.removeprefix(f"{layer}."): history for name, history in states.items() if _is_in(layer, name)}
+        weights = {name.removeprefix(f"{layer}."): leaf for name, leaf in leaves.items() if _is_in(layer, name)}
+        _run_layer(cell, weights, signal, of_layer)
+        signal = of_layer[cell.output_state][1:]
+
+    losses = _losses(loss, signal, leaves)
+    torch.autograd.backward(losses.sum())
+    return Run(
+        losses=losses.detach().numpy(),
+        states={name: np.stack([_rows(value) for value in history]) for name, history in states.items()},
+        grad_states={name: np.stack([_rows(_gradient(v)) for v in history]) for name, history in states.items()},
+        grad_params={name: _gradient(leaf).numpy() / x.shape[1] for name, leaf in leaves.items()},
+    )
+
+
+def _is_in(layer: str, name: str) -> bool:
+    return name.startswith(f"{layer}.")
+
+
+def _leaf(value: Array) -> Tensor:
+    return torch.tensor(np.asarray(value), dtype=torch.float64, requires_grad=True)
+
+
+def _rows(columns: Tensor) -> Array:
+    rows: Array = columns.detach().numpy().T
+    return rows
+
+
+def _gradient(value: Tensor) -> Tensor:
+    return torch.zeros_like(value) if value.grad is None else value.grad
+
+
+def _run_layer(
+    cell: Cell, weights: Mapping[str, Tensor], signal: Sequence[Tensor], states: Mapping[str, list[Tensor]]
+) -> None:
+    equations = parse(cell.equations)
+    constants = {name: torch.tensor(float(value), dtype=torch.float64) for name, value in cell.constants.items()}
+    columns = {name: leaf[:, None] if leaf.ndim == 1 else leaf for name, leaf in weights.items()}
+    for t, x in enumerate(signal, start=1):
+        named = {**columns, **constants}
+        for equation in equations:
+            value = evaluate(equation.expression, Scope(t, x, states, named, cell.activation))
+            if equation.is_state:
+                states[equation.target].append(_state(equation, value, states[equation.target][0].shape))
+            else:
+                named[equation.target] = value
+
+
+def _state(equation: Equation, value: Tensor, shape: torch.Size) -> Tensor:
+    """Return a state as a tensor of its own, for `s[t] = h[t-1]` must not share the gradient of h[t-1]."""
+    try:
+        state = value.expand(shape).clone()
+    except RuntimeError as error:
+        raise ValueError(f"{equation.target}[t] is {tuple(value.shape)}, its initial state {tuple(shape)}") from error
+    if state.requires_grad:
+        state.retain_grad()
+        return state
+    return state.requires_grad_()
+
+
+def _losses(loss: Loss, outputs: Sequence[Tensor], leaves: Mapping[str, Tensor]) -> Tensor:
+    """Return each sequence's loss: (batch,)."""
+    total = torch.zeros(outputs[0].shape[1], dtype=torch.float64)
+    for index, step in enumerate(loss.steps):
+        h = outputs[step - 1]
+        if loss.kind == "mse":
+            total = total + 0.5 * ((h - torch.tensor(_given(loss.target)[index]).T) ** 2).sum(dim=0)
+        elif loss.kind == "cross_entropy":
+            logits = leaves["readout.W_hy"] @ h + leaves["readout.b_y"][:, None]
+            classes = torch.tensor(_given(loss.target)[index]).long()
+            total = total + functional.cross_entropy(logits.T, classes, reduction="none")
+        elif loss.kind == "projection":
+            total = total + torch.tensor(_given(loss.vector)) @ h
+        elif loss.kind == "sum":
+            total = total + h.sum(dim=0)
+        else:
+            raise ValueError(f"no loss is called {loss.kind!r}")
+    return total
+
+
+def _given(values: NDArray[np.generic] | None) -> NDArray[np.generic]:
+    if values is None:
+        raise ValueError("this loss needs a target or a vector")
+    return values
