@@ -10,7 +10,7 @@ import typer
 
 from gradcli.errors import UsageError, did_you_mean
 from gradcli.formats import FORMATS
-from gradcli.report.verdicts import VERDICT_KINDS
+from gradcli.diagnostics.verdict_kinds import VERDICT_KINDS
 
 _SPEC = "In place of the spec's fields"
 _OUTPUT = "What comes out"

@@ -41,4 +41,4 @@ def run(
     )
     from gradcli.session import run_simulation
 
-    delivery.hand_over(run_simulation(target, options=options, overrides=overrides or []))
+    delivery.hand_over(run_simulation(target, options=options, overrides=overrides or [], record=save is not None))

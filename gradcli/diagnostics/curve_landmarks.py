@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gradcli.report.verdicts import VerdictKind
+from gradcli.diagnostics.verdict_kinds import VerdictKind
 
 Floats = npt.NDArray[np.float64]
 

@@ -14,7 +14,7 @@ import numpy as np
 from gradcli.diagnostics import verdict_words as words
 from gradcli.diagnostics.curve_fit import Floats, Origin, Pattern, TailFit, fit_tail
 from gradcli.diagnostics.curve_landmarks import Landmarks, find_landmarks, kind_of
-from gradcli.report.verdicts import VerdictKind
+from gradcli.diagnostics.verdict_kinds import VerdictKind
 
 
 @dataclass(frozen=True)

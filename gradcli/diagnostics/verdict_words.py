@@ -8,7 +8,7 @@ import numpy as np
 
 from gradcli.diagnostics.curve_fit import MIN_POINTS_LAW, TailFit
 from gradcli.diagnostics.curve_landmarks import HUMP, ROUNDING, Landmarks
-from gradcli.report.verdicts import VerdictKind
+from gradcli.diagnostics.verdict_kinds import VerdictKind
 
 LEVEL_SHIFT = math.log10(1.5)
 """A level tail this far (log10) from the start is reported as a fall or a rise to that level."""

@@ -15,6 +15,7 @@ from gradcli.engine.codegen import ForwardWriter, Key, is_negated
 from gradcli.engine.evaluate import Values, evaluate, product
 from gradcli.engine.plan import Group, Lane, LayerPlan
 from gradcli.language.graph import Dependence, Node
+from gradcli.language.parser import Equation
 
 Array = np.ndarray[Any, Any]
 
@@ -240,7 +241,27 @@ class Layer:
             bad |= ~np.isfinite(array[self.lag : self.lag + self.steps]).all(axis=(1, 2, 3))
         return int(np.argmax(bad)) if bad.any() else None
 
-    def bytes_per_step(self) -> int:
+    def first_nonfinite_equation(self, index: int) -> Equation:
+        """Return the first equation, in the order of the text, whose value is not finite at a step of the segment."""
+        cell, graph = self.plan.cell, self.plan.graph
+        known = {n: v for n, v in self.values.items() if n.dependence is Dependence.PARAMETERS}
+        known[graph.input()] = self.values[graph.input()][index : index + 1]
+        for name in self.plan.states:
+            for lag in range(1, self.plan.lags[name] + 1):
+                row = self.lag - lag + index
+                known[graph.state(name, lag)] = self.states[name][row : row + 1]
+        for equation in cell.equations:
+            node = cell.values[equation.name]
+            if node in cell.shapes.matrices:
+                continue
+            evaluate([node], known, self.column_ranges)
+            if equation.is_state:
+                known[graph.state(equation.name, 0)] = known[node]
+            if not np.isfinite(known[node]).all():
+                return equation
+        raise AssertionError("every equation is finite at this step")
+
+    def _unused_bytes(self) -> int:
         """Return the memory that one more step of a segment takes."""
         plan = self.plan
         rows = sum(plan.cell.shapes.states.values()) + sum(self.forward_code.buffers.values())

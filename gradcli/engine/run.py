@@ -19,11 +19,12 @@ from gradcli.engine.loss import CrossEntropy, Loss
 from gradcli.engine.plan import LayerPlan
 from gradcli.engine.scaled import Scaled, log2_norm
 from gradcli.language.graph import Node
+from gradcli.language.parser import Equation
 
 Array = np.ndarray[Any, Any]
 
 #: The tape of one segment is kept below this many bytes, which keeps it near the cache.
-_SEGMENT_BYTES = 32 * 2**20
+SEGMENT_BYTES = 32 * 2**20
 _LONGEST_SEGMENT = 1024
 #: Blocks hold this many bytes of one state at most, and so many steps at most: the borders cost little then.
 _BLOCK_BYTES = 2**18
@@ -129,9 +130,9 @@ class Engine:
     def _choose_segment(self) -> int:
         p = self.problem
         per_step = sum(step_bytes(plan, p.trials, p.batch_size, p.dtype.itemsize) for plan in p.plans)
-        if p.seq_len * per_step <= _SEGMENT_BYTES:
+        if p.seq_len * per_step <= SEGMENT_BYTES:
             return p.seq_len
-        fitting = int(np.clip(_SEGMENT_BYTES // per_step, 16, _LONGEST_SEGMENT))
+        fitting = int(np.clip(SEGMENT_BYTES // per_step, 16, _LONGEST_SEGMENT))
         return max(fitting - fitting % self.block, min(fitting, self.block))
 
     def set_parameters(self, parameters: Sequence[Mapping[str, Array]]) -> None:
@@ -179,6 +180,12 @@ class Engine:
         layer = self.layers[index]
         bad = [~np.isfinite(a[layer.lag + step]).all(axis=(1, 2)) for a in layer.states.values()]
         return Overflow(lo + step + 1, index, np.logical_or.reduce(bad))
+
+    def equation_of_overflow(self, overflow: Overflow) -> Equation:
+        """Return the equation in which a forward pass that has just overflowed first left the finite numbers."""
+        index = (overflow.step - 1) % self.segment
+        with np.errstate(all="ignore"):
+            return self.layers[overflow.layer].first_nonfinite_equation(index)
 
     # Backward.
 

@@ -72,10 +72,10 @@ class _Trail:
         self.at_key = False
         self.branches: list[_Branch] = []
         kind: Any = model
-        tagged = False
+        tagged = in_table = False
         for part in detail["loc"]:
             kind = _without_none(kind)
-            if part == "[key]":
+            if part == "[key]" and in_table:
                 self.at_key = True
             elif tagged:
                 tagged, kind = False, self._tagged_member(kind, str(part))
@@ -83,12 +83,13 @@ class _Trail:
                 self.owner = kind
                 field = kind.model_fields.get(str(part))
                 self._descend(part)
-                kind = _annotation(field) if field is not None else None
+                kind = field.annotation if field is not None else None
                 tagged = _is_tagged(kind)
             elif get_origin(kind) is dict:
                 self._descend_in_table(part)
                 kind = get_args(kind)[1]
-                tagged = _is_tagged(kind)
+                tagged, in_table = _is_tagged(kind), True
+                continue
             elif get_origin(kind) is list:
                 self._descend(part)
                 kind = get_args(kind)[0]
@@ -97,6 +98,7 @@ class _Trail:
                 member = next(member for member in _members(kind) if _label_is_of(str(part), member))
                 self.branches.append(_Branch(self.path, self.node, kind, member))
                 kind = member
+            in_table = False
 
     def _descend(self, part: int | str) -> None:
         if part == "initial_states" and self.owner is Spec:
@@ -148,11 +150,6 @@ def _bare(kind: Any) -> Any:
     while get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
     return kind
-
-
-def _annotation(field: Any) -> Any:
-    parts = [*field.metadata, *([field] if field.discriminator else [])]
-    return Annotated[field.annotation, *parts] if parts else field.annotation
 
 
 def _is_tagged(kind: Any) -> bool:
@@ -283,7 +280,7 @@ def _missing_key(trail: _Trail) -> str:
         name = _tag_of(trail.owner)
         block = "..." if key == trail.owner.MAIN else f"{{{key}: ...}}"
         return f"{name} needs its {key}, as in {{{name}: {block}}}"
-    kind = _without_none(_annotation(field))
+    kind = _without_none(field.annotation)
     wanted = _named(kind) if _is_union(kind) else ""
     return f"the key {key!r} is missing" + (f"; it takes {wanted}" if wanted else "")
 

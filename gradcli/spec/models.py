@@ -13,7 +13,8 @@ from gradcli.spec.losses import MAX_SEQ_LEN, Loss, MSELoss
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)]
 Pattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*?.\[\]!-]+$", max_length=128)]
-Size = Annotated[int, Field(ge=1, le=65_536)]
+LARGEST_SIZE = 65_536
+Size = Annotated[int, Field(ge=1, le=LARGEST_SIZE)]
 Dimension = Annotated[int, Field(ge=1, le=1_000_000)] | Annotated[str, Field(max_length=64)]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reading import complaint_about, is_fit_to_print, mistakes_in, spec_of
 
+import gradcli
 from gradcli import cells
 from gradcli.errors import ExitCode, GradcliError, InputFileError, Problem, UsageError
 from gradcli.spec.models import CellBlock, Spec
@@ -218,6 +221,25 @@ def test_the_branches_of_a_union_make_one_problem() -> None:
         "<stdin>:1:35: cell.shapes.W[0]: expected a whole number or a name; got [1]",
         "<stdin>:2:23: loss.at: expected 'last' or 'every' or a list of whole numbers; got {a: 1}",
     ]
+
+
+def test_keys_that_look_like_pydantics_own_labels() -> None:
+    mistakes = mistakes_in(
+        'cell: lstm\n"[key]": 1\ninit: {"[key]": ortho, "list[any]": {torch: 1}}\nparams: {float: x}\n'
+    )
+    assert [mistake.partition(";")[0] for mistake in mistakes] == [
+        "<stdin>:2:1: [key]: unknown key",
+        "<stdin>:3:17: init.[key]: no initialiser is called 'ortho'",
+        "<stdin>:3:37: init.list[any]: torch takes no arguments",
+        "<stdin>:4:17: params.float: expected a number or a list",
+    ]
+
+
+def test_the_names_of_cells_need_no_models() -> None:
+    code = "import sys; from gradcli import cells; assert cells.names(); print(*sys.modules)"
+    root = Path(gradcli.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert not {"pydantic", "yaml", "numpy"} & set(done.stdout.split())
 
 
 FIELDS = st.sampled_from(

@@ -1,0 +1,249 @@
+"""What clipping would do to this gradient, and to the step that gradient descent takes with it.
+
+`norm` and `value` act on the parameter gradients of the batch loss, as training loops do; `step_norm` and `step_value`
+act inside BPTT, on each state's total gradient at each step as soon as it is complete, and so change the curve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradcli.diagnostics.curve import LOG10_2, Curve, curve_of, joined, quantiles
+from gradcli.engine.loss import CrossEntropy
+from gradcli.engine.run import READOUT, Engine, Run
+from gradcli.engine.scaled import Scaled, scale_by
+
+Array = np.ndarray[Any, Any]
+Gradients = Mapping[str, Scaled]
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """The outcome of one clipping method; medians over trials. None where a number is not finite or has no meaning.
+
+    log10_norm_before, log10_norm_after: of all parameter gradients together; -inf for an exact zero.
+    scale: norm after / norm before. cosine: of the angle between the two gradients.
+    fraction_clipped: `norm`: of the trials; `value`: of the entries; inside BPTT: of the states' gradients at all steps.
+    loss_before: of the batch; loss_after_unclipped, loss_after_clipped: after one step of gradient descent.
+    curve: the curve of the top layer's states as clipped, where the method changes it.
+    """
+
+    method: str
+    threshold: float
+    log10_norm_before: float
+    log10_norm_after: float
+    scale: float | None
+    cosine: float | None
+    fraction_clipped: float
+    loss_before: float | None
+    loss_after_unclipped: float | None
+    loss_after_clipped: float | None
+    curve: Curve | None = None
+
+
+def clip_all(
+    engine: Engine, run: Run, methods: Sequence[tuple[str, float]], learning_rate: float, top_layer: str
+) -> list[Clipped]:
+    """Return what each (method, threshold) does to the gradients of a run.
+
+    Args:
+        engine: the engine that made the run; its parameters are changed meanwhile and put back.
+        run: with parameter gradients.
+        learning_rate: of the step of gradient descent.
+        top_layer: the layer whose states make the curve.
+    """
+    if not methods:
+        return []
+    descent = _Descent(engine, learning_rate)
+    before = _batch_loss(run.losses)
+    unclipped = descent.loss_after(run.gradients)
+    found = []
+    for method, threshold in methods:
+        curve = None
+        if method in ("norm", "value"):
+            clip = _clip_norm if method == "norm" else _clip_value
+            gradients, fraction = clip(run.gradients, threshold)
+        else:
+            gradients, fraction, curve = _clip_inside(engine, method, threshold, top_layer)
+        same = gradients is run.gradients
+        found.append(
+            _outcome(
+                method,
+                threshold,
+                run.gradients,
+                gradients,
+                fraction,
+                before,
+                unclipped,
+                unclipped if same else descent.loss_after(gradients),
+                curve,
+            )
+        )
+    return found
+
+
+def _outcome(
+    method: str,
+    threshold: float,
+    before: Gradients,
+    after: Gradients,
+    fraction: float,
+    loss: float | None,
+    loss_unclipped: float | None,
+    loss_clipped: float | None,
+    curve: Curve | None,
+) -> Clipped:
+    norm_before, norm_after = total_log2_norm(before), total_log2_norm(after)
+    nothing = np.isneginf(norm_before)
+    with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+        scale = np.where(nothing, np.nan, np.exp2(norm_after - norm_before))
+    return Clipped(
+        method,
+        threshold,
+        median(norm_before) * LOG10_2,
+        median(norm_after) * LOG10_2,
+        _finite(median(scale)),
+        1.0 if after is before and not nothing.all() else _finite(median(_cosine(before, after))),
+        fraction,
+        loss,
+        loss_unclipped,
+        loss_clipped,
+        curve,
+    )
+
+
+def total_log2_norm(gradients: Gradients) -> Array:
+    """Return log2 of the norm of all parameter gradients together, for each trial."""
+    return joined(gradient.log2_norm() for gradient in gradients.values())
+
+
+def median(values: Array) -> float:
+    """Return the median over trials; an exact zero (-inf) beside the middle counts as it is."""
+    return float(quantiles(values, (0.5,))[0])
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _clip_norm(gradients: Gradients, threshold: float) -> tuple[Gradients, float]:
+    """g <- g min(1, threshold / ||g||), the norm over all parameters (Pascanu et al. 2013, algorithm 1)."""
+    excess = total_log2_norm(gradients) - np.log2(threshold)
+    clipped = excess > 0
+    if not clipped.any():
+        return gradients, 0.0
+    # The whole part of the excess goes into the exponent, so that no norm is too large to be scaled down.
+    whole = np.where(clipped, np.floor(excess), 0.0).astype(np.int64)
+    part = np.where(clipped, np.exp2(-(np.where(clipped, excess, 0.0) - whole)), 1.0)
+    return {
+        name: Scaled(g.mantissa * part.reshape(-1, *[1] * (g.mantissa.ndim - 1)), g.exponent - whole)
+        for name, g in gradients.items()
+    }, float(clipped.mean())
+
+
+def _clip_value(gradients: Gradients, threshold: float) -> tuple[Gradients, float]:
+    """g_i <- min(max(g_i, -threshold), threshold) for each entry."""
+    count = clipped = 0
+    found: dict[str, Scaled] = {}
+    for name, gradient in gradients.items():
+        value = gradient.value()
+        over = np.abs(value) > threshold
+        count += over.size
+        clipped += int(over.sum())
+        # A trial in which nothing is clipped keeps its mantissa and exponent, which the plain value might not hold.
+        touched = over.reshape(len(over), -1).any(axis=1)
+        kept = touched.reshape(-1, *[1] * (value.ndim - 1))
+        mantissa = np.where(kept, np.clip(value, -threshold, threshold), gradient.mantissa)
+        found[name] = Scaled(mantissa, np.where(touched, 0, gradient.exponent))
+    return (found, clipped / count) if clipped else (gradients, 0.0)
+
+
+class StepClipper:
+    """Clips adjoints inside BPTT, and counts how many it has changed."""
+
+    def __init__(self, method: str, threshold: float, trials: int, batch_size: int) -> None:
+        self.method, self.threshold = method, threshold
+        self._batch_axes = int(trials > 1) + int(trials > 1 or batch_size > 1)
+        self._feature_axis = 1 if trials > 1 else 0
+        self.seen = self.changed = 0
+
+    def __call__(self, adjoint: Array, exponent: Array) -> None:
+        """Clip the mantissas of one state's adjoint, (R, size, B) without axes of length 1, in place."""
+        threshold = scale_by(np.asarray(self.threshold, np.float64), -exponent)
+        largest = np.abs(adjoint).max(axis=self._feature_axis, keepdims=True)
+        if self.method == "step_value":
+            over = largest > threshold
+            np.clip(adjoint, -threshold, threshold, out=adjoint)
+        else:
+            # Scaled by its largest entry first: the square of a mantissa may leave the range of floats.
+            unit = np.where(largest > 0, largest, 1.0)
+            norm = unit * np.sqrt(np.square(adjoint / unit).sum(axis=self._feature_axis, keepdims=True))
+            over = norm > threshold
+            np.multiply(adjoint, np.where(over, threshold / np.where(over, norm, 1.0), 1.0), out=adjoint)
+        self.seen += over.size
+        self.changed += int(over.sum())
+
+
+def _clip_inside(
+    engine: Engine, method: str, threshold: float, top_layer: str
+) -> tuple[Gradients, float, Curve]:
+    problem = engine.problem
+    clipper = StepClipper(method, threshold, problem.trials, problem.batch_size)
+    run = engine.run(step_clip=clipper)
+    states = [norm for name, norm in run.log2_norm.items() if name.startswith(f"{top_layer}.")]
+    fraction = clipper.changed / clipper.seen if clipper.seen else 0.0
+    return run.gradients, fraction, curve_of(joined(states))
+
+
+def _cosine(a: Gradients, b: Gradients) -> Array:
+    """Return the cosine of the angle between two sets of gradients, for each trial; NaN where one is zero."""
+    dot: Array | None = None
+    norm_a, norm_b = total_log2_norm(a), total_log2_norm(b)
+    with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+        for name, gradient in a.items():
+            other = b[name]
+            trials = len(gradient.mantissa)
+            product = (gradient.mantissa * other.mantissa).reshape(trials, -1).sum(axis=1)
+            scaled = product * np.exp2(gradient.exponent + other.exponent - norm_a - norm_b)
+            dot = scaled if dot is None else dot + scaled
+        assert dot is not None
+        return np.where(np.isneginf(norm_a) | np.isneginf(norm_b), np.nan, np.clip(dot, -1.0, 1.0))
+
+
+class _Descent:
+    """One step of gradient descent from the parameters of an engine."""
+
+    def __init__(self, engine: Engine, learning_rate: float) -> None:
+        self._engine, self._rate = engine, learning_rate
+        self._start = [dict(table) for table in engine.problem.parameters]
+
+    def loss_after(self, gradients: Gradients) -> float | None:
+        """Return the batch loss at parameters - learning_rate * gradients; None where it is not finite."""
+        engine = self._engine
+        loss = engine.problem.loss
+        readout = (loss.W_hy, loss.b_y) if isinstance(loss, CrossEntropy) else None
+        with np.errstate(all="ignore"):
+            moved = [
+                {name: value - self._rate * gradients[f"layer{i}.{name}"].value() for name, value in table.items()}
+                for i, table in enumerate(self._start)
+            ]
+            if isinstance(loss, CrossEntropy):
+                loss.W_hy = loss.W_hy - self._rate * gradients[f"{READOUT}.W_hy"].value()
+                loss.b_y = loss.b_y - self._rate * gradients[f"{READOUT}.b_y"].value()
+            try:
+                engine.set_parameters(moved)
+                losses, overflow = engine.losses()
+            finally:
+                engine.set_parameters(self._start)
+                if isinstance(loss, CrossEntropy) and readout is not None:
+                    loss.W_hy, loss.b_y = readout
+        return None if overflow is not None else _batch_loss(losses)
+
+
+def _batch_loss(losses: Array) -> float | None:
+    """Return the median over trials of the mean over sequences."""
+    return _finite(median(losses.mean(axis=1)))

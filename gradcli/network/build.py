@@ -1,0 +1,348 @@
+"""From a spec to a problem for the engine: cells at their sizes, parameters drawn, input opened, loss set up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, TypeVar
+
+import numpy as np
+
+from gradcli.engine.loss import CrossEntropy, Linear, Loss, SquaredError
+from gradcli.engine.plan import LayerPlan
+from gradcli.engine.run import READOUT, Problem
+from gradcli.errors import SpecError, UsageError, did_you_mean
+from gradcli.errors import Problem as SpecProblem
+from gradcli.language.cell import CellError, ParsedCell, SizedCell, parse_cell
+from gradcli.network.limits import require_memory
+from gradcli.sources.initial_states import draw_initial_state
+from gradcli.sources.initialisers import InitialiserError, Parameter, draw_parameter, exact_array
+from gradcli.sources.inputs import InputSource, open_input
+from gradcli.sources.targets import TargetError, class_count, draw_target
+from gradcli.spec.base import Choice
+from gradcli.spec.initialisers import TorchDefault, Zeros
+from gradcli.spec.losses import CrossEntropyLoss, MSELoss, ProjectionLoss
+from gradcli.spec.models import Spec
+from gradcli.spec.reader import LoadedSpec
+
+Array = np.ndarray[Any, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A spec, ready to run.
+
+    shapes: "layer0.W_hh" -> shape, for every parameter, the readout's included.
+    problem: the engine's, with all numbers drawn.
+    """
+
+    loaded: LoadedSpec
+    cell: ParsedCell
+    shapes: dict[str, tuple[int, ...]]
+    problem: Problem
+
+    @property
+    def spec(self) -> Spec:
+        return self.loaded.spec
+
+    @property
+    def parameter_count(self) -> int:
+        """The number of parameters of the recurrent layers."""
+        return count_parameters(self.shapes)
+
+
+def count_parameters(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Return the number of entries of all parameters but those of the readout."""
+    return sum(int(np.prod(shape)) for name, shape in shapes.items() if not name.startswith(f"{READOUT}."))
+
+
+def parse(loaded: LoadedSpec) -> ParsedCell:
+    """Return the cell of a spec, with its mistakes placed in the file.
+
+    Raises:
+        SpecError: mistakes in the equations or in the settings beside them.
+    """
+    cell, spec = loaded.cell, loaded.spec
+    try:
+        return parse_cell(
+            cell.equations,
+            output=cell.output,
+            constants={**cell.constants, **spec.constants},
+            shapes=cell.shapes,
+            activation=spec.activation or cell.activation,
+        )
+    except CellError as error:
+        raise _placed(loaded, error) from None
+
+
+def _placed(loaded: LoadedSpec, error: CellError) -> SpecError:
+    problems = [loaded.problem_in_equations(p.line, p.column, p.message) for p in error.problems]
+    for path, message in error.settings:
+        field, _, name = path.partition(".")
+        own = getattr(loaded.spec, field, None)
+        at_top = name in own if isinstance(own, Mapping) else own is not None
+        problems.append(loaded.problem(path if at_top else f"cell.{path}", message))
+    return SpecError(problems)
+
+
+def size_cells(loaded: LoadedSpec, cell: ParsedCell, input_size: int) -> list[SizedCell]:
+    """Return the cell at the sizes of each layer; a layer's input is the output state of the one below.
+
+    Raises:
+        SpecError: sizes that do not fit together.
+    """
+    sized: list[SizedCell] = []
+    for _ in range(loaded.spec.num_layers):
+        try:
+            sized.append(cell.at_sizes(loaded.spec.hidden_size, input_size))
+        except CellError as error:
+            raise _placed(loaded, error) from None
+        input_size = sized[-1].shapes.states[cell.output]
+    return sized
+
+
+def parameter_shapes(sized: Sequence[SizedCell]) -> dict[str, tuple[int, ...]]:
+    """Return "layer0.W_hh" -> shape for all layers."""
+    return {f"layer{i}.{name}": shape for i, c in enumerate(sized) for name, shape in c.shapes.parameters.items()}
+
+
+def build(loaded: LoadedSpec, *, record: bool = False) -> Network:
+    """Return the network that a spec describes, with all its numbers.
+
+    Args:
+        loaded: the spec.
+        record: whether states and adjoints will be kept, which takes memory.
+
+    Raises:
+        GradcliError: mistakes that only show once shapes are known, unreadable input files, too little memory.
+    """
+    spec = loaded.spec
+    cell = parse(loaded)
+    source = open_source(loaded)
+    sized = size_cells(loaded, cell, source.size)
+    shapes = parameter_shapes(sized)
+    output_size = sized[-1].shapes.states[cell.output]
+    if isinstance(spec.loss, CrossEntropyLoss):
+        classes = _located(loaded, "loss", lambda: class_count(spec.loss, source))
+        shapes |= {f"{READOUT}.W_hy": (classes, output_size), f"{READOUT}.b_y": (classes,)}
+    values = _Values(loaded, cell, shapes)
+    plans = _plans(sized)
+    require_memory(spec, shapes, plans, record=record)
+    parameters = values.draw()
+    problem = Problem(
+        plans=plans,
+        parameters=[_layer_table(parameters, f"layer{i}") for i in range(spec.num_layers)],
+        initial=_initial_states(loaded, sized),
+        source=source,
+        loss=_loss(loaded, source, output_size, _layer_table(parameters, READOUT)),
+        seq_len=spec.seq_len,
+        trials=spec.trials,
+        batch_size=spec.batch_size,
+        dtype=np.dtype(spec.dtype),
+    )
+    return Network(loaded, cell, shapes, problem)
+
+
+def _plans(sized: Sequence[SizedCell]) -> list[LayerPlan]:
+    """Return a plan for each layer; layers of the same sizes share one."""
+    plans: list[LayerPlan] = []
+    for cell in sized:
+        same = plans and cell.shapes.input_size == plans[-1].cell.shapes.input_size
+        plans.append(plans[-1] if same else LayerPlan(cell))
+    return plans
+
+
+def open_source(loaded: LoadedSpec) -> InputSource:
+    """Return the input of a spec; its mistakes are placed at the field."""
+    spec = loaded.spec
+    return _located(
+        loaded,
+        "input",
+        lambda: open_input(
+            spec.input,
+            folder=loaded.folder,
+            input_size=spec.input_size if "input_size" in spec.model_fields_set else None,
+            default_size=spec.input_size,
+            seq_len=spec.seq_len,
+            batch_size=spec.batch_size,
+            trials=spec.trials,
+            seed=spec.seed,
+        ),
+    )
+
+
+def _located(loaded: LoadedSpec, path: str, build_it: Callable[[], T]) -> T:
+    """Return what `build_it` returns; a usage error of it is placed at a field of the spec."""
+    try:
+        return build_it()
+    except UsageError as error:
+        raise SpecError([loaded.problem(path, str(error))]) from None
+
+
+class _Values:
+    """The values of all parameters: which law each is drawn from, or its exact values; and every mistake about them."""
+
+    def __init__(self, loaded: LoadedSpec, cell: ParsedCell, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self._loaded = loaded
+        self._shapes = shapes
+        self._names = sorted({name.partition(".")[2] for name in shapes if not name.startswith(f"{READOUT}.")})
+        self._problems: list[SpecProblem] = []
+        spec = loaded.spec
+        self._check_patterns("cell.init", loaded.cell.init)
+        self._check_patterns("init", spec.init)
+        self._check_patterns("params", spec.params)
+        for state in spec.initial_states:
+            if state not in cell.states:
+                hint = did_you_mean(state, cell.states)
+                message = f"the cell has no state {state!r}; states: {', '.join(cell.states)}{hint}"
+                self._problems.append(loaded.problem((f"{state}_0",), message))
+        self._raise_problems()
+
+    def _raise_problems(self) -> None:
+        if self._problems:
+            raise SpecError(self._problems)
+
+    def _check_patterns(self, field: str, table: Mapping[str, Any]) -> None:
+        for pattern in table:
+            if not any(_matches(pattern, name) for name in self._shapes):
+                known = self._names + [n for n in self._shapes if n.startswith(f"{READOUT}.")]
+                hint = did_you_mean(pattern, known)
+                message = f"no parameter matches {pattern!r}; parameters: {', '.join(known)}{hint}"
+                self._problems.append(self._loaded.problem((*field.split("."), pattern), message))
+
+    def _law(self, name: str) -> tuple[Choice, tuple[str, ...]]:
+        """Return the law of a parameter and where the spec says so: the last match wins, the spec over the cell."""
+        spec, cell = self._loaded.spec, self._loaded.cell
+        for field, table in ((("init",), spec.init), (("cell", "init"), cell.init)):
+            if name.startswith(f"{READOUT}.") and field == ("cell", "init"):
+                continue
+            matching = [pattern for pattern in table if _matches(pattern, name)]
+            if matching:
+                return table[matching[-1]], (*field, matching[-1])
+        return TorchDefault(), ("init",)
+
+    def draw(self) -> dict[str, Array]:
+        """Return "layer0.W_hh" -> (R, ...) values.
+
+        Raises:
+            SpecError: laws that do not suit their parameters, and exact values of the wrong shape.
+        """
+        spec = self._loaded.spec
+        values = {name: np.empty((spec.trials, *shape)) for name, shape in self._shapes.items()}
+        by_layer: dict[str, list[Parameter]] = {}
+        for name, shape in self._shapes.items():
+            layer, _, short = name.partition(".")
+            by_layer.setdefault(layer, []).append(Parameter(layer, short, shape))
+        drawn = [name for name in self._shapes if not self._exact(name, values[name])]
+        for trial in range(spec.trials):
+            # All parameters of a trial, then the next: some laws draw several parameters together.
+            for name in drawn:
+                layer, _, short = name.partition(".")
+                self._draw(Parameter(layer, short, self._shapes[name]), by_layer[layer], trial, values[name])
+            self._raise_problems()
+        return values
+
+    def _exact(self, name: str, out: Array) -> bool:
+        """Fill in the exact values that the spec gives for a parameter, if it does."""
+        params = self._loaded.spec.params
+        matching = [pattern for pattern in params if _matches(pattern, name)]
+        if not matching:
+            return False
+        try:
+            out[...] = exact_array(params[matching[-1]], out.shape[1:])
+        except InitialiserError as error:
+            self._problems.append(self._loaded.problem(("params", matching[-1]), str(error)))
+        return True
+
+    def _draw(self, parameter: Parameter, layer: Sequence[Parameter], trial: int, out: Array) -> None:
+        spec, cell = self._loaded.spec, self._loaded.cell
+        law, path = self._law(f"{parameter.layer}.{parameter.name}")
+        try:
+            out[trial] = draw_parameter(
+                parameter,
+                law,
+                cell_parameters=layer,
+                hidden_size=spec.hidden_size,
+                seq_len=spec.seq_len,
+                seed=spec.seed,
+                trial=trial,
+                chrono_signs=cell.chrono,
+            )
+        except InitialiserError as error:
+            self._problems.append(self._loaded.problem(path, str(error)))
+
+
+def _matches(pattern: str, name: str) -> bool:
+    """Tell whether a name or glob of the spec means a parameter such as "layer1.W_hh".
+
+    A bare one means every layer, "layer1.W_hh" one of them; the readout's parameters answer to "readout." only.
+    """
+    if fnmatchcase(name, pattern) and "." in pattern:
+        return True
+    layer, _, short = name.partition(".")
+    return layer != READOUT and fnmatchcase(short, pattern)
+
+
+def _layer_table(values: Mapping[str, Array], layer: str) -> dict[str, Array]:
+    return {name.partition(".")[2]: value for name, value in values.items() if name.partition(".")[0] == layer}
+
+
+def _initial_states(loaded: LoadedSpec, sized: Sequence[SizedCell]) -> list[dict[str, Array]]:
+    spec = loaded.spec
+    found: list[dict[str, Array]] = []
+    problems = []
+    for i, cell in enumerate(sized):
+        table = {}
+        for state, size in cell.shapes.states.items():
+            try:
+                table[state] = draw_initial_state(
+                    spec.initial_states.get(state, Zeros()),
+                    layer=f"layer{i}",
+                    state=state,
+                    size=size,
+                    batch_size=spec.batch_size,
+                    trials=spec.trials,
+                    seed=spec.seed,
+                )
+            except InitialiserError as error:
+                problems.append(loaded.problem((f"{state}_0",), str(error)))
+        found.append(table)
+    if problems:
+        raise SpecError(problems)
+    return found
+
+
+def _loss(loaded: LoadedSpec, source: InputSource, output_size: int, readout: Mapping[str, Array]) -> Loss:
+    spec = loaded.spec
+    loss = spec.loss
+    steps = loss_steps(spec)
+    if not isinstance(loss, MSELoss | CrossEntropyLoss | ProjectionLoss):
+        return Linear(steps, np.ones((spec.trials, output_size)))
+    try:
+        target = draw_target(
+            loss,
+            output_size=output_size,
+            steps=steps,
+            batch_size=spec.batch_size,
+            trials=spec.trials,
+            seed=spec.seed,
+            input_source=source,
+        )
+    except (InitialiserError, TargetError) as error:
+        field = "vector" if isinstance(loss, ProjectionLoss) else "target"
+        raise SpecError([loaded.problem(("loss", field), str(error))]) from None
+    if isinstance(loss, MSELoss):
+        return SquaredError(steps, target)
+    if isinstance(loss, ProjectionLoss):
+        return Linear(steps, target)
+    return CrossEntropy(steps, target, readout["W_hy"], readout["b_y"])
+
+
+def loss_steps(spec: Spec) -> list[int]:
+    """Return the steps 1..T at which the output counts, ascending."""
+    at = spec.loss.at
+    if at == "last":
+        return [spec.seq_len]
+    return list(range(1, spec.seq_len + 1)) if at == "every" else sorted(at)

@@ -1,0 +1,51 @@
+"""From a spec to a result: what the commands of the command line call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gradcli.session.result import Result
+
+
+def run_simulation(target: str, *, options: Mapping[str, object], overrides: Sequence[str], record: bool) -> Result:
+    """Run the spec that `target` names, and judge it.
+
+    Args:
+        target: a YAML file, "-" for standard input, or the name of a built-in cell.
+        options: command-line values of spec fields, which win over the file.
+        overrides: ``PATH=VALUE`` of any spec field, likewise.
+        record: whether the result will be saved.
+
+    Raises:
+        GradcliError: a bad spec, an unreadable file, or work beyond a limit.
+    """
+    from gradcli.session.simulate import simulate
+    from gradcli.spec.reader import load_spec
+
+    return simulate(load_spec(target, options=options, overrides=overrides), record=record)
+
+
+def run_comparison(
+    targets: Sequence[str],
+    *,
+    options: Mapping[str, object],
+    overrides: Sequence[str],
+    match: str | None,
+    record: bool,
+) -> Result:
+    """Run several specs on the same input, seed and loss, and rank them.
+
+    Args:
+        targets: as for `run_simulation`.
+        options, overrides: apply to every spec.
+        match: "params" chooses hidden sizes so that all have about as many parameters as the first.
+        record: whether the result will be saved.
+
+    Raises:
+        GradcliError: as for `run_simulation`.
+    """
+    from gradcli.session.compare import compare
+    from gradcli.spec.reader import load_spec
+
+    specs = [load_spec(target, options=options, overrides=overrides) for target in targets]
+    return compare(specs, match=match, record=record)

@@ -1,0 +1,127 @@
+"""`gradcli compare`: several specs on the same input, seed and loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from gradcli.errors import UsageError
+from gradcli.report.compare import comparison_report
+from gradcli.diagnostics.measure import measure
+from gradcli.network.build import build, count_parameters, open_source, parameter_shapes, parse, size_cells
+from gradcli.session.result import Result, saved_arrays
+from gradcli.spec.models import LARGEST_SIZE, Spec
+from gradcli.spec.reader import LoadedSpec
+
+#: What the first spec settles for all, so that only the cells differ.
+SHARED = (
+    "input",
+    "input_size",
+    "seq_len",
+    "batch_size",
+    "trials",
+    "seed",
+    "dtype",
+    "loss",
+    "thresholds",
+    "clip",
+    "learning_rate",
+)
+
+MATCHES = ("params",)
+
+
+def compare(specs: Sequence[LoadedSpec], *, match: str | None = None, record: bool = False) -> Result:
+    """Run specs side by side and rank them.
+
+    Args:
+        specs: the first settles the fields of `SHARED` for all.
+        match: "params" gives the others the hidden size at which they have about as many parameters as the first.
+        record: whether the result can be saved.
+
+    Raises:
+        UsageError: fewer than two specs, or an unknown `match`.
+    """
+    if len(specs) < 2:
+        raise UsageError("compare takes at least two specs, such as: gradcli compare lstm rnn")
+    if match not in (None, *MATCHES):
+        raise UsageError(f"--match takes one of: {', '.join(MATCHES)}; got {match!r}")
+    first = specs[0]
+    notes: list[str] = []
+    arms = [first]
+    for other in specs[1:]:
+        shared, replaced = _share(first, other)
+        if replaced:
+            notes.append(f"{other.label}: {', '.join(replaced)} as in {first.label}")
+        arms.append(shared)
+    arms = _distinct_labels(arms)
+    if match == "params":
+        arms = _match_parameters(arms)
+    networks = [build(arm, record=record) for arm in arms]
+    measured = [measure(network, record=record) for network in networks]
+    arrays = {}
+    if record:
+        for arm in measured:
+            saved = saved_arrays(arm.network, arm.run)
+            arrays |= {f"{arm.label}/{name}": value for name, value in saved.items()}
+    return Result(
+        comparison_report(measured, notes), [(arm.label, arm.verdict.kind) for arm in measured], arrays
+    )
+
+
+def _share(first: LoadedSpec, other: LoadedSpec) -> tuple[LoadedSpec, list[str]]:
+    """Return the other spec with what the first settles, and the fields that it had said differently itself."""
+    spec = other.spec
+    fields = {name: getattr(first.spec, name) for name in SHARED}
+    said = [name for name in SHARED if name in spec.model_fields_set and getattr(spec, name) != fields[name]]
+    shared = spec.model_copy(update=fields)
+    # Whether a size was chosen, or left to the input, is the first spec's to say as well.
+    own = (spec.model_fields_set - set(SHARED)) | (first.spec.model_fields_set & set(SHARED))
+    shared = Spec.model_construct(_fields_set=own, **{name: getattr(shared, name) for name in Spec.model_fields})
+    return replace(other, spec=shared, folder=first.folder), said
+
+
+def _distinct_labels(specs: Sequence[LoadedSpec]) -> list[LoadedSpec]:
+    """Return the specs with labels told apart by a number where they are the same."""
+    seen: dict[str, int] = {}
+    found = []
+    for loaded in specs:
+        seen[loaded.label] = seen.get(loaded.label, 0) + 1
+        count = seen[loaded.label]
+        found.append(replace(loaded, label=f"{loaded.label}-{count}") if count > 1 else loaded)
+    return found
+
+
+def _match_parameters(arms: Sequence[LoadedSpec]) -> list[LoadedSpec]:
+    """Return the arms with hidden sizes at which the parameter counts are nearest to the first arm's."""
+    input_size = open_source(arms[0]).size
+    wanted = _counter(arms[0], input_size)(arms[0].spec.hidden_size)
+    return [arms[0], *(_at_size(arm, _nearest_size(_counter(arm, input_size), wanted)) for arm in arms[1:])]
+
+
+def _counter(loaded: LoadedSpec, input_size: int) -> Callable[[int], int]:
+    """Return the function from a hidden size to the number of parameters of a spec."""
+    cell = parse(loaded)
+
+    def count(hidden_size: int) -> int:
+        return count_parameters(parameter_shapes(size_cells(_at_size(loaded, hidden_size), cell, input_size)))
+
+    return count
+
+
+def _nearest_size(count: Callable[[int], int], wanted: int) -> int:
+    """Return the hidden size at which `count`, which grows with the size, is nearest to `wanted`."""
+    low, high = 1, 2
+    while count(high) < wanted and high < LARGEST_SIZE:
+        low, high = high, high * 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        if count(middle) < wanted:
+            low = middle
+        else:
+            high = middle
+    return min((low, high), key=lambda size: abs(count(size) - wanted))
+
+
+def _at_size(loaded: LoadedSpec, hidden_size: int) -> LoadedSpec:
+    return replace(loaded, spec=loaded.spec.model_copy(update={"hidden_size": hidden_size}))

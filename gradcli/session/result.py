@@ -1,0 +1,72 @@
+"""What a command hands back: the report, the verdicts for gates, and the arrays for `--save`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from gradcli.engine.run import Run
+from gradcli.errors import UsageError
+from gradcli.report.model import Report
+from gradcli.network.build import Network
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of a command.
+
+    verdicts: (label, kind) of each run. arrays: what `save` writes; empty unless asked for.
+    """
+
+    report: Report
+    verdicts: Sequence[tuple[str, str]]
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+
+    def save(self, file: BinaryIO) -> None:
+        """Write the arrays of the run as .npz.
+
+        Raises:
+            UsageError: the run has nothing to save, because its forward pass overflowed.
+        """
+        if not self.arrays:
+            raise UsageError("nothing to save: the run was not recorded")
+        np.savez(file, **dict(self.arrays))
+
+
+def saved_arrays(network: Network, run: Run) -> dict[str, Array]:
+    """Return all that is needed to redo a run elsewhere, and its gradients.
+
+    Keys and shapes, with R trials, T steps, B sequences, H units:
+
+    * ``x`` (R, T, B, input); ``param.<layer>.<name>`` (R, ...); ``state.<layer>.<name>`` (R, T+1, B, H), index 0 the
+      initial state; ``target`` (R, steps, B, H) or class numbers (R, steps, B), or ``vector`` (R, H); ``at`` (steps,).
+    * ``grad_state.<layer>.<name>`` mantissas of the gradient of each sequence's own loss, with
+      ``log2_state.<layer>.<name>`` (R, T+1, B); ``grad_param.<layer>.<name>`` mantissas of that of the batch loss, with
+      ``log2_param.<layer>.<name>`` (R,). gradient = mantissa * 2**log2.
+    * ``loss`` (R, B).
+    """
+    recording = run.recording
+    assert recording is not None
+    problem = network.problem
+    arrays: dict[str, Array] = {"x": recording.x.transpose(1, 0, 3, 2), "loss": run.losses}
+    for i, table in enumerate(problem.parameters):
+        arrays |= {f"param.layer{i}.{name}": value for name, value in table.items()}
+    for name in ("W_hy", "b_y"):
+        if hasattr(problem.loss, name):
+            arrays[f"param.readout.{name}"] = getattr(problem.loss, name)
+    arrays |= problem.loss.saved() | {"at": np.sort(problem.loss.steps)}
+    for name, states in recording.states.items():
+        arrays[f"state.{name}"] = states.transpose(1, 0, 3, 2)
+    if run.overflow is None and run.backward_overflow is None:
+        for name, adjoints in recording.adjoints.items():
+            arrays[f"grad_state.{name}"] = adjoints.transpose(1, 0, 3, 2)
+            arrays[f"log2_state.{name}"] = recording.exponents[name].transpose(1, 0, 2)
+        for name, gradient in run.gradients.items():
+            arrays[f"grad_param.{name}"] = gradient.mantissa
+            arrays[f"log2_param.{name}"] = gradient.exponent
+    return arrays

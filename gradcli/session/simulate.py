@@ -1,0 +1,19 @@
+"""`gradcli simulate`: one spec, measured and reported."""
+
+from __future__ import annotations
+
+from gradcli.report.simulate import simulation_report
+from gradcli.diagnostics.measure import measure
+from gradcli.network.build import build
+from gradcli.session.result import Result, saved_arrays
+from gradcli.spec.reader import LoadedSpec
+
+
+def simulate(loaded: LoadedSpec, *, record: bool = False) -> Result:
+    """Run a spec and report on it; with `record` the result can be saved."""
+    measured = measure(build(loaded, record=record), record=record)
+    return Result(
+        simulation_report(measured),
+        [(measured.label, measured.verdict.kind)],
+        saved_arrays(measured.network, measured.run) if record else {},
+    )
