@@ -60,4 +60,6 @@ def run(
     from gradcli.session import run_comparison
 
     matched = None if match is None else match.value
-    delivery.hand_over(run_comparison(targets, options=options, overrides=overrides or [], record=save is not None, match=matched))
+    delivery.hand_over(
+        run_comparison(targets, options=options, overrides=overrides or [], record=save is not None, match=matched)
+    )

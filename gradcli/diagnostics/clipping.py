@@ -27,7 +27,7 @@ class Clipped:
 
     log10_norm_before, log10_norm_after: of all parameter gradients together; -inf for an exact zero.
     scale: norm after / norm before. cosine: of the angle between the two gradients.
-    fraction_clipped: `norm`: of the trials; `value`: of the entries; inside BPTT: of the states' gradients at all steps.
+    fraction_clipped: `norm`: of the trials; `value`: of the entries; inside BPTT: of the states at all steps.
     loss_before: of the batch; loss_after_unclipped, loss_after_clipped: after one step of gradient descent.
     curve: the curve of the top layer's states as clipped, where the method changes it.
     """
@@ -188,9 +188,7 @@ class StepClipper:
         self.changed += int(over.sum())
 
 
-def _clip_inside(
-    engine: Engine, method: str, threshold: float, top_layer: str
-) -> tuple[Gradients, float, Curve]:
+def _clip_inside(engine: Engine, method: str, threshold: float, top_layer: str) -> tuple[Gradients, float, Curve]:
     problem = engine.problem
     clipper = StepClipper(method, threshold, problem.trials, problem.batch_size)
     run = engine.run(step_clip=clipper)

@@ -16,7 +16,7 @@ import numpy as np
 from gradcli.engine.codegen import BackwardWriter, Key, needs_prefill, runs_of
 from gradcli.engine.evaluate import HoistedAdjoints, Values, evaluate, outer, product
 from gradcli.engine.layer import Layer
-from gradcli.engine.plan import Group
+from gradcli.engine.plan import Group, Target
 from gradcli.engine.scaled import Scaled, exponent_of, log2_norm, scale_by
 from gradcli.language.graph import Dependence, Node
 
@@ -74,16 +74,23 @@ class BackwardPass:
         per_step: whether gradients enter at every step (a loss at several steps, a layer above), not only at the last.
         step_clip: applied to every state's adjoint at every step as soon as it is complete.
         block: the largest number of steps of a block.
-        parameters: whether parameter gradients are wanted.
+        parameters: whether parameter gradients are wanted. to_input: whether dL/dx is, for a layer below.
     """
 
     def __init__(
-        self, layer: Layer, *, per_step: bool, block: int, step_clip: StepClip | None = None, parameters: bool = True
+        self,
+        layer: Layer,
+        *,
+        per_step: bool,
+        block: int,
+        step_clip: StepClip | None = None,
+        parameters: bool = True,
+        to_input: bool = False,
     ) -> None:
         self.layer = layer
         self.plan = plan = layer.plan
         self.step_clip = step_clip
-        self.parameters = parameters
+        self.parameters, self.to_input = parameters, to_input
         output = plan.cell.output
         self.prefilled = frozenset(
             name for name in plan.states if needs_prefill(plan, name) or (per_step and name == output)
@@ -93,9 +100,7 @@ class BackwardPass:
             name: np.zeros((block + layer.lag, *a.shape[1:]), layer.dtype) for name, a in layer.states.items()
         }
         self.lanes = {group.index: layer.empty(block, group.rows) for group in plan.groups}
-        self._runs = {
-            target: runs_of(plan, edges) for table in (plan.edges, plan.vector_edges) for target, edges in table.items()  # type: ignore[attr-defined]
-        }
+        self._runs = {target: runs_of(plan, edges) for target, edges in plan.edges.items()}
         self._coefficients = {
             (target, number): layer.empty(block, run.rows[1] - run.rows[0])
             for target, (runs, _) in self._runs.items()
@@ -205,12 +210,13 @@ class BackwardPass:
 
     def _needed_coefficients(self) -> list[Node]:
         plan = self.plan
-        roots = [edge.coefficient for table in (plan.edges, plan.vector_edges) for es in table.values() for edge in es]  # type: ignore[attr-defined]
+        roots = [edge.coefficient for es in plan.edges.values() for edge in es]
         if self.parameters:
             roots += [group.vector for group in plan.groups]
-        for leaf, pairs in plan.leaf_edges.items():
-            if leaf not in plan.aliases:
-                roots += [coefficient for _, coefficient in pairs]
+        if self.parameters or self.to_input:
+            for leaf, pairs in plan.leaf_edges.items():
+                if leaf not in plan.aliases:
+                    roots += [coefficient for _, coefficient in pairs]
         return list(dict.fromkeys(roots))
 
     def _block_values(self, lo: int, hi: int) -> Values:
@@ -284,8 +290,10 @@ class BackwardPass:
         plan, layer = self.plan, self.layer
         common = exponent.max(axis=0)
         top = common.max(axis=1)
+        if not (self.parameters or self.to_input):
+            return {}, None, common
         weight = scale_by(np.ones((), layer.dtype), common - top[:, None])[:, None, :]
-        hoisted = HoistedAdjoints(plan.graph, values, layer.column_ranges, weight)
+        hoisted = HoistedAdjoints(plan.graph, values, layer.column_ranges, weight, self.to_input)
 
         def in_common(adjoint: Array, frame: int) -> Array:
             if plan.frames.count == 1:
@@ -306,8 +314,8 @@ class BackwardPass:
                 total, frame = self._target_adjoint(target, n)
                 hoisted.receive(leaf, in_common(total, frame) * values[coefficient])
         hoisted.propagate()
-        gradients = {node: Scaled(gradient, top) for node, gradient in hoisted.gradients.items()} if self.parameters else {}
-        return gradients, hoisted.adjoints.get(plan.graph.input()), common
+        gradients = {node: Scaled(gradient, top) for node, gradient in hoisted.gradients.items()}
+        return gradients if self.parameters else {}, hoisted.adjoints.get(plan.graph.input()), common
 
     def _weights_of(self, group: Group, lanes: Array, values: Values, hoisted: HoistedAdjoints) -> None:
         """Add the gradients of a group's matrices, from one product for all its lanes."""
@@ -315,7 +323,7 @@ class BackwardPass:
         for lane in group.lanes:
             hoisted.receive_gradient(lane.product.args[0], stacked[:, lane.start : lane.stop])
 
-    def _target_adjoint(self, target: str | int, n: int) -> tuple[Array, int]:
+    def _target_adjoint(self, target: Target, n: int) -> tuple[Array, int]:
         """Return the adjoint of a target over the block, and the frame that it is in."""
         plan, lag = self.plan, self.layer.lag
         if isinstance(target, str):
@@ -336,11 +344,7 @@ def _split_rows(buffer: Array, parts: int) -> Array:
     """Return a view of (n, R, rows, B) with the rows split into equal parts: (n, R, parts, rows / parts, B)."""
     if not parts:
         return buffer
-    n, trials, rows, batch = buffer.shape
-    return buffer.reshape(n, trials, parts, rows // parts, batch) if buffer.flags.c_contiguous else _split_view(buffer, parts)
-
-
-def _split_view(buffer: Array, parts: int) -> Array:
+    # Not reshape, which would copy a slice of rows.
     n, trials, rows, batch = buffer.shape
     step, trial, row, sequence = buffer.strides
     height = rows // parts

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.engine.plan import Edge, Group, Lane, LayerPlan
+from gradcli.engine.plan import Edge, Group, Lane, LayerPlan, Target
 from gradcli.language.functions import FUNCTIONS
 from gradcli.language.graph import Dependence, Node
 
@@ -298,7 +298,7 @@ class ForwardWriter:
 
 @dataclass(frozen=True)
 class Run:
-    """Edges of one target into lanes that lie side by side: their coefficients are one array, their product one call."""
+    """Edges of one target into lanes that lie side by side: one array of coefficients, one product."""
 
     group: Group
     rows: Rows
@@ -346,7 +346,7 @@ class BackwardWriter:
             if f"lane{lane.product.index}" not in self._written:
                 # Nothing in this step takes the product elementwise (all its derivatives are zero).
                 w.call("copyto", w.column("lanes", group.index, (lane.start, lane.stop)), self._zero(lane.rows))
-        edges = plan.vector_edges[group.index]
+        edges = plan.edges[group.index]
         transposed = w.constant("transposed", group.index)
         size = plan.size(group.vector)
         if len(edges) == 1 and edges[0].source is group.vector and self._same_frame(group.frame, group.vector):
@@ -363,7 +363,7 @@ class BackwardWriter:
     def _zero(self, rows: int) -> str:
         return self.writer.constant("number", 0.0, rows)
 
-    def _spread(self, target: str | int, adjoint: str, frame: int, edges: list[Edge], size: int) -> None:
+    def _spread(self, target: Target, adjoint: str, frame: int, edges: list[Edge], size: int) -> None:
         """Pass the adjoint of a target on to everything that its equation takes."""
         w = self.writer
         runs, singles = runs_of(self.plan, edges)
@@ -385,7 +385,7 @@ class BackwardWriter:
         for edge in singles:
             self._single(target, adjoint, frame, edge, size)
 
-    def _single(self, target: str | int, adjoint: str, frame: int, edge: Edge, size: int) -> None:
+    def _single(self, target: Target, adjoint: str, frame: int, edge: Edge, size: int) -> None:
         w = self.writer
         incoming = self._in_frame(adjoint, frame, self._frame_of(edge.source), size)
         out = self._destination(edge.source)
@@ -447,7 +447,7 @@ class BackwardWriter:
 
 def needs_prefill(plan: LayerPlan, name: str) -> bool:
     """Tell whether a state's adjoint at t - 1 may get nothing from step t, or something from later steps as well."""
-    sources = [edge.source for table in (plan.edges, plan.vector_edges) for es in table.values() for edge in es]  # type: ignore[attr-defined]
+    sources = [edge.source for es in plan.edges.values() for edge in es]
     lags = {source.data[1] for source in sources if source.op == "state" and source.data[0] == name} - {0}
     return lags != {1} or plan.lag > 1
 
@@ -479,9 +479,9 @@ def _written_together(plan: LayerPlan, a: Node, b: Node) -> bool:
     return plan.targets_of(a) == plan.targets_of(b)
 
 
-def _backward_order(plan: LayerPlan) -> list[str | int]:
+def _backward_order(plan: LayerPlan) -> list[Target]:
     """Return states and groups so that each comes after everything in the step that takes it."""
-    order: list[str | int] = []
+    order: list[Target] = []
     names: dict[Node, list[str]] = {}
     for name, expression in plan.states.items():
         names.setdefault(expression, []).append(name)

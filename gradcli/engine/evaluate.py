@@ -1,7 +1,7 @@
 """Expressions to arrays, for a block of steps at once, outside the loop; and their adjoints.
 
-Layouts, with n steps, R trials, B sequences: a vector that changes with the step is (n, R, size, B), one that does not is
-(R, size, 1), a matrix is (R, rows, columns), a number is a float.
+Layouts, with n steps, R trials, B sequences: a vector that changes with the step is (n, R, size, B), one that does not
+is (R, size, 1), a matrix is (R, rows, columns), a number is a float.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ def evaluate(roots: Iterable[Node], values: Values, columns: Mapping[Node, tuple
         values: what is known already; every input, state and parameter below `roots` must be there.
         columns: for each ``columns`` node the range of columns that it takes.
     """
-    known = values.keys()
-    for node in reachable(roots, stop={node for node in known}):
-        if node not in known:
+    for node in reachable(roots, stop=values.keys()):
+        if node not in values:
             values[node] = _value(node, [values[arg] for arg in node.args], columns)
 
 
@@ -39,19 +38,16 @@ def _value(node: Node, args: list[Any], columns: Mapping[Node, tuple[int, int]])
         case "number":
             return node.data
         case "sum":
-            total: Any = None
-            for sign, arg in zip(node.data, args, strict=True):
-                if total is None:
-                    total = arg if sign > 0 else -arg
-                else:
-                    total = total + arg if sign > 0 else total - arg
+            total = args[0] if node.data[0] > 0 else -args[0]
+            for sign, arg in zip(node.data[1:], args[1:], strict=True):
+                total = total + arg if sign > 0 else total - arg
             return total
         case "mul":
             return args[0] * args[1]
         case "div":
             return np.divide(args[0], args[1])
         case "pow":
-            return np.square(args[0]) if args[1] is not None and _is(args[1], 2.0) else np.power(args[0], args[1])
+            return np.square(args[0]) if node.args[1].is_number and args[1] == 2.0 else np.power(args[0], args[1])
         case "call":
             return _call(node.data, args[0])
         case "matmul":
@@ -63,10 +59,6 @@ def _value(node: Node, args: list[Any], columns: Mapping[Node, tuple[int, int]])
             return args[0][:, :, start:stop]
         case _:
             raise AssertionError(f"the value of {node} was not given")
-
-
-def _is(value: Any, number: float) -> bool:
-    return isinstance(value, float) and value == number
 
 
 def _call(name: str, argument: Any) -> Any:
@@ -84,7 +76,7 @@ def product(matrix: Array, vector: Array) -> Array:
     if vector.ndim == 4 and vector.shape[-1] == 1:
         steps = vector[..., 0].transpose(1, 2, 0)
         return np.ascontiguousarray(np.matmul(matrix, steps).transpose(2, 0, 1))[..., None]
-    return np.matmul(matrix, vector)
+    return np.asarray(np.matmul(matrix, vector))
 
 
 def outer(adjoint: Array, vector: Array) -> Array:
@@ -92,21 +84,28 @@ def outer(adjoint: Array, vector: Array) -> Array:
     n, trials, rows, batch = adjoint.shape
     left = adjoint.transpose(1, 2, 0, 3).reshape(trials, rows, n * batch)
     right = np.broadcast_to(vector, (n, trials, vector.shape[-2], batch)).transpose(1, 0, 3, 2)
-    return np.matmul(left, right.reshape(trials, n * batch, -1))
+    return np.asarray(np.matmul(left, right.reshape(trials, n * batch, -1)))
 
 
 class HoistedAdjoints:
-    """Adjoints through what is computed outside the loop, for one block; gradients of step-independent nodes are summed.
+    """Adjoints through what is computed outside the loop, for one block.
 
     adjoints: of nodes that depend on the input, (n, R, size, B).
     gradients: of nodes that depend on parameters alone, one for each trial, summed over steps and sequences.
+
+    Args:
+        weight: what each sequence's adjoints count in the sums, (R, 1, B).
+        to_input: whether the adjoint of the input itself is wanted.
     """
 
-    def __init__(self, graph: Graph, values: Values, columns: Mapping[Node, tuple[int, int]], weight: Array) -> None:
+    def __init__(
+        self, graph: Graph, values: Values, columns: Mapping[Node, tuple[int, int]], weight: Array, to_input: bool
+    ) -> None:
         self._graph = graph
         self._values = values
         self._columns = columns
         self.weight = weight
+        self._to_input = to_input
         self.adjoints: dict[Node, Array] = {}
         self.gradients: dict[Node, Array] = {}
 
@@ -140,7 +139,8 @@ class HoistedAdjoints:
                 matrix, vector = node.args
                 evaluate([matrix, vector], self._values, self._columns)
                 self.receive_product(matrix, adjoint, self._values[vector])
-                self.receive(vector, product(self._values[matrix].swapaxes(-1, -2), adjoint))
+                if vector.op != "input" or self._to_input:
+                    self.receive(vector, product(self._values[matrix].swapaxes(-1, -2), adjoint))
                 continue
             for arg, slope in slopes(self._graph, node):
                 if not arg.is_number:

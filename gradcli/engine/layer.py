@@ -1,7 +1,8 @@
-"""One layer at work: its buffers, the forward pass over a segment of steps, and the values that the backward pass needs.
+"""One layer at work: its buffers, the forward pass over a segment, and the values that the backward pass needs.
 
-Layouts, with n steps, R trials and B sequences: states and everything that changes with the step are (n, R, size, B), the
-features before the sequences, as the equations write ``W @ h``. The loops see the same memory without axes of length 1.
+Layouts, with n steps, R trials and B sequences: states and everything that changes with the step are (n, R, size, B),
+the features before the sequences, as the equations write ``W @ h``. The loops see the same memory without axes of
+length 1.
 """
 
 from __future__ import annotations
@@ -95,9 +96,7 @@ class Layer:
             found, lanes = _direct_addends(self.plan, group)
             direct += found
             taken |= lanes
-            wanted += [
-                lane.addend for lane in group.lanes if lane.addend is not None and lane.product not in lanes
-            ]
+            wanted += [lane.addend for lane in group.lanes if lane.addend is not None and lane.product not in lanes]
         wanted += [key[1] for key in self.forward_code.loop.columns if key[0] == "hoisted"]
         wanted += [e for e in self.plan.states.values() if e.dependence < Dependence.STATE]
         return direct, list(dict.fromkeys(wanted))
@@ -107,7 +106,10 @@ class Layer:
             buffer = self.addends[item.group][:steps]
             matrix = np.concatenate([sign * self._known(m) for sign, m in item.matrices], axis=1)
             constant = np.concatenate(
-                [np.broadcast_to(np.asarray(self._constant_part(c), self.dtype), (self.trials, rows, 1)) for rows, c in item.constants],
+                [
+                    np.broadcast_to(np.asarray(self._constant_part(c), self.dtype), (self.trials, rows, 1))
+                    for rows, c in item.constants
+                ],
                 axis=1,
             )
             rows = buffer[:, :, item.start : item.start + matrix.shape[1]]
@@ -261,16 +263,9 @@ class Layer:
                 return equation
         raise AssertionError("every equation is finite at this step")
 
-    def _unused_bytes(self) -> int:
-        """Return the memory that one more step of a segment takes."""
-        plan = self.plan
-        rows = sum(plan.cell.shapes.states.values()) + sum(self.forward_code.buffers.values())
-        rows += sum(group.rows for group in plan.groups) + sum(plan.size(node) for node in self._hoisted)
-        return rows * self.trials * self.batch_size * self.dtype.itemsize
-
 
 class _Direct:
-    """Addends of neighbouring lanes of the form ``W @ v + constants``, with the same v: filled by one stacked product."""
+    """Addends of neighbouring lanes, ``W @ v + constants`` with the same v: filled by one stacked product."""
 
     def __init__(self, group: int, vector: Node, start: int) -> None:
         self.group, self.vector, self.start = group, vector, start
@@ -323,4 +318,3 @@ def _column_ranges(plan: LayerPlan) -> dict[Node, tuple[int, int]]:
             sizes = [plan.size(p) for p in plan.cell.concatenations[indices]]
             ranges[node] = (sum(sizes[:part]), sum(sizes[: part + 1]))
     return ranges
-

@@ -40,7 +40,7 @@ class Loss(ABC):
     def values(self, outputs: Array, first: int) -> Array:
         """Return the loss (R, B) that the steps first..first+n-1 contribute; outputs is (n, R, size, B)."""
         steps, places = self.between(first, first + len(outputs) - 1)
-        return self._values(outputs[steps - first], places).sum(axis=0)
+        return np.asarray(self._values(outputs[steps - first], places).sum(axis=0))
 
     def gradient(self, outputs: Array, first: int) -> Array | None:
         """Return dL/dh (n, R, size, B) at the steps first..first+n-1, or None where none of them counts."""
@@ -89,7 +89,7 @@ class Linear(Loss):
         self.vector = vector
 
     def _values(self, outputs: Array, places: Array) -> Array:
-        return (outputs * self.vector[:, :, None]).sum(axis=2)
+        return np.asarray((outputs * self.vector[:, :, None]).sum(axis=2))
 
     def _gradient(self, outputs: Array, places: Array) -> Array:
         return np.broadcast_to(self.vector[:, :, None], outputs.shape)
@@ -126,7 +126,7 @@ class CrossEntropy(Loss):
         return error
 
     def _gradient(self, outputs: Array, places: Array) -> Array:
-        return np.matmul(self.W_hy.swapaxes(-1, -2), self._error(outputs, places))
+        return np.asarray(np.matmul(self.W_hy.swapaxes(-1, -2), self._error(outputs, places)))
 
     def readout_gradient(self, outputs: Array, first: int) -> dict[str, Array]:
         """Return the gradient of the summed sequence losses for W_hy and b_y, from the steps first..first+n-1."""

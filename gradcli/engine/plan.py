@@ -3,17 +3,17 @@
 * What depends on parameters or on the input alone is hoisted out of the loop.
 * Recurrent products on the same vector form a `Group`, computed as one product with stacked matrices; each member is a
   `Lane` of rows. Lanes with the same nonlinearity lie side by side, so that one call serves them all.
-* The cut points are the states and the results of recurrent products. Between them the cell is elementwise: `Edge`s with
-  a diagonal coefficient, an expression. The products are the dense edges.
+* The cut points are the states and the results of recurrent products. Between them the cell is elementwise: `Edge`s
+  with a diagonal coefficient, an expression. The products are the dense edges.
 * A `frame` is the power of two that a cut point's adjoint is carried at. States that depend on each other share one;
   a state that only feeds others (or is only fed) has its own, because its gradient may vanish at another rate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from itertools import permutations
+from itertools import pairwise, permutations
 
 from gradcli.language.cell import SizedCell
 from gradcli.language.derivative import diagonal_derivatives
@@ -21,25 +21,27 @@ from gradcli.language.graph import Dependence, Graph, Node, reachable
 
 _MAX_LANES_TO_PERMUTE = 6
 
+#: What an edge leads to: a state by its name, or the vector of a group by the group's index.
+Target = str | int
+
 
 @dataclass
 class Lane:
     """One recurrent product within a group, and the elementwise steps that are done on the stacked rows.
 
-    product: the node of ``W @ v``.
+    product: the node of ``W @ v``. value: the node that the rows hold after the addition, at first the product.
     rows: how many, and `start` the first of them within the group.
-    addend: what depends on the input or the parameters and is added to the product, where that is all that happens to it.
+    addend: what depends on the input or the parameters and is added to the product, where that is all that happens.
     addend_sign: +1 or -1.
-    value: the node that the rows hold after the addition.
     function: the elementwise function that is the only user of `value`, else None; `result` is its node.
     """
 
     product: Node
+    value: Node
     rows: int
     start: int = 0
     addend: Node | None = None
     addend_sign: int = 1
-    value: Node = None  # type: ignore[assignment]
     function: str | None = None
     result: Node | None = None
 
@@ -81,9 +83,8 @@ class LayerPlan:
         self.states = _Hoisting(cell).states
         self.sizes = dict(cell.shapes.sizes)
         self.order = self._evaluation_order()
-        self.edges: dict[str, list[Edge]] = {}
-        self.leaf_edges: dict[Node, list[tuple[str | int, Node]]] = {}
-        self.vector_edges: dict[int, list[Edge]] = {}
+        self.edges: dict[Target, list[Edge]] = {}
+        self.leaf_edges: dict[Node, list[tuple[Target, Node]]] = {}
         self.groups: list[Group] = []
         self._derive_states()
         self._form_groups()
@@ -138,7 +139,7 @@ class LayerPlan:
     def _differentiate(self, target: Node) -> dict[Node, Node]:
         return diagonal_derivatives(self.graph, target, self.is_cut)
 
-    def _split(self, target: str | int, derivatives: dict[Node, Node]) -> list[Edge]:
+    def _split(self, target: Target, derivatives: dict[Node, Node]) -> list[Edge]:
         """Return the edges from recurrent cut points; those from hoisted nodes are kept as `leaf_edges`."""
         edges = []
         for source, coefficient in derivatives.items():
@@ -162,18 +163,15 @@ class LayerPlan:
             vector = product.args[1]
             if (vector, frame) not in groups:
                 group = groups[vector, frame] = Group(len(groups), vector, frame)
-                self.vector_edges[group.index] = self._split(group.index, derivatives[vector])
-            groups[vector, frame].lanes.append(Lane(product, self.size(product)))
+                self.edges[group.index] = self._split(group.index, derivatives[vector])
+            groups[vector, frame].lanes.append(Lane(product, product, self.size(product)))
         self.groups = list(groups.values())
         self.group_of = {lane.product: group for group in self.groups for lane in group.lanes}
 
-    def targets_of(self, product: Node) -> frozenset[str | int]:
+    def targets_of(self, product: Node) -> frozenset[Target]:
         """Return the states and groups whose equations take this product elementwise."""
         return frozenset(
-            target
-            for table in (self.edges, self.vector_edges)
-            for target, edges in table.items()  # type: ignore[attr-defined]
-            if any(edge.source is product for edge in edges)
+            target for target, edges in self.edges.items() if any(edge.source is product for edge in edges)
         )
 
     def _shape_lanes(self) -> None:
@@ -197,7 +195,7 @@ class LayerPlan:
     def _stored_nodes(self) -> frozenset[Node]:
         """Return the nodes whose values are kept for every step: what the coefficients and weight gradients mention."""
         forward = set(self.order)
-        roots = [edge.coefficient for table in (self.edges, self.vector_edges) for e in table.values() for edge in e]  # type: ignore[attr-defined]
+        roots = [edge.coefficient for e in self.edges.values() for edge in e]
         roots += [coefficient for pairs in self.leaf_edges.values() for _, coefficient in pairs]
         roots += [group.vector for group in self.groups]
         lanes = {lane.value for group in self.groups for lane in group.lanes}
@@ -217,27 +215,26 @@ class LayerPlan:
 
     def _find_aliases(self) -> dict[Node, Lane]:
         """Return the hoisted nodes whose adjoint is that of a lane, because both enter the same sum."""
-        lanes: dict[frozenset[tuple[str | int, Node]], Lane] = {}
+        lanes: dict[frozenset[tuple[Target, Node]], Lane] = {}
         for group in self.groups:
             for lane in group.lanes:
                 key = frozenset(
                     (target, edge.coefficient)
-                    for table in (self.edges, self.vector_edges)
-                    for target, edges in table.items()  # type: ignore[attr-defined]
+                    for target, edges in self.edges.items()
                     for edge in edges
                     if edge.source is lane.product
                 )
                 lanes[key] = lane
         found = {}
         for leaf, pairs in self.leaf_edges.items():
-            lane = lanes.get(frozenset(pairs))
-            if lane is not None and self.size(leaf) == lane.rows:
-                found[leaf] = lane
+            twin = lanes.get(frozenset(pairs))
+            if twin is not None and self.size(leaf) == twin.rows:
+                found[leaf] = twin
         return found
 
 
 class _Hoisting:
-    """Rewrites sums so that all that is known before the loop is one term: W_x x + W_h h + b -> (W_h h) + (W_x x + b)."""
+    """Rewrites sums so that all that is known before the loop is one term: W_h h + (W_x x + b)."""
 
     def __init__(self, cell: SizedCell) -> None:
         self._graph = cell.graph
@@ -277,7 +274,7 @@ class _Frames:
     def __init__(
         self,
         states: dict[str, Node],
-        edges: dict[str, list[Edge]],
+        edges: dict[Target, list[Edge]],
         products: list[Node],
         derivatives: dict[Node, dict[Node, Node]],
     ) -> None:
@@ -286,7 +283,7 @@ class _Frames:
             return {n.data[0] if n.op == "state" else n for n in nodes if n.dependence is Dependence.STATE}
 
         takes: dict[str | Node, set[str | Node]] = {
-            name: sources(edge.source for edge in found) for name, found in edges.items()
+            name: sources(edge.source for edge in edges[name]) for name in states
         }
         for product in products:
             takes[product] = sources(derivatives[product.args[1]])
@@ -340,7 +337,6 @@ def _closure(start: str | Node, takes: dict[str | Node, set[str | Node]]) -> set
 
 def _fuse(lane: Lane, takers: dict[Node, list[Node]]) -> None:
     """Find the addition and the function that can be done on the lane's rows where they lie."""
-    lane.value = lane.product
     users = takers.get(lane.product, [])
     if len(users) == 1 and users[0].op == "sum" and len(users[0].args) == 2:
         signs = dict(zip(users[0].args, users[0].data, strict=True))
@@ -352,9 +348,9 @@ def _fuse(lane: Lane, takers: dict[Node, list[Node]]) -> None:
         lane.function, lane.result = users[0].data, users[0]
 
 
-def _arrange(lanes: list[Lane], targets_of: object) -> list[Lane]:
+def _arrange(lanes: list[Lane], targets_of: Callable[[Node], frozenset[Target]]) -> list[Lane]:
     """Order lanes so that as few runs as possible differ in addend, function and target."""
-    targets = {id(lane): targets_of(lane.product) for lane in lanes}  # type: ignore[operator]
+    targets = {id(lane): targets_of(lane.product) for lane in lanes}
     keys = [
         (lane.addend is not None, lane.function or "", tuple(sorted(map(str, targets[id(lane)])))) for lane in lanes
     ]
@@ -362,7 +358,7 @@ def _arrange(lanes: list[Lane], targets_of: object) -> list[Lane]:
         return [lane for _, _, lane in sorted(zip(keys, range(len(lanes)), lanes, strict=True), key=lambda k: k[:2])]
 
     def runs(order: tuple[int, ...]) -> int:
-        pairs = list(zip(order, order[1:], strict=False))
+        pairs = list(pairwise(order))
         return sum(keys[a][part] != keys[b][part] for a, b in pairs for part in range(3))
 
     best = min(permutations(range(len(lanes))), key=runs)

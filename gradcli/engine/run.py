@@ -44,7 +44,7 @@ class Problem:
     """All that a run needs.
 
     plans: one a layer. parameters: one table a layer, name -> (R, ...).
-    initial: one table a layer, state -> (R, size, B). reverse: not used yet by any layer.
+    initial: one table a layer, state -> (R, size, B).
     """
 
     plans: Sequence[LayerPlan]
@@ -179,7 +179,7 @@ class Engine:
         step, index = min(found)
         layer = self.layers[index]
         bad = [~np.isfinite(a[layer.lag + step]).all(axis=(1, 2)) for a in layer.states.values()]
-        return Overflow(lo + step + 1, index, np.logical_or.reduce(bad))
+        return Overflow(lo + step + 1, index, np.any(bad, axis=0))
 
     def equation_of_overflow(self, overflow: Overflow) -> Equation:
         """Return the equation in which a forward pass that has just overflowed first left the finite numbers."""
@@ -189,9 +189,7 @@ class Engine:
 
     # Backward.
 
-    def run(
-        self, *, record: bool = False, step_clip: StepClip | None = None, parameters: bool = True
-    ) -> Run:
+    def run(self, *, record: bool = False, step_clip: StepClip | None = None, parameters: bool = True) -> Run:
         """Return the losses, the norms of all adjoints at all steps, and the parameter gradients.
 
         Args:
@@ -241,6 +239,7 @@ class _Backward:
                 block=engine.block,
                 step_clip=step_clip,
                 parameters=parameters,
+                to_input=i > 0,
             )
             for i, layer in enumerate(engine.layers)
         ]
@@ -290,10 +289,10 @@ class _Backward:
                 run.log2_norm[f"layer{index}.{state}"][start + 1 : end + 1] = norm
                 if np.isnan(norm).any():
                     step = start + 1 + int(np.flatnonzero(np.isnan(norm).any(axis=(1, 2)))[-1])
-                    run.backward_overflow = Overflow(step, index, np.isnan(norm).any(axis=(0, 2)))
-            table = self.gradients[index]
+                    run.backward_overflow = Overflow(step, index, np.asarray(np.isnan(norm).any(axis=(0, 2))))
+            sums = self.gradients[index]
             for node, gradient in block.gradients.items():
-                table[node] = table[node].add(gradient) if node in table else gradient
+                sums[node] = sums[node].add(gradient) if node in sums else gradient
             if self.recorder:
                 for state, (mantissa, exponent) in block.totals.items():
                     self.recorder.keep_adjoints(f"layer{index}.{state}", start + 1, end + 1, mantissa, exponent)
@@ -302,8 +301,8 @@ class _Backward:
         if self.parameters and isinstance(p.loss, CrossEntropy):
             segment_start = start - (start % self.engine.segment)
             outputs = self.engine.layers[-1].outputs()[start - segment_start : end - segment_start]
-            for name, gradient in p.loss.readout_gradient(outputs, start + 1).items():
-                self.readout[name] = self.readout[name] + gradient if name in self.readout else gradient
+            for name, part in p.loss.readout_gradient(outputs, start + 1).items():
+                self.readout[name] = self.readout[name] + part if name in self.readout else part
         return True
 
     def finish(self) -> None:
@@ -328,7 +327,9 @@ class _Backward:
             )
             for name, shape in layer.plan.cell.shapes.parameters.items():
                 gradient = found.get(name) or Scaled(np.zeros((p.trials, 1)), np.zeros(p.trials, np.int64))
-                mantissa = np.broadcast_to(gradient.mantissa.reshape(p.trials, -1) / p.batch_size, (p.trials, int(np.prod(shape))))
+                mantissa = np.broadcast_to(
+                    gradient.mantissa.reshape(p.trials, -1) / p.batch_size, (p.trials, int(np.prod(shape)))
+                )
                 run.gradients[f"layer{index}.{name}"] = Scaled(
                     mantissa.reshape(p.trials, *shape).astype(np.float64), gradient.exponent
                 ).normalised()

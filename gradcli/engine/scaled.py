@@ -32,7 +32,7 @@ class Scaled:
 
     def nonzero(self) -> Array:
         """Return for each trial whether any entry is not zero."""
-        return np.any(self.mantissa != 0, axis=tuple(range(1, self.mantissa.ndim)))
+        return np.asarray(np.any(self.mantissa != 0, axis=tuple(range(1, self.mantissa.ndim))))
 
     def times(self, factor: Array) -> Scaled:
         """Return the elementwise product with an ordinary array (trials, ...)."""

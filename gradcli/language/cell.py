@@ -63,7 +63,7 @@ class ParsedCell:
         self.parameters = tuple(sorted({n.data for n in nodes if n.op == "parameter"}))
         self.states = tuple(lowering.states)
         self.uses_input = any(n.op == "input" for n in nodes)
-        self._lags = {name: 1 for name in self.states}
+        self._lags = dict.fromkeys(self.states, 1)
         for node in nodes:
             if node.op == "state":
                 name, lag = node.data
@@ -115,7 +115,11 @@ def parse_cell(
     unreadable = {problem.line for problem in problems}
     problems += [problem for problem in lowering.problems if problem.line not in unreadable]
     for name in lowering.matrices.keys() & lowering.vectors.keys():
-        problems.append(lowering.vectors[name].problem(f"{name} is a matrix on line {lowering.matrices[name].line}, and a vector here"))
+        problems.append(
+            lowering.vectors[name].problem(
+                f"{name} is a matrix on line {lowering.matrices[name].line}, and a vector here"
+            )
+        )
     settings = _setting_problems(lowering, parsed, output, constants, shapes, activation) if not problems else []
     if problems or settings:
         raise CellError(problems, settings)
@@ -135,7 +139,9 @@ def _setting_problems(
     states = list(lowering.states)
     parameters = sorted(lowering.matrices.keys() | lowering.vectors.keys())
     if output is not None and output not in states:
-        found.append(("output", f"no state is called {output!r}; states: {', '.join(states)}{did_you_mean(output, states)}"))
+        found.append(
+            ("output", f"no state is called {output!r}; states: {', '.join(states)}{did_you_mean(output, states)}")
+        )
     for name in constants:
         if name not in lowering.used_constants:
             found.append((f"constants.{name}", f"the equations do not use {name}{did_you_mean(name, parameters)}"))
@@ -154,13 +160,20 @@ def _setting_problems(
             "state" if name in states else "matrix" if name in lowering.matrices else "", (0, 1)
         )
         if len(dims) not in ranks:
-            what = "a state has one size" if name in states else f"{name} is a {'matrix: [rows, columns]' if ranks == (2,) else 'vector: [size], or [] for a scalar'}"
+            what = (
+                "a state has one size"
+                if name in states
+                else f"{name} is a {'matrix: [rows, columns]' if ranks == (2,) else 'vector: [size], or [] for a scalar'}"
+            )
             found.append((f"shapes.{name}", f"{what}; got {len(dims)} sizes"))
     if activation is not None:
         uses = any(ACTIVATION_NAME + "(" in e.statement.text.replace(" ", "") for e in equations)
         if activation not in ELEMENTWISE:
             found.append(
-                ("activation", f"no elementwise function is called {activation!r}; functions: {', '.join(ELEMENTWISE)}{did_you_mean(activation, ELEMENTWISE)}")
+                (
+                    "activation",
+                    f"no elementwise function is called {activation!r}; functions: {', '.join(ELEMENTWISE)}{did_you_mean(activation, ELEMENTWISE)}",
+                )
             )
         elif not uses:
             found.append(("activation", f"the equations do not use {ACTIVATION_NAME}, which activation would bind"))

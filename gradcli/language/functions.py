@@ -175,12 +175,12 @@ FUNCTIONS: dict[str, Function] = {
         Function("_sign", np.sign, None, 0.0),
         Function("_within_1", _within(1.0), None, 0.0),
         Function("_within_3", _within(3.0), None, 0.0),
-        Function("_negative_part", lambda a, out: np.minimum(a, 0.0, out), lambda g, y, a: g.call("_nonpositive", a), 1.0),
+        Function(
+            "_negative_part", lambda a, out: np.minimum(a, 0.0, out), lambda g, y, a: g.call("_nonpositive", a), 1.0
+        ),
         Function("_nonpositive", lambda a, out: np.copyto(out, a <= 0, casting="unsafe"), None, 0.0),
         Function("_normal_cdf", _normal_cdf, lambda g, y, a: g.call("_normal_density", a), INV_SQRT_2PI),
-        Function(
-            "_normal_density", _normal_density, lambda g, y, a: g.neg(g.mul(a, y)), INV_SQRT_2PI * math.exp(-0.5)
-        ),
+        Function("_normal_density", _normal_density, lambda g, y, a: g.neg(g.mul(a, y)), INV_SQRT_2PI * math.exp(-0.5)),
         Function("_softplus_slope", _softplus_slope, lambda g, y, a: g.mul(y, g.sub(g.number(1), y)), 0.25),
     )
 }

@@ -23,7 +23,7 @@ op              arguments                                        data
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -157,7 +157,7 @@ class Graph:
         return self.node("columns", (matrix,), (part, tuple(part.index for part in parts)))
 
 
-def reachable(roots: Iterable[Node], stop: frozenset[Node] | set[Node] = frozenset()) -> list[Node]:
+def reachable(roots: Iterable[Node], stop: Container[Node] = ()) -> list[Node]:
     """Return all nodes below `roots`, the roots included, in evaluation order; nodes in `stop` are not entered."""
     seen: set[Node] = set()
     stack = list(roots)

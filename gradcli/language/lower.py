@@ -148,9 +148,7 @@ class Lowering:
             case _:
                 return [(sign, self._vector(tree, equation))]
 
-    def _elementwise(
-        self, left: ast.expr, op: ast.operator, right: ast.expr, place: Place, equation: Equation
-    ) -> Node:
+    def _elementwise(self, left: ast.expr, op: ast.operator, right: ast.expr, place: Place, equation: Equation) -> Node:
         build = {ast.Mult: self.graph.mul, ast.Div: self.graph.div, ast.Pow: self.graph.pow}.get(type(op))
         if build is None:
             raise _Mistake(place, _OPERATORS.get(type(op), "operators are + - * / ** @"))
@@ -182,7 +180,9 @@ class Lowering:
     def _assigned(self, name: str, place: Place, equation: Equation) -> Node:
         given = self._given[name]
         if given.is_state:
-            raise _Mistake(place, f"{name} is a state: write {name}[t-1] for its last value or {name}[t] for its new one")
+            raise _Mistake(
+                place, f"{name} is a state: write {name}[t-1] for its last value or {name}[t] for its new one"
+            )
         if name not in self.values:
             if name == equation.name:
                 raise _Mistake(place, f"{name} is given by itself; for its last value make it a state: {name}[t-1]")
@@ -205,13 +205,17 @@ class Lowering:
             raise _Mistake(place, f"{name}[t-{lag}] is further back than {MAX_LAG} steps")
         if name == INPUT_NAME:
             if lag:
-                raise _Mistake(place, f"the input is known at t only: write x[t], or keep x[t-{lag}] in a state of its own")
+                raise _Mistake(
+                    place, f"the input is known at t only: write x[t], or keep x[t-{lag}] in a state of its own"
+                )
             return self.graph.input()
         if lag:
             self._lags.setdefault(name, place)
             given = self._given.get(name)
             if given is not None and not given.is_state:
-                raise _Mistake(place, f"{name}[t-{lag}] makes {name} a state: write {name}[t] = ... on line {given.place.line}")
+                raise _Mistake(
+                    place, f"{name}[t-{lag}] makes {name} a state: write {name}[t] = ... on line {given.place.line}"
+                )
             return self.graph.state(name, lag)
         given = self._given.get(name)
         if given is None:
@@ -222,7 +226,9 @@ class Lowering:
         if name not in self.states:
             if name == equation.name:
                 raise _Mistake(place, f"{name}[t] is given by itself; its last value is {name}[t-1]")
-            raise _Mistake(place, f"{name}[t] is used before line {given.place.line}, which gives it; move that line up")
+            raise _Mistake(
+                place, f"{name}[t] is used before line {given.place.line}, which gives it; move that line up"
+            )
         return self.graph.state(name, 0)
 
     def _call(self, tree: ast.Call, place: Place, equation: Equation) -> Node:
@@ -234,7 +240,9 @@ class Lowering:
         if name in NOT_OFFERED:
             raise _Mistake(place, f"{name} is not offered by this version of gradcli")
         if name == ACTIVATION_NAME:
-            raise _Mistake(place, "phi stands for the function that 'activation:' names; give it, as in 'activation: tanh'")
+            raise _Mistake(
+                place, "phi stands for the function that 'activation:' names; give it, as in 'activation: tanh'"
+            )
         if name not in ELEMENTWISE:
             hint = did_you_mean(name, ELEMENTWISE) or f"; functions: {', '.join(ELEMENTWISE)}"
             raise _Mistake(place, f"no function is called {name}{hint}")
@@ -297,12 +305,16 @@ class Lowering:
                 a, b = self._matrix(left, equation), self._matrix(right, equation)
                 build = {ast.Add: g.add, ast.Sub: g.sub, ast.Mult: g.mul, ast.Div: g.div}[type(op)]
                 if (a.is_number or b.is_number) and isinstance(op, ast.Add | ast.Sub):
-                    raise _Mistake(place, "a number cannot be added to a matrix; write number * h[t-1] as a term of its own")
+                    raise _Mistake(
+                        place, "a number cannot be added to a matrix; write number * h[t-1] as a term of its own"
+                    )
                 return build(a, b)
             case ast.Call(func=ast.Name(id=name), args=[inner], keywords=[]) if name in ELEMENTWISE:
                 return g.call(name, self._matrix(inner, equation))
             case _:
-                raise _Mistake(place, "left of '@' stands a matrix of parameters, such as W_hh, or W_hh.T for its transpose")
+                raise _Mistake(
+                    place, "left of '@' stands a matrix of parameters, such as W_hh, or W_hh.T for its transpose"
+                )
 
 
 def _names_left_of_products(equations: Sequence[Equation]) -> frozenset[str]:

@@ -88,7 +88,9 @@ def parse_equations(text: str) -> tuple[list[Equation], list[EquationProblem]]:
             problems.append(found)
             equations += _placeholder(statement)
     if not equations and not problems:
-        problems.append(EquationProblem(1, 1, "no equations; expected lines such as h[t] = tanh(W_xh @ x[t] + W_hh @ h[t-1])"))
+        problems.append(
+            EquationProblem(1, 1, "no equations; expected lines such as h[t] = tanh(W_xh @ x[t] + W_hh @ h[t-1])")
+        )
     return equations, problems
 
 
@@ -232,5 +234,7 @@ def _syntax_problem(statement: Statement, error: Exception) -> EquationProblem:
     product = re.search(r"([A-Za-z_]\w*(?:\[[^\]]*\])?|\))\s+([A-Za-z_]\w*)", text.split("=", 1)[1])
     if product:
         left, right = product.group(1), product.group(2)
-        return place.problem(f"an operator is missing between {left} and {right}: '@' for a matrix product, '*' elementwise")
+        return place.problem(
+            f"an operator is missing between {left} and {right}: '@' for a matrix product, '*' elementwise"
+        )
     return place.problem("this is not a formula; operators are + - * / ** @, and functions are written f(a)")

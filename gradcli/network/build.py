@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,8 +13,8 @@ import numpy as np
 from gradcli.engine.loss import CrossEntropy, Linear, Loss, SquaredError
 from gradcli.engine.plan import LayerPlan
 from gradcli.engine.run import READOUT, Problem
-from gradcli.errors import SpecError, UsageError, did_you_mean
 from gradcli.errors import Problem as SpecProblem
+from gradcli.errors import SpecError, UsageError, did_you_mean
 from gradcli.language.cell import CellError, ParsedCell, SizedCell, parse_cell
 from gradcli.network.limits import require_memory
 from gradcli.sources.initial_states import draw_initial_state
@@ -124,8 +125,9 @@ def build(loaded: LoadedSpec, *, record: bool = False) -> Network:
     sized = size_cells(loaded, cell, source.size)
     shapes = parameter_shapes(sized)
     output_size = sized[-1].shapes.states[cell.output]
-    if isinstance(spec.loss, CrossEntropyLoss):
-        classes = _located(loaded, "loss", lambda: class_count(spec.loss, source))
+    loss = spec.loss
+    if isinstance(loss, CrossEntropyLoss):
+        classes = _located(loaded, "loss", partial(class_count, loss, source))
         shapes |= {f"{READOUT}.W_hy": (classes, output_size), f"{READOUT}.b_y": (classes,)}
     values = _Values(loaded, cell, shapes)
     plans = _plans(sized)

@@ -107,5 +107,3 @@ def _curves(arms: Sequence[Measured]) -> Table:
             row.append(log10_text(float(arm.curve.median[d])))
         rows.append(row)
     return Table(columns, rows, title="log10 of the gradient's norm")
-
-

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
+
+from gradcli.diagnostics.measure import measure
+import numpy as np
 
 from gradcli.errors import UsageError
-from gradcli.report.compare import comparison_report
-from gradcli.diagnostics.measure import measure
 from gradcli.network.build import build, count_parameters, open_source, parameter_shapes, parse, size_cells
+from gradcli.report.compare import comparison_report
 from gradcli.session.result import Result, saved_arrays
 from gradcli.spec.models import LARGEST_SIZE, Spec
 from gradcli.spec.reader import LoadedSpec
+
+Array = np.ndarray[Any, Any]
 
 #: What the first spec settles for all, so that only the cells differ.
 SHARED = (
@@ -59,14 +64,12 @@ def compare(specs: Sequence[LoadedSpec], *, match: str | None = None, record: bo
         arms = _match_parameters(arms)
     networks = [build(arm, record=record) for arm in arms]
     measured = [measure(network, record=record) for network in networks]
-    arrays = {}
+    arrays: dict[str, Array] = {}
     if record:
         for arm in measured:
             saved = saved_arrays(arm.network, arm.run)
             arrays |= {f"{arm.label}/{name}": value for name, value in saved.items()}
-    return Result(
-        comparison_report(measured, notes), [(arm.label, arm.verdict.kind) for arm in measured], arrays
-    )
+    return Result(comparison_report(measured, notes), [(arm.label, arm.verdict.kind) for arm in measured], arrays)
 
 
 def _share(first: LoadedSpec, other: LoadedSpec) -> tuple[LoadedSpec, list[str]]:

@@ -10,8 +10,8 @@ import numpy as np
 
 from gradcli.engine.run import Run
 from gradcli.errors import UsageError
-from gradcli.report.model import Report
 from gradcli.network.build import Network
+from gradcli.report.model import Report
 
 Array = np.ndarray[Any, Any]
 
@@ -35,7 +35,7 @@ class Result:
         """
         if not self.arrays:
             raise UsageError("nothing to save: the run was not recorded")
-        np.savez(file, **dict(self.arrays))
+        np.savez(file, allow_pickle=False, **dict(self.arrays))
 
 
 def saved_arrays(network: Network, run: Run) -> dict[str, Array]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gradcli.report.simulate import simulation_report
 from gradcli.diagnostics.measure import measure
 from gradcli.network.build import build
+from gradcli.report.simulate import simulation_report
 from gradcli.session.result import Result, saved_arrays
 from gradcli.spec.reader import LoadedSpec
 

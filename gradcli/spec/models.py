@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_serializer, model_validator
 
 from gradcli.spec.base import Choice, SpecModel, choice_of
-from gradcli.spec.initialisers import Finite, InitialState, Initialiser, Positive, Values
+from gradcli.spec.initialisers import Finite, Initialiser, InitialState, Positive, Values
 from gradcli.spec.inputs import Input, NormalInput
 from gradcli.spec.losses import MAX_SEQ_LEN, Loss, MSELoss
 

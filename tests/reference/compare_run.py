@@ -46,7 +46,7 @@ class Comparison:
 
 
 def compare(saved: Mapping[str, NDArray[Any]], spec: Mapping[str, Any], cell_block: Mapping[str, Any]) -> Comparison:
-    """Return the relative errors of a saved run against PyTorch: states, state gradients, parameter gradients.
+    """Return the relative errors of a saved run against PyTorch: losses, states, state and parameter gradients.
 
     `spec` is the resolved spec; `cell_block` holds the equations of its cell, with `output`, `activation`, `constants`.
     Each (state, step, sequence) vector and each parameter of each trial is compared in norm, relatively only.
@@ -54,8 +54,11 @@ def compare(saved: Mapping[str, NDArray[Any]], spec: Mapping[str, Any], cell_blo
     if spec.get("bidirectional", False) or not spec.get("tied", True):
         raise ValueError("the reference knows neither bidirectional layers nor untied weights")
     comparison = Comparison()
+    if "at" in saved and saved["at"].tolist() != steps_of(spec):
+        raise ValueError(f"the loss looks at the steps {saved['at'].tolist()}, by the spec at {steps_of(spec)}")
+    by_trial = {name: values for name, values in saved.items() if name != "at"}
     for trial in range(saved["x"].shape[0]):
-        _compare_trial({name: values[trial] for name, values in saved.items()}, spec, cell_block, comparison)
+        _compare_trial({name: values[trial] for name, values in by_trial.items()}, spec, cell_block, comparison)
     return comparison
 
 
@@ -70,6 +73,8 @@ def _compare_trial(
     grad_states, grad_params = _under("grad_state.", saved), _under("grad_param.", saved)
     if states.keys() != grad_states.keys() or params.keys() != grad_params.keys():
         raise ValueError("the saved run does not hold a gradient for every state and parameter")
+    for found, expected in zip(saved["loss"], reference.losses, strict=True):
+        comparison.add("loss", vector_error(found, 0, expected))
     for name, values in states.items():
         scales = saved[f"log2_state.{name}"]
         _same_shape(name, values, reference.states[name])
@@ -98,9 +103,9 @@ def redo(saved: Mapping[str, NDArray[Any]], spec: Mapping[str, Any], cell_block:
 
 
 def steps_of(spec: Mapping[str, Any]) -> list[int]:
-    """Return the steps 1..T that the loss looks at."""
+    """Return the steps 1..T that the loss looks at, ascending, as the targets are given."""
     at, seq_len = spec["loss"].get("at", "last"), spec["seq_len"]
-    return {"last": [seq_len], "every": list(range(1, seq_len + 1))}[at] if isinstance(at, str) else list(at)
+    return {"last": [seq_len], "every": list(range(1, seq_len + 1))}[at] if isinstance(at, str) else sorted(at)
 
 
 def _under(prefix: str, saved: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

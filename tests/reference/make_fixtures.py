@@ -89,6 +89,7 @@ def fixture(spec: Mapping[str, Any], rng: np.random.Generator) -> Arrays:
     """Return a run of the reference in the layout of a saved run with one trial."""
     arrays = draw(spec, rng)
     result = redo(arrays, spec, spec["cell"])
+    arrays["loss"] = result.losses
     for name, values in result.states.items():
         arrays[f"state.{name}"] = values
         arrays[f"grad_state.{name}"] = result.grad_states[name]

@@ -1,0 +1,106 @@
+"""One layer of a built-in cell, run by the engine on given numbers, and its Jacobian over some steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradcli import cells
+from gradcli.engine.loss import Linear, Loss
+from gradcli.engine.plan import LayerPlan
+from gradcli.engine.run import Engine, Problem, Run
+from gradcli.language.cell import ParsedCell, parse_cell
+
+Array = NDArray[np.float64]
+
+HIDDEN_SIZE, INPUT_SIZE = 5, 3
+
+
+def parsed(name: str, *, output: str | None = None, activation: str | None = None) -> ParsedCell:
+    block = cells.load(name).cell
+    return parse_cell(
+        block.equations,
+        output=output or block.output,
+        constants=block.constants,
+        shapes=block.shapes,
+        activation=activation or block.activation,
+    )
+
+
+@dataclass(frozen=True)
+class _Held:
+    """An input held in memory: x is (T, R, size, B)."""
+
+    x: Array
+
+    def fill(self, start: int, stop: int) -> Array:
+        return self.x[start:stop]
+
+
+def run(
+    cell: ParsedCell,
+    params: Mapping[str, Any],
+    x: Array,
+    loss: Loss,
+    initial: Mapping[str, Array],
+) -> Run:
+    """Run one layer of a cell on x (T, R, size, B) and record all adjoints.
+
+    params: values for all trials alike; those not given are zero. initial: state -> (R, size, B).
+    """
+    seq_len, trials, input_size, batch_size = x.shape
+    hidden_size = next(iter(initial.values())).shape[1]
+    plan = LayerPlan(cell.at_sizes(hidden_size, input_size))
+    shapes = plan.cell.shapes.parameters
+    assert params.keys() <= shapes.keys()
+    values = {
+        name: np.broadcast_to(np.asarray(params.get(name, 0.0), dtype=np.float64), (trials, *shape)).copy()
+        for name, shape in shapes.items()
+    }
+    problem = Problem([plan], [values], [initial], _Held(x), loss, seq_len, trials, batch_size)
+    result = Engine(problem).run(record=True)
+    assert result.overflow is None
+    return result
+
+
+def adjoints(result: Run, state: str) -> Array:
+    """Return dL/ds_t by step t, (T+1, R, size, B)."""
+    assert result.recording is not None
+    key = f"layer0.{state}"
+    return np.ldexp(result.recording.adjoints[key], result.recording.exponents[key][:, :, None, :])
+
+
+def jacobian(
+    name: str,
+    params: Mapping[str, Any],
+    *,
+    hidden_size: int = HIDDEN_SIZE,
+    initial: Mapping[str, Any] | None = None,
+    steps: int = 1,
+    activation: str | None = None,
+    x: float = 0.0,
+) -> Array:
+    """Return ds_T/ds_0 of all states joined, in the order of the equations, at the state `initial`, zero by default.
+
+    initial: state -> a number, or (hidden_size,). x: what every entry of the input is at every step.
+    Every trial carries one row: its loss is one entry of one state after `steps` steps.
+    """
+    states = parsed(name).states
+    start = {state: np.zeros((hidden_size, hidden_size, 1)) for state in states}
+    for state, value in (initial or {}).items():
+        start[state] += np.reshape(value, (-1, 1))
+    rows = []
+    for output in states:
+        result = run(
+            parsed(name, output=output, activation=activation),
+            params,
+            np.full((steps, hidden_size, INPUT_SIZE, 1), x),
+            Linear([steps], np.eye(hidden_size)),
+            start,
+        )
+        rows.append(np.concatenate([adjoints(result, state)[0, :, :, 0] for state in states], axis=1))
+    return np.concatenate(rows)
