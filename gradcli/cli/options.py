@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
+from gradcli.diagnostics.verdict_kinds import VERDICT_KINDS
 from gradcli.errors import UsageError, did_you_mean
 from gradcli.formats import FORMATS
-from gradcli.diagnostics.verdict_kinds import VERDICT_KINDS
 
 _SPEC = "In place of the spec's fields"
 _OUTPUT = "What comes out"

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gradcli.diagnostics.measure import measure
 import numpy as np
 
+from gradcli.diagnostics.measure import measure
 from gradcli.errors import UsageError
 from gradcli.network.build import build, count_parameters, open_source, parameter_shapes, parse, size_cells
 from gradcli.report.compare import comparison_report

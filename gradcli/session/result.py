@@ -35,7 +35,8 @@ class Result:
         """
         if not self.arrays:
             raise UsageError("nothing to save: the run was not recorded")
-        np.savez(file, allow_pickle=False, **dict(self.arrays))
+        arrays: dict[str, Any] = dict(self.arrays)
+        np.savez(file, **arrays)
 
 
 def saved_arrays(network: Network, run: Run) -> dict[str, Array]:

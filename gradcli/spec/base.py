@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Tag, WithJsonSchema, model_serializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Tag, model_serializer
 from pydantic_core import PydanticCustomError
 
 from gradcli.errors import did_you_mean
@@ -22,9 +22,12 @@ NAME_KEY = "name"
 
 
 class SpecModel(BaseModel):
-    """A block of the spec: no unknown keys, no coercion, no NaN or infinity, immutable once read."""
+    """A block of the spec: no unknown keys, no coercion, no NaN or infinity, immutable once read.
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    Validators are built on first use: most blocks are only ever validated as part of a larger one.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 class Choice(SpecModel):
@@ -62,8 +65,18 @@ def choice_of(what: str, *alternatives: type[Choice], bare: type[Choice] | None 
     return Annotated[
         Annotated[union, Discriminator(lambda value: _tag(value, by_name))],
         BeforeValidator(_reader(what, by_name, bare)),
-        WithJsonSchema(_schema(by_name, bare)),
+        _ShortForms(by_name, bare),
     ]
+
+
+class _ShortForms:
+    """Gives a choice the JSON Schema of its short forms; made only when asked for, because it takes a while."""
+
+    def __init__(self, by_name: Mapping[str, type[Choice]], bare: type[Choice] | None) -> None:
+        self._by_name, self._bare = by_name, bare
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
+        return _schema(self._by_name, self._bare)
 
 
 class _Tagged(dict[str, Any]):
