@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,14 +14,14 @@ pytest.importorskip("torch")
 
 from reference.compare_run import Comparison, compare
 from reference.equations import parse, reads_input_elementwise
+from simulated import simulate
 
 from gradcli import cells
-from gradcli.__main__ import main
 
 RELATIVE_ERROR = 1e-10
 TEST_CELLS = sorted((Path(__file__).parent / "cells").glob("*.yaml"))
 SEQ_LEN, HIDDEN_SIZE, INPUT_SIZE = 9, 5, 3
-AT_SOME = [2, 5, SEQ_LEN]
+AT_SOME = [5, SEQ_LEN, 2]
 SETTINGS: dict[str, dict[str, Any]] = {
     "mse at last": {"loss": {"kind": "mse", "at": "last"}, "batch_size": 1, "trials": 1},
     "mse at every, 3 layers": {"loss": {"kind": "mse", "at": "every"}, "num_layers": 3},
@@ -35,23 +33,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def simulate(spec_file: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Run ``gradcli simulate`` on a spec, and return the saved arrays and the resolved spec."""
-    saved, printed = spec_file.with_suffix(".npz"), spec_file.with_suffix(".json")
-    command = ["gradcli", "simulate", str(spec_file), "--save", str(saved), "--format", "json", "-o", str(printed)]
-    monkeypatch.setattr(sys, "argv", command)
-    assert main() == 0
-    with np.load(saved) as arrays:
-        return dict(arrays), json.loads(printed.read_text(encoding="utf-8"))["runs"][0]["spec"]
-
-
-def agreement(spec: dict[str, Any], cell_block: dict[str, Any], tmp_path: Path, monkeypatch: Any) -> Comparison:
+def agreement(spec: dict[str, Any], cell_block: dict[str, Any], folder: Path) -> Comparison:
     """Run a spec and redo it: the relative errors under each name."""
-    spec_file = tmp_path / "spec.yaml"
-    spec_file.write_text(json.dumps(spec), encoding="utf-8")
-    saved, resolved = simulate(spec_file, monkeypatch)
-    assert saved["x"].shape[:3] == (resolved["trials"], resolved["seq_len"], resolved["batch_size"])
-    return compare(saved, resolved, cell_block)
+    simulated = simulate(spec, folder, save=True)
+    resolved = simulated.report["spec"]
+    assert simulated.arrays["x"].shape[:3] == (resolved["trials"], resolved["seq_len"], resolved["batch_size"])
+    return compare(simulated.arrays, resolved, cell_block)
 
 
 def built_in(name: str) -> dict[str, Any]:
@@ -61,16 +48,16 @@ def built_in(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", TEST_CELLS, ids=lambda path: path.stem)
-def test_cells_of_the_tests(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cells_of_the_tests(path: Path, tmp_path: Path) -> None:
     spec = yaml.safe_load(path.read_text(encoding="utf-8"))
-    comparison = agreement(spec, spec["cell"], tmp_path, monkeypatch)
+    comparison = agreement(spec, spec["cell"], tmp_path)
     assert comparison.skipped == 0
     assert {name: error for name, error in comparison.worst.items() if not error < RELATIVE_ERROR} == {}
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("name", cells.names())
-def test_built_in_cells(name: str, setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_built_in_cells(name: str, setting: str, tmp_path: Path) -> None:
     block = built_in(name)
     states = [equation.target for equation in parse(block["equations"]) if equation.is_state]
     spec = {
@@ -83,12 +70,12 @@ def test_built_in_cells(name: str, setting: str, tmp_path: Path, monkeypatch: py
         **{f"{state}_0": {"normal": {"std": 0.5}} for state in states},
         **SETTINGS[setting],
     }
-    comparison = agreement(spec, block, tmp_path, monkeypatch)
+    comparison = agreement(spec, block, tmp_path)
     assert comparison.skipped == 0
     assert {name: error for name, error in comparison.worst.items() if not error < RELATIVE_ERROR} == {}
 
 
-def test_gradients_agree_down_to_where_float64_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_agree_down_to_where_float64_ends(tmp_path: Path) -> None:
     spec = {
         "cell": "rnn",
         "hidden_size": HIDDEN_SIZE,
@@ -98,6 +85,6 @@ def test_gradients_agree_down_to_where_float64_ends(tmp_path: Path, monkeypatch:
         "trials": 1,
         "init": {"W_hh": {"orthogonal": {"gain": 0.1}}},
     }
-    comparison = agreement(spec, built_in("rnn"), tmp_path, monkeypatch)
+    comparison = agreement(spec, built_in("rnn"), tmp_path)
     assert comparison.skipped > 0
     assert comparison.largest < RELATIVE_ERROR

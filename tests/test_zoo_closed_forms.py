@@ -33,7 +33,8 @@ def matrix(rng: np.random.Generator) -> Array:
     return rng.normal(0.0, 0.6, (HIDDEN_SIZE, HIDDEN_SIZE))
 
 
-# For one unit with no weights but biases: what a step keeps of the state 0.3, and the candidate that it takes.
+# For one unit with biases and no weights: the share of the state 0.3 that a step keeps, the share of the candidate that
+# it writes, and the candidate.
 UPDATES: dict[str, tuple[dict[str, float], float, float, float]] = {
     "gru": ({"b_z": 0.8, "b_n": 0.6}, sigmoid(0.8), 1 - sigmoid(0.8), np.tanh(0.6)),
     "gru-textbook": ({"b_z": 0.8, "b_n": 0.6}, 1 - sigmoid(0.8), sigmoid(0.8), np.tanh(0.6)),

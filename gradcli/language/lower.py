@@ -8,11 +8,23 @@ from collections.abc import Mapping, Sequence
 
 from gradcli.errors import did_you_mean
 from gradcli.language.functions import ELEMENTWISE, NOT_OFFERED, value_at
-from gradcli.language.graph import Dependence, Graph, Node
-from gradcli.language.parser import INPUT_NAME, MAX_LAG, TIME_NAME, Equation, EquationProblem, Place, lag_of
+from gradcli.language.graph import Dependence, Graph, Node, reachable
+from gradcli.language.parser import (
+    INPUT_NAME,
+    MAX_LAG,
+    OTHER_LINE,
+    TIME_NAME,
+    Equation,
+    EquationProblem,
+    Place,
+    Statement,
+    lag_of,
+)
 
 #: The name that equations may call and that `activation:` binds to an elementwise function.
 ACTIVATION_NAME = "phi"
+
+_LONGEST_WORDS = 24
 
 _OPERATORS = {
     ast.BitXor: "'^' is not a power here: write **",
@@ -22,8 +34,8 @@ _OPERATORS = {
 
 
 class _Mistake(Exception):
-    def __init__(self, place: Place, message: str) -> None:
-        self.problem = place.problem(message)
+    def __init__(self, place: Place, message: str, elsewhere: int = 0) -> None:
+        self.problem = place.problem(message, elsewhere)
 
 
 class Lowering:
@@ -45,6 +57,7 @@ class Lowering:
         self.constants = constants
         self.activation = activation
         self.places: dict[Node, Place] = {}
+        self._texts: dict[Node, tuple[Statement, ast.expr]] = {}
         self.matrices: dict[str, Place] = {}
         self.vectors: dict[str, Place] = {}
         self.problems: list[EquationProblem] = []
@@ -63,9 +76,8 @@ class Lowering:
         for equation in equations:
             if equation.name in seen:
                 first = seen[equation.name].place.line
-                self.problems.append(
-                    equation.place.problem(f"{equation.left_side} is given twice; it was given on line {first} already")
-                )
+                message = f"{equation.left_side} is given twice; {OTHER_LINE} gives it already"
+                self.problems.append(equation.place.problem(message, first))
                 continue
             seen[equation.name] = equation
             if clash := self._clash(equation):
@@ -92,12 +104,13 @@ class Lowering:
         return ""
 
     def _check_states(self, equations: Sequence[Equation]) -> None:
+        states = {e.name for e in equations if e.is_state}
         for name, place in self._lags.items():
-            if name not in {e.name for e in equations if e.is_state}:
-                hint = did_you_mean(name, [e.name for e in equations if e.is_state])
+            if name not in self._given:
+                hint = did_you_mean(name, sorted(states))
                 what = f"{name}[t-1] makes {name} a state, but no line gives {name}[t]"
                 self.problems.append(place.problem(what + hint))
-        if not any(e.is_state for e in equations) and equations:
+        if not states and not self._lags and equations:
             self.problems.append(
                 equations[-1].place.problem("no state: one line must give a value at t, such as h[t] = ...")
             )
@@ -106,8 +119,23 @@ class Lowering:
 
     def _vector(self, tree: ast.expr, equation: Equation) -> Node:
         node = self._vector_node(tree, equation)
-        self.places.setdefault(node, equation.statement.place(tree))
+        self._note(node, tree, equation)
         return node
+
+    def _note(self, node: Node, tree: ast.expr, equation: Equation) -> None:
+        if node not in self.places:
+            self.places[node] = equation.statement.place(tree)
+            self._texts[node] = (equation.statement, tree)
+
+    def words_of(self, node: Node) -> str:
+        """Return a node as it was first written, or the name that it was given; empty where neither is short."""
+        if node not in self._texts:
+            return ""
+        statement, tree = self._texts[node]
+        text = ast.get_source_segment(statement.text, tree) or ""
+        if len(text) > _LONGEST_WORDS or "\n" in text:
+            return next((name for name, value in self.values.items() if value is node and name not in self.states), "")
+        return text
 
     def _vector_node(self, tree: ast.expr, equation: Equation) -> Node:
         g = self.graph
@@ -122,7 +150,10 @@ class Lowering:
             case ast.UnaryOp(op=ast.UAdd(), operand=operand):
                 return self._vector(operand, equation)
             case ast.BinOp(op=ast.Add() | ast.Sub()) | ast.UnaryOp(op=ast.USub()):
-                return g.sum(self._terms(tree, 1, equation))
+                terms = g.sum(self._terms(tree, 1, equation))
+                for part in (terms, *terms.args):
+                    _finite(part, place)
+                return terms
             case ast.BinOp(left=left, op=ast.MatMult(), right=right):
                 return self._product(left, right, place, equation)
             case ast.BinOp(left=left, op=op, right=right):
@@ -181,12 +212,13 @@ class Lowering:
         given = self._given[name]
         if given.is_state:
             raise _Mistake(
-                place, f"{name} is a state: write {name}[t-1] for its last value or {name}[t] for its new one"
+                place, f"{name} is a state: write {name}[t-1] for its last value, or {name}[t] for its new one"
             )
         if name not in self.values:
             if name == equation.name:
                 raise _Mistake(place, f"{name} is given by itself; for its last value make it a state: {name}[t-1]")
-            raise _Mistake(place, f"{name} is used before line {given.place.line}, which gives it; move that line up")
+            message = f"{name} is used before {OTHER_LINE}, which gives it; move that line up"
+            raise _Mistake(place, message, given.place.line)
         return self.values[name]
 
     def _vector_value(self, name: str, place: Place, equation: Equation) -> Node:
@@ -213,9 +245,8 @@ class Lowering:
             self._lags.setdefault(name, place)
             given = self._given.get(name)
             if given is not None and not given.is_state:
-                raise _Mistake(
-                    place, f"{name}[t-{lag}] makes {name} a state: write {name}[t] = ... on line {given.place.line}"
-                )
+                message = f"{name}[t-{lag}] makes {name} a state: write {name}[t] = ... on {OTHER_LINE}"
+                raise _Mistake(place, message, given.place.line)
             return self.graph.state(name, lag)
         given = self._given.get(name)
         if given is None:
@@ -226,12 +257,13 @@ class Lowering:
         if name not in self.states:
             if name == equation.name:
                 raise _Mistake(place, f"{name}[t] is given by itself; its last value is {name}[t-1]")
-            raise _Mistake(
-                place, f"{name}[t] is used before line {given.place.line}, which gives it; move that line up"
-            )
+            message = f"{name}[t] is used before {OTHER_LINE}, which gives it; move that line up"
+            raise _Mistake(place, message, given.place.line)
         return self.graph.state(name, 0)
 
     def _call(self, tree: ast.Call, place: Place, equation: Equation) -> Node:
+        if isinstance(tree.func, ast.Attribute) and tree.func.attr in ELEMENTWISE:
+            raise _Mistake(place, f"write {tree.func.attr}(...), with nothing before it")
         if not isinstance(tree.func, ast.Name):
             raise _Mistake(place, "only functions of the list can be called: " + ", ".join(ELEMENTWISE))
         name = tree.func.id
@@ -261,11 +293,13 @@ class Lowering:
             inner = self._product(left.right, right, equation.statement.place(left), equation)
             return self.graph.matmul(self._matrix(left.left, equation), inner)
         matrix = self._matrix(left, equation)
+        if not any(n.op == "parameter" and n.data not in self.scalars for n in reachable([matrix])):
+            raise _Mistake(place, "left of '@' stands a matrix; a number is multiplied with '*'")
         if not isinstance(right, ast.List):
-            return self.graph.matmul(matrix, self._vector(right, equation))
+            return self.graph.matmul(matrix, self._factor(right, equation))
         if not right.elts:
             raise _Mistake(place, "an empty concatenation; write W @ [h[t-1], x[t]]")
-        parts = [self._vector(part, equation) for part in right.elts]
+        parts = [self._factor(part, equation) for part in right.elts]
         self.concatenations[tuple(part.index for part in parts)] = parts
         columns = [self.graph.columns(matrix, i, parts) for i in range(len(parts))]
         products = [self.graph.matmul(column, part) for column, part in zip(columns, parts, strict=True)]
@@ -273,12 +307,19 @@ class Lowering:
             self.places.setdefault(node, place)
         return self.graph.sum([(1, product) for product in products])
 
+    def _factor(self, tree: ast.expr, equation: Equation) -> Node:
+        """Return the vector right of an '@'."""
+        vector = self._vector(tree, equation)
+        if vector.is_number:
+            place = equation.statement.place(tree)
+            raise _Mistake(place, "a number cannot stand right of '@'; for a bias, add a vector: W @ h[t-1] + b")
+        return vector
+
     def _matrix(self, tree: ast.expr, equation: Equation) -> Node:
         node = self._matrix_node(tree, equation)
-        place = equation.statement.place(tree)
         if node.dependence is not Dependence.PARAMETERS:
-            raise _Mistake(place, "left of '@' stands a matrix of parameters")
-        self.places.setdefault(node, place)
+            raise _Mistake(equation.statement.place(tree), "left of '@' stands a matrix of parameters")
+        self._note(node, tree, equation)
         return node
 
     def _matrix_node(self, tree: ast.expr, equation: Equation) -> Node:
@@ -311,6 +352,14 @@ class Lowering:
                 return build(a, b)
             case ast.Call(func=ast.Name(id=name), args=[inner], keywords=[]) if name in ELEMENTWISE:
                 return g.call(name, self._matrix(inner, equation))
+            case ast.BinOp(op=ast.MatMult()):
+                raise _Mistake(place, "two matrices cannot be multiplied with each other: write U @ (V @ h[t-1])")
+            case ast.Subscript(value=ast.Name(id=name)):
+                raise _Mistake(
+                    place,
+                    f"{name}[...] is a vector and cannot stand left of '@'; vectors are columns: "
+                    "write W @ h[t-1], and z * (W @ h[t-1]) for a gate",
+                )
             case _:
                 raise _Mistake(
                     place, "left of '@' stands a matrix of parameters, such as W_hh, or W_hh.T for its transpose"
@@ -352,20 +401,33 @@ def _finite(node: Node, place: Place) -> Node:
 
 
 def _not_offered(tree: ast.AST) -> str:
-    what = {
-        ast.Constant: "text and truth values",
-        ast.Compare: "comparisons",
-        ast.BoolOp: "'and' and 'or'",
-        ast.IfExp: "'if ... else'",
-        ast.Lambda: "lambda",
-        ast.Attribute: "attributes other than the transpose W.T",
-        ast.Subscript: "an index on anything but a state or x",
-        ast.Tuple: "tuples",
-        ast.Dict: "braces",
-        ast.Set: "braces",
-        ast.NamedExpr: "':='",
-        ast.ListComp: "comprehensions",
-        ast.GeneratorExp: "comprehensions",
-        ast.JoinedStr: "text",
-    }.get(type(tree), "this")
+    if isinstance(tree, ast.Tuple):
+        return (
+            "a comma cannot stand here; a decimal is written with a point, as in 0.5, "
+            "and a concatenation in brackets, as in W @ [h[t-1], x[t]]"
+        )
+    if isinstance(tree, ast.Constant):
+        what = {bool: "truth values", complex: "complex numbers", str: "text", bytes: "text"}.get(
+            type(tree.value), repr(tree.value).replace("Ellipsis", "...")
+        )
+    elif isinstance(tree, ast.UnaryOp):
+        what = "'not'" if isinstance(tree.op, ast.Not) else "'~'"
+    else:
+        what = _NOT_OFFERED_SYNTAX.get(type(tree), "this")
     return f"{what} cannot stand in an equation; there are numbers, names, x[t], h[t-1], + - * / ** @ and functions"
+
+
+_NOT_OFFERED_SYNTAX = {
+    ast.Compare: "comparisons",
+    ast.BoolOp: "'and' and 'or'",
+    ast.IfExp: "'if ... else'",
+    ast.Lambda: "lambda",
+    ast.Attribute: "attributes other than the transpose W.T",
+    ast.Subscript: "an index on anything but a state or x",
+    ast.Dict: "braces",
+    ast.Set: "braces",
+    ast.NamedExpr: "':='",
+    ast.ListComp: "comprehensions",
+    ast.GeneratorExp: "comprehensions",
+    ast.JoinedStr: "text",
+}

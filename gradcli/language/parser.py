@@ -3,32 +3,64 @@
 from __future__ import annotations
 
 import ast
+import keyword
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 MAX_DEPTH = 60
+MAX_TREE_DEPTH = 4 * MAX_DEPTH
 MAX_LAG = 1000
 INPUT_NAME = "x"
 TIME_NAME = "t"
 
+_OPEN = {"(": ")", "[": "]", "{": "}"}
+_OPERATORS = ("**", "//", "+", "-", "*", "/", "@")
+_OPERAND = r"(\b[A-Za-z_]\w*+(?:\[[^\[\]]*+\])?|(?<![\w.])\d[\w.]*+|\))"
+_TWO_OPERANDS = re.compile(_OPERAND + r"[ \t]+([A-Za-z_]\w*+|\d[\w.]*+|\()")
+# What papers and word processors write, and how it is written in equations.
+_WRITTEN_AS = {
+    "\u2212": "-",
+    "\u2013": "-",
+    "\u2014": "-",
+    "\u00d7": "* or @",
+    "\u00b7": "* or @",
+    "\u22c5": "* or @",
+    "\u2218": "*",
+    "\u2299": "*",
+    "\u00f7": "/",
+    "\u00b2": "**2",
+    "\u00b3": "**3",
+    "\u1d40": ".T",
+    "\u22a4": ".T",
+    "\u03c3": "sigmoid",
+    "\u03c6": "phi",
+    "\u03d5": "phi",
+}
+
 
 @dataclass(frozen=True, order=True)
 class EquationProblem:
-    """A mistake at a place inside the equations; line and column count from 1."""
+    """A mistake at a place inside the equations; line and column count from 1.
+
+    elsewhere: another line that the message speaks of, as `OTHER_LINE`; 0 where it speaks of none. Where the equations
+    stand in a file, it is the file's line that people must be told.
+    """
 
     line: int
     column: int
     message: str
+    elsewhere: int = 0
+
+    def text(self, line: int) -> str:
+        """Return the message, with `line` as the number of the line elsewhere."""
+        return self.message.replace(OTHER_LINE, f"line {line}") if self.elsewhere else self.message
 
 
-class EquationError(Exception):
-    """Equations that cannot be used: all mistakes that were found, in the order of the text."""
-
-    def __init__(self, problems: list[EquationProblem]) -> None:
-        self.problems = sorted(set(problems))
-        super().__init__("\n".join(f"{p.line}:{p.column}: {p.message}" for p in self.problems))
+#: Stands in a message for the line elsewhere; no equation can hold a NUL.
+OTHER_LINE = "\0"
 
 
 @dataclass(frozen=True)
@@ -38,8 +70,8 @@ class Place:
     line: int
     column: int
 
-    def problem(self, message: str) -> EquationProblem:
-        return EquationProblem(self.line, self.column, message)
+    def problem(self, message: str, elsewhere: int = 0) -> EquationProblem:
+        return EquationProblem(self.line, self.column, message, elsewhere)
 
 
 @dataclass(frozen=True)
@@ -123,13 +155,11 @@ def _statement(lines: list[str], number: int) -> Statement:
 
 def _parse_statement(statement: Statement) -> Equation | EquationProblem:
     here = Place(statement.line, statement.column)
-    unusual = next(((i, c) for i, c in enumerate(statement.text) if not (c == "\n" or " " <= c <= "~")), None)
+    unusual = next(((i, c) for i, c in enumerate(statement.text) if not (c in "\n\t" or " " <= c <= "~")), None)
     if unusual is not None:
-        return _place_at(statement, unusual[0]).problem(
-            f"the character {unusual[1]!a} cannot stand in an equation; names and operators are plain ASCII"
-        )
+        return _place_at(statement, unusual[0]).problem(_unusual_character(unusual[1]))
     if _bracket_depth(statement.text) > MAX_DEPTH:
-        return here.problem(f"brackets nested more than {MAX_DEPTH} deep")
+        return here.problem(f"brackets nested more than {MAX_DEPTH} deep; give parts of this equation names of their own")
     try:
         with warnings.catch_warnings(action="ignore"):
             module = ast.parse(statement.text, mode="exec")
@@ -140,14 +170,19 @@ def _parse_statement(statement: Statement) -> Equation | EquationProblem:
 
 def _equation(statement: Statement, module: ast.Module, here: Place) -> Equation | EquationProblem:
     if len(module.body) != 1:
-        return here.problem("one equation a line, without ';'")
+        return statement.place(module.body[1]).problem("one equation a line, without ';'")
     assignment = module.body[0]
-    if isinstance(assignment, ast.AugAssign | ast.AnnAssign) or not isinstance(assignment, ast.Assign):
-        return here.problem("expected an equation such as f = ... or h[t] = ...")
+    if isinstance(assignment, ast.AugAssign):
+        return here.problem("there is no += or *= here; write the whole equation, such as h[t] = h[t-1] + ...")
+    if not isinstance(assignment, ast.Assign):
+        return here.problem(_no_equation(statement))
     if len(assignment.targets) != 1:
-        return here.problem("one '=' an equation")
-    if _tree_depth(assignment.value) > 4 * MAX_DEPTH:
-        return here.problem("this equation is nested too deeply; give parts of it names of their own")
+        return statement.place(assignment.targets[1]).problem("one '=' an equation; give this name a line of its own")
+    if _tree_depth(assignment.value) > MAX_TREE_DEPTH:
+        return here.problem(
+            f"this equation is too long: more than {MAX_TREE_DEPTH} operations within each other; "
+            "give parts of it names of their own"
+        )
     target = assignment.targets[0]
     place = statement.place(target)
     match target:
@@ -215,26 +250,88 @@ def _place_at(statement: Statement, position: int) -> Place:
     return Place(statement.line + row, column + (statement.column - 1 if row == 0 else 0))
 
 
+def _unusual_character(char: str) -> str:
+    name = unicodedata.name(char, "").lower()
+    what = f"the character U+{ord(char):04X}" + (f" ({name})" if name else "")
+    written = f"; write {_WRITTEN_AS[char]}" if char in _WRITTEN_AS else ": names and operators are plain ASCII"
+    return f"{what} cannot stand in an equation{written}"
+
+
+def _no_equation(statement: Statement) -> str:
+    operator = next((o for o in _OPERATORS if statement.text.startswith(o)), None)
+    if operator is not None:
+        return (
+            f"a line cannot start with {operator}; an equation goes over several lines inside brackets only: "
+            f"h[t] = (... {operator} ...)"
+        )
+    if "==" in statement.text:
+        return "an equation has one '=', not '=='"
+    return "expected an equation such as f = ... or h[t] = ..."
+
+
 def _syntax_problem(statement: Statement, error: Exception) -> EquationProblem:
-    here = Place(statement.line, statement.column)
+    """Return what is most likely wrong with a text that Python's parser refuses."""
     text = statement.text
-    opened = [c for c in text if c in "([{)]}"]
-    if opened.count("(") != opened.count(")"):
-        return here.problem("a round bracket is not closed, or closed twice")
-    if opened.count("[") != opened.count("]"):
-        return here.problem("a square bracket is not closed, or closed twice")
-    if "=" not in text:
-        return here.problem("expected an equation such as f = ... or h[t] = ...")
-    if not isinstance(error, SyntaxError) or error.lineno is None:
-        return here.problem("this is not an equation that can be read")
+    word = next((m for m in re.finditer(r"\b[A-Za-z_]\w*+", text) if keyword.iskeyword(m.group())), None)
+    found = (
+        _wrong_bracket(text)
+        or (word and (word.start(), f"{word.group()} is a reserved word; choose another name"))
+        or _wrong_sides(text, error)
+        or _missing_operator(text)
+        or _missing_operand(text)
+    )
+    if found:
+        position, message = found
+        return _place_at(statement, position).problem(message)
+    message = "this is not a formula; operators are + - * / ** @, and functions are written f(a)"
     lines = text.split("\n")
+    if not isinstance(error, SyntaxError) or error.lineno is None:
+        return Place(statement.line, statement.column).problem(message)
     row = min(max(error.lineno, 1), len(lines))
     column = min(max(error.offset or 1, 1), len(lines[row - 1]) + 1)
-    place = Place(statement.line + row - 1, column + (statement.column - 1 if row == 1 else 0))
-    product = re.search(r"([A-Za-z_]\w*(?:\[[^\]]*\])?|\))\s+([A-Za-z_]\w*)", text.split("=", 1)[1])
-    if product:
-        left, right = product.group(1), product.group(2)
-        return place.problem(
-            f"an operator is missing between {left} and {right}: '@' for a matrix product, '*' elementwise"
-        )
-    return place.problem("this is not a formula; operators are + - * / ** @, and functions are written f(a)")
+    return Place(statement.line + row - 1, column + (statement.column - 1 if row == 1 else 0)).problem(message)
+
+
+def _wrong_bracket(text: str) -> tuple[int, str] | None:
+    opened: list[tuple[int, str]] = []
+    for position, c in enumerate(text):
+        if c in _OPEN:
+            opened.append((position, c))
+        elif c in _OPEN.values():
+            if not opened:
+                return position, f"this '{c}' closes nothing"
+            start, bracket = opened.pop()
+            if c != _OPEN[bracket]:
+                return position, f"'{_OPEN[bracket]}' is missing before this '{c}': '{bracket}' is still open"
+    return (opened[-1][0], f"this '{opened[-1][1]}' is never closed") if opened else None
+
+
+def _wrong_sides(text: str, error: Exception) -> tuple[int, str] | None:
+    left, equals, right = text.partition("=")
+    if not equals:
+        return 0, "expected an equation such as f = ... or h[t] = ..."
+    if not left.strip():
+        return 0, "a name is missing before '='"
+    if not right.strip():
+        return len(text), f"nothing stands behind '='; expected a formula for {left.strip()}"
+    if isinstance(error, SyntaxError) and str(error.msg).startswith("cannot assign"):
+        return 0, "the left side is a name such as f, or a state such as h[t]"
+    return None
+
+
+def _missing_operator(text: str) -> tuple[int, str] | None:
+    pair = _TWO_OPERANDS.search(text, text.index("="))
+    if pair is None:
+        return None
+    left, right = pair.groups()
+    return pair.start(2), f"an operator is missing between {left} and {right}: '@' for a matrix product, '*' elementwise"
+
+
+def _missing_operand(text: str) -> tuple[int, str] | None:
+    end = text.rstrip()
+    operator = next((o for o in _OPERATORS if end.endswith(o)), None)
+    if operator is None:
+        return None
+    return len(end) - len(operator), (
+        f"nothing stands behind this {operator}; an equation goes over several lines inside brackets only"
+    )

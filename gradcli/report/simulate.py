@@ -58,7 +58,9 @@ def describe(measured: Measured) -> str:
     cell = measured.network.loaded.cell
     activation = spec.activation or cell.activation
     parts = [f"({activation})" if activation else "", cell.title or ""]
-    sizes = [f"hidden {spec.hidden_size}", f"input {measured.network.problem.plans[0].cell.shapes.input_size}"]
+    sizes = [f"hidden {spec.hidden_size}"]
+    if measured.network.cell.uses_input:
+        sizes.append(f"input {measured.network.problem.plans[0].cell.shapes.input_size}")
     if spec.num_layers > 1:
         sizes.append(f"{spec.num_layers} layers")
     sizes += [
@@ -167,7 +169,7 @@ def _clip_blocks(measured: Measured) -> list[Block]:
             power_of_ten(c.log10_norm_after),
             _digits(c.scale),
             _digits(c.cosine),
-            f"{c.fraction_clipped:.0%}",
+            _percent(c.fraction_clipped),
             _digits(c.loss_before),
             _digits(c.loss_after_unclipped),
             _digits(c.loss_after_clipped),
@@ -175,6 +177,13 @@ def _clip_blocks(measured: Measured) -> list[Block]:
         for c in measured.clipped
     ]
     return [Table(columns, rows), Line(clipping_sentence(measured), style="plain")]
+
+
+def _percent(fraction: float) -> str:
+    """Return a share in percent; what is not quite nothing or all does not round to it."""
+    if 0 < fraction < 0.01:
+        return "< 1%"
+    return "> 99%" if 0.99 < fraction < 1 else f"{fraction:.0%}"
 
 
 def _digits(value: float | None) -> str:

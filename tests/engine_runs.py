@@ -1,0 +1,157 @@
+"""Runs the engine on the arrays of a saved run, so that all its numbers are given and none is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from reference.relative_error import vector_error
+
+from gradcli.engine.loss import CrossEntropy, Linear, Loss, SquaredError
+from gradcli.engine.plan import LayerPlan
+from gradcli.engine.run import READOUT, Engine, Problem, Run
+from gradcli.language.cell import parse_cell
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Given:
+    """An input that is known: (T, R, input_size, B)."""
+
+    x: NDArray[Any]
+
+    def fill(self, start: int, stop: int) -> NDArray[Any]:
+        return self.x[start:stop]
+
+
+def problem_of(spec: Mapping[str, Any], saved: Arrays) -> Problem:
+    """Return the problem that the arrays of a saved run pose; see `gradcli.session.result.saved_arrays`.
+
+    `spec` holds the equations of its cell, the sizes, and the loss.
+    """
+    block = spec["cell"]
+    cell = parse_cell(
+        block["equations"],
+        output=block.get("output"),
+        constants=block.get("constants"),
+        shapes=block.get("shapes"),
+        activation=spec.get("activation") or block.get("activation"),
+    )
+    trials, seq_len, batch_size, input_size = saved["x"].shape
+    plans = []
+    for _ in range(spec.get("num_layers", 1)):
+        plans.append(LayerPlan(cell.at_sizes(spec["hidden_size"], input_size)))
+        input_size = plans[-1].cell.shapes.states[cell.output]
+    return Problem(
+        plans=plans,
+        parameters=[_under(f"param.layer{i}.", saved) for i in range(len(plans))],
+        initial=[
+            {name: states[:, 0].transpose(0, 2, 1) for name, states in _under(f"state.layer{i}.", saved).items()}
+            for i in range(len(plans))
+        ],
+        source=Given(saved["x"].transpose(1, 0, 3, 2)),
+        loss=_loss(spec, saved),
+        seq_len=seq_len,
+        trials=trials,
+        batch_size=batch_size,
+    )
+
+
+def _loss(spec: Mapping[str, Any], saved: Arrays) -> Loss:
+    seq_len, trials = spec["seq_len"], len(saved["x"])
+    at = spec["loss"]["at"]
+    steps = {"last": [seq_len], "every": range(1, seq_len + 1)}[at] if isinstance(at, str) else sorted(at)
+    match spec["loss"]["kind"]:
+        case "mse":
+            return SquaredError(steps, saved["target"].transpose(1, 0, 3, 2))
+        case "cross_entropy":
+            readout = _under(f"param.{READOUT}.", saved)
+            return CrossEntropy(steps, saved["target"].transpose(1, 0, 2), readout["W_hy"], readout["b_y"])
+        case "projection":
+            return Linear(steps, saved["vector"])
+    output_size = next(v.shape[-1] for name, v in reversed(saved.items()) if name.startswith("state."))
+    return Linear(steps, np.ones((trials, output_size)))
+
+
+def _under(prefix: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
+    return {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
+
+
+def recorded(problem: Problem, **choices: Any) -> Run:
+    """Run a problem and keep states and adjoints; `choices` are those of `Engine`."""
+    return Engine(problem, **choices).run(record=True)
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """All that a run gave, as vectors: name and place -> (mantissas, binary exponent)."""
+
+    table: dict[tuple[object, ...], tuple[NDArray[Any], int]]
+
+    def errors(self, expected: Vectors) -> dict[tuple[object, ...], float]:
+        """Return the relative error of each vector; a vector that one of the two lacks is infinitely wrong.
+
+        AssertionError where plain floats cannot hold what is expected.
+        """
+        found = {}
+        for key in self.table.keys() | expected.table.keys():
+            if key not in self.table or key not in expected.table:
+                found[key] = np.inf
+                continue
+            reference, shift = expected.table[key]
+            mantissa, exponent = self.table[key]
+            error = vector_error(mantissa, exponent - shift, reference)
+            assert error is not None, f"{key} cannot be compared"
+            found[key] = error
+        return found
+
+
+def vectors_of(run: Run) -> Vectors:
+    """Return the losses, states, adjoints, parameter gradients, and the norms of the adjoints, of a recorded run."""
+    assert run.recording is not None
+    table: dict[tuple[object, ...], tuple[NDArray[Any], int]] = {}
+    for trial, sequence in np.ndindex(run.losses.shape):
+        table["loss", trial, sequence] = (run.losses[trial, sequence : sequence + 1], 0)
+    recording = run.recording
+    for name, states in recording.states.items():
+        for step, trial, sequence in np.ndindex(recording.exponents[name].shape):
+            place = (name, step, trial, sequence)
+            exponent = int(recording.exponents[name][step, trial, sequence])
+            table["state", *place] = (states[step, trial, :, sequence], 0)
+            table["grad_state", *place] = (recording.adjoints[name][step, trial, :, sequence], exponent)
+            table["norm", *place] = _power_of_two(float(run.log2_norm[name][step, trial, sequence]))
+    for name, gradient in run.gradients.items():
+        for trial, exponent in enumerate(gradient.exponent.tolist()):
+            table["grad_param", name, trial] = (gradient.mantissa[trial], exponent)
+    return Vectors(table)
+
+
+def vectors_saved(saved: Arrays) -> Vectors:
+    """Return the same of the arrays of a saved run."""
+    table: dict[tuple[object, ...], tuple[NDArray[Any], int]] = {}
+    for trial, sequence in np.ndindex(saved["loss"].shape):
+        table["loss", trial, sequence] = (saved["loss"][trial, sequence : sequence + 1], 0)
+    for name, gradients in _under("grad_state.", saved).items():
+        for trial, step, sequence in np.ndindex(gradients.shape[:3]):
+            place = (name, step, trial, sequence)
+            gradient = gradients[trial, step, sequence]
+            exponent = int(saved[f"log2_state.{name}"][trial, step, sequence])
+            table["state", *place] = (saved[f"state.{name}"][trial, step, sequence], 0)
+            table["grad_state", *place] = (gradient, exponent)
+            table["norm", *place] = (np.linalg.norm(gradient, keepdims=True), exponent)
+    for name, gradients in _under("grad_param.", saved).items():
+        for trial, gradient in enumerate(gradients):
+            table["grad_param", name, trial] = (gradient, int(saved[f"log2_param.{name}"][trial]))
+    return Vectors(table)
+
+
+def _power_of_two(log2: float) -> tuple[NDArray[Any], int]:
+    """Return 2**log2 as mantissa and exponent."""
+    if np.isneginf(log2):
+        return np.zeros(1), 0
+    whole = int(np.floor(log2))
+    return np.array([2.0 ** (log2 - whole)]), whole
