@@ -70,13 +70,16 @@ class Problem:
 
 
 class SpecError(GradcliError):
-    """A spec with mistakes: all of them, one a line, in the order of the file."""
+    """A spec with mistakes, one a line, in the order of the file; the text has the first `LISTED` of them."""
 
     exit_code = ExitCode.USAGE
+    LISTED = 50
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(sorted(set(problems)))
-        super().__init__("\n".join(map(str, self.problems)))
+        lines = [str(problem) for problem in self.problems[: self.LISTED]]
+        more = len(self.problems) - len(lines)
+        super().__init__("\n".join([*lines, f"and {more:,} more"] if more else lines))
 
 
 def did_you_mean(word: str, choices: Sequence[str]) -> str:

@@ -39,7 +39,7 @@ def test_a_stored_run_comes_out_of_the_command_again(name: str, tmp_path: Path) 
     spec, stored = read_fixture(FOLDER / f"{name}.npz")
     sequence = slice(0, 1)
     states = [key.removeprefix("state.layer0.") for key in stored if key.startswith("state.layer0.")]
-    np.save(tmp_path / "x.npy", stored["x"][0, sequence])
+    np.save(tmp_path / "x.npy", stored["x"][0, :, 0])
     loss = dict(spec["loss"])
     if loss["kind"] == "mse":
         loss["target"] = {"values": stored["target"][0, :, 0].tolist()}

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.engine.codegen import BackwardWriter, Key, needs_prefill, runs_of
-from gradcli.engine.evaluate import HoistedAdjoints, Values, evaluate, outer, product
+from gradcli.engine.codegen import Key, backward_loop, needs_prefill, runs_of
+from gradcli.engine.evaluate import HoistedAdjoints, Values, evaluate, evaluate_into, outer, product
 from gradcli.engine.layer import Layer
 from gradcli.engine.plan import Group, Target
 from gradcli.engine.scaled import Scaled, exponent_of, log2_norm, scale_by
@@ -95,20 +95,26 @@ class BackwardPass:
         self.prefilled = frozenset(
             name for name in plan.states if needs_prefill(plan, name) or (per_step and name == output)
         )
-        self.code = BackwardWriter(plan, layer.trials > 1, self.prefilled, step_clip is not None).loop
+        self.code = backward_loop(plan, layer.trials > 1, self.prefilled, step_clip is not None)
         self.totals = {
             name: np.zeros((block + layer.lag, *a.shape[1:]), layer.dtype) for name, a in layer.states.items()
         }
         self.lanes = {group.index: layer.empty(block, group.rows) for group in plan.groups}
         self._runs = {target: runs_of(plan, edges) for target, edges in plan.edges.items()}
-        self._coefficients = {
-            (target, number): layer.empty(block, run.rows[1] - run.rows[0])
-            for target, (runs, _) in self._runs.items()
-            for number, run in enumerate(runs)
-        }
+        self._coefficients: dict[Key, tuple[Array, list[tuple[int, int, Node]]]] = {}
+        for target, (runs, singles) in self._runs.items():
+            for number, run in enumerate(runs):
+                height = (run.rows[1] - run.rows[0]) // len(run.edges)
+                parts = [(i * height, (i + 1) * height, edge.coefficient) for i, edge in enumerate(run.edges)]
+                self._coefficients[target, number] = (layer.empty(block, run.rows[1] - run.rows[0]), parts)
+            for edge in singles:
+                if edge.coefficient.dependence > Dependence.PARAMETERS:
+                    size = plan.size(edge.source)
+                    parts = [(0, size, edge.coefficient)]
+                    self._coefficients[target, edge.source] = (layer.empty(block, size), parts)
         self._views: dict[Key, list[Array]] = {}
         self._fixed_arrays: dict[Key, Any] = {}
-        self._roots = self._needed_coefficients()
+        self._roots = self._outside_roots()
         self._exponent = np.zeros((plan.frames.count, layer.trials, layer.batch_size), np.int64)
 
     def start(self) -> Adjoints:
@@ -142,7 +148,7 @@ class BackwardPass:
         self._fill_coefficients(values, n)
         loop = self.code
         # Backwards in time: the last step of the block first.
-        columns = [self._column(key, values)[n - 1 :: -1] if n else [] for key in loop.columns]
+        columns = [self._column(key)[n - 1 :: -1] if n else [] for key in loop.columns]
         loop.run(columns, [self._fixed(key) for key in loop.fixed])
         norms = {name: log2_norm(total[lag : lag + n], axis=2) for name, total in self.totals.items()}
         self._check_range(norms, n)
@@ -208,9 +214,9 @@ class BackwardPass:
 
     # Coefficients.
 
-    def _needed_coefficients(self) -> list[Node]:
+    def _outside_roots(self) -> list[Node]:
         plan = self.plan
-        roots = [edge.coefficient for es in plan.edges.values() for edge in es]
+        roots: list[Node] = []
         if self.parameters:
             roots += [group.vector for group in plan.groups]
         if self.parameters or self.to_input:
@@ -227,31 +233,26 @@ class BackwardPass:
         return values
 
     def _fill_coefficients(self, values: Values, n: int) -> None:
-        for (target, number), buffer in self._coefficients.items():
-            run = self._runs[target][0][number]
-            height = (run.rows[1] - run.rows[0]) // len(run.edges)
-            for i, edge in enumerate(run.edges):
-                np.copyto(buffer[:n, :, i * height : (i + 1) * height], values[edge.coefficient])
+        for buffer, parts in self._coefficients.values():
+            for lo, hi, coefficient in parts:
+                evaluate_into(buffer[:n, :, lo:hi], coefficient, values, self.layer.column_ranges)
 
-    def _column(self, key: Key, values: Values) -> list[Array]:
-        match key:
-            case ("coefficient", target, Node() as source):
-                edge = next(edge for edge in self._runs[target][1] if edge.source is source)
-                return list(self.layer.squeeze(np.asarray(values[edge.coefficient]), 1))
-            case _:
-                if key not in self._views:
-                    self._views[key] = list(self.layer.squeeze(self._buffer(key), 1))
-                return self._views[key]
+    def _column(self, key: Key) -> list[Array]:
+        if key not in self._views:
+            self._views[key] = list(self.layer.squeeze(self._buffer(key), 1))
+        return self._views[key]
 
     def _buffer(self, key: Key) -> Array:
         match key:
             case ("adjoint", name, lag):
                 return self.totals[name][self.layer.lag - lag :]
+            case ("coefficient", target, Node() as source):
+                return self._coefficients[target, source][0]
             case ("coefficient", target, number, several):
-                buffer = self._coefficients[target, number]
-                return _split_rows(buffer, len(self._runs[target][0][number].edges) if several else 0)
-            case ("lanes", group, (lo, hi), *parts):
-                return _split_rows(self.lanes[group][:, :, lo:hi], parts[0] if parts else 0)
+                buffer, parts = self._coefficients[target, number]
+                return _split_rows(buffer, len(parts) if several else 0)
+            case ("lanes", group, (lo, hi), *split):
+                return _split_rows(self.lanes[group][:, :, lo:hi], split[0] if split else 0)
             case _:
                 raise AssertionError(f"no array is called {key}")
 

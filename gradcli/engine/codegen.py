@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -443,6 +444,12 @@ class BackwardWriter:
     def _temporary(self, rows: int, lanes: int = 0) -> str:
         self._scratch += 1
         return self.writer.constant("scratch", f"back{self._scratch}", rows, (0, rows), lanes)
+
+
+@lru_cache(maxsize=32)
+def backward_loop(plan: LayerPlan, batched_trials: bool, prefilled: frozenset[str], clipped: bool) -> Loop:
+    """Return the backward loop of a plan; see `BackwardWriter`. Runs of the same plan share it."""
+    return BackwardWriter(plan, batched_trials, prefilled, clipped).loop
 
 
 def needs_prefill(plan: LayerPlan, name: str) -> bool:

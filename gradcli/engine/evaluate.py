@@ -61,6 +61,17 @@ def _value(node: Node, args: list[Any], columns: Mapping[Node, tuple[int, int]])
             raise AssertionError(f"the value of {node} was not given")
 
 
+def evaluate_into(out: Array, node: Node, values: Values, columns: Mapping[Node, tuple[int, int]]) -> None:
+    """Write the value of a node into a buffer; a product, as most coefficients are, without a copy in between."""
+    if node.op == "mul" and node not in values:
+        evaluate(node.args, values, columns)
+        a, b = (values[arg] for arg in node.args)
+        np.multiply(a, b, out=out)
+    else:
+        evaluate([node], values, columns)
+        np.copyto(out, values[node])
+
+
 def _call(name: str, argument: Any) -> Any:
     a = np.asarray(argument)
     out = np.empty_like(a, dtype=a.dtype if a.dtype.kind == "f" else np.float64)
@@ -74,14 +85,19 @@ def product(matrix: Array, vector: Array) -> Array:
     With one sequence the steps take its place as columns, so that a block is one large product for each trial.
     """
     if vector.ndim == 4 and vector.shape[-1] == 1:
-        steps = vector[..., 0].transpose(1, 2, 0)
-        return np.ascontiguousarray(np.matmul(matrix, steps).transpose(2, 0, 1))[..., None]
+        if len(matrix) == 1:
+            return np.asarray(vector[:, 0, :, 0] @ matrix[0].T)[:, None, :, None]
+        steps = vector[..., 0].transpose(1, 0, 2)
+        return np.asarray(np.matmul(steps, matrix.swapaxes(-1, -2)).transpose(1, 0, 2))[..., None]
     return np.asarray(np.matmul(matrix, vector))
 
 
 def outer(adjoint: Array, vector: Array) -> Array:
     """Return the gradient of a matrix from ``matrix @ vector``: the sum over steps and sequences, (R, M, K)."""
     n, trials, rows, batch = adjoint.shape
+    if trials == batch == 1:
+        columns = np.broadcast_to(vector, (n, 1, vector.shape[-2], 1))[:, 0, :, 0]
+        return np.asarray(adjoint[:, 0, :, 0].T @ columns)[None]
     left = adjoint.transpose(1, 2, 0, 3).reshape(trials, rows, n * batch)
     right = np.broadcast_to(vector, (n, trials, vector.shape[-2], batch)).transpose(1, 0, 3, 2)
     return np.asarray(np.matmul(left, right.reshape(trials, n * batch, -1)))

@@ -23,12 +23,14 @@ from gradcli.language.parser import Equation
 
 Array = np.ndarray[Any, Any]
 
-#: The tape of one segment is kept below this many bytes, which keeps it near the cache.
-SEGMENT_BYTES = 32 * 2**20
+#: A tape up to this size is kept whole: computing it again costs more than the memory's first touch.
+_WHOLE_TAPE_BYTES = 512 * 2**20
+#: A longer one is kept in segments of about this size, which stay near the cache.
+_SEGMENT_BYTES = 32 * 2**20
 _LONGEST_SEGMENT = 1024
-#: Blocks hold this many bytes of one state at most, and so many steps at most: the borders cost little then.
+#: Blocks hold about this many bytes of one state, so that the coefficients' arrays stay in the cache.
 _BLOCK_BYTES = 2**18
-_LONGEST_BLOCK = 128
+_SHORTEST_BLOCK, _LONGEST_BLOCK = 4, 128
 
 READOUT = "readout"
 
@@ -112,8 +114,8 @@ class Engine:
     def __init__(self, problem: Problem, *, segment: int | None = None, block: int | None = None) -> None:
         self.problem = problem
         widest = max(max(plan.cell.shapes.states.values()) for plan in problem.plans)
-        step_bytes = widest * problem.trials * problem.batch_size * problem.dtype.itemsize
-        self.block = block or int(np.clip(_BLOCK_BYTES // step_bytes, 16, _LONGEST_BLOCK))
+        widest_bytes = widest * problem.trials * problem.batch_size * problem.dtype.itemsize
+        self.block = block or int(np.clip(_BLOCK_BYTES // widest_bytes, _SHORTEST_BLOCK, _LONGEST_BLOCK))
         self.segment = min(segment or self._choose_segment(), problem.seq_len)
         self.layers = [
             Layer(
@@ -130,10 +132,9 @@ class Engine:
     def _choose_segment(self) -> int:
         p = self.problem
         per_step = sum(step_bytes(plan, p.trials, p.batch_size, p.dtype.itemsize) for plan in p.plans)
-        if p.seq_len * per_step <= SEGMENT_BYTES:
-            return p.seq_len
-        fitting = int(np.clip(SEGMENT_BYTES // per_step, 16, _LONGEST_SEGMENT))
-        return max(fitting - fitting % self.block, min(fitting, self.block))
+        length = segment_length(per_step, p.seq_len)
+        # Whole blocks, so that none is cut short at a border.
+        return length if length == p.seq_len else max(length - length % self.block, 1)
 
     def set_parameters(self, parameters: Sequence[Mapping[str, Array]]) -> None:
         """Take other parameter values for the runs that follow."""
@@ -377,6 +378,13 @@ def _history(layer: Layer, initial: Mapping[str, Array]) -> dict[str, Array]:
     for name, value in initial.items():
         history[name][-1] = value
     return history
+
+
+def segment_length(bytes_per_step: int, seq_len: int) -> int:
+    """Return how many steps of the tape are kept at once: all, where that does not take too much memory."""
+    if seq_len * bytes_per_step <= _WHOLE_TAPE_BYTES:
+        return seq_len
+    return int(np.clip(_SEGMENT_BYTES // bytes_per_step, _SHORTEST_BLOCK, _LONGEST_SEGMENT))
 
 
 def step_bytes(plan: LayerPlan, trials: int, batch_size: int, itemsize: int) -> int:

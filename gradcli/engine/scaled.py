@@ -81,7 +81,7 @@ def log2_norm(values: Array, axis: int) -> Array:
     """
     values = values.astype(np.float64, copy=False)
     with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
-        squares = np.square(values).sum(axis=axis)
+        squares = _sum_of_squares(values, axis)
         result = np.asarray(0.5 * np.log2(squares))
         doubtful = ~((squares > 1e-200) & (squares < 1e200))
         if doubtful.any():
@@ -92,3 +92,9 @@ def log2_norm(values: Array, axis: int) -> Array:
             careful = np.where(largest == 0, -np.inf, 0.5 * np.log2(np.square(scaled).sum(axis=-1)) + shift)
             result[doubtful] = np.where(np.isfinite(largest), careful, np.nan)
     return result
+
+
+def _sum_of_squares(values: Array, axis: int) -> Array:
+    letters = "abcdefgh"[: values.ndim]
+    kept = letters.replace(letters[axis], "")
+    return np.asarray(np.einsum(f"{letters},{letters}->{kept}", values, values))

@@ -9,7 +9,7 @@ from gradcli.errors import did_you_mean
 from gradcli.language.functions import ELEMENTWISE
 from gradcli.language.graph import Graph, Node, reachable
 from gradcli.language.lower import ACTIVATION_NAME, Lowering
-from gradcli.language.parser import Equation, EquationProblem, Place, parse_equations
+from gradcli.language.parser import OTHER_LINE, Equation, EquationProblem, parse_equations
 from gradcli.language.shapes import HIDDEN, INPUT, Dimension, Shapes, infer_shapes
 
 
@@ -23,7 +23,7 @@ class CellError(Exception):
     def __init__(self, problems: Sequence[EquationProblem], settings: Sequence[tuple[str, str]] = ()) -> None:
         self.problems = sorted(set(problems))
         self.settings = list(settings)
-        lines = [f"{p.line}:{p.column}: {p.message}" for p in self.problems]
+        lines = [f"{p.line}:{p.column}: {p.text(p.elsewhere)}" for p in self.problems]
         super().__init__("\n".join(lines + [f"{path}: {message}" for path, message in settings]))
 
 
@@ -83,10 +83,6 @@ class ParsedCell:
             low.graph, low.states, self._lags, self.output, shapes, self.equations, low.values, low.concatenations
         )
 
-    def place_of_parameter(self, name: str) -> Place:
-        """Return where a parameter first stands in the equations."""
-        return self._lowering.matrices.get(name) or self._lowering.vectors[name]
-
 
 def parse_cell(
     equations: str,
@@ -111,70 +107,79 @@ def parse_cell(
     constants, shapes = constants or {}, shapes or {}
     parsed, problems = parse_equations(equations)
     scalars = frozenset(name for name, dims in shapes.items() if len(dims) == 0 or list(dims) == [1])
-    lowering = Lowering(parsed, constants, activation if activation in ELEMENTWISE else None, scalars)
+    is_known = activation is None or activation in ELEMENTWISE
+    # Equations that use an unknown function are checked with another in its place.
+    lowering = Lowering(parsed, constants, activation if is_known else ELEMENTWISE[0], scalars)
     unreadable = {problem.line for problem in problems}
     problems += [problem for problem in lowering.problems if problem.line not in unreadable]
     for name in lowering.matrices.keys() & lowering.vectors.keys():
-        problems.append(
-            lowering.vectors[name].problem(
-                f"{name} is a matrix on line {lowering.matrices[name].line}, and a vector here"
-            )
+        message = f"{name} is a matrix on {OTHER_LINE}, and a vector here; give one of them another name"
+        problems.append(lowering.vectors[name].problem(message, lowering.matrices[name].line))
+    settings = []
+    if not is_known:
+        hint = did_you_mean(str(activation), ELEMENTWISE)
+        settings.append(
+            ("activation", f"no function is called {activation!r}; functions: {', '.join(ELEMENTWISE)}{hint}")
         )
-    settings = _setting_problems(lowering, parsed, output, constants, shapes, activation) if not problems else []
+    if not unreadable:
+        settings += _output_problems(lowering, output)
+    if not problems:
+        # What the equations use, they only tell in full where all of them are understood.
+        settings += _unused(lowering, constants, activation if is_known else None)
+        settings += _shape_problems(lowering, shapes)
     if problems or settings:
         raise CellError(problems, settings)
     states = list(lowering.states)
     return ParsedCell(lowering, parsed, output or ("h" if "h" in states else states[0]), shapes)
 
 
-def _setting_problems(
-    lowering: Lowering,
-    equations: list[Equation],
-    output: str | None,
-    constants: Mapping[str, float],
-    shapes: Mapping[str, Sequence[Dimension]],
-    activation: str | None,
-) -> list[tuple[str, str]]:
-    found = []
+def _output_problems(lowering: Lowering, output: str | None) -> list[tuple[str, str]]:
     states = list(lowering.states)
+    if output is None or output in states or not states:
+        return []
+    what = f"{output} is no state" if output in lowering.values else f"no state is called {output!r}"
+    return [("output", f"{what}; states: {', '.join(states)}{did_you_mean(output, states)}")]
+
+
+def _unused(lowering: Lowering, constants: Mapping[str, float], activation: str | None) -> list[tuple[str, str]]:
     parameters = sorted(lowering.matrices.keys() | lowering.vectors.keys())
-    if output is not None and output not in states:
+    found = [
+        (f"constants.{name}", f"the equations do not use {name}{did_you_mean(name, parameters)}")
+        for name in constants
+        if name not in lowering.used_constants
+    ]
+    if activation is not None and not lowering.uses_activation:
         found.append(
-            ("output", f"no state is called {output!r}; states: {', '.join(states)}{did_you_mean(output, states)}")
+            ("activation", f"the equations do not use {ACTIVATION_NAME}(...), which activation would stand for")
         )
-    for name in constants:
-        if name not in lowering.used_constants:
-            found.append((f"constants.{name}", f"the equations do not use {name}{did_you_mean(name, parameters)}"))
-    scalars = lowering.scalars & {n.data for n in reachable(lowering.states.values()) if n.op == "parameter"}
+    return found
+
+
+def _shape_problems(lowering: Lowering, shapes: Mapping[str, Sequence[Dimension]]) -> list[tuple[str, str]]:
+    found = []
+    scalars = {
+        n.data for n in reachable(lowering.states.values()) if n.op == "parameter" and n.data in lowering.scalars
+    }
+    known = [*lowering.states, *sorted(lowering.matrices.keys() | lowering.vectors.keys() | scalars)]
     for name, dims in shapes.items():
-        if name not in states and name not in parameters and name not in scalars:
-            known = [*states, *parameters]
-            found.append((f"shapes.{name}", f"no state or parameter is called {name!r}{did_you_mean(name, known)}"))
+        if name not in known:
+            what = "an intermediate, whose size follows from its equation" if name in lowering.values else ""
+            hint = did_you_mean(name, known)
+            found.append(
+                (f"shapes.{name}", f"{name} is {what}" if what else f"no state or parameter is called {name!r}{hint}")
+            )
             continue
         found += [
-            (f"shapes.{name}", f"a size is an integer, {HIDDEN} or {INPUT}; got {d!r}")
-            for d in dims
-            if isinstance(d, str) and d not in (HIDDEN, INPUT)
+            (f"shapes.{name}[{index}]", f"a size is a whole number, {HIDDEN} or {INPUT}; got {dimension!r}")
+            for index, dimension in enumerate(dims)
+            if isinstance(dimension, str) and dimension not in (HIDDEN, INPUT)
         ]
-        ranks = {"state": (1,), "matrix": (2,)}.get(
-            "state" if name in states else "matrix" if name in lowering.matrices else "", (0, 1)
-        )
-        if len(dims) not in ranks:
-            what = (
-                "a state has one size"
-                if name in states
-                else f"{name} is a {'matrix: [rows, columns]' if ranks == (2,) else 'vector: [size], or [] for a scalar'}"
-            )
-            found.append((f"shapes.{name}", f"{what}; got {len(dims)} sizes"))
-    if activation is not None:
-        uses = any(ACTIVATION_NAME + "(" in e.statement.text.replace(" ", "") for e in equations)
-        if activation not in ELEMENTWISE:
-            found.append(
-                (
-                    "activation",
-                    f"no elementwise function is called {activation!r}; functions: {', '.join(ELEMENTWISE)}{did_you_mean(activation, ELEMENTWISE)}",
-                )
-            )
-        elif not uses:
-            found.append(("activation", f"the equations do not use {ACTIVATION_NAME}, which activation would bind"))
+        if name in lowering.states:
+            counts, what = [1], "a state, with one size: [size]"
+        elif name in lowering.matrices:
+            counts, what = [2], "a matrix, with two sizes: [rows, columns]"
+        else:
+            counts, what = [0, 1], "a vector, with one size: [size], or [] for a single number"
+        if len(dims) not in counts:
+            found.append((f"shapes.{name}", f"{name} is {what}; got {len(dims)}"))
     return found

@@ -65,6 +65,7 @@ class Lowering:
         self.values: dict[str, Node] = {}
         self.states: dict[str, Node] = {}
         self.used_constants: set[str] = set()
+        self.uses_activation = False
         self._lags: dict[str, Place] = {}
         self._current: dict[str, Place] = {}
         self._given = {e.name: e for e in reversed(equations)}
@@ -268,6 +269,7 @@ class Lowering:
             raise _Mistake(place, "only functions of the list can be called: " + ", ".join(ELEMENTWISE))
         name = tree.func.id
         if name == ACTIVATION_NAME and self.activation is not None:
+            self.uses_activation = True
             name = self.activation
         if name in NOT_OFFERED:
             raise _Mistake(place, f"{name} is not offered by this version of gradcli")

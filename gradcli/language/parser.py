@@ -159,7 +159,9 @@ def _parse_statement(statement: Statement) -> Equation | EquationProblem:
     if unusual is not None:
         return _place_at(statement, unusual[0]).problem(_unusual_character(unusual[1]))
     if _bracket_depth(statement.text) > MAX_DEPTH:
-        return here.problem(f"brackets nested more than {MAX_DEPTH} deep; give parts of this equation names of their own")
+        return here.problem(
+            f"brackets nested more than {MAX_DEPTH} deep; give parts of this equation names of their own"
+        )
     try:
         with warnings.catch_warnings(action="ignore"):
             module = ast.parse(statement.text, mode="exec")
@@ -300,7 +302,7 @@ def _wrong_bracket(text: str) -> tuple[int, str] | None:
         elif c in _OPEN.values():
             if not opened:
                 return position, f"this '{c}' closes nothing"
-            start, bracket = opened.pop()
+            bracket = opened.pop()[1]
             if c != _OPEN[bracket]:
                 return position, f"'{_OPEN[bracket]}' is missing before this '{c}': '{bracket}' is still open"
     return (opened[-1][0], f"this '{opened[-1][1]}' is never closed") if opened else None
@@ -324,7 +326,9 @@ def _missing_operator(text: str) -> tuple[int, str] | None:
     if pair is None:
         return None
     left, right = pair.groups()
-    return pair.start(2), f"an operator is missing between {left} and {right}: '@' for a matrix product, '*' elementwise"
+    return pair.start(
+        2
+    ), f"an operator is missing between {left} and {right}: '@' for a matrix product, '*' elementwise"
 
 
 def _missing_operand(text: str) -> tuple[int, str] | None:

@@ -1,4 +1,4 @@
-"""The shapes of everything in a cell, inferred from use: ``W @ v`` makes W a matrix, ``a * h[t-1]`` gives a the size of h.
+"""The shapes of everything in a cell, from use: ``W @ v`` makes W a matrix, ``a * h[t-1]`` gives a the size of h.
 
 Sizes are found by unification. Every vector has an unknown size; an elementwise operation makes two sizes equal, a
 product ties the columns of its matrix to the vector on the right and its rows to the result. What stays open is
@@ -38,7 +38,7 @@ class _Size:
 
 @dataclass(frozen=True)
 class Shapes:
-    """The outcome: sizes of states, shapes of parameters, and of every node its size (1 for a scalar) or matrix shape."""
+    """The outcome: sizes of states, shapes of parameters, and every node's size (1 for a scalar) or matrix shape."""
 
     input_size: int
     states: dict[str, int]
@@ -88,17 +88,25 @@ class _Inference:
                 rows, columns = self.matrix(node.args[0])
                 operand = self.vector(node.args[1])
                 if operand is not None:
-                    self.equate(columns, operand, node, "the matrix has {0} columns and the vector {1} entries")
+                    message = f"{self._words(node.args[0], 'the matrix')} has {{0}} columns, but "
+                    message += f"{self._words(node.args[1], 'the vector')} has {{1}} entries"
+                    self.equate(columns, operand, node, message)
                 return rows
             case _:
                 size: _Size | None = None
+                first = node
                 for arg in node.args:
                     other = self.vector(arg)
                     if size is None:
-                        size = other
+                        size, first = other, arg
                     elif other is not None:
-                        self.equate(size, other, node, "sizes differ: {0} and {1}")
+                        message = f"{self._words(first, 'one side')} has {{0}} entries, but "
+                        message += f"{self._words(arg, 'the other')} has {{1}}; a product W @ v has another size"
+                        self.equate(size, other, node, message)
                 return size
+
+    def _words(self, node: Node, otherwise: str) -> str:
+        return self.cell.words_of(node) or otherwise
 
     def state(self, name: str) -> _Size:
         if name not in self.state_sizes:
@@ -153,8 +161,8 @@ class _Inference:
                     if result is None:
                         result = sizes
                     else:
-                        self.equate(result[0], sizes[0], node, "matrices with {0} and {1} rows")
-                        self.equate(result[1], sizes[1], node, "matrices with {0} and {1} columns")
+                        self.equate(result[0], sizes[0], node, "the matrices have {0} and {1} rows")
+                        self.equate(result[1], sizes[1], node, "the matrices have {0} and {1} columns")
                 assert result is not None
                 return result
 
@@ -183,7 +191,7 @@ class _Inference:
         for name, node in values.items():
             size = self.vector(node)
             if size is not None:
-                self.equate(self.state(name), size, node, f"{name} has size {{0}}, its equation gives {{1}}")
+                self.equate(self.state(name), size, node, f"{name} has {{0}} entries, but its equation gives {{1}}")
         self._solve_concatenations()
         for size in self._open_sizes():
             size.root = self.named[HIDDEN]
@@ -206,8 +214,11 @@ class _Inference:
             sizes = [(self.vector(part) or _Size(1, "1")).find() for part in parts]
             known = [size.value for size in sizes if size.value is not None]
             if len(known) == len(sizes):
-                whole = _Size(sum(known), " + ".join(map(_words, sizes)))
-                self.equate(columns, whole, node, "the matrix has {0} columns and the concatenation {1} entries")
+                whole = _Size(sum(known), " + ".join(size.word or str(size.value) for size in sizes))
+                matrix = self._words(node.args[0], "the matrix")
+                self.equate(
+                    columns, whole, node, f"{matrix} has {{0}} columns, but the concatenation has {{1}} entries"
+                )
 
     def _open_sizes(self) -> list[_Size]:
         every = [s for s in self.vector_sizes.values() if s is not None]

@@ -19,7 +19,7 @@ from gradcli.language.cell import CellError, ParsedCell, SizedCell, parse_cell
 from gradcli.network.limits import require_memory
 from gradcli.sources.initial_states import draw_initial_state
 from gradcli.sources.initialisers import InitialiserError, Parameter, draw_parameter, exact_array
-from gradcli.sources.inputs import InputSource, open_input
+from gradcli.sources.inputs import InputSource, SymbolSource, open_input
 from gradcli.sources.targets import TargetError, class_count, draw_target
 from gradcli.spec.base import Choice
 from gradcli.spec.initialisers import TorchDefault, Zeros
@@ -79,7 +79,11 @@ def parse(loaded: LoadedSpec) -> ParsedCell:
 
 
 def _placed(loaded: LoadedSpec, error: CellError) -> SpecError:
-    problems = [loaded.problem_in_equations(p.line, p.column, p.message) for p in error.problems]
+    problems = []
+    for p in error.problems:
+        elsewhere = loaded.place_in_equations(p.elsewhere, 1) if p.elsewhere else None
+        message = p.text(elsewhere.line if elsewhere else p.elsewhere)
+        problems.append(loaded.problem_in_equations(p.line, p.column, message))
     for path, message in error.settings:
         field, _, name = path.partition(".")
         own = getattr(loaded.spec, field, None)
@@ -96,6 +100,9 @@ def size_cells(loaded: LoadedSpec, cell: ParsedCell, input_size: int) -> list[Si
     """
     sized: list[SizedCell] = []
     for _ in range(loaded.spec.num_layers):
+        if sized and sized[-1].shapes.input_size == input_size:
+            sized.append(sized[-1])
+            continue
         try:
             sized.append(cell.at_sizes(loaded.spec.hidden_size, input_size))
         except CellError as error:
@@ -127,18 +134,24 @@ def build(loaded: LoadedSpec, *, record: bool = False) -> Network:
     output_size = sized[-1].shapes.states[cell.output]
     loss = spec.loss
     if isinstance(loss, CrossEntropyLoss):
-        classes = _located(loaded, "loss", partial(class_count, loss, source))
+        field = "classes" if isinstance(source, SymbolSource) else "target"
+        classes = _located(loaded, f"loss.{field}", partial(class_count, loss, source))
         shapes |= {f"{READOUT}.W_hy": (classes, output_size), f"{READOUT}.b_y": (classes,)}
     values = _Values(loaded, cell, shapes)
     plans = _plans(sized)
     require_memory(spec, shapes, plans, record=record)
-    parameters = values.draw()
+    mistakes: list[SpecProblem] = []
+    parameters = _attempt(mistakes, values.draw)
+    initial = _attempt(mistakes, partial(_initial_states, loaded, sized))
+    target = _attempt(mistakes, partial(_target, loaded, source, output_size))
+    if parameters is None or initial is None or target is None:
+        raise SpecError(mistakes)
     problem = Problem(
         plans=plans,
         parameters=[_layer_table(parameters, f"layer{i}") for i in range(spec.num_layers)],
-        initial=_initial_states(loaded, sized),
+        initial=initial,
         source=source,
-        loss=_loss(loaded, source, output_size, _layer_table(parameters, READOUT)),
+        loss=_loss(spec, target, _layer_table(parameters, READOUT)),
         seq_len=spec.seq_len,
         trials=spec.trials,
         batch_size=spec.batch_size,
@@ -183,6 +196,15 @@ def _located(loaded: LoadedSpec, path: str, build_it: Callable[[], T]) -> T:
         raise SpecError([loaded.problem(path, str(error))]) from None
 
 
+def _attempt(mistakes: list[SpecProblem], build_it: Callable[[], T]) -> T | None:
+    """Return what `build_it` returns; where the spec is wrong, note its mistakes, so that others can still be found."""
+    try:
+        return build_it()
+    except SpecError as error:
+        mistakes += error.problems
+        return None
+
+
 class _Values:
     """The values of all parameters: which law each is drawn from, or its exact values; and every mistake about them."""
 
@@ -195,12 +217,16 @@ class _Values:
         self._check_patterns("cell.init", loaded.cell.init)
         self._check_patterns("init", spec.init)
         self._check_patterns("params", spec.params)
+        for name in loaded.cell.chrono:
+            if name not in self._names:
+                hint = did_you_mean(name, self._names)
+                message = f"no parameter is called {name!r}; parameters: {', '.join(self._names)}{hint}"
+                self._problems.append(loaded.problem(("cell", "chrono", name), message))
         for state in spec.initial_states:
             if state not in cell.states:
                 hint = did_you_mean(state, cell.states)
                 message = f"the cell has no state {state!r}; states: {', '.join(cell.states)}{hint}"
                 self._problems.append(loaded.problem((f"{state}_0",), message))
-        self._raise_problems()
 
     def _raise_problems(self) -> None:
         if self._problems:
@@ -210,9 +236,19 @@ class _Values:
         for pattern in table:
             if not any(_matches(pattern, name) for name in self._shapes):
                 known = self._names + [n for n in self._shapes if n.startswith(f"{READOUT}.")]
-                hint = did_you_mean(pattern, known)
-                message = f"no parameter matches {pattern!r}; parameters: {', '.join(known)}{hint}"
+                message = (
+                    f"no parameter matches {pattern!r}; parameters: {', '.join(known)}{self._hint(pattern, known)}"
+                )
                 self._problems.append(self._loaded.problem((*field.split("."), pattern), message))
+
+    def _hint(self, pattern: str, known: Sequence[str]) -> str:
+        layer, dot, _ = pattern.partition(".")
+        layers = self._loaded.spec.num_layers
+        if layer == READOUT:
+            return "; only the loss cross_entropy has a readout"
+        if dot and layer not in {f"layer{i}" for i in range(layers)}:
+            return f"; layers: layer0 to layer{layers - 1}" if layers > 1 else "; the only layer is layer0"
+        return did_you_mean(pattern, known) if pattern.isidentifier() else ""
 
     def _law(self, name: str) -> tuple[Choice, tuple[str, ...]]:
         """Return the law of a parameter and where the spec says so: the last match wins, the spec over the cell."""
@@ -316,17 +352,17 @@ def _initial_states(loaded: LoadedSpec, sized: Sequence[SizedCell]) -> list[dict
     return found
 
 
-def _loss(loaded: LoadedSpec, source: InputSource, output_size: int, readout: Mapping[str, Array]) -> Loss:
+def _target(loaded: LoadedSpec, source: InputSource, output_size: int) -> Array:
+    """Return what the loss compares the output with, or the vectors that it is projected on."""
     spec = loaded.spec
     loss = spec.loss
-    steps = loss_steps(spec)
     if not isinstance(loss, MSELoss | CrossEntropyLoss | ProjectionLoss):
-        return Linear(steps, np.ones((spec.trials, output_size)))
+        return np.ones((spec.trials, output_size))
     try:
-        target = draw_target(
+        return draw_target(
             loss,
             output_size=output_size,
-            steps=steps,
+            steps=loss_steps(spec),
             batch_size=spec.batch_size,
             trials=spec.trials,
             seed=spec.seed,
@@ -335,11 +371,15 @@ def _loss(loaded: LoadedSpec, source: InputSource, output_size: int, readout: Ma
     except (InitialiserError, TargetError) as error:
         field = "vector" if isinstance(loss, ProjectionLoss) else "target"
         raise SpecError([loaded.problem(("loss", field), str(error))]) from None
-    if isinstance(loss, MSELoss):
+
+
+def _loss(spec: Spec, target: Array, readout: Mapping[str, Array]) -> Loss:
+    steps = loss_steps(spec)
+    if isinstance(spec.loss, MSELoss):
         return SquaredError(steps, target)
-    if isinstance(loss, ProjectionLoss):
-        return Linear(steps, target)
-    return CrossEntropy(steps, target, readout["W_hy"], readout["b_y"])
+    if isinstance(spec.loss, CrossEntropyLoss):
+        return CrossEntropy(steps, target, readout["W_hy"], readout["b_y"])
+    return Linear(steps, target)
 
 
 def loss_steps(spec: Spec) -> list[int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from gradcli.engine.plan import LayerPlan
-from gradcli.engine.run import SEGMENT_BYTES, step_bytes
+from gradcli.engine.run import segment_length, step_bytes
 from gradcli.errors import ResourceError
 from gradcli.spec.models import Spec
 
@@ -31,10 +31,10 @@ def estimate_memory(
     """
     parameters = spec.trials * sum(int(np.prod(shape, dtype=object)) for shape in shapes.values())
     per_step = sum(step_bytes(plan, spec.trials, spec.batch_size, _FLOAT) for plan in plans)
-    segment = max(16 * per_step, min(SEGMENT_BYTES, spec.seq_len * per_step))
+    tape = per_step * segment_length(per_step, spec.seq_len)
     sequences = spec.trials * spec.batch_size * (spec.seq_len + 1)
     states = sum(len(plan.cell.shapes.states) for plan in plans)
-    total = _FLOAT * (parameters * _PARAMETER_COPIES + sequences * (states + _CURVE_COPIES)) + 3 * segment
+    total = _FLOAT * (parameters * _PARAMETER_COPIES + sequences * (states + _CURVE_COPIES)) + 2 * tape
     targets = spec.seq_len if spec.loss.at == "every" else 1 if spec.loss.at == "last" else len(spec.loss.at)
     widths = [size for plan in plans for size in plan.cell.shapes.states.values()]
     total += _FLOAT * targets * spec.trials * spec.batch_size * widths[-1]

@@ -19,10 +19,12 @@ def run_simulation(target: str, *, options: Mapping[str, object], overrides: Seq
     Raises:
         GradcliError: a bad spec, an unreadable file, or work beyond a limit.
     """
+    from gradcli.network.build import parse
     from gradcli.session.simulate import simulate
     from gradcli.spec.reader import load_spec
 
-    return simulate(load_spec(target, options=options, overrides=overrides), record=record)
+    loaded = load_spec(target, options=options, overrides=overrides, examine_cell=parse)
+    return simulate(loaded, record=record)
 
 
 def run_comparison(
@@ -44,8 +46,9 @@ def run_comparison(
     Raises:
         GradcliError: as for `run_simulation`.
     """
+    from gradcli.network.build import parse
     from gradcli.session.compare import compare
     from gradcli.spec.reader import load_spec
 
-    specs = [load_spec(target, options=options, overrides=overrides) for target in targets]
+    specs = [load_spec(target, options=options, overrides=overrides, examine_cell=parse) for target in targets]
     return compare(specs, match=match, record=record)

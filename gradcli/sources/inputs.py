@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -163,10 +164,17 @@ class SineSource(InputSource):
     def __init__(self, model: SineInput, size: int, extent: Extent, seed: int) -> None:
         super().__init__(size, extent)
         self.model = model
-        self._phase = np.stack(
+        self._seed = seed
+
+    @cached_property
+    def _phase(self) -> np.ndarray:
+        # Drawn at the first step, and not before the run is known to fit into memory.
+        return np.stack(
             [
-                stream(seed, "input", trial, "phase").uniform(0.0, 2.0 * np.pi, (size, extent.batch_size))
-                for trial in range(extent.trials)
+                stream(self._seed, "input", trial, "phase").uniform(
+                    0.0, 2.0 * np.pi, (self.size, self.extent.batch_size)
+                )
+                for trial in range(self.extent.trials)
             ]
         )
 

@@ -10,8 +10,10 @@ from gradcli.spec.base import Choice, SpecModel, choice_of
 from gradcli.spec.initialisers import Exact, NormalState, UniformState, Zeros
 
 MAX_SEQ_LEN = 10_000_000
+MAX_CLASSES = 1_000_000
 DEFAULT_CLASSES = 10  # of a cross-entropy whose target is not the next symbol
 
+ClassNumber = Annotated[int, Field(ge=0, lt=MAX_CLASSES)]
 Step = Annotated[int, Field(ge=1, le=MAX_SEQ_LEN)]
 At = Literal["last", "every"] | Annotated[list[Step], Field(min_length=1)]
 
@@ -35,7 +37,7 @@ class GivenClass(Choice):
 
     NAME = "classes"
     MAIN = "classes"
-    classes: Annotated[int, Field(ge=0)] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    classes: ClassNumber | Annotated[list[ClassNumber], Field(min_length=1)]
 
 
 ClassTarget: Any = choice_of("target", DrawnClass, NextSymbol, bare=GivenClass)
@@ -54,7 +56,7 @@ class CrossEntropyLoss(SpecModel):
 
     kind: Literal["cross_entropy"]
     at: At = "last"
-    classes: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
+    classes: Annotated[int, Field(ge=2, le=MAX_CLASSES)] | None = None
     target: ClassTarget | None = None
 
 

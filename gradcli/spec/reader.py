@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path as FilePath
@@ -51,22 +51,35 @@ class LoadedSpec:
 
     def problem_in_equations(self, line: int, column: int, message: str) -> Problem:
         """Return a problem at (line, column) of the equations, both from 1, at its place in their file."""
-        path: Path = ("cell", "equations")
+        place = self.place_in_equations(line, column)
+        if place is None:
+            return self.positions.problem(("cell", "equations"), f"line {line}, column {column}: {message}")
+        source = self.source if self.built_in is None else self.built_in.source
+        return Problem(source, *place, "cell.equations", message)
+
+    def place_in_equations(self, line: int, column: int) -> yaml12.Place | None:
+        """Return where (line, column) of the equations stands in their file; None where an option gives them."""
         if self.built_in is not None:
-            place = self.built_in.document.place_in_text(("equations",), line, column)
-            return Problem(self.built_in.source, *place, "cell.equations", message)
-        option = self.positions.option_of(path)
-        if option is not None or self.positions.document is None:
-            return self.positions.problem(path, f"line {line}, column {column}: {message}")
-        place = self.positions.document.place_in_text(path, line, column)
-        return Problem(self.source, *place, "cell.equations", message)
+            return self.built_in.document.place_in_text(("equations",), line, column)
+        path: Path = ("cell", "equations")
+        if self.positions.option_of(path) is not None or self.positions.document is None:
+            return None
+        return self.positions.document.place_in_text(path, line, column)
 
 
-def load_spec(target: str, *, options: Mapping[str, object] = {}, overrides: Sequence[str] = ()) -> LoadedSpec:
+def load_spec(
+    target: str,
+    *,
+    options: Mapping[str, object] = {},
+    overrides: Sequence[str] = (),
+    examine_cell: Callable[[LoadedSpec], object] | None = None,
+) -> LoadedSpec:
     """Return the spec that `target` names: a YAML file, ``-`` for standard input, or a built-in cell.
 
     options: values of top-level fields from the command line; a mistake in one names the option (``--seq-len``).
     overrides: ``PATH=VALUE`` texts of ``--set``, applied after the options. Both win over the file.
+    examine_cell: raises SpecError where the equations have mistakes. Called where the rest of the spec has mistakes,
+    with defaults in the place of all the rest, so that all mistakes are told at once.
     Raises UsageError for an unknown cell, InputFileError for a file that cannot be read, SpecError for a bad spec.
     """
     origin = _find(target)
@@ -86,11 +99,37 @@ def load_spec(target: str, *, options: Mapping[str, object] = {}, overrides: Seq
     found = [positions.problem(*finding) for finding in findings]
     # A value that YAML's reader already refused says nothing more.
     problems += [problem for problem in found if (problem.line, problem.column) not in known]
-    if problems or spec is None:
+    loaded = _loaded(spec, built_in, origin)
+    if problems or loaded is None:
+        if examine_cell is not None:
+            problems += _problems_of_cell(data, built_in, origin, examine_cell)
         raise SpecError(problems)
-    cell = built_in.cell if built_in is not None else spec.cell
-    assert isinstance(cell, CellBlock)
-    return LoadedSpec(spec, cell, origin.label, positions.source, origin.folder, positions, built_in)
+    return loaded
+
+
+def _loaded(spec: Spec | None, built_in: cells.LoadedCell | None, origin: _Origin) -> LoadedSpec | None:
+    cell = built_in.cell if built_in is not None else spec.cell if spec is not None else None
+    if spec is None or not isinstance(cell, CellBlock):
+        return None
+    return LoadedSpec(spec, cell, origin.label, origin.positions.source, origin.folder, origin.positions, built_in)
+
+
+def _problems_of_cell(
+    data: Mapping[str, Any],
+    built_in: cells.LoadedCell | None,
+    origin: _Origin,
+    examine_cell: Callable[[LoadedSpec], object],
+) -> Sequence[Problem]:
+    """Return the mistakes in the equations of a spec with other mistakes."""
+    alone = {key: data[key] for key in ("cell", "activation", "constants") if key in data}
+    loaded = _loaded(check(Spec, alone)[0], built_in, origin)
+    if loaded is None:
+        return ()
+    try:
+        examine_cell(loaded)
+    except SpecError as error:
+        return error.problems
+    return ()
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import yaml
 from numpy.typing import NDArray
 
 from reference.relative_error import vector_error
-from reference.torch_reference import Array, Cell, Loss, Run, run
+from reference.torch_reference import Array, Cell, Hook, Loss, Run, run
 
 
 @dataclass
@@ -89,7 +89,12 @@ def _compare_trial(
         comparison.add(f"grad_param.{name}", error)
 
 
-def redo(saved: Mapping[str, NDArray[Any]], spec: Mapping[str, Any], cell_block: Mapping[str, Any]) -> Run:
+def redo(
+    saved: Mapping[str, NDArray[Any]],
+    spec: Mapping[str, Any],
+    cell_block: Mapping[str, Any],
+    on_state_gradient: Hook | None = None,
+) -> Run:
     """Run one trial of a saved run (its arrays without the trial axis) with the reference."""
     cell = Cell(
         equations=cell_block["equations"],
@@ -99,7 +104,7 @@ def redo(saved: Mapping[str, NDArray[Any]], spec: Mapping[str, Any], cell_block:
     )
     loss = Loss(spec["loss"]["kind"], steps_of(spec), saved.get("target"), saved.get("vector"))
     initial = {name: values[0] for name, values in _under("state.", saved).items()}
-    return run(cell, _under("param.", saved), saved["x"], initial, loss)
+    return run(cell, _under("param.", saved), saved["x"], initial, loss, on_state_gradient)
 
 
 def steps_of(spec: Mapping[str, Any]) -> list[int]:

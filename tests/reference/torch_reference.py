@@ -5,7 +5,7 @@ Names of layers, states and parameters are those of a saved run: ``layer0.h``, `
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch.nn import functional
 from reference.equations import Equation, Scope, evaluate, parse
 
 Array = NDArray[np.float64]
+Hook = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,20 @@ class Run:
     grad_params: dict[str, Array]
 
 
-def run(cell: Cell, params: Mapping[str, Array], x: Array, initial: Mapping[str, Array], loss: Loss) -> Run:
+def run(
+    cell: Cell,
+    params: Mapping[str, Array],
+    x: Array,
+    initial: Mapping[str, Array],
+    loss: Loss,
+    on_state_gradient: Hook | None = None,
+) -> Run:
     """Run a cell forward over x (T, batch, input) from the `initial` states (batch, size), and its loss backward.
 
     The layers are those that `initial` names (``layer0.h``, ``layer0.c``, ``layer1.h``...).
-    Gradients are what ``retain_grad()`` shows: the total derivative by each state at each step.
+    Gradients are what ``retain_grad()`` shows: the total derivative by each state at each step. `on_state_gradient`
+    takes the gradient of each state at each step, (size, batch), as soon as it is complete, and returns what is to be
+    propagated in its place.
     """
     leaves = {name: _leaf(value) for name, value in params.items()}
     states = {name: [_leaf(np.asarray(value).T)] for name, value in initial.items()}
@@ -77,6 +87,10 @@ def run(cell: Cell, params: Mapping[str, Array], x: Array, initial: Mapping[str,
         weights = {name.removeprefix(f"{layer}."): leaf for name, leaf in leaves.items() if _is_in(layer, name)}
         _run_layer(cell, weights, signal, of_layer)
         signal = of_layer[cell.output_state][1:]
+    if on_state_gradient is not None:
+        for history in states.values():
+            for value in history:
+                value.register_hook(on_state_gradient)
 
     losses = _losses(loss, signal, leaves)
     torch.autograd.backward(losses.sum())

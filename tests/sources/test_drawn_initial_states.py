@@ -48,7 +48,7 @@ def test_given_values_may_be_a_vector_for_each_sequence():
 def test_given_values_of_another_shape_are_an_error():
     with pytest.raises(InitialiserError) as error:
         drawn([1, 2, 3])
-    assert str(error.value) == "expected a list of 4 numbers, or 5 of them; got a list of 3 numbers"
+    assert str(error.value) == "expected a list of 4 numbers, or 5 such lists; got a list of 3 numbers"
 
 
 def test_the_moments_of_drawn_states():

@@ -120,7 +120,7 @@ def test_given_values_are_one_number_one_vector_or_one_vector_for_each_step():
     assert np.array_equal(each[:, 1, :, 2], [[1, 2, 3], [4, 5, 6]])
     with pytest.raises(InitialiserError) as error:
         target(loss_of("mse", target=[1, 2]), [5, T])
-    assert str(error.value) == "expected a list of 3 numbers, or 2 of them; got a list of 2 numbers"
+    assert str(error.value) == "expected a list of 3 numbers, or 2 such lists; got a list of 2 numbers"
 
 
 def test_drawn_classes_are_uniform_and_ten_unless_given():

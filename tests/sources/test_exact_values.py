@@ -75,4 +75,4 @@ def test_anything_else_is_an_error(values, shape, message):
 def test_with_a_count_the_message_names_both_shapes():
     with pytest.raises(InitialiserError) as error:
         exact_array([1, 2, 3], (2,), count=4)
-    assert str(error.value) == "expected a list of 2 numbers, or 4 of them; got a list of 3 numbers"
+    assert str(error.value) == "expected a list of 2 numbers, or 4 such lists; got a list of 3 numbers"

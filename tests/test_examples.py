@@ -1,0 +1,234 @@
+"""Every example runs, and does what its header says; where theory gives a number, it is the number."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from doc_snippets import CONFIGS, ROOT, Terminal, stated_verdict, verdict_line
+
+from gradcli.diagnostics.measure import Measured, measure
+from gradcli.network.build import build
+from gradcli.spec.reader import load_spec
+
+SPECS = sorted(CONFIGS.glob("*.yaml"))
+SCRIPT = CONFIGS / "ci-gate.sh"
+_COMMAND = re.compile(r"^#   (gradcli .*(?:\\\n# +.*)*)$", re.MULTILINE)
+
+
+def measured(name: str, *overrides: str, **options: object) -> Measured:
+    return measure(build(load_spec(str(CONFIGS / name), options=options, overrides=list(overrides))))
+
+
+def ratios(found: Measured) -> np.ndarray:
+    """Return the norm at every distance relative to distance 0, (T+1,)."""
+    assert found.curve is not None
+    return np.power(10.0, found.curve.median - found.curve.median[0])
+
+
+def commands_in(path: Path) -> list[str]:
+    """Return the commands that the header of an example shows."""
+    return [re.sub(r" *\\\n# +", " ", command) for command in _COMMAND.findall(path.read_text(encoding="utf-8"))]
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Terminal:
+    return Terminal(tmp_path)
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_the_header_states_the_verdict(path: Path) -> None:
+    assert stated_verdict(path) == verdict_line(path)
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_the_commands_of_the_header_run(path: Path, terminal: Terminal) -> None:
+    commands = commands_in(path)
+    assert any(path.name in command for command in commands)
+    for command in commands:
+        lines = terminal.run(command)
+        assert terminal.code == 0, "\n".join(lines)
+
+
+def test_the_index_lists_every_example() -> None:
+    index = (CONFIGS / "README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([^`]+)` \|", index, re.MULTILINE)
+    assert sorted(listed) == sorted(p.name for p in CONFIGS.iterdir() if p.suffix in (".yaml", ".sh", ".csv"))
+
+
+# Kind, pattern, and what the verdict's numbers are near: closed forms (theory) with a tight tolerance, else measured.
+EXPECTED: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "accumulator.yaml": ("stable", "exponential", {"rate_per_step": pytest.approx(2.0)}),
+    "activation-sigmoid.yaml": ("vanishing", "exponential", {"rate_per_step": pytest.approx(0.237, abs=0.005)}),
+    "activation-relu.yaml": ("vanishing", "exponential", {"rate_per_step": pytest.approx(math.sqrt(0.5), abs=0.03)}),
+    "clipping.yaml": ("exploding", "exponential", {"rate_per_step": pytest.approx(1.49, abs=0.1)}),
+    "forget-bias-chrono.yaml": ("stable", "exponential", {"horizon_threshold": None}),
+    # The zero state of the LSTM: sigmoid(b_f) + rho(W_hg) / 4.
+    "framework-torch.yaml": ("vanishing", "exponential", {"rate_per_step": pytest.approx(0.644, abs=0.03)}),
+    "framework-keras.yaml": ("vanishing", "exponential", {"rate_per_step": pytest.approx(0.856, abs=0.04)}),
+    "irnn.yaml": ("stable", "flat", {"rate_per_step": pytest.approx(1.0, abs=1e-9), "half_life": None}),
+    "jordan-block.yaml": ("transient", "exponential", {"peak_distance": 9}),
+    "nilpotent-shift.yaml": ("dead", "flat", {"zero_from": 5, "horizon_threshold": 4}),
+    "notes-rnn-small-w.yaml": ("vanishing", "exponential", {"rate_per_step": pytest.approx(0.5)}),
+    "notes-rnn.yaml": ("stable", "flat", {"rate_per_step": pytest.approx(1.0)}),
+    "notes-rnn-large-w.yaml": ("exploding", "exponential", {"rate_per_step": pytest.approx(2.0)}),
+    "one-unit-cliff.yaml": ("exploding", "exponential", {"rate_per_step": pytest.approx(0.2350037122 * 5)}),
+    # Mean-field theory: norm ~ t^(-1/2).
+    "orthogonal-rnn.yaml": ("stable", "polynomial", {"exponent": pytest.approx(-0.5, abs=0.05)}),
+    "stacked-linear.yaml": ("vanishing", "exponential", {"rate_per_step": pytest.approx(0.5)}),
+    "vanishing-rnn.yaml": ("vanishing", "exponential", {"rate_per_step": pytest.approx(0.69, abs=0.03)}),
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_verdict_is_what_theory_says(name: str) -> None:
+    kind, pattern, numbers = EXPECTED[name]
+    verdict = measured(name).verdict
+    assert (verdict.kind, verdict.pattern) == (kind, pattern)
+    assert {field: getattr(verdict, field) for field in numbers} == numbers
+
+
+def test_accumulator_gives_the_gradients_that_a_hook_does_not_show() -> None:
+    assert ratios(measured("accumulator.yaml")) == pytest.approx([1, 2, 4, 8], rel=1e-12)
+
+
+def test_one_unit_cliff_has_pascanus_derivatives() -> None:
+    found = measured("one-unit-cliff.yaml")
+    slope = 0.2350037122 * 5
+    assert ratios(found)[50] == pytest.approx(3178.603422, rel=1e-6)
+    # L = h_50, so dL/db = 1 + a + ... + a^49, and dL/dw is sigmoid(1/2) times that.
+    in_b = (slope**50 - 1) / (slope - 1)
+    assert 10 ** found.parameters["layer0.b"] == pytest.approx(in_b, rel=1e-6)
+    assert 10 ** found.parameters["layer0.w"] == pytest.approx(0.6224593312 * in_b, rel=1e-6)
+    assert measured("one-unit-cliff.yaml", "params.b=-2.5").verdict.kind == "vanishing"
+
+
+def test_jordan_block_has_its_closed_form() -> None:
+    # (W.T)^d (1, 0) = (0.9^d, d 0.9^(d-1))
+    expected = [math.hypot(0.9**d, d * 0.9 ** (d - 1)) for d in range(101)]
+    assert ratios(measured("jordan-block.yaml")) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(1, 0.9), (2, 1.26), (5, 1.25829), (10, 0.7823292246), (20, 0.2735453271)])
+def test_stacked_linear_has_its_closed_form(steps: int, expected: float) -> None:
+    curve = np.power(10.0, measured("stacked-linear.yaml", seq_len=steps).states["layer0.h"])
+    inside = [(0.9 ** (d + 1) - 0.5 ** (d + 1)) / (0.9 - 0.5) for d in range(steps)]
+    assert curve == pytest.approx([*inside, expected], rel=1e-9)
+
+
+def test_a_gain_below_one_turns_the_power_into_an_exponential() -> None:
+    verdict = measured("orthogonal-rnn.yaml", "init.W_hh.orthogonal.gain=0.99").verdict
+    assert (verdict.kind, verdict.pattern) == ("vanishing", "exponential")
+    assert verdict.rate_per_step == pytest.approx(0.99, abs=1e-3)
+
+
+def test_irnn_dies_where_the_input_changes_its_sign() -> None:
+    assert measured("irnn.yaml", "input={kind: normal, std: 1.0}").verdict.kind == "dead"
+
+
+def test_the_same_weights_explode_or_vanish_with_the_input() -> None:
+    driven, quiet = measured("vanishing-rnn.yaml").verdict, measured("vanishing-rnn.yaml", "input.std=0.001").verdict
+    assert driven.kind == "vanishing"
+    assert quiet.kind != "vanishing"
+    saturated = measured("notes-rnn-large-w.yaml", "init.U.normal.std=1").verdict
+    assert saturated.rate_per_step is not None
+    assert saturated.rate_per_step < 1
+
+
+def test_only_clipping_inside_bptt_changes_the_curve() -> None:
+    clipped = {found.method: found for found in measured("clipping.yaml").clipped}
+    assert clipped["norm"].curve is None
+    assert clipped["value"].curve is None
+    assert clipped["norm"].cosine == pytest.approx(1.0)
+    # The headline curve joins one state here, so the threshold bounds the norm at every distance.
+    step_norm, step_value = clipped["step_norm"].curve, clipped["step_value"].curve
+    assert step_norm is not None
+    assert step_value is not None
+    assert step_norm.median.max() <= 1.0 + 1e-12
+    assert step_value.median.max() <= math.log10(math.sqrt(64)) + 1e-12
+
+
+def test_the_forms_of_the_lstm_agree() -> None:
+    """The gates on the concatenation are the built-in lstm with its two matrices a gate side by side."""
+    rng = np.random.default_rng(0)
+    hidden, inputs = 4, 3
+    matrices: dict[str, np.ndarray] = {}
+    for gate in "ifgo":
+        matrices[f"W_x{gate}"] = rng.normal(size=(hidden, inputs))
+        matrices[f"W_h{gate}"] = rng.normal(size=(hidden, hidden))
+    apart = {name: value.tolist() for name, value in matrices.items()} | {"b_*": 0.5}
+    joined = {f"W_{g}": np.hstack([matrices[f"W_h{g}"], matrices[f"W_x{g}"]]).tolist() for g in "ifgo"} | {"b_*": 0.5}
+    sizes = {"hidden_size": hidden, "input_size": inputs, "seq_len": 20}
+    builtin = measure(build(load_spec("lstm", options={**sizes, "params": apart})))
+    textbook = measured("textbook-lstm.yaml", **sizes, params=joined)
+    assert builtin.curve is not None
+    assert textbook.curve is not None
+    assert textbook.curve.median == pytest.approx(builtin.curve.median, rel=1e-12)
+    assert builtin.states["layer0.c"] == pytest.approx(textbook.states["layer0.C"], rel=1e-12)
+
+
+def test_text_prints_within_a_second() -> None:
+    measured("gru-text.yaml")
+    start = time.process_time()
+    measured("gru-text.yaml")
+    assert time.process_time() - start < 1.0
+
+
+def test_the_json_of_the_stacked_layers_holds_the_hump(terminal: Terminal) -> None:
+    lines = terminal.run("gradcli simulate examples/configs/stacked-linear.yaml --format json")
+    curve = json.loads("\n".join(lines))["runs"][0]["states"]["layer0.h"]["log10_norm"]
+    assert int(np.argmax(curve)) == 2
+    assert 10 ** curve[2] == pytest.approx(1.51)
+
+
+needs_sh = pytest.mark.skipif(shutil.which("sh") is None, reason="a POSIX shell")
+
+
+@needs_sh
+@pytest.mark.parametrize(
+    ("specs", "code", "says"),
+    [
+        (["irnn.yaml"], 0, "passed: examples/configs/irnn.yaml"),
+        (["irnn.yaml", "lstm.yaml"], 3, "failed: examples/configs/lstm.yaml"),
+        (["lstm.yaml", "missing.yaml"], 4, "broken: examples/configs/missing.yaml (exit code 4)"),
+        ([], 2, "usage:"),
+    ],
+)
+def test_ci_gate(specs: list[str], code: int, says: str, terminal: Terminal) -> None:
+    line = " ".join(["sh", "examples/configs/ci-gate.sh", *(f"examples/configs/{name}" for name in specs)])
+    lines = terminal.run(line)
+    assert terminal.code == code, "\n".join(lines)
+    assert any(says in shown for shown in lines)
+    kept = {path.name for path in (terminal.folder / "gradcli-reports").glob("*.json")}
+    assert kept == {Path(name).with_suffix(".json").name for name in specs if name != "missing.yaml"}
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_ci_gate_is_clean() -> None:
+    done = subprocess.run(["shellcheck", str(SCRIPT)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_no_example_names_a_place_of_one_machine() -> None:
+    for path in CONFIGS.iterdir():
+        assert not re.search(r"(?<![.\w])/(home|root|tmp|work|Users)/", path.read_text(encoding="utf-8")), path.name
+
+
+
+
+@pytest.mark.parametrize("path", [*SPECS, SCRIPT], ids=lambda path: path.name)
+def test_lines_fit(path: Path) -> None:
+    long = [line for line in path.read_text(encoding="utf-8").splitlines() if len(line) > 120]
+    assert not long
+
+
+def test_the_repository_carries_the_text_that_is_read() -> None:
+    assert (ROOT / "LICENSE").is_file()
