@@ -29,6 +29,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,7 +45,8 @@ ELISION = "..."
 
 _FENCE = re.compile(r"^```(\w*)$")
 _NOTE = re.compile(r"^<!-- (.+) -->$")
-_VERDICT = re.compile(r"^# Verdict: (.*)$", re.MULTILINE)
+_VERDICT = re.compile(r"^# Verdict: (.*(?:\n#  .*)*)$", re.MULTILINE)
+_LINE = 120
 
 
 @dataclass(frozen=True)
@@ -259,7 +261,7 @@ def stated_verdict(path: Path) -> str:
     found = _VERDICT.search(path.read_text(encoding="utf-8"))
     if found is None:
         raise ValueError(f"{path.name}: expected a header line '# Verdict: ...'")
-    return found.group(1)
+    return re.sub(r"\n# +", " ", found.group(1))
 
 
 def refresh_page(page: Path, terminal: Terminal) -> None:
@@ -286,7 +288,8 @@ def _as_written(block: Block, command: Command) -> list[str]:
 def refresh_config(path: Path) -> None:
     """Write the present verdict into the header of an example."""
     text = path.read_text(encoding="utf-8")
-    path.write_text(_VERDICT.sub(lambda _: f"# Verdict: {verdict_line(path)}", text, count=1), encoding="utf-8")
+    line = textwrap.fill(f"# Verdict: {verdict_line(path)}", _LINE, subsequent_indent="#          ")
+    path.write_text(_VERDICT.sub(lambda _: line, text, count=1), encoding="utf-8")
 
 
 def main() -> None:

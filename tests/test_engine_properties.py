@@ -157,9 +157,13 @@ def moved(problem: Problem, direction: Mapping[str, list[dict[str, NDArray[Any]]
 @pytest.mark.parametrize("field", ["parameters", "initial"])
 @pytest.mark.parametrize("name", STORED)
 def test_backward_is_the_transpose_of_forward(name: str, field: str) -> None:
-    """<J' u, v> = <u, J v>, with u = dL/dh and v a direction of all parameters, or of all initial states."""
+    """<J' u, v> = <u, J v>, with v a direction of all parameters, or of all initial states three steps back."""
     problem = stored_problem(name)
     rng = np.random.default_rng(5)
+    if field == "initial":  # further back the gradient may be lost in the rounding of a difference of two losses
+        plan = problem.plans[-1]
+        u = rng.normal(size=(problem.trials, plan.cell.shapes.states[plan.cell.output]))
+        problem = replace(problem, seq_len=3, loss=Linear([3], u))
     tables = getattr(problem, field)
     if not any(tables):
         pytest.skip("the cell has no parameters")
@@ -236,7 +240,9 @@ def test_clipping_inside_does_the_same_for_any_number_of_trials_and_sequences(
     assert np.all(np.array(curve) <= many.curve() + 1e-12)
 
 
-@pytest.mark.parametrize("loss", [{"kind": "mse", "at": "every"}, {"kind": "cross_entropy", "at": "last", "classes": 3}])
+@pytest.mark.parametrize(
+    "loss", [{"kind": "mse", "at": "every"}, {"kind": "cross_entropy", "at": "last", "classes": 3}]
+)
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn-lags"])
 def test_clipping_after_and_the_step_are_those_of_torch(cell: str, loss: dict[str, Any], tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
@@ -364,5 +370,7 @@ def test_the_same_command_gives_the_same_numbers(tmp_path: Path) -> None:
 def test_float32_follows_float64(tmp_path: Path) -> None:
     spec = {"hidden_size": 8, "input_size": 4, "seq_len": 100, **ONE_SEQUENCE}
     for cell in ("rnn", "lstm", "gru"):
-        exact, rounded = (simulate({"cell": cell, "dtype": dtype, **spec}, tmp_path) for dtype in ("float64", "float32"))
+        exact, rounded = (
+            simulate({"cell": cell, "dtype": dtype, **spec}, tmp_path) for dtype in ("float64", "float32")
+        )
         assert np.max(np.abs(rounded.curve() - exact.curve())) < 1e-4 / np.log(10)

@@ -21,7 +21,7 @@ from gradcli.spec.reader import load_spec
 
 SPECS = sorted(CONFIGS.glob("*.yaml"))
 SCRIPT = CONFIGS / "ci-gate.sh"
-_COMMAND = re.compile(r"^#   (gradcli .*(?:\\\n# +.*)*)$", re.MULTILINE)
+_COMMAND = re.compile(r"^#   (gradcli (?:.*\\\n# +)*.*)$", re.MULTILINE)
 
 
 def measured(name: str, *overrides: str, **options: object) -> Measured:

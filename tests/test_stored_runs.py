@@ -44,7 +44,9 @@ def test_a_stored_run_comes_out_of_the_command_again(name: str, tmp_path: Path) 
     if loss["kind"] == "mse":
         loss["target"] = {"values": stored["target"][0, :, 0].tolist()}
     given = {
-        key: value for key, value in spec.items() if key in ("cell", "hidden_size", "seq_len", "activation", "constants")
+        key: value
+        for key, value in spec.items()
+        if key in ("cell", "hidden_size", "seq_len", "activation", "constants")
     }
     simulated = simulate(
         {
@@ -64,7 +66,9 @@ def test_a_stored_run_comes_out_of_the_command_again(name: str, tmp_path: Path) 
         for key, value in stored.items()
         if key.startswith(("state.", "grad_state.", "log2_state.")) or key == "loss"
     }
-    found = {key: value for key, value in simulated.arrays.items() if not key.startswith(("grad_param.", "log2_param."))}
+    found = {
+        key: value for key, value in simulated.arrays.items() if not key.startswith(("grad_param.", "log2_param."))
+    }
     errors = vectors_saved(found).errors(vectors_saved(first))
     assert {key: error for key, error in errors.items() if not error < RELATIVE_ERROR} == {}
     for state in states:

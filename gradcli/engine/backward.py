@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.engine.codegen import Key, backward_loop, needs_prefill, runs_of
+from gradcli.engine.backward_loop import backward_loop, needs_prefill, runs_of
 from gradcli.engine.evaluate import HoistedAdjoints, Values, evaluate, evaluate_into, outer, product
 from gradcli.engine.layer import Layer
+from gradcli.engine.loop import Key
 from gradcli.engine.plan import Group, Target
 from gradcli.engine.scaled import Scaled, exponent_of, log2_norm, scale_by
 from gradcli.language.graph import Dependence, Node

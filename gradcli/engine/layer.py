@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.engine.codegen import ForwardWriter, Key, is_negated
 from gradcli.engine.evaluate import Values, evaluate, product
+from gradcli.engine.forward_loop import ForwardWriter, is_negated
+from gradcli.engine.loop import Key
 from gradcli.engine.plan import Group, Lane, LayerPlan
 from gradcli.language.graph import Dependence, Node
 from gradcli.language.parser import Equation

@@ -52,7 +52,7 @@ def _sigmoid(a: Array, out: Array) -> None:
 
 
 def _leaky_relu(a: Array, out: Array) -> None:
-    np.maximum(a, LEAKY_SLOPE * a, out)
+    np.maximum(a, LEAKY_SLOPE * a, out=out)
 
 
 def _elu(a: Array, out: Array) -> None:
@@ -141,7 +141,7 @@ FUNCTIONS: dict[str, Function] = {
     for f in (
         Function("sigmoid", _sigmoid, lambda g, y, a: g.mul(y, g.sub(g.number(1), y)), 0.25),
         Function("tanh", np.tanh, lambda g, y, a: g.sub(g.number(1), g.mul(y, y)), 1.0),
-        Function("relu", lambda a, out: np.maximum(a, 0.0, out), lambda g, y, a: g.call("_positive", a), 1.0),
+        Function("relu", lambda a, out: np.maximum(a, 0.0, out=out), lambda g, y, a: g.call("_positive", a), 1.0),
         Function("leaky_relu", _leaky_relu, lambda g, y, a: _scaled_step(g, a, 1.0, LEAKY_SLOPE), 1.0),
         Function("elu", _elu, lambda g, y, a: _exp_below_zero(g, a), 1.0),
         Function("selu", _selu, _selu_slope, SELU_SCALE * SELU_ALPHA),
@@ -176,7 +176,7 @@ FUNCTIONS: dict[str, Function] = {
         Function("_within_1", _within(1.0), None, 0.0),
         Function("_within_3", _within(3.0), None, 0.0),
         Function(
-            "_negative_part", lambda a, out: np.minimum(a, 0.0, out), lambda g, y, a: g.call("_nonpositive", a), 1.0
+            "_negative_part", lambda a, out: np.minimum(a, 0.0, out=out), lambda g, y, a: g.call("_nonpositive", a), 1.0
         ),
         Function("_nonpositive", lambda a, out: np.copyto(out, a <= 0, casting="unsafe"), None, 0.0),
         Function("_normal_cdf", _normal_cdf, lambda g, y, a: g.call("_normal_density", a), INV_SQRT_2PI),

@@ -328,7 +328,7 @@ def exact_view(values: float | list[Any], shape: tuple[int, ...], *, count: int 
         return np.broadcast_to(_finite(values, ""), wanted)
     given = _shape_of(values, "")
     if given not in (shape, wanted):
-        expected = _describe(shape) if count is None else f"{_describe(shape)}, or {count} such list{'' if count == 1 else 's'}"
+        expected = _describe(shape) if count in (None, 1) else f"{_describe(shape)}, or {count} such lists"
         raise InitialiserError(f"expected {expected}; got {_describe(given)}")
     flat: list[float] = []
     _flatten(values, "", flat)

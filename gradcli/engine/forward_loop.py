@@ -1,0 +1,227 @@
+"""The forward loop of a plan, as straight-line NumPy calls; see `gradcli.engine.loop`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gradcli.engine.loop import Key, LoopWriter, Rows
+from gradcli.engine.plan import Group, Lane, LayerPlan
+from gradcli.language.graph import Dependence, Node
+
+
+@dataclass(frozen=True)
+class FunctionRun:
+    """Lanes of a group that lie side by side and share a function; their results fill one buffer."""
+
+    group: Group
+    lanes: tuple[Lane, ...]
+    negated: bool
+
+    @property
+    def key(self) -> str:
+        return f"results{self.group.index}.{self.lanes[0].start}"
+
+    @property
+    def rows(self) -> Rows:
+        return self.lanes[0].start, self.lanes[-1].stop
+
+
+def function_runs(plan: LayerPlan, group: Group) -> list[FunctionRun]:
+    """Return the runs of lanes of a group that one call serves.
+
+    A run of sigmoids works on the negated argument, for which the stacked matrix and addend carry the sign, unless that
+    argument itself is needed by the backward pass.
+    """
+    runs: list[list[Lane]] = []
+    for lane in group.lanes:
+        if lane.function is None:
+            continue
+        last = runs[-1][-1] if runs else None
+        same = last is not None and last.function == lane.function and last.stop == lane.start
+        if same and _negatable(plan, runs[-1][-1]) == _negatable(plan, lane):
+            runs[-1].append(lane)
+        else:
+            runs.append([lane])
+    return [FunctionRun(group, tuple(run), _negatable(plan, run[0])) for run in runs]
+
+
+def _negatable(plan: LayerPlan, lane: Lane) -> bool:
+    return lane.function == "sigmoid" and lane.value not in plan.stored and lane.product not in plan.stored
+
+
+def is_negated(plan: LayerPlan, lane: Lane) -> bool:
+    """Tell whether the forward pass holds the negated value of a lane."""
+    return _negatable(plan, lane)
+
+
+def on_tape(plan: LayerPlan, group: Group) -> bool:
+    """Tell whether the rows of a group are kept for every step."""
+    return any(lane.product in plan.stored or lane.value in plan.stored for lane in group.lanes)
+
+
+class ForwardWriter:
+    """Writes the forward loop of a plan. `locations` tells where the value of each node is found afterwards."""
+
+    def __init__(self, plan: LayerPlan, batched_trials: bool) -> None:
+        self.plan = plan
+        self.writer = LoopWriter(batched_trials)
+        self.locations: dict[Node, Key] = {}
+        self.buffers: dict[str, int] = {}
+        self._expressions: dict[Node, list[str]] = {}
+        for name, expression in plan.states.items():
+            self._expressions.setdefault(expression, []).append(name)
+        done: set[Node] = set()
+        for node in plan.order:
+            if node not in done:
+                done |= self._emit(node)
+        self.loop = self.writer.finish()
+
+    def _emit(self, node: Node) -> set[Node]:
+        if node.op == "matmul":
+            return self._emit_group(self.plan.group_of[node])
+        if node.op != "state":
+            self._elementwise(node, self._place(node))
+        self._copy_to_states(node)
+        return {node}
+
+    def _place(self, node: Node) -> str:
+        """Decide where the value of an elementwise node goes, and return its variable."""
+        states = self._expressions.get(node)
+        if states:
+            self.locations[node] = ("state", states[0], 0)
+        elif node in self.plan.stored:
+            buffer = f"node{node.index}"
+            self.buffers[buffer] = self.plan.size(node)
+            self.locations[node] = ("tape", buffer, (0, self.plan.size(node)))
+        else:
+            self.locations[node] = ("scratch", f"node{node.index}", self.plan.size(node))
+        return self._ref(node)
+
+    def _copy_to_states(self, node: Node) -> None:
+        for name in self._expressions.get(node, ()):
+            if self.locations.get(node) != ("state", name, 0):
+                self.writer.call("copyto", self.writer.column("state", name, 0), self._ref(node))
+
+    def _ref(self, node: Node) -> str:
+        """Return the variable that holds a node's value in the loop."""
+        if node.is_number:
+            return self._number(node.data, 1)
+        if node.op == "state":
+            return self.writer.column("state", *node.data)
+        if node.dependence is Dependence.PARAMETERS:
+            return self.writer.constant("leaf", node)
+        if node.dependence is Dependence.INPUT:
+            return self.writer.column("hoisted", node)
+        key = self.locations[node]
+        return self.writer.constant(*key) if key[0] == "scratch" else self.writer.column(*key)
+
+    def _number(self, value: float, rows: int) -> str:
+        return self.writer.constant("number", value, rows)
+
+    def _operand(self, node: Node, like: Node) -> str:
+        return self._number(node.data, self.plan.size(like)) if node.is_number else self._ref(node)
+
+    def _emit_group(self, group: Group) -> set[Node]:
+        w, plan = self.writer, self.plan
+        tape = on_tape(plan, group)
+        name = f"group{group.index}"
+        if tape:
+            self.buffers[name] = group.rows
+
+        def rows_of(lo: int, hi: int) -> str:
+            return w.column("tape", name, (lo, hi)) if tape else w.constant("scratch", name, group.rows, (lo, hi))
+
+        only = group.lanes[0] if len(group.lanes) == 1 else None
+        straight = only is not None and bool(self._expressions.get(only.value))
+        if straight and only is not None:
+            self.locations[only.value] = ("state", self._expressions[only.value][0], 0)
+        whole = self._ref(only.value) if straight and only and only.addend is None else rows_of(0, group.rows)
+        w.call(w.product, w.constant("matrix", group.index), self._ref(group.vector), whole)
+        added = [lane for lane in group.lanes if lane.addend is not None]
+        if added:
+            lo, hi = added[0].start, added[-1].stop
+            out = self._ref(only.value) if straight and only is not None else rows_of(lo, hi)
+            w.call("add", rows_of(lo, hi), w.column("addend", group.index, (lo, hi)), out)
+        for lane in group.lanes:
+            key: Key = ("tape", name, (lane.start, lane.stop))
+            if not tape:
+                key = ("scratch", name, group.rows, (lane.start, lane.stop))
+            self.locations.setdefault(lane.product, key)
+            self.locations.setdefault(lane.value, key)
+        done = set()
+        for lane in group.lanes:
+            for node in dict.fromkeys((lane.product, lane.value)):
+                done.add(node)
+                self._copy_to_states(node)
+        for run in function_runs(plan, group):
+            self._emit_run(run, rows_of(*run.rows))
+            done |= {lane.result for lane in run.lanes if lane.result is not None}
+        return done
+
+    def _emit_run(self, run: FunctionRun, argument: str) -> None:
+        results = [lane.result for lane in run.lanes if lane.result is not None]
+        rows = run.rows[1] - run.rows[0]
+        if len(results) == 1 and self._expressions.get(results[0]):
+            out = self._place(results[0])
+        else:
+            tape = any(result in self.plan.stored for result in results)
+            if tape:
+                self.buffers[run.key] = rows
+                out = self.writer.column("tape", run.key, (0, rows))
+            else:
+                out = self.writer.constant("scratch", run.key, rows, (0, rows))
+            start = run.rows[0]
+            for lane, result in zip(run.lanes, results, strict=True):
+                part = (lane.start - start, lane.stop - start)
+                self.locations[result] = ("tape", run.key, part) if tape else ("scratch", run.key, rows, part)
+        self._function(run.lanes[0].function or "", argument, out, rows, negated=run.negated)
+        for result in results:
+            self._copy_to_states(result)
+
+    def _function(self, name: str, argument: str, out: str, rows: int, negated: bool = False) -> None:
+        w = self.writer
+        if name == "sigmoid":
+            # 1 / (1 + exp(-a)), spelled out so that a negated argument saves a call.
+            if not negated:
+                w.call("negative", argument, out)
+            w.call("exp", argument if negated else out, out)
+            w.call("add", out, self._number(1.0, rows), out)
+            w.call("reciprocal", out, out)
+        elif name == "relu":
+            w.call("maximum", argument, self._number(0.0, rows), out)
+        else:
+            w.call(name, argument, out)
+
+    def _elementwise(self, node: Node, out: str) -> None:
+        w = self.writer
+        match node.op:
+            case "sum":
+                self._sum(node, out)
+            case "mul" | "div":
+                a, b = (self._operand(arg, node) for arg in node.args)
+                w.call("multiply" if node.op == "mul" else "divide", a, b, out)
+            case "pow":
+                base, exponent = node.args
+                a = self._operand(base, node)
+                if exponent.is_number and exponent.data == 2.0:
+                    w.call("multiply", a, a, out)
+                else:
+                    w.call("power", a, self._operand(exponent, node), out)
+            case "call":
+                self._function(node.data, self._operand(node.args[0], node), out, self.plan.size(node))
+            case _:
+                raise AssertionError(f"{node} is not elementwise")
+
+    def _sum(self, node: Node, out: str) -> None:
+        w = self.writer
+        terms = sorted(zip(node.data, node.args, strict=True), key=lambda term: -term[0])
+        refs = [(sign, self._operand(arg, node)) for sign, arg in terms]
+        sign, first = refs[0]
+        if sign < 0:
+            w.call("negative", first, out)
+            first = out
+        elif len(refs) == 1:
+            w.call("copyto", out, first)
+        for sign, ref in refs[1:]:
+            w.call("add" if sign > 0 else "subtract", first, ref, out)
+            first = out

@@ -1,0 +1,74 @@
+"""The loops: one NumPy call after another into buffers that exist already, as straight-line Python.
+
+The source is made from the plan alone. Nothing of the user's text enters it: names are v0, v1, ... and numbers, arrays
+and functions are bound as objects, so there is nothing in it that a spec could execute.
+
+A loop names what it works on by `Key`s, which the layer resolves to arrays:
+
+* columns, one view a step: ``("state", name, lag)``, ``("tape", buffer, rows)``, ``("hoisted", node)``,
+  ``("addend", group, rows)``, ``("adjoint", name, lag)``, ``("coefficient", target, run)``, ``("lanes", group, rows)``;
+* fixed, the same array at every step: ``("matrix", group)``, ``("transposed", group)``, ``("scratch", ...)``,
+  ``("number", value, rows)``, ``("leaf", node)``, ``("rescale", frame, frame)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradcli.language.functions import FUNCTIONS
+
+Key = tuple[Any, ...]
+Rows = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A compiled time loop: ``run(columns, fixed)`` with a sequence of views for each column key, in order."""
+
+    source: str
+    columns: tuple[Key, ...]
+    fixed: tuple[Key, ...]
+    run: Callable[[Any, Any], None]
+
+
+class LoopWriter:
+    """Collects the lines of one loop and the keys that they use."""
+
+    def __init__(self, batched_trials: bool) -> None:
+        self.lines: list[str] = []
+        self.columns: dict[Key, str] = {}
+        self.fixed: dict[Key, str] = {}
+        self.names: dict[str, Any] = {}
+        self.product = "matmul" if batched_trials else "dot"
+
+    def column(self, *key: Any) -> str:
+        return self.columns.setdefault(key, f"v{len(self.columns)}")
+
+    def constant(self, *key: Any) -> str:
+        return self.fixed.setdefault(key, f"p{len(self.fixed)}")
+
+    def call(self, function: str, *args: str) -> None:
+        """Write the call of a NumPy function, or of an elementwise one of the language; the last argument is its output."""
+        self.names.setdefault(function, getattr(np, function, None) or FUNCTIONS[function].evaluate)
+        *operands, out = args
+        # NumPy wants the output of these two by name; by position, where it may be, it is a little faster.
+        named = "out=" if function in ("maximum", "minimum") else ""
+        self.lines.append(f"{function}({', '.join([*operands, named + out])})")
+
+    def finish(self) -> Loop:
+        body = [f"        {line}" for line in self.lines] or ["        pass"]
+        source = "\n".join(
+            [
+                "def run(columns, fixed):",
+                f"    [{', '.join(self.fixed.values())}] = fixed" if self.fixed else "    pass",
+                f"    for [{', '.join(self.columns.values())}] in zip(*columns):" if self.columns else "    if False:",
+                *body,
+            ]
+        )
+        namespace: dict[str, Any] = dict(self.names)
+        exec(compile(source, "<time loop>", "exec"), namespace)  # the plan's own text, see the module's docstring
+        return Loop(source, tuple(self.columns), tuple(self.fixed), namespace["run"])

@@ -1,0 +1,101 @@
+"""Imports go one way, and the few things that must stay in one place do."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "gradcli"
+
+# A package may import from itself and from anything to its right. Packages in one group may not import each other.
+ORDER: tuple[tuple[str, ...], ...] = (
+    ("__main__",),
+    ("cli",),
+    ("session", "formats"),
+    ("report",),
+    ("diagnostics",),
+    ("network",),
+    ("engine", "sources"),
+    ("language", "spec", "cells"),
+    ("errors", "__init__"),
+)
+# The spec reader looks built-in cells up, and cells are read by the same YAML reader as specs; the names of elementwise
+# functions are the language's. The report's blocks are plain data, which formats walk over.
+ALLOWED = {("spec", "cells"), ("cells", "spec"), ("formats", "report")}
+RANK = {package: rank for rank, group in enumerate(ORDER) for package in group}
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def _package(path: Path) -> str:
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def _imports(path: Path) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+            if node.module == "gradcli":
+                names = [f"gradcli.{alias.name}" for alias in node.names]
+            yield from ((node.lineno, name) for name in names)
+        elif isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_one_way(path: Path) -> None:
+    own = _package(path)
+    for line, name in _imports(path):
+        if name.startswith("gradcli."):
+            other = name.split(".")[1]
+            other = other if other in RANK else "__init__"
+            if other == own or (own, other) in ALLOWED:
+                continue
+            assert RANK[own] < RANK[other], f"{path}:{line}: {own} must not import {other}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_screens_and_options_stay_in_their_packages(path: Path) -> None:
+    for line, name in _imports(path):
+        if name.split(".")[0] in ("typer", "rich", "click"):
+            assert _package(path) in ("cli", "formats"), f"{path}:{line}: {name}"
+
+
+def test_only_the_compiled_loops_are_executed() -> None:
+    found = set()
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("exec", "eval"):
+                found.add(str(path.relative_to(PACKAGE)))
+    assert found == {"engine/loop.py"}
+
+
+def test_the_loops_hold_nothing_of_the_spec() -> None:
+    """Names, numbers and functions of a cell are bound as objects; none of its text is in the source that is run."""
+    from gradcli.engine.backward_loop import backward_loop
+    from gradcli.engine.forward_loop import ForwardWriter
+    from gradcli.engine.plan import LayerPlan
+    from gradcli.language.cell import parse_cell
+
+    cell = parse_cell(
+        "sneaky_gate = sigmoid(W_odd @ x[t] + 0.123 * W_even @ memory[t-1])\n"
+        "memory[t] = sneaky_gate * memory[t-1] ** 2 + tanh(U_odd @ memory[t-2])"
+    )
+    plan = LayerPlan(cell.at_sizes(4, 3))
+    for source in (ForwardWriter(plan, False).loop.source, backward_loop(plan, False, frozenset(), False).source):
+        assert source.startswith("def run(columns, fixed):")
+        for text in ("sneaky", "memory", "odd", "even", "0.123", "import", "__"):
+            assert text not in source
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    silent = [
+        str(p.relative_to(PACKAGE))
+        for p in MODULES
+        if p.stat().st_size and not ast.get_docstring(ast.parse(p.read_text()))
+    ]
+    assert silent == []
