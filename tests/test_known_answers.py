@@ -355,3 +355,14 @@ def test_below_the_threshold_nothing_changes_at_all(tmp_path: Path) -> None:
         assert row["cosine"] == 1.0
         assert row["log10_norm_after"] == row["log10_norm_before"]
         assert row["loss_after_clipped"] == row["loss_after_unclipped"]
+
+
+def test_a_cell_without_parameters_has_nothing_to_clip_but_its_curve(tmp_path: Path) -> None:
+    found = scalar(tmp_path, "h[t] = 2 * h[t-1]", 10, clip=[{"norm": 1.0}, {"value": 1.0}, {"step_value": 4.0}])
+    assert_log10(found.curve(), np.arange(11) * math.log10(2))
+    for row in found.report["clip"]:
+        assert row["log10_norm_before"] is row["log10_norm_after"] is row["scale"] is row["cosine"] is None
+        assert row["loss_before"] == row["loss_after_clipped"] == 0.0
+    capped = np.minimum(np.arange(11), 2) * math.log10(2)
+    assert_log10(np.array(found.report["clip"][2]["curve"]["log10_norm"]), capped)
+    command("simulate", str(tmp_path / "spec.yaml"))

@@ -117,7 +117,9 @@ def _outcome(
 
 
 def total_log2_norm(gradients: Gradients) -> Array:
-    """Return log2 of the norm of all parameter gradients together, for each trial."""
+    """Return log2 of the norm of all parameter gradients together, for each trial; of none at all, one -inf."""
+    if not gradients:
+        return np.array([-np.inf])
     return joined(gradient.log2_norm() for gradient in gradients.values())
 
 
@@ -199,7 +201,7 @@ def _clip_inside(engine: Engine, method: str, threshold: float, top_layer: str) 
 
 def _cosine(a: Gradients, b: Gradients) -> Array:
     """Return the cosine of the angle between two sets of gradients, for each trial; NaN where one is zero."""
-    dot: Array | None = None
+    dot: Array = np.zeros(1)
     norm_a, norm_b = total_log2_norm(a), total_log2_norm(b)
     with np.errstate(invalid="ignore", over="ignore", under="ignore"):
         for name, gradient in a.items():
@@ -207,8 +209,7 @@ def _cosine(a: Gradients, b: Gradients) -> Array:
             trials = len(gradient.mantissa)
             product = (gradient.mantissa * other.mantissa).reshape(trials, -1).sum(axis=1)
             scaled = product * np.exp2(gradient.exponent + other.exponent - norm_a - norm_b)
-            dot = scaled if dot is None else dot + scaled
-        assert dot is not None
+            dot = dot + scaled
         return np.where(np.isneginf(norm_a) | np.isneginf(norm_b), np.nan, np.clip(dot, -1.0, 1.0))
 
 

@@ -125,10 +125,6 @@ class BackwardPass:
         carry = {name: np.zeros((layer.lag, *a.shape[1:]), layer.dtype) for name, a in layer.states.items()}
         return Adjoints(carry, np.full(shape, _NOTHING, np.int64))
 
-    def new_parameters(self) -> None:
-        """Forget what was derived from the layer's parameters."""
-        self._fixed_arrays.clear()
-
     def run(self, lo: int, hi: int, adjoints: Adjoints, entering: Array | None, entering_exponent: Array) -> Block:
         """Go back over the steps lo+1 .. hi of the segment.
 

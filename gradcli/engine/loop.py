@@ -52,7 +52,7 @@ class LoopWriter:
         return self.fixed.setdefault(key, f"p{len(self.fixed)}")
 
     def call(self, function: str, *args: str) -> None:
-        """Write the call of a NumPy function, or of an elementwise one of the language; the last argument is its output."""
+        """Write the call of a NumPy function, or of an elementwise one of the language; its output comes last."""
         self.names.setdefault(function, getattr(np, function, None) or FUNCTIONS[function].evaluate)
         *operands, out = args
         # NumPy wants the output of these two by name; by position, where it may be, it is a little faster.

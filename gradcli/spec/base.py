@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Tag, model_serializer
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, core_schema
 
 from gradcli.errors import did_you_mean
 from gradcli.spec.shown import shown
@@ -75,8 +75,22 @@ class _ShortForms:
     def __init__(self, by_name: Mapping[str, type[Choice]], bare: type[Choice] | None) -> None:
         self._by_name, self._bare = by_name, bare
 
-    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
         return _schema(self._by_name, self._bare)
+
+
+class BareKind:
+    """Annotates a union told apart by ``kind``, so that a bare word stands for the block: ``input: zeros``."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        def read(value: Any) -> Any:
+            return {"kind": value} if isinstance(value, str) else value
+
+        return core_schema.no_info_before_validator_function(read, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        block = handler(schema)
+        return {"anyOf": [{"enum": list(block["discriminator"]["mapping"])}, block]}
 
 
 class _Tagged(dict[str, Any]):

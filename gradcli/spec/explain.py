@@ -291,8 +291,10 @@ def _kinds_of(trail: _Trail) -> list[str]:
 
 def _unknown_kind(trail: _Trail) -> str:
     kinds = _kinds_of(trail)
-    value = trail.node.get("kind")
-    trail.path = (*trail.path, "kind")
+    value = trail.node
+    if isinstance(trail.node, Mapping):  # else a bare word stands for the block
+        value = trail.node.get("kind")
+        trail.path = (*trail.path, "kind")
     if not isinstance(value, str):
         return f"expected one of {', '.join(kinds)}; got {got(value)}"
     return f"unknown kind {shown(value)}; known: {', '.join(kinds)}{did_you_mean(value.lower(), kinds)}"
@@ -305,14 +307,7 @@ def _missing_kind(trail: _Trail) -> str:
 
 
 def _not_a_block(trail: _Trail) -> str:
-    """Explain a value where a block of keys is expected, with the block that a bare kind was meant as."""
-    example = ""
-    if isinstance(trail.node, str):
-        field = trail.owner.model_fields.get(str(trail.detail["loc"][-1]))
-        members = [_bare(member) for member in _members(_bare(field.annotation))] if field is not None else []
-        if trail.node in [_tag_of(member) for member in members]:
-            example = f" such as {{kind: {trail.node}}}"
-    return f"expected a block of keys{example}; got {got(trail.node)}"
+    return f"expected a block of keys; got {got(trail.node)}"
 
 
 def _wrong_literal(trail: _Trail) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from gradcli.spec.base import SpecModel
+from gradcli.spec.base import BareKind, SpecModel
 from gradcli.spec.initialisers import Finite, Positive
 
 
@@ -77,6 +77,9 @@ class TextInput(SpecModel):
 
 
 Input = Annotated[
-    ZerosInput | ConstantInput | NormalInput | UniformInput | SineInput | OneHotInput | FileInput | TextInput,
-    Field(discriminator="kind"),
+    Annotated[
+        ZerosInput | ConstantInput | NormalInput | UniformInput | SineInput | OneHotInput | FileInput | TextInput,
+        Field(discriminator="kind"),
+    ],
+    BareKind(),
 ]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from gradcli.spec.base import Choice, SpecModel, choice_of
+from gradcli.spec.base import BareKind, Choice, SpecModel, choice_of
 from gradcli.spec.initialisers import Exact, NormalState, UniformState, Zeros
 
 MAX_SEQ_LEN = 10_000_000
@@ -75,4 +75,7 @@ class SumLoss(SpecModel):
     at: At = "last"
 
 
-Loss = Annotated[MSELoss | CrossEntropyLoss | ProjectionLoss | SumLoss, Field(discriminator="kind")]
+Loss = Annotated[
+    Annotated[MSELoss | CrossEntropyLoss | ProjectionLoss | SumLoss, Field(discriminator="kind")],
+    BareKind(),
+]

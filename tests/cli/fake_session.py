@@ -67,11 +67,11 @@ def run(what: str, asked: dict[str, Any]) -> FakeResult:
     )
 
 
-def run_simulation(target: str, *, options: Any, overrides: Any) -> FakeResult:
+def run_simulation(target: str, *, options: Any, overrides: Any, record: bool) -> FakeResult:
     return run("simulate", {"target": target, "options": options, "overrides": overrides})
 
 
-def run_comparison(targets: Any, *, options: Any, overrides: Any, match: str | None) -> FakeResult:
+def run_comparison(targets: Any, *, options: Any, overrides: Any, match: str | None, record: bool) -> FakeResult:
     return run("compare", {"targets": targets, "options": options, "overrides": overrides, "match": match})
 
 

@@ -1,0 +1,60 @@
+"""gradcli in this process, as the command line runs it: exit code, standard output and standard error apart."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from dataclasses import dataclass
+from typing import Any, NoReturn
+from unittest.mock import patch
+
+from gradcli.__main__ import main
+
+# The free memory that tests pretend to have, so that what is refused does not depend on the machine.
+FREE_MEMORY = 8 * 2**30
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command left behind."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    def refused(self) -> bool:
+        """Tell whether the command said what is wrong, did nothing else, and blamed nobody but the user."""
+        return self.code in (2, 4, 5) and self.stdout == "" and self.stderr != "" and "Traceback" not in self.stderr
+
+    def report(self) -> dict[str, Any]:
+        """Return the JSON on standard output; NaN and Infinity are no JSON."""
+        found: dict[str, Any] = json.loads(self.stdout, parse_constant=_not_json)
+        return found
+
+
+def _not_json(constant: str) -> NoReturn:
+    raise AssertionError(f"{constant} in JSON")
+
+
+def gradcli(*arguments: object, stdin: str | bytes = "", free_memory: int = FREE_MEMORY) -> Finished:
+    """Run gradcli on these arguments, in the current directory."""
+    given = stdin.encode() if isinstance(stdin, str) else stdin
+    streams = [io.TextIOWrapper(io.BytesIO(raw), "utf-8", newline="\n") for raw in (given, b"", b"")]
+    stdin_stream, stdout, stderr = streams
+    stderr.reconfigure(errors="backslashreplace")
+    with (
+        patch.object(sys, "argv", ["gradcli", *map(str, arguments)]),
+        patch.multiple(sys, stdin=stdin_stream, stdout=stdout, stderr=stderr),
+        patch("signal.signal"),
+        patch("gradcli.network.limits.free_memory", lambda: free_memory),
+        patch.dict("os.environ", {"NO_COLOR": "1", "COLUMNS": "200"}),
+    ):
+        code = main()
+    texts = []
+    for stream in (stdout, stderr):
+        stream.flush()
+        raw = stream.buffer
+        assert isinstance(raw, io.BytesIO)
+        texts.append(raw.getvalue().decode())
+    return Finished(int(code), *texts)
