@@ -46,6 +46,7 @@ ELISION = "..."
 _FENCE = re.compile(r"^```(\w*)$")
 _NOTE = re.compile(r"^<!-- (.+) -->$")
 _VERDICT = re.compile(r"^# Verdict: (.*(?:\n#  .*)*)$", re.MULTILINE)
+_RATES = re.compile(r"^\| `(\w+)` \| `(\w+)` \| \S+ \| (\S+ \| \S+ \|)$", re.MULTILINE)
 _LINE = 120
 
 
@@ -223,7 +224,7 @@ def run_gradcli(arguments: list[str], folder: Path) -> tuple[int, str]:
             code = main()
         finally:
             signal.signal(signal.SIGTERM, handler)
-    return int(code), output.buffer.getvalue().decode("utf-8")  # type: ignore[attr-defined]
+    return int(code), output.buffer.getvalue().decode("utf-8")
 
 
 @contextmanager
@@ -247,7 +248,7 @@ def walk(page: Path, terminal: Terminal) -> Iterator[tuple[Block, Command, tuple
 
 
 def verdict_line(path: Path) -> str:
-    """Return the verdict on a spec file as the header of an example states it: the kind, and how the headline begins."""
+    """Return the verdict on a spec file as the header of an example states it: kind, and beginning of the headline."""
     from gradcli.diagnostics.measure import measure
     from gradcli.network.build import build
     from gradcli.spec.reader import load_spec
@@ -292,8 +293,32 @@ def refresh_config(path: Path) -> None:
     path.write_text(_VERDICT.sub(lambda _: line, text, count=1), encoding="utf-8")
 
 
+def measured_rates(cell: str, init: str) -> tuple[str, str]:
+    """Return the rates a step, without and with input, as the table of docs/initialisation.md gives them."""
+    from gradcli.diagnostics.measure import measure
+    from gradcli.network.build import build
+    from gradcli.spec.reader import load_spec
+
+    def rate(kind: str) -> str:
+        options = {"hidden_size": 128, "batch_size": 4, "init": {"*": init}, "input": {"kind": kind}, "clip": []}
+        return f"{measure(build(load_spec(cell, options=options))).verdict.rate_per_step:.3f}"
+
+    return rate("zeros"), rate("normal")
+
+
+def refresh_rates(page: Path) -> None:
+    """Write the present rates into the table of docs/initialisation.md."""
+
+    def row(found: re.Match[str]) -> str:
+        return f"{found.group(0)[: found.start(3) - found.start()]}{' | '.join(measured_rates(*found.group(1, 2)))} |"
+
+    text = page.read_text(encoding="utf-8")
+    page.write_text(_RATES.sub(row, text), encoding="utf-8")
+
+
 def main() -> None:
     """Refresh all pages and examples."""
+    refresh_rates(ROOT / "docs" / "initialisation.md")
     for path in sorted(CONFIGS.glob("*.yaml")):
         refresh_config(path)
     for page in PAGES:

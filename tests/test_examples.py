@@ -31,7 +31,7 @@ def measured(name: str, *overrides: str, **options: object) -> Measured:
 def ratios(found: Measured) -> np.ndarray:
     """Return the norm at every distance relative to distance 0, (T+1,)."""
     assert found.curve is not None
-    return np.power(10.0, found.curve.median - found.curve.median[0])
+    return np.asarray(np.power(10.0, found.curve.median - found.curve.median[0]))
 
 
 def commands_in(path: Path) -> list[str]:
@@ -117,7 +117,9 @@ def test_jordan_block_has_its_closed_form() -> None:
     assert ratios(measured("jordan-block.yaml")) == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize(("steps", "expected"), [(1, 0.9), (2, 1.26), (5, 1.25829), (10, 0.7823292246), (20, 0.2735453271)])
+@pytest.mark.parametrize(
+    ("steps", "expected"), [(1, 0.9), (2, 1.26), (5, 1.25829), (10, 0.7823292246), (20, 0.2735453271)]
+)
 def test_stacked_linear_has_its_closed_form(steps: int, expected: float) -> None:
     curve = np.power(10.0, measured("stacked-linear.yaml", seq_len=steps).states["layer0.h"])
     inside = [(0.9 ** (d + 1) - 0.5 ** (d + 1)) / (0.9 - 0.5) for d in range(steps)]
@@ -220,8 +222,6 @@ def test_ci_gate_is_clean() -> None:
 def test_no_example_names_a_place_of_one_machine() -> None:
     for path in CONFIGS.iterdir():
         assert not re.search(r"(?<![.\w])/(home|root|tmp|work|Users)/", path.read_text(encoding="utf-8")), path.name
-
-
 
 
 @pytest.mark.parametrize("path", [*SPECS, SCRIPT], ids=lambda path: path.name)

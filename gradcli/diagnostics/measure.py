@@ -9,28 +9,40 @@ import numpy as np
 
 from gradcli.diagnostics.clipping import Clipped, clip_all, median
 from gradcli.diagnostics.curve import LOG10_2, Curve, curve_of, joined
-from gradcli.diagnostics.verdict import Verdict, judge
+from gradcli.diagnostics.verdict import Verdict, judge, judge_backward_overflow, judge_overflow
 from gradcli.engine.run import Engine, Run
 from gradcli.network.build import Network
+from gradcli.spec.models import Thresholds
 
 Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class StateCurve:
+    """One state of one layer: its median curve by distance, (T+1,), and the verdict on it."""
+
+    median: Array
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
 class Measured:
     """A network and what was found about it.
 
-    curve: of all states of the top layer joined; None where a number overflowed. states: each state's median curve.
+    losses: (R, B). curve: of all states of the top layer joined; None where a number overflowed.
+    states: "layer0.h" -> its own curve.
     parameters: "layer0.W_hh" -> log10 of the norm of the batch loss's gradient, median over trials; -inf for zero.
+    run: everything that the engine gave, for `--save`; None unless it was recorded, as it is large.
     """
 
     network: Network
-    run: Run
+    losses: Array
     verdict: Verdict
     curve: Curve | None
-    states: dict[str, Array]
+    states: dict[str, StateCurve]
     parameters: dict[str, float]
     clipped: list[Clipped]
+    run: Run | None
 
     @property
     def label(self) -> str:
@@ -38,42 +50,46 @@ class Measured:
 
 
 def measure(network: Network, *, record: bool = False) -> Measured:
-    """Run a network and put every question of `simulate` to it."""
+    """Run a network and put every question of `simulate` to it.
+
+    Args:
+        record: keep states and adjoints, and with them the run.
+    """
     spec = network.spec
     engine = Engine(network.problem)
     run = engine.run(record=record)
-    thresholds = spec.thresholds
-    nonfinite = _nonfinite(network, engine, run)
-    if nonfinite is not None:
-        verdict = judge(
-            np.zeros(1), vanishing=thresholds.vanishing, exploding=thresholds.exploding, nonfinite=nonfinite
-        )
-        return Measured(network, run, verdict, None, {}, {}, [])
+    kept = run if record else None
+    verdict = _nonfinite(network, engine, run)
+    if verdict is not None:
+        return Measured(network, run.losses, verdict, None, {}, {}, [], kept)
     top = network.problem.names[-1]
     curve = curve_of(joined(norm for name, norm in run.log2_norm.items() if name.startswith(f"{top}.")))
-    verdict = judge(curve.median, vanishing=thresholds.vanishing, exploding=thresholds.exploding)
+    medians = {name: curve_of(norm).median for name, norm in run.log2_norm.items()}
     return Measured(
         network,
-        run,
-        verdict,
+        run.losses,
+        _judged(curve.median, spec.thresholds),
         curve,
-        {name: curve_of(norm).median for name, norm in run.log2_norm.items()},
+        {name: StateCurve(median, _judged(median, spec.thresholds)) for name, median in medians.items()},
         {name: median(gradient.log2_norm()) * LOG10_2 for name, gradient in run.gradients.items()},
         clip_all(engine, run, [(c.NAME, c.threshold) for c in spec.clip], spec.learning_rate, top),
+        kept,
     )
 
 
-def _nonfinite(network: Network, engine: Engine, run: Run) -> str | None:
-    """Return where a number stopped being finite, in words; None where all were."""
+def _judged(curve: Array, thresholds: Thresholds) -> Verdict:
+    return judge(curve, vanishing=thresholds.vanishing, exploding=thresholds.exploding)
+
+
+def _nonfinite(network: Network, engine: Engine, run: Run) -> Verdict | None:
+    """Return the verdict on a run in which a number stopped being finite; None where all were."""
     found = run.overflow or run.backward_overflow
     if found is None:
         return None
-    layer = network.problem.names[found.layer]
     count, trials = int(found.trials.sum()), network.spec.trials
-    where = f"step {found.step}, {layer}"
-    among = f" (in {count} of {trials} trials)" if trials > 1 else ""
+    among = "" if trials == 1 else f" (in all {trials} trials)" if count == trials else f" (in {count} of {trials} trials)"
+    where = f"step {found.step}, {network.problem.names[found.layer]}"
     if run.overflow is None:
-        return f"{where}: a derivative is not finite{among}"
+        return judge_backward_overflow(where + among)
     equation = engine.equation_of_overflow(found)
-    text = " ".join(equation.statement.text.split())
-    return f"{where}: {text}{among}"
+    return judge_overflow(f"{where}: {' '.join(equation.statement.text.split())}{among}")

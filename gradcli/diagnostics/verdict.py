@@ -53,21 +53,18 @@ class Verdict:
     reason: str
 
 
-def judge(log10_norm: Floats, *, vanishing: float, exploding: float, nonfinite: str | None = None) -> Verdict:
+def judge(log10_norm: Floats, *, vanishing: float, exploding: float) -> Verdict:
     """Judge a curve of gradient norms by r_d = norm at d / norm at 0.
 
     log10_norm: shape (T+1,), index = distance d back from the last step; -inf is an exact zero.
     vanishing, exploding: thresholds on r, below and above 1.
-    nonfinite: where the forward pass overflowed ("step 17, layer0: c[t] = ..."); the curve is then not looked at.
-    Raises ValueError for an empty curve, or one with NaN or +inf without `nonfinite`.
+    Raises ValueError for an empty curve, or one with NaN or +inf.
 
     >>> halving = np.arange(21) * np.log10(0.5)
     >>> verdict = judge(halving, vanishing=1e-3, exploding=1e3)
     >>> verdict.kind, verdict.pattern, round(verdict.half_life, 6), verdict.horizon_threshold
     ('vanishing', 'exponential', 1.0, 9)
     """
-    if nonfinite is not None:
-        return _judge_nonfinite(nonfinite)
     log10_norm = np.asarray(log10_norm, dtype=np.float64)
     if log10_norm.ndim != 1 or log10_norm.size == 0 or not np.all(log10_norm < np.inf):
         raise ValueError("a gradient curve is a non-empty vector of finite numbers or -inf")
@@ -114,7 +111,8 @@ def _half_life(curve: Landmarks, tail: TailFit | None) -> float | None:
     return float(halved[0]) if halved.size else None
 
 
-def _judge_nonfinite(place: str) -> Verdict:
+def judge_overflow(place: str) -> Verdict:
+    """Return the verdict on a forward pass that left the finite numbers at `place`: "step 17, layer0: c[t] = ..."."""
     return _without_curve(
         kind="nonfinite",
         horizon=None,
@@ -122,6 +120,18 @@ def _judge_nonfinite(place: str) -> Verdict:
         detail="there is no gradient from a loss that is not a number; smaller weights, inputs or a bounded "
         "nonlinearity would keep it finite",
         reason=f"The forward pass gives a number that is not finite at {place}, so no gradient exists.",
+    )
+
+
+def judge_backward_overflow(place: str) -> Verdict:
+    """Return the verdict on a backward pass in which a derivative is not finite at `place`: "step 17, layer0"."""
+    return _without_curve(
+        kind="nonfinite",
+        horizon=None,
+        headline=f"a derivative is not finite at {place}",
+        detail="the forward pass is finite, but a function in it has no finite derivative where it is evaluated, such "
+        "as sqrt at 0",
+        reason=f"A derivative of the forward pass is not finite at {place}, so no gradient reaches further back.",
     )
 
 

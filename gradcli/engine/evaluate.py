@@ -131,6 +131,7 @@ class HoistedAdjoints:
             return
         if node.dependence is Dependence.PARAMETERS:
             summed = (adjoint * self.weight).sum(axis=(0, 3))[..., None]
+            evaluate([node], self._values, self._columns)
             if np.shape(self._values[node])[-2] == 1 < summed.shape[-2]:
                 summed = summed.sum(axis=-2, keepdims=True)
             self.receive_gradient(node, summed)
@@ -180,6 +181,7 @@ def parameter_gradients(
 def _pull_back(
     graph: Graph, node: Node, gradient: Scaled, values: Values, columns: Mapping[Node, tuple[int, int]]
 ) -> list[tuple[Node, Scaled]]:
+    evaluate([node], values, columns)
     match node.op:
         case "parameter" | "number":
             return []

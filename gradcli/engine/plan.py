@@ -300,7 +300,9 @@ class _Frames:
                 users.setdefault(node, set()).add(user)
         # Products in reverse order of evaluation: whatever takes a product comes after it.
         for product in reversed(products):
-            frames = {self._frame(user) for user in users.get(product, ())}
+            # One in a cycle of states belongs to their frame, whatever else takes it: its adjoint comes back to it.
+            cycle = {self.of_state[name] for name in states if product in below[name] and name in below[product]}
+            frames = cycle or {self._frame(user) for user in users.get(product, ())}
             if len(frames) == 1:
                 self.of_product[product] = frames.pop()
             else:

@@ -59,7 +59,7 @@ class ParsedCell:
         self._shapes = shapes
         self.equations = tuple(equations)
         self.output = output
-        nodes = reachable(lowering.states.values())
+        nodes = reachable(lowering.values.values())
         self.parameters = tuple(sorted({n.data for n in nodes if n.op == "parameter"}))
         self.states = tuple(lowering.states)
         self.uses_input = any(n.op == "input" for n in nodes)
@@ -158,7 +158,7 @@ def _unused(lowering: Lowering, constants: Mapping[str, float], activation: str 
 def _shape_problems(lowering: Lowering, shapes: Mapping[str, Sequence[Dimension]]) -> list[tuple[str, str]]:
     found = []
     scalars = {
-        n.data for n in reachable(lowering.states.values()) if n.op == "parameter" and n.data in lowering.scalars
+        n.data for n in reachable(lowering.values.values()) if n.op == "parameter" and n.data in lowering.scalars
     }
     known = [*lowering.states, *sorted(lowering.matrices.keys() | lowering.vectors.keys() | scalars)]
     for name, dims in shapes.items():

@@ -277,6 +277,8 @@ class Lowering:
             raise _Mistake(
                 place, "phi stands for the function that 'activation:' names; give it, as in 'activation: tanh'"
             )
+        if name in self._given or name in self.constants:
+            raise _Mistake(place, f"{name} is no function; a product is written {name} * (...) or {name} @ (...)")
         if name not in ELEMENTWISE:
             hint = did_you_mean(name, ELEMENTWISE) or f"; functions: {', '.join(ELEMENTWISE)}"
             raise _Mistake(place, f"no function is called {name}{hint}")
@@ -356,10 +358,10 @@ class Lowering:
                 return g.call(name, self._matrix(inner, equation))
             case ast.BinOp(op=ast.MatMult()):
                 raise _Mistake(place, "two matrices cannot be multiplied with each other: write U @ (V @ h[t-1])")
-            case ast.Subscript(value=ast.Name(id=name)):
+            case ast.Subscript(value=ast.Name()):
                 raise _Mistake(
                     place,
-                    f"{name}[...] is a vector and cannot stand left of '@'; vectors are columns: "
+                    f"{ast.get_source_segment(equation.statement.text, tree)} is a vector and cannot stand left of '@'; vectors are columns: "
                     "write W @ h[t-1], and z * (W @ h[t-1]) for a gate",
                 )
             case _:

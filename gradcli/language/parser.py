@@ -20,6 +20,7 @@ _OPEN = {"(": ")", "[": "]", "{": "}"}
 _OPERATORS = ("**", "//", "+", "-", "*", "/", "@")
 _OPERAND = r"(\b[A-Za-z_]\w*+(?:\[[^\[\]]*+\])?|(?<![\w.])\d[\w.]*+|\))"
 _TWO_OPERANDS = re.compile(_OPERAND + r"[ \t]+([A-Za-z_]\w*+|\d[\w.]*+|\()")
+_LEFT_SIDE = re.compile(r"\s*+([A-Za-z_]\w*+)\s*+(\[\s*t\s*\])?\s*=(?!=)")
 # What papers and word processors write, and how it is written in equations.
 _WRITTEN_AS = {
     "\u2212": "-",
@@ -127,11 +128,17 @@ def parse_equations(text: str) -> tuple[list[Equation], list[EquationProblem]]:
 
 
 def _statements(text: str) -> Iterator[Statement]:
-    """Cut the text into statements: a line each, joined with the next while a bracket is open."""
+    """Cut the text into statements: a line each, joined with the next while a bracket is open.
+
+    The beginning of another equation ends a statement even so: a bracket that is never closed spoils no other line.
+    """
     pending: list[str] = []
     start = depth = 0
     for number, raw in enumerate(text.split("\n"), 1):
         line = raw.split("#", 1)[0].rstrip()
+        if pending and _LEFT_SIDE.match(line):
+            yield _statement(pending, start)
+            pending, depth = [], 0
         if not pending:
             if not line.strip():
                 continue
@@ -142,10 +149,7 @@ def _statements(text: str) -> Iterator[Statement]:
             yield _statement(pending, start)
             pending, depth = [], 0
     if pending:
-        # An open bracket that is never closed would swallow the other lines: give each of them on its own.
-        for offset, line in enumerate(pending):
-            if line.strip():
-                yield _statement([line], start + offset)
+        yield _statement(pending, start)
 
 
 def _statement(lines: list[str], number: int) -> Statement:
@@ -221,7 +225,7 @@ def lag_of(subscript: ast.expr) -> int | None:
 
 def _placeholder(statement: Statement) -> list[Equation]:
     """Return an equation that gives the name of an unreadable line, so that other lines are not blamed for using it."""
-    left = re.match(r"([A-Za-z_]\w*)\s*(\[\s*t\s*\])?\s*=", statement.text)
+    left = _LEFT_SIDE.match(statement.text)
     if left is None or left.group(1) in (INPUT_NAME, TIME_NAME):
         return []
     place = Place(statement.line, statement.column)

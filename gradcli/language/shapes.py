@@ -86,11 +86,10 @@ class _Inference:
                 return self._vector_parameter(node)
             case "matmul":
                 rows, columns = self.matrix(node.args[0])
-                operand = self.vector(node.args[1])
-                if operand is not None:
-                    message = f"{self._words(node.args[0], 'the matrix')} has {{0}} columns, but "
-                    message += f"{self._words(node.args[1], 'the vector')} has {{1}} entries"
-                    self.equate(columns, operand, node, message)
+                operand = self.vector(node.args[1]) or _Size(1, "1")
+                message = f"{self._words(node.args[0], 'the matrix')} has {{0}} columns, but "
+                message += f"{self._words(node.args[1], 'the vector')} has {{1}} entries"
+                self.equate(columns, operand, node, message)
                 return rows
             case _:
                 size: _Size | None = None
@@ -135,15 +134,14 @@ class _Inference:
         match node.op:
             case "number":
                 return _Size(), _Size()
+            case "parameter" if node.data in self.cell.scalars:
+                # A number goes with matrices of every size.
+                self.parameter_sizes.setdefault(node.data, self.declared[node.data])
+                return _Size(), _Size()
             case "parameter":
-                dims = self.declared.get(node.data, (_Size(), _Size()))
-                if len(dims) != 2:
-                    dims = (_Size(), _Size())
-                else:
-                    self.parameter_sizes.setdefault(node.data, dims)
-                if node.data not in self.cell.scalars:
-                    self.parameter_sizes.setdefault(node.data, dims)
-                return dims[0], dims[1]
+                rows, columns = self.declared.get(node.data, (_Size(), _Size()))
+                self.parameter_sizes.setdefault(node.data, (rows, columns))
+                return rows, columns
             case "transpose":
                 rows, columns = self.matrix(node.args[0])
                 return columns, rows
@@ -181,7 +179,7 @@ class _Inference:
     def solve(self) -> Shapes:
         values = self.cell.states
         # In evaluation order, so that no recursion goes deeper than one node.
-        nodes = reachable([*values.values()])
+        nodes = reachable(self.cell.values.values())
         matrices = {n for n in reachable(n.args[0] for n in nodes if n.op == "matmul") if not n.is_number}
         for node in nodes:
             if node in matrices:

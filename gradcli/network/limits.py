@@ -70,15 +70,16 @@ def require_memory(
     if needed > limit:
         raise ResourceError(
             f"this run would need about {_readable(needed)} of memory; {_readable(limit)} (half of what is free) is the"
-            f" limit. Make hidden_size ({spec.hidden_size}), batch_size ({spec.batch_size}), trials ({spec.trials}) or"
-            f" seq_len ({spec.seq_len}) smaller" + (", or leave out --save" if record else "")
+            f" limit. Make hidden_size ({spec.hidden_size}), input_size ({plans[0].cell.shapes.input_size}), batch_size"
+            f" ({spec.batch_size}), trials ({spec.trials}) or seq_len ({spec.seq_len}) smaller"
+            + (", or leave out --save" if record else "")
         )
 
 
 def _readable(size: int) -> str:
-    value = float(size)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.3g} {unit}"
-        value /= 1024
-    return f"{value:.4g} TiB"
+    value, unit = float(size), "bytes"
+    for larger in ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"):
+        if value < 1000:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:,.{0 if value >= 10 or unit == 'bytes' else 1}f} {unit}"

@@ -6,8 +6,9 @@ so a new diagnostic adds blocks and keys here and changes no format.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from gradcli import __version__
@@ -71,10 +72,30 @@ Block = Line | Table | Verbatim
 
 @dataclass(frozen=True)
 class Records:
-    """The rows of the CSV: full precision, one header."""
+    """The rows of the CSV: full precision, one header. `rows` may be made while they are walked over."""
 
     header: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
+    rows: Iterable[Sequence[Cell]]
+
+
+class Deferred(Mapping[str, Any]):
+    """A mapping made when it is first looked into: a table needs no lists of a million distances."""
+
+    def __init__(self, make: Callable[[], Mapping[str, Any]]) -> None:
+        self._make = make
+
+    @cached_property
+    def _made(self) -> Mapping[str, Any]:
+        return self._make()
+
+    def __getitem__(self, key: str) -> Any:
+        return self._made[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        return len(self._made)
 
 
 @dataclass(frozen=True)

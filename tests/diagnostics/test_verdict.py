@@ -480,7 +480,7 @@ def test_thresholds_decide_the_kind() -> None:
 
 
 def test_nonfinite_says_where() -> None:
-    verdict = judge(np.full(3, np.nan), vanishing=1e-3, exploding=1e3, nonfinite="step 17, layer0: c[t] = f * c[t-1]")
+    verdict = judge_overflow("step 17, layer0: c[t] = f * c[t-1]")
     assert verdict.kind == "nonfinite"
     assert "step 17, layer0: c[t] = f * c[t-1]" in verdict.headline
     assert verdict.rate_per_step is verdict.half_life is verdict.horizon_threshold is None
