@@ -36,6 +36,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
+from gradcli.errors import ExitCode
+from gradcli.report.model import Line
+from gradcli.session import run_simulation
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 CONFIGS = ROOT / "examples" / "configs"
@@ -249,12 +253,11 @@ def walk(page: Path, terminal: Terminal) -> Iterator[tuple[Block, Command, tuple
 
 def verdict_line(path: Path) -> str:
     """Return the verdict on a spec file as the header of an example states it: kind, and beginning of the headline."""
-    from gradcli.diagnostics.measure import measure
-    from gradcli.network.build import build
-    from gradcli.spec.reader import load_spec
-
-    verdict = measure(build(load_spec(str(path)))).verdict
-    return f"{verdict.kind.upper()}, {verdict.headline.partition(';')[0]}"
+    report = run_simulation(str(path), options={}, overrides=[], record=False).report
+    kind = report.data["runs"][0]["verdict"]["kind"].upper()
+    lines = [block for group in report.blocks for block in group if isinstance(block, Line)]
+    headline = next(line.text for line in lines if line.label == kind).split("\n")[0]
+    return f"{kind}, {headline.partition(';')[0]}"
 
 
 def stated_verdict(path: Path) -> str:
@@ -269,6 +272,8 @@ def refresh_page(page: Path, terminal: Terminal) -> None:
     """Write the program's present output into a page."""
     outputs: dict[int, list[str]] = {}
     for block, command, lines in walk(page, terminal):
+        if terminal.code == ExitCode.INTERNAL:
+            raise RuntimeError(f"{command.place}: $ {command.line}\n" + "\n".join(lines))
         shown = abridged(command.shown, lines) if command.shown else ()
         outputs.setdefault(block.start, []).extend([*_as_written(block, command), *shown])
     text = page.read_text(encoding="utf-8").split("\n")
@@ -295,13 +300,11 @@ def refresh_config(path: Path) -> None:
 
 def measured_rates(cell: str, init: str) -> tuple[str, str]:
     """Return the rates a step, without and with input, as the table of docs/initialisation.md gives them."""
-    from gradcli.diagnostics.measure import measure
-    from gradcli.network.build import build
-    from gradcli.spec.reader import load_spec
 
     def rate(kind: str) -> str:
         options = {"hidden_size": 128, "batch_size": 4, "init": {"*": init}, "input": {"kind": kind}, "clip": []}
-        return f"{measure(build(load_spec(cell, options=options))).verdict.rate_per_step:.3f}"
+        report = run_simulation(cell, options=options, overrides=[], record=False).report
+        return f"{report.data['runs'][0]['verdict']['rate_per_step']:.3f}"
 
     return rate("zeros"), rate("normal")
 

@@ -17,6 +17,9 @@ from gradcli.language.cell import parse_cell
 
 Arrays = Mapping[str, NDArray[Any]]
 
+ROUNDING = 1e-11
+"""How far two orders of the same additions and products may lie apart, relatively."""
+
 
 @dataclass(frozen=True)
 class Given:
@@ -42,7 +45,7 @@ def problem_of(spec: Mapping[str, Any], saved: Arrays) -> Problem:
         activation=spec.get("activation") or block.get("activation"),
     )
     trials, seq_len, batch_size, input_size = saved["x"].shape
-    plans = []
+    plans: list[LayerPlan] = []
     for _ in range(spec.get("num_layers", 1)):
         plans.append(LayerPlan(cell.at_sizes(spec["hidden_size"], input_size)))
         input_size = plans[-1].cell.shapes.states[cell.output]
@@ -54,15 +57,15 @@ def problem_of(spec: Mapping[str, Any], saved: Arrays) -> Problem:
             for i in range(len(plans))
         ],
         source=Given(saved["x"].transpose(1, 0, 3, 2)),
-        loss=_loss(spec, saved),
+        loss=_loss(spec, saved, input_size),
         seq_len=seq_len,
         trials=trials,
         batch_size=batch_size,
     )
 
 
-def _loss(spec: Mapping[str, Any], saved: Arrays) -> Loss:
-    seq_len, trials = spec["seq_len"], len(saved["x"])
+def _loss(spec: Mapping[str, Any], saved: Arrays, output_size: int) -> Loss:
+    seq_len = spec["seq_len"]
     at = spec["loss"]["at"]
     steps = {"last": [seq_len], "every": range(1, seq_len + 1)}[at] if isinstance(at, str) else sorted(at)
     match spec["loss"]["kind"]:
@@ -73,8 +76,7 @@ def _loss(spec: Mapping[str, Any], saved: Arrays) -> Loss:
             return CrossEntropy(steps, saved["target"].transpose(1, 0, 2), readout["W_hy"], readout["b_y"])
         case "projection":
             return Linear(steps, saved["vector"])
-    output_size = next(v.shape[-1] for name, v in reversed(saved.items()) if name.startswith("state."))
-    return Linear(steps, np.ones((trials, output_size)))
+    return Linear(steps, np.ones((len(saved["x"]), output_size)))
 
 
 def _under(prefix: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
@@ -142,7 +144,7 @@ def vectors_saved(saved: Arrays) -> Vectors:
             exponent = int(saved[f"log2_state.{name}"][trial, step, sequence])
             table["state", *place] = (saved[f"state.{name}"][trial, step, sequence], 0)
             table["grad_state", *place] = (gradient, exponent)
-            table["norm", *place] = (np.linalg.norm(gradient, keepdims=True), exponent)
+            table["norm", *place] = (np.linalg.norm(gradient)[None], exponent)
     for name, gradients in _under("grad_param.", saved).items():
         for trial, gradient in enumerate(gradients):
             table["grad_param", name, trial] = (gradient, int(saved[f"log2_param.{name}"][trial]))
@@ -155,3 +157,9 @@ def _power_of_two(log2: float) -> tuple[NDArray[Any], int]:
         return np.zeros(1), 0
     whole = int(np.floor(log2))
     return np.array([2.0 ** (log2 - whole)]), whole
+
+
+def assert_close(found: tuple[NDArray[Any], int], expected: tuple[NDArray[Any], int]) -> None:
+    """Compare two vectors in norm, relatively."""
+    mantissa = np.ldexp(found[0], found[1] - expected[1])
+    assert np.linalg.norm(mantissa - expected[0]) <= ROUNDING * np.linalg.norm(expected[0])

@@ -6,6 +6,8 @@ import io
 import json
 import sys
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 from unittest.mock import patch
 
@@ -39,22 +41,18 @@ def _not_json(constant: str) -> NoReturn:
 
 def gradcli(*arguments: object, stdin: str | bytes = "", free_memory: int = FREE_MEMORY) -> Finished:
     """Run gradcli on these arguments, in the current directory."""
-    given = stdin.encode() if isinstance(stdin, str) else stdin
-    streams = [io.TextIOWrapper(io.BytesIO(raw), "utf-8", newline="\n") for raw in (given, b"", b"")]
-    stdin_stream, stdout, stderr = streams
-    stderr.reconfigure(errors="backslashreplace")
-    with (
-        patch.object(sys, "argv", ["gradcli", *map(str, arguments)]),
-        patch.multiple(sys, stdin=stdin_stream, stdout=stdout, stderr=stderr),
-        patch("signal.signal"),
-        patch("gradcli.network.limits.free_memory", lambda: free_memory),
-        patch.dict("os.environ", {"NO_COLOR": "1", "COLUMNS": "200"}),
-    ):
-        code = main()
-    texts = []
-    for stream in (stdout, stderr):
-        stream.flush()
-        raw = stream.buffer
-        assert isinstance(raw, io.BytesIO)
-        texts.append(raw.getvalue().decode())
-    return Finished(int(code), *texts)
+    given = io.TextIOWrapper(io.BytesIO(stdin.encode() if isinstance(stdin, str) else stdin), "utf-8")
+    with TemporaryDirectory() as folder:
+        # Files, because the command may ask a stream for its number.
+        files = [Path(folder) / name for name in ("stdout", "stderr")]
+        with (
+            files[0].open("w", encoding="utf-8") as stdout,
+            files[1].open("w", encoding="utf-8", errors="backslashreplace") as stderr,
+            patch.object(sys, "argv", ["gradcli", *map(str, arguments)]),
+            patch.multiple(sys, stdin=given, stdout=stdout, stderr=stderr),
+            patch("signal.signal"),
+            patch("gradcli.network.limits.free_memory", lambda: free_memory),
+            patch.dict("os.environ", {"NO_COLOR": "1", "COLUMNS": "200"}),
+        ):
+            code = main()
+        return Finished(int(code), *(file.read_bytes().decode() for file in files))

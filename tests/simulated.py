@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
+from in_process import gradcli
 from numpy.typing import NDArray
 
-from gradcli.__main__ import main
-
 Array = NDArray[np.float64]
+SPEC_FILE = "spec.yaml"
 
 ONE_SEQUENCE = {"batch_size": 1, "trials": 1}
 """A run whose quantiles are those of one number: the curve is that sequence's."""
@@ -55,19 +53,20 @@ class Simulated:
 
 def simulate(spec: Mapping[str, Any], folder: Path, *options: str, save: bool = False) -> Simulated:
     """Write a spec to a file, simulate it, and return the one run that comes out."""
-    spec_file, printed, saved = folder / "spec.yaml", folder / "run.json", folder / "run.npz"
+    spec_file, saved = folder / SPEC_FILE, folder / "run.npz"
     spec_file.write_text(json.dumps(spec), encoding="utf-8")
-    saving = ["--save", str(saved)] if save else []
-    command("simulate", str(spec_file), "--format", "json", "-o", str(printed), "--quiet", *saving, *options)
-    report = json.loads(printed.read_text(encoding="utf-8"))["runs"][0]
+    saving = ["--save", saved] if save else []
+    finished = gradcli("simulate", spec_file, "--format", "json", *saving, *options)
+    assert finished.code == 0, finished.stderr
+    report = finished.report()["runs"][0]
     if not save:
         return Simulated(report, {})
     with np.load(saved) as arrays:
         return Simulated(report, dict(arrays))
 
 
-def command(*arguments: str) -> None:
-    """Run gradcli with these arguments; AssertionError unless it says that all went well."""
-    with mock.patch.object(sys, "argv", ["gradcli", *arguments]):
-        code = main()
-    assert code == 0, f"gradcli {' '.join(arguments)} ended with {code!r}; see the captured standard error"
+def table(folder: Path) -> str:
+    """Return the table that is printed for the spec simulated last in a folder."""
+    finished = gradcli("simulate", folder / SPEC_FILE)
+    assert finished.code == 0, finished.stderr
+    return finished.stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import shutil
@@ -15,23 +14,28 @@ import numpy as np
 import pytest
 from doc_snippets import CONFIGS, ROOT, Terminal, stated_verdict, verdict_line
 
-from gradcli.diagnostics.measure import Measured, measure
-from gradcli.network.build import build
-from gradcli.spec.reader import load_spec
+from gradcli.session import run_simulation
 
 SPECS = sorted(CONFIGS.glob("*.yaml"))
 SCRIPT = CONFIGS / "ci-gate.sh"
 _COMMAND = re.compile(r"^#   (gradcli (?:.*\\\n# +)*.*)$", re.MULTILINE)
 
 
-def measured(name: str, *overrides: str, **options: object) -> Measured:
-    return measure(build(load_spec(str(CONFIGS / name), options=options, overrides=list(overrides))))
+def simulated(target: str, *overrides: str, **options: object) -> dict[str, Any]:
+    """Return the run of a spec as the JSON gives it."""
+    report = run_simulation(target, options=options, overrides=overrides, record=False).report
+    run: dict[str, Any] = report.data["runs"][0]
+    return run
 
 
-def ratios(found: Measured) -> np.ndarray:
+def example(name: str, *overrides: str, **options: object) -> dict[str, Any]:
+    return simulated(str(CONFIGS / name), *overrides, **options)
+
+
+def ratios(run: dict[str, Any]) -> np.ndarray:
     """Return the norm at every distance relative to distance 0, (T+1,)."""
-    assert found.curve is not None
-    return np.asarray(np.power(10.0, found.curve.median - found.curve.median[0]))
+    curve = np.array(run["curve"]["log10_norm"])
+    return np.asarray(np.power(10.0, curve - curve[0]))
 
 
 def commands_in(path: Path) -> list[str]:
@@ -70,13 +74,17 @@ EXPECTED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "activation-sigmoid.yaml": ("vanishing", "exponential", {"rate_per_step": pytest.approx(0.237, abs=0.005)}),
     "activation-relu.yaml": ("vanishing", "exponential", {"rate_per_step": pytest.approx(math.sqrt(0.5), abs=0.03)}),
     "clipping.yaml": ("exploding", "exponential", {"rate_per_step": pytest.approx(1.49, abs=0.1)}),
-    "forget-bias-chrono.yaml": ("stable", "exponential", {"horizon_threshold": None}),
+    "forget-bias-chrono.yaml": ("stable", "exponential", {"horizon": {"threshold": None, "float32": None}}),
     # The zero state of the LSTM: sigmoid(b_f) + rho(W_hg) / 4.
     "framework-torch.yaml": ("vanishing", "exponential", {"rate_per_step": pytest.approx(0.644, abs=0.03)}),
     "framework-keras.yaml": ("vanishing", "exponential", {"rate_per_step": pytest.approx(0.856, abs=0.04)}),
     "irnn.yaml": ("stable", "flat", {"rate_per_step": pytest.approx(1.0, abs=1e-9), "half_life": None}),
-    "jordan-block.yaml": ("transient", "exponential", {"peak_distance": 9}),
-    "nilpotent-shift.yaml": ("dead", "flat", {"zero_from": 5, "horizon_threshold": 4}),
+    "jordan-block.yaml": (
+        "transient",
+        "exponential",
+        {"peak": {"distance": 9, "log10_ratio": pytest.approx(math.log10(math.hypot(0.9**9, 9 * 0.9**8)))}},
+    ),
+    "nilpotent-shift.yaml": ("dead", "flat", {"horizon": {"threshold": 4, "float32": 4}}),
     "notes-rnn-small-w.yaml": ("vanishing", "exponential", {"rate_per_step": pytest.approx(0.5)}),
     "notes-rnn.yaml": ("stable", "flat", {"rate_per_step": pytest.approx(1.0)}),
     "notes-rnn-large-w.yaml": ("exploding", "exponential", {"rate_per_step": pytest.approx(2.0)}),
@@ -91,71 +99,79 @@ EXPECTED: dict[str, tuple[str, str, dict[str, Any]]] = {
 @pytest.mark.parametrize("name", EXPECTED)
 def test_the_verdict_is_what_theory_says(name: str) -> None:
     kind, pattern, numbers = EXPECTED[name]
-    verdict = measured(name).verdict
-    assert (verdict.kind, verdict.pattern) == (kind, pattern)
-    assert {field: getattr(verdict, field) for field in numbers} == numbers
+    verdict = example(name)["verdict"]
+    assert (verdict["kind"], verdict["pattern"]) == (kind, pattern)
+    assert {field: verdict[field] for field in numbers} == numbers
 
 
 def test_accumulator_gives_the_gradients_that_a_hook_does_not_show() -> None:
-    assert ratios(measured("accumulator.yaml")) == pytest.approx([1, 2, 4, 8], rel=1e-12)
+    assert ratios(example("accumulator.yaml")) == pytest.approx([1, 2, 4, 8], rel=1e-12)
+
+
+def test_nilpotent_shift_is_exactly_zero_and_not_small() -> None:
+    curve = example("nilpotent-shift.yaml")["curve"]
+    assert curve["zero_from"] == 5
+    assert curve["log10_norm"] == [0.0] * 5 + [None] * 16
 
 
 def test_one_unit_cliff_has_pascanus_derivatives() -> None:
-    found = measured("one-unit-cliff.yaml")
+    run = example("one-unit-cliff.yaml")
     slope = 0.2350037122 * 5
-    assert ratios(found)[50] == pytest.approx(3178.603422, rel=1e-6)
+    assert ratios(run)[50] == pytest.approx(3178.603422, rel=1e-6)
     # L = h_50, so dL/db = 1 + a + ... + a^49, and dL/dw is sigmoid(1/2) times that.
     in_b = (slope**50 - 1) / (slope - 1)
-    assert 10 ** found.parameters["layer0.b"] == pytest.approx(in_b, rel=1e-6)
-    assert 10 ** found.parameters["layer0.w"] == pytest.approx(0.6224593312 * in_b, rel=1e-6)
-    assert measured("one-unit-cliff.yaml", "params.b=-2.5").verdict.kind == "vanishing"
+    norms = {name: 10 ** parameter["log10_norm"] for name, parameter in run["parameters"].items()}
+    assert norms == pytest.approx({"layer0.b": in_b, "layer0.w": 0.6224593312 * in_b}, rel=1e-6)
+    assert example("one-unit-cliff.yaml", "params.b=-2.5")["verdict"]["kind"] == "vanishing"
 
 
 def test_jordan_block_has_its_closed_form() -> None:
     # (W.T)^d (1, 0) = (0.9^d, d 0.9^(d-1))
     expected = [math.hypot(0.9**d, d * 0.9 ** (d - 1)) for d in range(101)]
-    assert ratios(measured("jordan-block.yaml")) == pytest.approx(expected, rel=1e-9)
+    assert ratios(example("jordan-block.yaml")) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize(
     ("steps", "expected"), [(1, 0.9), (2, 1.26), (5, 1.25829), (10, 0.7823292246), (20, 0.2735453271)]
 )
 def test_stacked_linear_has_its_closed_form(steps: int, expected: float) -> None:
-    curve = np.power(10.0, measured("stacked-linear.yaml", seq_len=steps).states["layer0.h"])
+    states = example("stacked-linear.yaml", seq_len=steps)["states"]
+    curve = np.power(10.0, states["layer0.h"]["log10_norm"])
     inside = [(0.9 ** (d + 1) - 0.5 ** (d + 1)) / (0.9 - 0.5) for d in range(steps)]
     assert curve == pytest.approx([*inside, expected], rel=1e-9)
 
 
+def test_stacked_linear_has_its_peak_where_the_header_says() -> None:
+    curve = example("stacked-linear.yaml")["states"]["layer0.h"]["log10_norm"]
+    assert int(np.argmax(curve)) == 2
+    assert 10 ** curve[2] == pytest.approx(1.51)
+
+
 def test_a_gain_below_one_turns_the_power_into_an_exponential() -> None:
-    verdict = measured("orthogonal-rnn.yaml", "init.W_hh.orthogonal.gain=0.99").verdict
-    assert (verdict.kind, verdict.pattern) == ("vanishing", "exponential")
-    assert verdict.rate_per_step == pytest.approx(0.99, abs=1e-3)
+    verdict = example("orthogonal-rnn.yaml", "init.W_hh.orthogonal.gain=0.99")["verdict"]
+    assert (verdict["kind"], verdict["pattern"]) == ("vanishing", "exponential")
+    assert verdict["rate_per_step"] == pytest.approx(0.99, abs=1e-3)
 
 
 def test_irnn_dies_where_the_input_changes_its_sign() -> None:
-    assert measured("irnn.yaml", "input={kind: normal, std: 1.0}").verdict.kind == "dead"
+    assert example("irnn.yaml", "input={kind: normal, std: 1.0}")["verdict"]["kind"] == "dead"
 
 
 def test_the_same_weights_explode_or_vanish_with_the_input() -> None:
-    driven, quiet = measured("vanishing-rnn.yaml").verdict, measured("vanishing-rnn.yaml", "input.std=0.001").verdict
-    assert driven.kind == "vanishing"
-    assert quiet.kind != "vanishing"
-    saturated = measured("notes-rnn-large-w.yaml", "init.U.normal.std=1").verdict
-    assert saturated.rate_per_step is not None
-    assert saturated.rate_per_step < 1
+    assert example("vanishing-rnn.yaml")["verdict"]["kind"] == "vanishing"
+    assert example("vanishing-rnn.yaml", "input.std=0.001")["verdict"]["kind"] != "vanishing"
+    assert example("notes-rnn-large-w.yaml", "init.U.normal.std=1")["verdict"]["rate_per_step"] < 1
 
 
 def test_only_clipping_inside_bptt_changes_the_curve() -> None:
-    clipped = {found.method: found for found in measured("clipping.yaml").clipped}
-    assert clipped["norm"].curve is None
-    assert clipped["value"].curve is None
-    assert clipped["norm"].cosine == pytest.approx(1.0)
+    clipped = {row["method"]: row for row in example("clipping.yaml")["clip"]}
+    assert "curve" not in clipped["norm"]
+    assert "curve" not in clipped["value"]
+    assert clipped["norm"]["cosine"] == pytest.approx(1.0)
+    assert max(clipped[method]["cosine"] for method in ("value", "step_norm", "step_value")) < 0.5
     # The headline curve joins one state here, so the threshold bounds the norm at every distance.
-    step_norm, step_value = clipped["step_norm"].curve, clipped["step_value"].curve
-    assert step_norm is not None
-    assert step_value is not None
-    assert step_norm.median.max() <= 1.0 + 1e-12
-    assert step_value.median.max() <= math.log10(math.sqrt(64)) + 1e-12
+    assert max(clipped["step_norm"]["curve"]["log10_norm"]) <= 1.0 + 1e-12
+    assert max(clipped["step_value"]["curve"]["log10_norm"]) <= math.log10(math.sqrt(64)) + 1e-12
 
 
 def test_the_forms_of_the_lstm_agree() -> None:
@@ -169,26 +185,19 @@ def test_the_forms_of_the_lstm_agree() -> None:
     apart = {name: value.tolist() for name, value in matrices.items()} | {"b_*": 0.5}
     joined = {f"W_{g}": np.hstack([matrices[f"W_h{g}"], matrices[f"W_x{g}"]]).tolist() for g in "ifgo"} | {"b_*": 0.5}
     sizes = {"hidden_size": hidden, "input_size": inputs, "seq_len": 20}
-    builtin = measure(build(load_spec("lstm", options={**sizes, "params": apart})))
-    textbook = measured("textbook-lstm.yaml", **sizes, params=joined)
-    assert builtin.curve is not None
-    assert textbook.curve is not None
-    assert textbook.curve.median == pytest.approx(builtin.curve.median, rel=1e-12)
-    assert builtin.states["layer0.c"] == pytest.approx(textbook.states["layer0.C"], rel=1e-12)
+    builtin = simulated("lstm", **sizes, params=apart)
+    textbook = example("textbook-lstm.yaml", **sizes, params=joined)
+    assert textbook["curve"]["log10_norm"] == pytest.approx(builtin["curve"]["log10_norm"], rel=1e-12)
+    for ours, theirs in (("layer0.c", "layer0.C"), ("layer0.h", "layer0.h")):
+        built_in = builtin["states"][ours]["log10_norm"]
+        assert textbook["states"][theirs]["log10_norm"] == pytest.approx(built_in, rel=1e-12)
 
 
 def test_text_prints_within_a_second() -> None:
-    measured("gru-text.yaml")
+    example("gru-text.yaml")
     start = time.process_time()
-    measured("gru-text.yaml")
+    example("gru-text.yaml")
     assert time.process_time() - start < 1.0
-
-
-def test_the_json_of_the_stacked_layers_holds_the_hump(terminal: Terminal) -> None:
-    lines = terminal.run("gradcli simulate examples/configs/stacked-linear.yaml --format json")
-    curve = json.loads("\n".join(lines))["runs"][0]["states"]["layer0.h"]["log10_norm"]
-    assert int(np.argmax(curve)) == 2
-    assert 10 ** curve[2] == pytest.approx(1.51)
 
 
 needs_sh = pytest.mark.skipif(shutil.which("sh") is None, reason="a POSIX shell")

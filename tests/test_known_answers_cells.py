@@ -84,13 +84,16 @@ def test_an_lstm_without_recurrent_weights_keeps_the_forget_gate_to_the_d(b_f: f
     assert_log10(found.log10_ratio("layer0.c"), np.arange(101) * math.log10(s(b_f)))
     assert np.all(np.isneginf(found.curve("layer0.h")[1:]))
     assert np.isfinite(found.curve("layer0.h")[0])
-    for distance, share in {0: {}, 1: {1: 0.7310585786, 10: 0.0436035428, 50: 1.5761911546e-07, 100: 2.4843785557e-14}}.get(
-        int(b_f), {}
-    ).items():
+    for distance, share in {
+        0: {},
+        1: {1: 0.7310585786, 10: 0.0436035428, 50: 1.5761911546e-07, 100: 2.4843785557e-14},
+    }.get(int(b_f), {}).items():
         assert found.ratio("layer0.c")[distance] == pytest.approx(share, rel=1e-8)
     if b_f == 1.0:
         assert found.verdict["kind"] == "vanishing"
-        assert found.verdict["half_life"] == pytest.approx(2.212678, rel=1e-3)  # of both states, h's first step included
+        assert found.verdict["half_life"] == pytest.approx(
+            2.212678, rel=1e-3
+        )  # of both states, h's first step included
 
 
 def test_the_four_paths_of_an_lstm_cell_state(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The checks are worth something: any one derivative that is wrong by 0.1 % makes the comparison with stored runs fail."""
+"""The checks are worth something: any one derivative wrong by 0.1 % makes the comparison with stored runs fail."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Cells that nobody would write, made up at random, against PyTorch's autograd; in any number of trials and sequences."""
+"""Cells that nobody would write, made up at random, against PyTorch's autograd."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -63,7 +63,7 @@ class Writer:
             left, right = part(), part()
             return f"({left} {rng.choice('+-') if left != right else '+'} {right})"  # a - a is no vector any more
 
-        kinds = {
+        kinds: dict[float, Callable[[], str]] = {
             3: lambda: f"{rng.choice(SMOOTH + KINKED)}({part()})",
             4: total,
             2: lambda: f"({part()} * {part()})",

@@ -25,6 +25,15 @@ class Curve:
     low: Array
     high: Array
 
+    @property
+    def reference(self) -> float:
+        """The log10 norm that others are relative to: at distance 0, or at the first distance with a gradient.
+
+        0 where there is no gradient at all.
+        """
+        nonzero = np.flatnonzero(np.isfinite(self.median))
+        return float(self.median[nonzero[0]]) if nonzero.size else 0.0
+
 
 def joined(log2_norms: Iterable[Array]) -> Array:
     """Return log2 of the norm of several vectors as one: log2 sqrt(sum 4**l), each l of the same shape."""

@@ -86,10 +86,17 @@ def _nonfinite(network: Network, engine: Engine, run: Run) -> Verdict | None:
     found = run.overflow or run.backward_overflow
     if found is None:
         return None
-    count, trials = int(found.trials.sum()), network.spec.trials
-    among = "" if trials == 1 else f" (in all {trials} trials)" if count == trials else f" (in {count} of {trials} trials)"
     where = f"step {found.step}, {network.problem.names[found.layer]}"
+    among = _among(found.trials)
     if run.overflow is None:
         return judge_backward_overflow(where + among)
     equation = engine.equation_of_overflow(found)
     return judge_overflow(f"{where}: {' '.join(equation.statement.text.split())}{among}")
+
+
+def _among(trials: Array) -> str:
+    """Say in which of several trials something happened."""
+    count, total = int(trials.sum()), len(trials)
+    if total == 1:
+        return ""
+    return f" (in all {total} trials)" if count == total else f" (in {count} of {total} trials)"

@@ -113,9 +113,7 @@ class Engine:
 
     def __init__(self, problem: Problem, *, segment: int | None = None, block: int | None = None) -> None:
         self.problem = problem
-        widest = max(max(plan.cell.shapes.states.values()) for plan in problem.plans)
-        widest_bytes = widest * problem.trials * problem.batch_size * problem.dtype.itemsize
-        self.block = block or int(np.clip(_BLOCK_BYTES // widest_bytes, _SHORTEST_BLOCK, _LONGEST_BLOCK))
+        self.block = block or block_length(problem.plans, problem.trials, problem.batch_size, problem.dtype.itemsize)
         self.segment = min(segment or self._choose_segment(), problem.seq_len)
         self.layers = [
             Layer(
@@ -317,7 +315,10 @@ class _Backward:
                 if self.step_clip is not None:
                     squeezed = backward.layer.squeeze(initial, 0)
                     self.step_clip(squeezed, backward.layer.squeeze(exponent[:, None, :], 0))
-                run.log2_norm[f"layer{index}.{state}"][0] = log2_norm(initial, axis=1) + exponent
+                norm = log2_norm(initial, axis=1) + exponent
+                run.log2_norm[f"layer{index}.{state}"][0] = norm
+                if np.isnan(norm).any():
+                    run.backward_overflow = Overflow(0, index, np.asarray(np.isnan(norm).any(axis=1)))
                 if self.recorder:
                     self.recorder.keep_adjoints(f"layer{index}.{state}", 0, 1, initial[None], exponent)
             if not self.parameters:
@@ -378,6 +379,12 @@ def _history(layer: Layer, initial: Mapping[str, Array]) -> dict[str, Array]:
     for name, value in initial.items():
         history[name][-1] = value
     return history
+
+
+def block_length(plans: Sequence[LayerPlan], trials: int, batch_size: int, itemsize: int) -> int:
+    """Return how many steps the backward pass takes at once."""
+    widest = max(max(plan.cell.shapes.states.values()) for plan in plans)
+    return int(np.clip(_BLOCK_BYTES // (widest * trials * batch_size * itemsize), _SHORTEST_BLOCK, _LONGEST_BLOCK))
 
 
 def segment_length(bytes_per_step: int, seq_len: int) -> int:

@@ -359,9 +359,10 @@ class Lowering:
             case ast.BinOp(op=ast.MatMult()):
                 raise _Mistake(place, "two matrices cannot be multiplied with each other: write U @ (V @ h[t-1])")
             case ast.Subscript(value=ast.Name()):
+                vector = ast.get_source_segment(equation.statement.text, tree)
                 raise _Mistake(
                     place,
-                    f"{ast.get_source_segment(equation.statement.text, tree)} is a vector and cannot stand left of '@'; vectors are columns: "
+                    f"{vector} is a vector and cannot stand left of '@'; vectors are columns: "
                     "write W @ h[t-1], and z * (W @ h[t-1]) for a gate",
                 )
             case _:

@@ -116,12 +116,13 @@ def parameter_shapes(sized: Sequence[SizedCell]) -> dict[str, tuple[int, ...]]:
     return {f"layer{i}.{name}": shape for i, c in enumerate(sized) for name, shape in c.shapes.parameters.items()}
 
 
-def build(loaded: LoadedSpec, *, record: bool = False) -> Network:
+def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1) -> Network:
     """Return the network that a spec describes, with all its numbers.
 
     Args:
         loaded: the spec.
         record: whether states and adjoints will be kept, which takes memory.
+        runs_kept: how many runs of about this size share the memory.
 
     Raises:
         GradcliError: mistakes that only show once shapes are known, unreadable input files, too little memory.
@@ -139,7 +140,7 @@ def build(loaded: LoadedSpec, *, record: bool = False) -> Network:
         shapes |= {f"{READOUT}.W_hy": (classes, output_size), f"{READOUT}.b_y": (classes,)}
     values = _Values(loaded, cell, shapes)
     plans = _plans(sized)
-    require_memory(spec, shapes, plans, record=record)
+    require_memory(spec, shapes, plans, record=record, runs_kept=runs_kept)
     mistakes: list[SpecProblem] = []
     parameters = _attempt(mistakes, values.draw)
     initial = _attempt(mistakes, partial(_initial_states, loaded, sized))

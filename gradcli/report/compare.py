@@ -1,109 +1,130 @@
-"""The report of `gradcli compare`: a summary, a ranking, and the curves in columns."""
+"""The report of `gradcli compare`: which cell reaches farthest, a ranking, the verdicts, and the curves in columns."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from gradcli.diagnostics.measure import Measured
-from gradcli.report.curves import log10_text, shown_distances
-from gradcli.report.model import Block, Cell, Column, Line, Records, Report, Table, envelope
-from gradcli.report.simulate import CSV_HEADER, STYLES, csv_rows, loss_words, run_data
+from gradcli.diagnostics.verdict_words import grouped, threshold
+from gradcli.report.curves import half_life_text, horizon_text, log10_text, rate_text, shown_distances
+from gradcli.report.model import Block, Cell, Column, Deferred, Line, Report, Table, envelope
+from gradcli.report.run_data import records, run_data
+from gradcli.report.simulate import STYLES, sample_words
 
 
 def comparison_report(arms: Sequence[Measured], notes: Sequence[str]) -> Report:
     """Return the report of several runs; `notes` tell what was made equal."""
     spec = arms[0].network.spec
-    sizes = f"T = {spec.seq_len}, {spec.trials} trials x {spec.batch_size} sequences, loss {loss_words(spec)}"
     ranking = rank(arms)
-    verdicts: list[Block] = [
-        Line(f"{arm.verdict.kind.upper()} {arm.verdict.headline}", arm.label, STYLES[arm.verdict.kind]) for arm in arms
-    ]
+    title = Line(f"T = {grouped(spec.seq_len)}   {sample_words(spec)}", "compare", "title")
     groups: list[list[Block]] = [
-        [Line(sizes, "compare", "title"), *(Line(note, style="dim") for note in notes)],
-        verdicts,
-        [_summary(arms, ranking)],
-        [_curves(arms)],
+        [title, *(Line(note, style="dim") for note in notes)],
+        [Line(_farthest(ranking), style="title"), _summary(ranking)],
+        [Line(f"{a.verdict.kind.upper()} {a.verdict.headline}", a.label, STYLES[a.verdict.kind]) for a in arms],
+        _curves(arms, ranking),
     ]
-    data = envelope("compare") | {
-        "runs": [run_data(arm) for arm in arms],
-        "ranking": [
-            {
-                "rank": position,
-                "label": arm.label,
-                "horizon": arm.verdict.horizon_threshold,
-                "beyond_sequence": reaches_beyond(arm),
-            }
-            for position, arm in enumerate(ranking, 1)
-        ],
-        "notes": list(notes),
-    }
-    return Report("compare", groups, data, Records(CSV_HEADER, [row for arm in arms for row in csv_rows(arm)]))
+    data = Deferred(lambda: envelope("compare") | _data(arms, ranking, notes))
+    return Report("compare", [group for group in groups if group], data, records(arms))
+
+
+def _data(arms: Sequence[Measured], ranking: Sequence[Measured], notes: Sequence[str]) -> dict[str, Any]:
+    places = [
+        {
+            "rank": position,
+            "label": arm.label,
+            "horizon": arm.verdict.horizon_threshold,
+            "beyond_sequence": reaches_beyond(arm),
+        }
+        for position, arm in enumerate(ranking, 1)
+    ]
+    return {"runs": [run_data(arm) for arm in arms], "ranking": places, "notes": list(notes)}
 
 
 def reaches_beyond(arm: Measured) -> bool:
     """Tell whether the gradient is above the threshold to the very beginning of the sequence."""
-    return arm.curve is not None and arm.verdict.horizon_threshold is None and arm.verdict.kind != "dead"
+    return arm.curve is not None and arm.verdict.horizon_threshold is None
+
+
+def reach(arm: Measured) -> float:
+    """Return the horizon as a number: infinite where it is beyond the sequence, -1 where there is no gradient."""
+    if arm.curve is None:
+        return -1.0
+    horizon = arm.verdict.horizon_threshold
+    return math.inf if horizon is None else float(horizon)
 
 
 def rank(arms: Sequence[Measured]) -> list[Measured]:
     """Return the arms by horizon, the farthest first; among equals the one whose rate is nearest to 1."""
 
     def merit(arm: Measured) -> tuple[float, float]:
-        if arm.curve is None:
-            return -1.0, -math.inf
-        horizon = arm.verdict.horizon_threshold
         rate = arm.verdict.rate_per_step
-        reach = math.inf if horizon is None else float(horizon)
-        return reach, -abs(math.log(rate)) if rate else -math.inf
+        return reach(arm), -abs(math.log(rate)) if rate else -math.inf
 
     return sorted(arms, key=merit, reverse=True)
 
 
-def _summary(arms: Sequence[Measured], ranking: Sequence[Measured]) -> Table:
+def _farthest(ranking: Sequence[Measured]) -> str:
+    """Say which arm's gradient reaches farthest, and how far."""
+    best = ranking[0]
+    if best.curve is None:
+        return "No cell has a gradient: in all of them a number is not finite."
+    equal = [arm.label for arm in ranking if reach(arm) == reach(best)]
+    beyond = reaches_beyond(best)
+    steps = best.network.spec.seq_len if beyond else best.verdict.horizon_threshold or 0
+    how_far = f"{grouped(steps)} step{'' if steps == 1 else 's'} back" + (", to the beginning" if beyond else "")
+    if len(equal) > 1:
+        return f"The gradient reaches equally far in {', '.join(equal[:-1])} and {equal[-1]}: {how_far}."
+    explodes = "; it explodes" if best.verdict.kind == "exploding" else ""
+    return f"The gradient reaches farthest in {best.label}: {how_far}{explodes}."
+
+
+def _summary(ranking: Sequence[Measured]) -> Table:
     columns = [
-        Column("rank", keep=8),
-        Column("", "text", keep=9),
+        Column("rank", keep=7),
+        Column("cell", "text", keep=9),
         Column("verdict", "text", keep=9),
-        Column("horizon", keep=8),
+        Column("horizon", keep=9),
+        Column("", "bar", keep=3),
         Column("rate a step", keep=7),
         Column("half-life", keep=6),
-        Column("hidden", keep=4),
+        Column("hidden", keep=5),
         Column("parameters", keep=5),
     ]
-    rows: list[list[Cell]] = []
-    for position, arm in enumerate(ranking, 1):
-        verdict = arm.verdict
-        horizon = "-" if arm.curve is None else verdict.horizon_threshold
-        rows.append(
-            [
-                position,
-                arm.label,
-                verdict.kind,
-                f">= {arm.network.spec.seq_len}" if reaches_beyond(arm) else horizon,
-                None if verdict.rate_per_step is None else f"{verdict.rate_per_step:.4g}",
-                None if verdict.half_life is None else f"{verdict.half_life:.3g}",
-                arm.network.spec.hidden_size,
-                arm.network.parameter_count,
-            ]
-        )
-    low = arms[0].network.spec.thresholds.vanishing
+    spec = ranking[0].network.spec
+    farthest = min(max(max(map(reach, ranking)), 1.0), float(spec.seq_len))
+    rows: list[list[Cell]] = [
+        [
+            position,
+            arm.label,
+            arm.verdict.kind,
+            horizon_text(arm.verdict, spec.seq_len),
+            max(min(reach(arm) / farthest, 1.0), 0.0),
+            rate_text(arm.verdict),
+            half_life_text(arm.verdict),
+            arm.network.spec.hidden_size,
+            grouped(arm.network.parameter_count),
+        ]
+        for position, arm in enumerate(ranking, 1)
+    ]
+    low = threshold(spec.thresholds.vanishing)
     return Table(
         columns,
         rows,
-        note=f"horizon: the largest distance at which the norm is still above {low:g} of that at distance 0",
+        note=f"horizon: the largest distance at which the norm is still above {low} of that at distance 0",
     )
 
 
-def _curves(arms: Sequence[Measured]) -> Table:
-    """Return the curves, log10 of the norm relative to distance 0, one column a cell."""
-    shown = [arm for arm in arms if arm.curve is not None]
-    columns = [Column("distance", keep=9), *(Column(arm.label, keep=9) for arm in shown)]
-    rows: list[list[Cell]] = []
-    for d in shown_distances(arms[0].network.spec.seq_len):
-        row: list[Cell] = [d]
-        for arm in shown:
-            assert arm.curve is not None
-            row.append(log10_text(float(arm.curve.median[d])))
-        rows.append(row)
-    return Table(columns, rows, title="log10 of the gradient's norm")
+def _curves(arms: Sequence[Measured], ranking: Sequence[Measured]) -> list[Block]:
+    """Return the curves, log10 of the norm, one column a cell; where the screen is narrow, the first in rank stay."""
+    shown = [(arm.label, arm.curve) for arm in arms if arm.curve is not None]
+    if not shown:
+        return []
+    place = {arm.label: position for position, arm in enumerate(ranking)}
+    columns = [Column("distance", keep=9), *(Column(label, keep=max(8 - place[label], 0)) for label, _ in shown)]
+    rows: list[list[Cell]] = [
+        [grouped(d), *(log10_text(float(curve.median[d])) for _, curve in shown)]
+        for d in shown_distances(arms[0].network.spec.seq_len)
+    ]
+    return [Table(columns, rows, title="log10 of the gradient's norm")]

@@ -5,19 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
+from gradcli.diagnostics.curve_landmarks import LOG10_FLOAT32_EPSILON
+from gradcli.diagnostics.verdict import Verdict
+from gradcli.diagnostics.verdict_words import grouped, threshold
 from gradcli.spec.models import Thresholds
-
-LOG10_FLOAT32_EPSILON = math.log10(float(np.finfo(np.float32).eps))
 
 #: Leading digits of the distances shown, from dense to sparse, and how many rows fit a screen.
 _MANTISSAS = ((1, 1.5, 2, 3, 5, 7), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,))
 _ROWS = 16
 
 
-def shown_distances(last: int, also: Sequence[int] = ()) -> list[int]:
-    """Return the distances 0..last that a table shows: close together near 0, the last, and those in `also`."""
+def shown_distances(last: int, also: Sequence[int] = (), zero_from: int | None = None) -> list[int]:
+    """Return the distances 0..last that a table shows: close together near 0, the last, and those in `also`.
+
+    From `zero_from` on the curve is zero, so nothing is shown between there and the last.
+    """
+    chosen = set(_spaced(last)) | {d for d in also if 0 <= d <= last}
+    if zero_from is not None:
+        chosen = {d for d in chosen if d < zero_from} | {zero_from, last}
+    return sorted(chosen)
+
+
+def _spaced(last: int) -> list[int]:
     if last < _ROWS:
         return list(range(last + 1))
     for mantissas in _MANTISSAS:
@@ -26,7 +35,7 @@ def shown_distances(last: int, also: Sequence[int] = ()) -> list[int]:
         chosen = {d for d in chosen if 0 < d <= last}
         if len(chosen) + 2 <= _ROWS:
             break
-    return sorted(chosen | {0, last} | {d for d in also if 0 <= d <= last})
+    return sorted(chosen | {0, last})
 
 
 def log10_text(value: float) -> str:
@@ -42,22 +51,30 @@ def log10_text(value: float) -> str:
 
 
 def power_of_ten(log10: float) -> str:
-    """Return 10**log10 as text, however large or small: 0.15, 5.9e-04, 10^-39487.0.
+    """Return 10**log10 as text, however large or small: 0.15, 128, 5.9e-04, 10^-39487.0.
 
-    >>> power_of_ten(math.log10(0.15)), power_of_ten(-39487.0), power_of_ten(-math.inf)
-    ('0.15', '10^-39487.0', '0')
+    >>> power_of_ten(math.log10(0.15)), power_of_ten(math.log10(128)), power_of_ten(-39487.0), power_of_ten(-math.inf)
+    ('0.15', '128', '10^-39487.0', '0')
     """
     if math.isinf(log10):
         return "0"
-    if abs(log10) >= 100:
-        return f"10^{log10:.1f}"
-    value = 10.0**log10
-    return f"{value:.2g}" if 1e-3 <= value < 1e4 else f"{value:.1e}"
+    return f"10^{log10:.1f}" if abs(log10) >= 100 else plain_number(10.0**log10, digits=2)
 
 
-def range_text(low: float, high: float) -> str:
-    """Return the range of two log10 norms as text."""
-    return f"{_short(low)} .. {_short(high)}"
+def plain_number(value: float, digits: int) -> str:
+    """Return a number to some digits, with a power of ten where it is below 1e-3 or not below 1e4.
+
+    >>> plain_number(0.12345, 2), plain_number(1234.5, 2), plain_number(0.00012345, 2), plain_number(12345678.0, 4)
+    ('0.12', '1234', '1.2e-04', '1.235e+07')
+    """
+    if value != 0 and not 1e-3 <= abs(value) < 1e4:
+        return f"{value:.{digits - 1}e}"
+    return f"{value:.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
+
+
+def range_text(low: float, high: float) -> str | None:
+    """Return the range of two log10 norms as text; None where both are exact zeros."""
+    return None if math.isinf(low) and math.isinf(high) else f"{_short(low)} .. {_short(high)}"
 
 
 def _short(value: float) -> str:
@@ -67,16 +84,34 @@ def _short(value: float) -> str:
     return "0.0" if text == "-0.0" else text
 
 
+def horizon_text(verdict: Verdict, seq_len: int) -> str:
+    """Return how far back the gradient is above the threshold: 95, or >= 100 where it is to the beginning."""
+    if verdict.kind == "nonfinite":
+        return "-"
+    horizon = verdict.horizon_threshold
+    return f">= {grouped(seq_len)}" if horizon is None else grouped(horizon)
+
+
+def rate_text(verdict: Verdict) -> str | None:
+    """Return the factor a step; None where there is none."""
+    return None if verdict.rate_per_step is None else plain_number(verdict.rate_per_step, digits=4)
+
+
+def half_life_text(verdict: Verdict) -> str | None:
+    """Return the half-life in steps; None where the gradient does not fall."""
+    return None if verdict.half_life is None else plain_number(verdict.half_life, digits=3)
+
+
 def flag(log10_ratio: float, thresholds: Thresholds) -> str:
     """Return the warning for a norm relative to distance 0."""
-    if math.isinf(log10_ratio) and log10_ratio < 0:
+    if log10_ratio == -math.inf:
         return "exact zero"
     if log10_ratio < LOG10_FLOAT32_EPSILON:
         return "< float32"
     if log10_ratio < math.log10(thresholds.vanishing):
-        return f"< {thresholds.vanishing:g}"
+        return f"< {threshold(thresholds.vanishing)}"
     if log10_ratio > math.log10(thresholds.exploding):
-        return f"> {thresholds.exploding:g}"
+        return f"> {threshold(thresholds.exploding)}"
     return ""
 
 
@@ -91,13 +126,3 @@ def bars(log10_values: Sequence[float]) -> list[float | None]:
     high = max(finite)
     low = min(min(finite), high - 1.0)
     return [(value - low) / (high - low) if math.isfinite(value) else 0.0 for value in log10_values]
-
-
-def json_curve(values: np.ndarray) -> list[float | None]:
-    """Return log10 norms as JSON takes them: null for what is not finite."""
-    return [value if math.isfinite(value) else None for value in values.tolist()]
-
-
-def number(value: float | None) -> float | None:
-    """Return a number as JSON takes it: null for what is missing or not finite."""
-    return None if value is None or not math.isfinite(value) else float(value)

@@ -62,13 +62,11 @@ def compare(specs: Sequence[LoadedSpec], *, match: str | None = None, record: bo
     arms = _distinct_labels(arms)
     if match == "params":
         arms = _match_parameters(arms)
-    networks = [build(arm, record=record) for arm in arms]
+        notes.append(_matched_words(arms[0]))
+    # All of them before the first runs, so that a mistake in the last spec is told at once.
+    networks = [build(arm, record=record, runs_kept=len(arms) if record else 1) for arm in arms]
     measured = [measure(network, record=record) for network in networks]
-    arrays: dict[str, Array] = {}
-    if record:
-        for arm in measured:
-            saved = saved_arrays(arm.network, arm.run)
-            arrays |= {f"{arm.label}/{name}": value for name, value in saved.items()}
+    arrays = {f"{arm.label}/{name}": array for arm in measured for name, array in saved_arrays(arm).items()}
     return Result(comparison_report(measured, notes), [(arm.label, arm.verdict.kind) for arm in measured], arrays)
 
 
@@ -100,6 +98,10 @@ def _match_parameters(arms: Sequence[LoadedSpec]) -> list[LoadedSpec]:
     input_size = open_source(arms[0]).size
     wanted = _counter(arms[0], input_size)(arms[0].spec.hidden_size)
     return [arms[0], *(_at_size(arm, _nearest_size(_counter(arm, input_size), wanted)) for arm in arms[1:])]
+
+
+def _matched_words(first: LoadedSpec) -> str:
+    return f"hidden sizes chosen for about as many parameters as {first.label} has"
 
 
 def _counter(loaded: LoadedSpec, input_size: int) -> Callable[[int], int]:

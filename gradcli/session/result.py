@@ -8,9 +8,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from gradcli.engine.run import Run
+from gradcli.diagnostics.measure import Measured
 from gradcli.errors import UsageError
-from gradcli.network.build import Network
 from gradcli.report.model import Report
 
 Array = np.ndarray[Any, Any]
@@ -31,7 +30,7 @@ class Result:
         """Write the arrays of the run as .npz.
 
         Raises:
-            UsageError: the run has nothing to save, because its forward pass overflowed.
+            UsageError: the run was not recorded.
         """
         if not self.arrays:
             raise UsageError("nothing to save: the run was not recorded")
@@ -39,8 +38,8 @@ class Result:
         np.savez(file, **arrays)
 
 
-def saved_arrays(network: Network, run: Run) -> dict[str, Array]:
-    """Return all that is needed to redo a run elsewhere, and its gradients.
+def saved_arrays(measured: Measured) -> dict[str, Array]:
+    """Return all that is needed to redo a run elsewhere, and its gradients; nothing unless the run was recorded.
 
     Keys and shapes, with R trials, T steps, B sequences, H units:
 
@@ -51,9 +50,10 @@ def saved_arrays(network: Network, run: Run) -> dict[str, Array]:
       ``log2_param.<layer>.<name>`` (R,). gradient = mantissa * 2**log2.
     * ``loss`` (R, B).
     """
+    run, problem = measured.run, measured.network.problem
+    if run is None or run.recording is None:
+        return {}
     recording = run.recording
-    assert recording is not None
-    problem = network.problem
     arrays: dict[str, Array] = {"x": recording.x.transpose(1, 0, 3, 2), "loss": run.losses}
     for i, table in enumerate(problem.parameters):
         arrays |= {f"param.layer{i}.{name}": value for name, value in table.items()}

@@ -15,5 +15,5 @@ def simulate(loaded: LoadedSpec, *, record: bool = False) -> Result:
     return Result(
         simulation_report(measured),
         [(measured.label, measured.verdict.kind)],
-        saved_arrays(measured.network, measured.run) if record else {},
+        saved_arrays(measured),
     )

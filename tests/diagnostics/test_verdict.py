@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from gradcli.diagnostics import verdict as verdict_module
-from gradcli.diagnostics.verdict import Verdict, judge
+from gradcli.diagnostics.verdict import Verdict, judge, judge_backward_overflow, judge_overflow
 
 ZERO = -np.inf
 
@@ -484,6 +484,13 @@ def test_nonfinite_says_where() -> None:
     assert verdict.kind == "nonfinite"
     assert "step 17, layer0: c[t] = f * c[t-1]" in verdict.headline
     assert verdict.rate_per_step is verdict.half_life is verdict.horizon_threshold is None
+
+
+def test_a_derivative_that_is_not_finite_is_no_fault_of_the_forward_pass() -> None:
+    verdict = judge_backward_overflow("step 17, layer0")
+    assert verdict.kind == "nonfinite"
+    assert verdict.headline == "a derivative is not finite at step 17, layer0"
+    assert "overflow" not in verdict.detail + verdict.reason
 
 
 @pytest.mark.parametrize("curve", [[], [0.0, np.nan], [0.0, np.inf], [[0.0, 1.0]]])

@@ -14,12 +14,14 @@ from in_process import Finished, gradcli
 FOLDER = Path(__file__).parents[1] / "bad_specs"
 SPECS = sorted(file.name for file in FOLDER.glob("*.yaml"))
 CODES = {
-    4: ("binary", "latin-1", "npy-cut-short", "npy-nan", "npy-no-array", "npy-shape", "npy-texts")
-    + ("series-empty", "series-folder", "series-header-only", "series-kind", "series-latin-1", "series-missing")
-    + ("series-nan", "series-ragged", "series-semicolons", "series-short", "series-word", "text-latin-1", "text-short"),
-    5: ("memory-hidden-size", "memory-seq-len", "memory-sine"),
+    4: """
+        binary latin-1 npy-cut-short npy-nan npy-no-array npy-shape npy-texts series-empty series-folder
+        series-header-only series-kind series-latin-1 series-missing series-nan series-ragged series-semicolons
+        series-short series-word text-latin-1 text-short
+    """,
+    5: "memory-hidden-size memory-seq-len memory-sine",
 }
-CODE_OF = {f"{name}.yaml": code for code, names in CODES.items() for name in names}
+CODE_OF = {f"{name}.yaml": code for code, names in CODES.items() for name in names.split()}
 
 
 @pytest.mark.parametrize("name", SPECS)

@@ -1,0 +1,118 @@
+"""What clipping would do, for people: a table of the methods, and sentences on whether they help."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from gradcli.diagnostics.clipping import Clipped
+from gradcli.diagnostics.measure import Measured
+from gradcli.report.curves import plain_number, power_of_ten
+from gradcli.report.model import Block, Cell, Column, Line, Table
+
+_LOSS_DIGITS = 4
+
+
+def clip_blocks(measured: Measured) -> list[Block]:
+    """Return the table of the clipping methods and what to make of it; nothing where none was asked for."""
+    if not measured.clipped:
+        return []
+    columns = [
+        Column("clipping", "text", keep=9),
+        Column("norm before", keep=8),
+        Column("after", keep=8),
+        Column("scale", keep=5),
+        Column("cosine", keep=5),
+        Column("clipped", keep=4),
+        Column("loss unclipped", keep=6),
+        Column("loss clipped", keep=7),
+    ]
+    rows: list[list[Cell]] = [
+        [
+            method_text(c),
+            power_of_ten(c.log10_norm_before),
+            power_of_ten(c.log10_norm_after),
+            "-" if c.scale is None else plain_number(c.scale, digits=3),
+            "-" if c.cosine is None else plain_number(c.cosine, digits=4),
+            _percent(c.fraction_clipped),
+            loss_text(c.loss_after_unclipped),
+            loss_text(c.loss_after_clipped),
+        ]
+        for c in measured.clipped
+    ]
+    rate = measured.network.spec.learning_rate
+    note = (
+        f"loss: {loss_text(measured.clipped[0].loss_before)} before, shown after one step of gradient descent"
+        f" (learning rate {rate:g})"
+    )
+    return [Table(columns, rows, note=note), Line(clipping_sentences(measured))]
+
+
+def method_text(clipped: Clipped) -> str:
+    """Return a method as it is asked for: norm 1."""
+    return f"{clipped.method} {clipped.threshold:g}"
+
+
+def loss_text(loss: float | None) -> str:
+    """Return a loss, or that it is not finite."""
+    return "not finite" if loss is None else plain_number(loss, _LOSS_DIGITS)
+
+
+def _percent(fraction: float) -> str:
+    """Return a share in percent; what is not quite nothing or all does not round to it."""
+    if 0 < fraction < 0.01:
+        return "< 1%"
+    return "> 99%" if 0.99 < fraction < 1 else f"{fraction:.0%}"
+
+
+def clipping_sentences(measured: Measured) -> str:
+    """Say what clipping can and cannot do here: about the curve, then about the step of gradient descent."""
+    clipped = measured.clipped
+    if all(math.isinf(c.log10_norm_before) for c in clipped):
+        return "All parameter gradients are exactly zero: there is nothing to clip."
+    changed = [c for c in clipped if c.fraction_clipped > 0]
+    falls = measured.verdict.horizon_threshold is not None
+    parts = [] if changed else ["No threshold is reached: clipping changes nothing here."]
+    if falls:
+        again = "" if changed else " in any case"
+        parts.append(f"Clipping cannot bring back what has vanished{again}: it only makes gradients smaller.")
+    if changed:
+        parts += [*([] if falls else [_about_the_curve(changed)]), _about_the_step(changed)]
+    return " ".join(part for part in parts if part)
+
+
+def _about_the_curve(changed: Sequence[Clipped]) -> str:
+    inside = any(c.curve is not None for c in changed)
+    after = any(c.curve is None for c in changed)
+    if inside and after:
+        return (
+            "Clipping after BPTT leaves the curve as it is; step_norm and step_value, inside BPTT, cap it at each step."
+        )
+    if inside:
+        return "Clipping inside BPTT caps the gradient at each step, and so changes the curve."
+    return "Clipping after BPTT leaves the curve as it is: it limits the step, not how the gradient flows."
+
+
+def _about_the_step(changed: Sequence[Clipped]) -> str:
+    """Compare the loss after a clipped step with that after the unclipped one, where either says something."""
+    before, unclipped = changed[0].loss_before, changed[0].loss_after_unclipped
+    if before is None:
+        return "The loss itself is not finite."
+    finite = [c for c in changed if c.loss_after_clipped is not None]
+    best = min(finite, key=lambda c: c.loss_after_clipped or 0.0, default=None)
+    overshoots = unclipped is None or unclipped > before
+    if not overshoots:
+        return ""
+    start = f"The unclipped step overshoots: the loss goes from {loss_text(before)} to {_destination(unclipped)}"
+    if best is None:
+        return f"{start}, and clipping does not prevent it."
+    after = best.loss_after_clipped
+    assert after is not None
+    if unclipped is not None and after >= unclipped:
+        return f"{start}, and clipping makes it no better."
+    verdict = "only to" if after > before else "to"
+    return f"{start}; clipping helps: with {method_text(best)} {verdict} {loss_text(after)}."
+
+
+def _destination(loss: float | None) -> str:
+    return "what is no finite number" if loss is None else loss_text(loss)

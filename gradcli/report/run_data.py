@@ -1,0 +1,126 @@
+"""A run as programs read it: the keys of the JSON, and the rows of the CSV."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradcli.diagnostics.clipping import Clipped
+from gradcli.diagnostics.curve import Curve
+from gradcli.diagnostics.measure import Measured
+from gradcli.diagnostics.verdict import Verdict
+from gradcli.report.model import Cell, Records
+
+CSV_HEADER = ("label", "distance", "log10_norm", "log10_norm_p10", "log10_norm_p90", "log10_ratio")
+
+
+def run_data(measured: Measured) -> dict[str, Any]:
+    """Return a run as `--format json` gives it."""
+    spec, curve = measured.network.spec, measured.curve
+    return {
+        "label": measured.label,
+        "cell": measured.network.loaded.cell.name,
+        "status": "nonfinite" if curve is None else "ok",
+        "seq_len": spec.seq_len,
+        "parameter_count": measured.network.parameter_count,
+        "spec": resolved_spec(measured),
+        "verdict": verdict_data(measured.verdict),
+        "loss": None if curve is None else number(float(measured.losses.mean())),
+        "curve": None if curve is None else _curve_data(curve) | {"zero_from": measured.verdict.zero_from},
+        "states": {
+            name: {"log10_norm": _json_curve(state.median), "verdict": verdict_data(state.verdict)}
+            for name, state in measured.states.items()
+        },
+        "parameters": {
+            name: {"shape": list(shape), "log10_norm": number(measured.parameters.get(name))}
+            for name, shape in measured.network.shapes.items()
+        },
+        "clip": [_clip_data(clipped) for clipped in measured.clipped],
+    }
+
+
+def resolved_spec(measured: Measured) -> dict[str, Any]:
+    """Return the spec with every default filled in; read again, it gives the same run."""
+    network = measured.network
+    spec = network.spec.model_copy(update={"input_size": network.problem.plans[0].cell.shapes.input_size})
+    data: dict[str, Any] = spec.model_dump(mode="json", exclude_none=True)
+    return data
+
+
+def verdict_data(verdict: Verdict) -> dict[str, Any]:
+    """Return a verdict as `--format json` gives it."""
+    return {
+        "kind": verdict.kind,
+        "pattern": verdict.pattern,
+        "rate_per_step": number(verdict.rate_per_step),
+        "half_life": number(verdict.half_life),
+        "horizon": {"threshold": verdict.horizon_threshold, "float32": verdict.horizon_float32},
+        "peak": {"distance": verdict.peak_distance, "log10_ratio": number(verdict.peak_log10_ratio)},
+        "exponent": number(verdict.exponent),
+        "exponent_from": verdict.exponent_from,
+        "reason": verdict.reason,
+    }
+
+
+def _curve_data(curve: Curve) -> dict[str, Any]:
+    return {
+        "distance": list(range(len(curve.median))),
+        "log10_norm": _json_curve(curve.median),
+        "log10_norm_p10": _json_curve(curve.low),
+        "log10_norm_p90": _json_curve(curve.high),
+    }
+
+
+def _clip_data(clipped: Clipped) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "method": clipped.method,
+        "threshold": clipped.threshold,
+        "log10_norm_before": number(clipped.log10_norm_before),
+        "log10_norm_after": number(clipped.log10_norm_after),
+        "scale": number(clipped.scale),
+        "cosine": number(clipped.cosine),
+        "fraction_clipped": clipped.fraction_clipped,
+        "loss_before": number(clipped.loss_before),
+        "loss_after_unclipped": number(clipped.loss_after_unclipped),
+        "loss_after_clipped": number(clipped.loss_after_clipped),
+    }
+    if clipped.curve is not None:
+        data["curve"] = _curve_data(clipped.curve)
+    return data
+
+
+def _json_curve(values: np.ndarray) -> list[float | None]:
+    return [value if math.isfinite(value) else None for value in values.tolist()]
+
+
+def number(value: float | None) -> float | None:
+    """Return a number as JSON takes it: null for what is missing or not finite."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def records(runs: Sequence[Measured]) -> Records:
+    """Return the curves of some runs as the CSV has them, full precision."""
+    return Records(CSV_HEADER, _Rows(runs))
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """One row for each distance and run, made while they are walked over: there may be millions."""
+
+    runs: Sequence[Measured]
+
+    def __iter__(self) -> Iterator[Sequence[Cell]]:
+        for measured in self.runs:
+            if measured.curve is not None:
+                yield from _csv_rows(measured.label, measured.curve)
+
+
+def _csv_rows(label: str, curve: Curve) -> Iterator[Sequence[Cell]]:
+    start = curve.reference
+    columns = (map(float, values) for values in (curve.median, curve.low, curve.high))
+    for d, (median, low, high) in enumerate(zip(*columns, strict=True)):
+        yield label, d, number(median), number(low), number(high), number(median - start)
