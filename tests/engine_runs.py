@@ -144,7 +144,7 @@ def vectors_saved(saved: Arrays) -> Vectors:
             exponent = int(saved[f"log2_state.{name}"][trial, step, sequence])
             table["state", *place] = (saved[f"state.{name}"][trial, step, sequence], 0)
             table["grad_state", *place] = (gradient, exponent)
-            table["norm", *place] = (np.linalg.norm(gradient)[None], exponent)
+            table["norm", *place] = (np.atleast_1d(np.linalg.norm(gradient)), exponent)
     for name, gradients in _under("grad_param.", saved).items():
         for trial, gradient in enumerate(gradients):
             table["grad_param", name, trial] = (gradient, int(saved[f"log2_param.{name}"][trial]))

@@ -106,8 +106,9 @@ def _outcome(
         threshold,
         median(norm_before) * LOG10_2,
         median(norm_after) * LOG10_2,
-        _finite(median(scale)),
-        1.0 if after is before and not nothing.all() else _finite(median(_cosine(before, after))),
+        _median_of_defined(scale),
+        # Not computed where nothing changed: rounding would show.
+        _median_of_defined(np.where(nothing, np.nan, 1.0) if after is before else _cosine(before, after)),
         fraction,
         loss,
         loss_unclipped,
@@ -126,6 +127,12 @@ def total_log2_norm(gradients: Gradients) -> Array:
 def median(values: Array) -> float:
     """Return the median over trials; an exact zero (-inf) beside the middle counts as it is."""
     return float(quantiles(values, (0.5,))[0])
+
+
+def _median_of_defined(values: Array) -> float | None:
+    """Return the median over the trials that have a gradient; None where none has."""
+    defined = values[~np.isnan(values)]
+    return _finite(median(defined)) if defined.size else None
 
 
 def _finite(value: float) -> float | None:

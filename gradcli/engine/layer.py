@@ -258,9 +258,11 @@ class Layer:
             if node in cell.shapes.matrices:
                 continue
             evaluate([node], known, self.column_ranges)
+            # In the precision of the run, where a number may be infinite that is finite in the text.
+            value = np.asarray(known[node], self.dtype)
             if equation.is_state:
-                known[graph.state(equation.name, 0)] = known[node]
-            if not np.isfinite(known[node]).all():
+                known[graph.state(equation.name, 0)] = np.broadcast_to(value, self.states[equation.name][:1].shape)
+            if not np.isfinite(value).all():
                 return equation
         raise AssertionError("every equation is finite at this step")
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 from itertools import pairwise, permutations
 
 from gradcli.language.cell import SizedCell
@@ -319,11 +320,7 @@ class _Frames:
 
     def in_flow_order(self) -> list[int]:
         """Return the frames so that each comes after those that feed it."""
-        order: list[int] = []
-        while len(order) < self.count:
-            ready = [f for f in range(self.count) if f not in order and self.feeds[f] <= set(order)]
-            order += ready
-        return order
+        return list(TopologicalSorter(self.feeds).static_order())
 
 
 def _closure(start: str | Node, takes: dict[str | Node, set[str | Node]]) -> set[str | Node]:

@@ -87,9 +87,7 @@ class _Inference:
             case "matmul":
                 rows, columns = self.matrix(node.args[0])
                 operand = self.vector(node.args[1]) or _Size(1, "1")
-                message = f"{self._words(node.args[0], 'the matrix')} has {{0}} columns, but "
-                message += f"{self._words(node.args[1], 'the vector')} has {{1}} entries"
-                self.equate(columns, operand, node, message)
+                self.equate(columns, operand, node, "{2} has {0} columns, but {3} has {1} entries", node.args)
                 return rows
             case _:
                 size: _Size | None = None
@@ -99,13 +97,9 @@ class _Inference:
                     if size is None:
                         size, first = other, arg
                     elif other is not None:
-                        message = f"{self._words(first, 'one side')} has {{0}} entries, but "
-                        message += f"{self._words(arg, 'the other')} has {{1}}; a product W @ v has another size"
-                        self.equate(size, other, node, message)
+                        message = "{2} has {0} entries, but {3} has {1}; a product W @ v has another size"
+                        self.equate(size, other, node, message, (first, arg))
                 return size
-
-    def _words(self, node: Node, otherwise: str) -> str:
-        return self.cell.words_of(node) or otherwise
 
     def state(self, name: str) -> _Size:
         if name not in self.state_sizes:
@@ -164,14 +158,16 @@ class _Inference:
                 assert result is not None
                 return result
 
-    def equate(self, a: _Size, b: _Size, node: Node, message: str) -> None:
+    def equate(self, a: _Size, b: _Size, node: Node, message: str, operands: Sequence[Node] = ()) -> None:
+        """Make two sizes one, or note the problem at `node`: the message's {0}, {1} are the sizes, then the operands."""
         a, b = a.find(), b.find()
         if a is b:
             return
         if a.value is not None and b.value is not None:
             if a.value != b.value:
                 place = self.cell.places.get(node, Place(1, 1))
-                self.problems.append(place.problem(message.format(_words(a), _words(b))))
+                words = [self.cell.words_of(operand) or "this part" for operand in operands]
+                self.problems.append(place.problem(message.format(_words(a), _words(b), *words)))
             return
         known, unknown = (b, a) if a.value is None else (a, b)
         unknown.root = known
@@ -213,10 +209,8 @@ class _Inference:
             known = [size.value for size in sizes if size.value is not None]
             if len(known) == len(sizes):
                 whole = _Size(sum(known), " + ".join(size.word or str(size.value) for size in sizes))
-                matrix = self._words(node.args[0], "the matrix")
-                self.equate(
-                    columns, whole, node, f"{matrix} has {{0}} columns, but the concatenation has {{1}} entries"
-                )
+                message = "{2} has {0} columns, but the concatenation has {1} entries"
+                self.equate(columns, whole, node, message, node.args)
 
     def _open_sizes(self) -> list[_Size]:
         every = [s for s in self.vector_sizes.values() if s is not None]

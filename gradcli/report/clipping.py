@@ -70,6 +70,8 @@ def clipping_sentences(measured: Measured) -> str:
     clipped = measured.clipped
     if all(math.isinf(c.log10_norm_before) for c in clipped):
         return "All parameter gradients are exactly zero: there is nothing to clip."
+    if any(math.isnan(c.log10_norm_before) for c in clipped):
+        return "The gradient of a parameter is not finite: clipping does not mend that."
     changed = [c for c in clipped if c.fraction_clipped > 0]
     falls = measured.verdict.horizon_threshold is not None
     parts = [] if changed else ["No threshold is reached: clipping changes nothing here."]
@@ -85,9 +87,7 @@ def _about_the_curve(changed: Sequence[Clipped]) -> str:
     inside = any(c.curve is not None for c in changed)
     after = any(c.curve is None for c in changed)
     if inside and after:
-        return (
-            "Clipping after BPTT leaves the curve as it is; step_norm and step_value, inside BPTT, cap it at each step."
-        )
+        return "After BPTT clipping leaves the curve as it is; inside it (step_norm, step_value) it caps each step."
     if inside:
         return "Clipping inside BPTT caps the gradient at each step, and so changes the curve."
     return "Clipping after BPTT leaves the curve as it is: it limits the step, not how the gradient flows."
@@ -98,21 +98,21 @@ def _about_the_step(changed: Sequence[Clipped]) -> str:
     before, unclipped = changed[0].loss_before, changed[0].loss_after_unclipped
     if before is None:
         return "The loss itself is not finite."
-    finite = [c for c in changed if c.loss_after_clipped is not None]
-    best = min(finite, key=lambda c: c.loss_after_clipped or 0.0, default=None)
-    overshoots = unclipped is None or unclipped > before
-    if not overshoots:
+    if unclipped is not None and unclipped <= before:
         return ""
-    start = f"The unclipped step overshoots: the loss goes from {loss_text(before)} to {_destination(unclipped)}"
-    if best is None:
+    after, best = min(
+        ((c.loss_after_clipped, method_text(c)) for c in changed if c.loss_after_clipped is not None),
+        default=(None, ""),
+    )
+    start = f"The unclipped step overshoots: {_change(before, unclipped)}"
+    if after is None:
         return f"{start}, and clipping does not prevent it."
-    after = best.loss_after_clipped
-    assert after is not None
     if unclipped is not None and after >= unclipped:
         return f"{start}, and clipping makes it no better."
-    verdict = "only to" if after > before else "to"
-    return f"{start}; clipping helps: with {method_text(best)} {verdict} {loss_text(after)}."
+    return f"{start}. Clipping helps: with {best} it is {loss_text(after)}."
 
 
-def _destination(loss: float | None) -> str:
-    return "what is no finite number" if loss is None else loss_text(loss)
+def _change(before: float, after: float | None) -> str:
+    if after is None:
+        return f"the loss, {loss_text(before)} before, is not finite after it"
+    return f"the loss goes from {loss_text(before)} to {loss_text(after)}"

@@ -66,18 +66,20 @@ def rank(arms: Sequence[Measured]) -> list[Measured]:
 
 
 def _farthest(ranking: Sequence[Measured]) -> str:
-    """Say which arm's gradient reaches farthest, and how far."""
+    """Say in which arms the gradient reaches farthest, and how far."""
     best = ranking[0]
     if best.curve is None:
         return "No cell has a gradient: in all of them a number is not finite."
-    equal = [arm.label for arm in ranking if reach(arm) == reach(best)]
+    equal = [
+        arm.label + (" (exploding)" if arm.verdict.kind == "exploding" else "")
+        for arm in ranking
+        if reach(arm) == reach(best)
+    ]
     beyond = reaches_beyond(best)
     steps = best.network.spec.seq_len if beyond else best.verdict.horizon_threshold or 0
     how_far = f"{grouped(steps)} step{'' if steps == 1 else 's'} back" + (", to the beginning" if beyond else "")
-    if len(equal) > 1:
-        return f"The gradient reaches equally far in {', '.join(equal[:-1])} and {equal[-1]}: {how_far}."
-    explodes = "; it explodes" if best.verdict.kind == "exploding" else ""
-    return f"The gradient reaches farthest in {best.label}: {how_far}{explodes}."
+    names = " and ".join(part for part in (", ".join(equal[:-1]), equal[-1]) if part)
+    return f"The gradient reaches farthest in {names}: {how_far}."
 
 
 def _summary(ranking: Sequence[Measured]) -> Table:
@@ -100,7 +102,7 @@ def _summary(ranking: Sequence[Measured]) -> Table:
             arm.label,
             arm.verdict.kind,
             horizon_text(arm.verdict, spec.seq_len),
-            max(min(reach(arm) / farthest, 1.0), 0.0),
+            None if arm.curve is None else min(reach(arm) / farthest, 1.0),
             rate_text(arm.verdict),
             half_life_text(arm.verdict),
             arm.network.spec.hidden_size,

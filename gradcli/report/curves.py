@@ -56,6 +56,8 @@ def power_of_ten(log10: float) -> str:
     >>> power_of_ten(math.log10(0.15)), power_of_ten(math.log10(128)), power_of_ten(-39487.0), power_of_ten(-math.inf)
     ('0.15', '128', '10^-39487.0', '0')
     """
+    if math.isnan(log10):
+        return "not finite"
     if math.isinf(log10):
         return "0"
     return f"10^{log10:.1f}" if abs(log10) >= 100 else plain_number(10.0**log10, digits=2)
