@@ -80,28 +80,11 @@ def test_equations_whose_sizes_fit_run(equations: str, dtype: str, layers: int, 
 
 # Equations of any words, and edits of good ones.
 
-WORDS = st.sampled_from(
-    ["h", "c", "x", "t", "W", "W_hh", "b", "f", "phi", "tanh", "lambda", "h[t]", "h[t-1]", "c[t-1]", "x[t]", "x[t-1]"]
-    + ["=", "==", "+", "-", "*", "/", "**", "@", "(", ")", "[", "]", ",", ".T", ".", ":", ";", "#", "\\", "'", "{", "}"]
-    + [
-        "\n",
-        "\n",
-        "\n",
-        " ",
-        "\t",
-        "0",
-        "1",
-        "1e999",
-        "0.5",
-        "9" * 50,
-        "if",
-        "else",
-        "import",
-        "é",
-        "σ",
-        "\N{MINUS SIGN}",
-    ]
+TOKENS = (
+    "h c x t W W_hh b f phi tanh lambda h[t] h[t-1] c[t-1] x[t] x[t-1] = == + - * / ** @ ( ) [ ] , .T . : ; # ' { }"
+    " 0 1 1e999 0.5 if else import \\ \N{LATIN SMALL LETTER E WITH ACUTE} \N{GREEK SMALL LETTER SIGMA} \N{MINUS SIGN}"
 )
+WORDS = st.sampled_from([*TOKENS.split(" "), "\n", "\n", "\n", " ", "\t", "9" * 50])
 GOOD = st.sampled_from([cells.load(name).cell.equations for name in cells.names()])
 
 
@@ -155,14 +138,12 @@ VALUES = st.recursive(
 )
 LAWS = st.sampled_from(
     ["zeros", "orthogonal", "identity", "chrono", "torch", "keras", "flax", "he_normal", "lecun_normal", 0, 1.5, -2]
-    + [
-        {"spectral_radius": 0.9},
-        {"spectral_radius": 0},
-        {"normal": 1e300},
-        {"uniform": {"bound": 1e-300}},
-        {"chrono": 3},
-    ]
+) | st.sampled_from(
+    [{"spectral_radius": 0.9}, {"spectral_radius": 0}, {"normal": 1e300}, {"uniform": {"bound": 1e-300}}, {"chrono": 3}]
 )
+EXACT = st.sampled_from([0, 1.5, [0, 1, 2], [[1, 0, 0], [0, 1, 0], [0, 0, 1]], [[1, 2, 3], [4, 5, 6]], [[[1]]]])
+CLIPS = st.sampled_from([{"norm": 1e-300}, {"value": 1e300}, {"step_value": 1}, {"step_norm": 1e-9}])
+THRESHOLDS = [{"vanishing": 1e-300}, {"exploding": 1e300}, {"vanishing": 0.999}, {"vanishing": 2}]
 LOSSES = st.fixed_dictionaries(
     {"kind": st.sampled_from(["mse", "cross_entropy", "projection", "sum"])},
     optional={
@@ -184,12 +165,12 @@ INPUTS = st.fixed_dictionaries(
 )
 FIELDS = {
     "init": st.dictionaries(NAMES, LAWS, max_size=3),
-    "params": st.dictionaries(NAMES, st.sampled_from([0, 1.5, [0, 1, 2], [[1, 0, 0], [0, 1, 0], [0, 0, 1]]]) | VALUES, max_size=2),
-    "h_0": LAWS | st.sampled_from([[1, 2, 3], [[1, 2, 3], [4, 5, 6]], [[[1]]]]),
+    "params": st.dictionaries(NAMES, EXACT | VALUES, max_size=2),
+    "h_0": LAWS | EXACT,
     "input": INPUTS,
     "loss": LOSSES,
-    "clip": st.lists(st.sampled_from([{"norm": 1e-300}, {"value": 1e300}, {"step_value": 1}, {"step_norm": 1e-9}]), max_size=3),
-    "thresholds": st.sampled_from([{"vanishing": 1e-300}, {"exploding": 1e300}, {"vanishing": 0.999}, {"vanishing": 2}]),
+    "clip": st.lists(CLIPS, max_size=3),
+    "thresholds": st.sampled_from(THRESHOLDS),
     "learning_rate": st.sampled_from([1e300, 1e-300, 0]),
     "num_layers": st.integers(0, 3),
     "activation": st.sampled_from(["relu", "exp", "identity", "nothing"]),
@@ -197,7 +178,7 @@ FIELDS = {
     "seed": st.sampled_from([0, 2**63 - 1, -1]),
     "input_size": st.integers(0, 3),
     "seq_len": st.integers(0, 7),
-}  # fmt: skip
+}
 
 
 @random_specs

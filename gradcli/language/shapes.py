@@ -159,7 +159,7 @@ class _Inference:
                 return result
 
     def equate(self, a: _Size, b: _Size, node: Node, message: str, operands: Sequence[Node] = ()) -> None:
-        """Make two sizes one, or note the problem at `node`: the message's {0}, {1} are the sizes, then the operands."""
+        """Make two sizes one, or note a problem at `node`; {0} and {1} are the sizes, {2} and {3} the operands."""
         a, b = a.find(), b.find()
         if a is b:
             return

@@ -1,0 +1,38 @@
+"""Specs as keyword arguments, measured or simulated in this process without a command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradcli.diagnostics.measure import Measured, measure
+from gradcli.formats import render
+from gradcli.network.build import build
+from gradcli.report.model import Report
+from gradcli.report.simulate import simulation_report
+from gradcli.spec.reader import LoadedSpec, load_spec
+
+SMALL = {"hidden_size": 5, "input_size": 3, "seq_len": 12, "batch_size": 2, "trials": 3}
+
+SCALAR = {"name": "scalar", "equations": "h[t] = a * h[t-1] + b"}
+"""h_T = b (1 + a + ... + a^(T-1)) for h_0 = 0: each unit on its own, with no input."""
+
+
+def loaded(cell: Any = "rnn", **fields: object) -> LoadedSpec:
+    """Return a spec: `cell` is the name of a built-in cell or a block, and `fields` are those of the spec."""
+    if isinstance(cell, str):
+        return load_spec(cell, options=fields)
+    return load_spec("rnn", options={"cell": cell, **fields})
+
+
+def measured(cell: Any = "rnn", **fields: object) -> Measured:
+    return measure(build(loaded(cell, **fields)))
+
+
+def table_of(report: Report, width: int | None = 80) -> str:
+    """Return what a person reads on a screen of this width."""
+    return render(report, "table", width=width, color=False, unicode=True)
+
+
+def screen(width: int | None = 80, cell: Any = "rnn", **fields: object) -> str:
+    """Simulate, and return what a person reads."""
+    return table_of(simulation_report(measured(cell, **fields)), width)
