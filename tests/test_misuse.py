@@ -93,6 +93,7 @@ WRONG = [
     # compare
     ("compare", 2, ["Missing argument 'SPEC...'"]),
     ("compare lstm", 2, ["compare takes at least two specs, such as: gradcli compare lstm rnn"]),
+    ("compare - -", 2, ["standard input (-) can be read once only"]),
     ("compare lstm lsmt", 2, ["no built-in cell is called 'lsmt'; did you mean 'lstm'?"]),
     ("compare lstm rnn --match nonsense", 2, ["'--match'", "'nonsense' is not"]),
     # commands

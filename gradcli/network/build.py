@@ -221,7 +221,8 @@ class _Values:
         for name in loaded.cell.chrono:
             if name not in self._names:
                 hint = did_you_mean(name, self._names)
-                message = f"no parameter is called {name!r}; parameters: {', '.join(self._names)}{hint}"
+                names = ", ".join(self._names) or "none in this cell"
+                message = f"no parameter is called {name!r}; parameters: {names}{hint}"
                 self._problems.append(loaded.problem(("cell", "chrono", name), message))
         for state in spec.initial_states:
             if state not in cell.states:
@@ -237,9 +238,8 @@ class _Values:
         for pattern in table:
             if not any(_matches(pattern, name) for name in self._shapes):
                 known = self._names + [n for n in self._shapes if n.startswith(f"{READOUT}.")]
-                message = (
-                    f"no parameter matches {pattern!r}; parameters: {', '.join(known)}{self._hint(pattern, known)}"
-                )
+                names = ", ".join(known) or "none in this cell"
+                message = f"no parameter matches {pattern!r}; parameters: {names}{self._hint(pattern, known)}"
                 self._problems.append(self._loaded.problem((*field.split("."), pattern), message))
 
     def _hint(self, pattern: str, known: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ _CURVE_COPIES = 4
 #: Curves by distance alone: the quantiles, what the verdict is read from.
 _QUANTILE_CURVES = 9
 #: Copies of what the loss works on: outputs, differences or logits, their gradient.
-_LOSS_COPIES = 4
+_LOSS_COPIES = 3
 #: Arrays of a block of the backward pass for each one that the tape has: adjoints, coefficients, products.
 _BLOCK_COPIES = 4
 #: Bytes of a view of one step of an array, which the loops hold for each array and step.

@@ -32,7 +32,7 @@ def clip_blocks(measured: Measured) -> list[Block]:
             method_text(c),
             power_of_ten(c.log10_norm_before),
             power_of_ten(c.log10_norm_after),
-            "-" if c.scale is None else plain_number(c.scale, digits=3),
+            _scale(c),
             "-" if c.cosine is None else plain_number(c.cosine, digits=4),
             _percent(c.fraction_clipped),
             loss_text(c.loss_after_unclipped),
@@ -56,6 +56,14 @@ def method_text(clipped: Clipped) -> str:
 def loss_text(loss: float | None) -> str:
     """Return a loss, or that it is not finite."""
     return "not finite" if loss is None else plain_number(loss, _LOSS_DIGITS)
+
+
+def _scale(clipped: Clipped) -> str:
+    if clipped.scale is None:
+        return "-"
+    if clipped.scale == 0:  # it may be too small for a float
+        return power_of_ten(clipped.log10_norm_after - clipped.log10_norm_before)
+    return plain_number(clipped.scale, digits=3)
 
 
 def _percent(fraction: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from gradcli.errors import UsageError
 from gradcli.session.result import Result
 
 
@@ -48,7 +49,9 @@ def run_comparison(
     """
     from gradcli.network.build import parse
     from gradcli.session.compare import compare
-    from gradcli.spec.reader import load_spec
+    from gradcli.spec.reader import STANDARD_INPUT, load_spec
 
+    if list(targets).count(STANDARD_INPUT) > 1:
+        raise UsageError(f"standard input ({STANDARD_INPUT}) can be read once only; write the other specs to files")
     specs = [load_spec(target, options=options, overrides=overrides, examine_cell=parse) for target in targets]
     return compare(specs, match=match, record=record)

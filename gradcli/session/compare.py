@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
 
 from gradcli.diagnostics.measure import measure
-from gradcli.errors import UsageError
-from gradcli.network.build import build, count_parameters, open_source, parameter_shapes, parse, size_cells
+from gradcli.errors import Problem, SpecError, UsageError
+from gradcli.network.build import Network, build, count_parameters, open_source, parameter_shapes, parse, size_cells
 from gradcli.report.compare import comparison_report
 from gradcli.session.result import Result, saved_arrays
 from gradcli.spec.models import LARGEST_SIZE, Spec
@@ -51,23 +52,37 @@ def compare(specs: Sequence[LoadedSpec], *, match: str | None = None, record: bo
         raise UsageError("compare takes at least two specs, such as: gradcli compare lstm rnn")
     if match not in (None, *MATCHES):
         raise UsageError(f"--match takes one of: {', '.join(MATCHES)}; got {match!r}")
-    first = specs[0]
+    first, *others = _distinct_labels(specs)
     notes: list[str] = []
     arms = [first]
-    for other in specs[1:]:
+    for other in others:
         shared, replaced = _share(first, other)
         if replaced:
             notes.append(f"{other.label}: {', '.join(replaced)} as in {first.label}")
         arms.append(shared)
-    arms = _distinct_labels(arms)
     if match == "params":
         arms = _match_parameters(arms)
         notes.append(_matched_words(arms[0]))
     # All of them before the first runs, so that a mistake in the last spec is told at once.
-    networks = [build(arm, record=record, runs_kept=len(arms) if record else 1) for arm in arms]
+    networks = [_built(arm, first, record=record, runs_kept=len(arms) if record else 1) for arm in arms]
     measured = [measure(network, record=record) for network in networks]
     arrays = {f"{arm.label}/{name}": array for arm in measured for name, array in saved_arrays(arm).items()}
     return Result(comparison_report(measured, notes), [(arm.label, arm.verdict.kind) for arm in measured], arrays)
+
+
+def _built(arm: LoadedSpec, first: LoadedSpec, *, record: bool, runs_kept: int) -> Network:
+    """Build an arm; a mistake in what the first spec settles is placed there."""
+    try:
+        return build(arm, record=record, runs_kept=runs_kept)
+    except SpecError as error:
+        raise SpecError([_placed(problem, arm, first) for problem in error.problems]) from None
+
+
+def _placed(problem: Problem, arm: LoadedSpec, first: LoadedSpec) -> Problem:
+    field = problem.path.partition(".")[0]
+    if arm is first or field not in SHARED:
+        return problem
+    return first.problem(problem.path, f"for {arm.label}, which takes its {field} from here: {problem.message}")
 
 
 def _share(first: LoadedSpec, other: LoadedSpec) -> tuple[LoadedSpec, list[str]]:
@@ -84,12 +99,16 @@ def _share(first: LoadedSpec, other: LoadedSpec) -> tuple[LoadedSpec, list[str]]
 
 def _distinct_labels(specs: Sequence[LoadedSpec]) -> list[LoadedSpec]:
     """Return the specs with labels told apart by a number where they are the same."""
-    seen: dict[str, int] = {}
+    taken = {loaded.label for loaded in specs}
+    seen: set[str] = set()
     found = []
     for loaded in specs:
-        seen[loaded.label] = seen.get(loaded.label, 0) + 1
-        count = seen[loaded.label]
-        found.append(replace(loaded, label=f"{loaded.label}-{count}") if count > 1 else loaded)
+        label = loaded.label
+        if label in seen:
+            label = next(name for n in count(2) if (name := f"{loaded.label}-{n}") not in taken)
+            taken.add(label)
+        seen.add(label)
+        found.append(replace(loaded, label=label))
     return found
 
 
@@ -108,24 +127,24 @@ def _counter(loaded: LoadedSpec, input_size: int) -> Callable[[int], int]:
     """Return the function from a hidden size to the number of parameters of a spec."""
     cell = parse(loaded)
 
-    def count(hidden_size: int) -> int:
+    def counted(hidden_size: int) -> int:
         return count_parameters(parameter_shapes(size_cells(_at_size(loaded, hidden_size), cell, input_size)))
 
-    return count
+    return counted
 
 
-def _nearest_size(count: Callable[[int], int], wanted: int) -> int:
-    """Return the hidden size at which `count`, which grows with the size, is nearest to `wanted`."""
+def _nearest_size(counter: Callable[[int], int], wanted: int) -> int:
+    """Return the hidden size at which `counter`, which grows with the size, is nearest to `wanted`."""
     low, high = 1, 2
-    while count(high) < wanted and high < LARGEST_SIZE:
+    while counter(high) < wanted and high < LARGEST_SIZE:
         low, high = high, high * 2
     while high - low > 1:
         middle = (low + high) // 2
-        if count(middle) < wanted:
+        if counter(middle) < wanted:
             low = middle
         else:
             high = middle
-    return min((low, high), key=lambda size: abs(count(size) - wanted))
+    return min((low, high), key=lambda size: abs(counter(size) - wanted))
 
 
 def _at_size(loaded: LoadedSpec, hidden_size: int) -> LoadedSpec:

@@ -1,0 +1,166 @@
+"""The reckoning of memory: near what a run takes, above it, and a refusal that takes none."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from in_process import gradcli
+from measured import loaded
+
+from gradcli.errors import ExitCode, ResourceError
+from gradcli.network import limits
+from gradcli.network.build import build
+
+MIB = 2**20
+
+# Each takes 100 MiB or more, so that what Python itself takes does not count.
+LARGE: dict[str, dict[str, Any]] = {
+    "wide": {"hidden_size": 512, "batch_size": 64, "seq_len": 60, "trials": 2},
+    "long": {"hidden_size": 8, "batch_size": 1, "seq_len": 150_000, "trials": 1},
+    "large matrices": {"cell": "lstm", "hidden_size": 256, "batch_size": 1, "seq_len": 5, "trials": 8},
+    "loss at every step": {
+        "hidden_size": 32,
+        "seq_len": 400,
+        "trials": 2,
+        "loss": {"kind": "cross_entropy", "at": "every", "classes": 500},
+    },
+    "targets at every step": {"hidden_size": 128, "seq_len": 1000, "trials": 2, "loss": {"kind": "mse", "at": "every"}},
+    "saved": {"cell": "lstm", "hidden_size": 64, "seq_len": 1000, "trials": 1, "num_layers": 2, "record": True},
+}
+
+# The peak of a whole simulation in a process of its own, beyond that of a tiny one.
+PROGRAM = """
+import json, sys
+from gradcli.formats import render
+from gradcli.session.simulate import simulate
+from gradcli.spec.reader import load_spec
+
+def run(record=False, cell="rnn", **fields):
+    result = simulate(load_spec(cell, options=fields), record=record)
+    for form in ("table", "json"):
+        render(result.report, form, width=80, color=False, unicode=True)
+
+def peak():
+    # Not ru_maxrss, which a process inherits from the one that started it.
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
+
+run(hidden_size=2, seq_len=3, trials=1, batch_size=1, record=True)
+start = peak()
+run(**json.loads(sys.argv[1]))
+print(peak() - start)
+"""
+
+
+class _Reckoned(Exception):
+    """Ends a build before it takes what it needs."""
+
+
+def estimate(record: bool = False, cell: str = "rnn", **fields: object) -> int:
+    """Return what a spec is reckoned to need, however large, without taking it."""
+
+    def reckon(*arguments: Any, record: bool, runs_kept: int) -> None:
+        raise _Reckoned(limits.estimate_memory(*arguments, record=record))
+
+    spec = loaded(cell, **fields)
+    with patch("gradcli.network.build.require_memory", reckon), pytest.raises(_Reckoned) as caught:
+        build(spec, record=record)
+    needed: int = caught.value.args[0]
+    return needed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is told by /proc")
+@pytest.mark.parametrize("name", LARGE)
+def test_the_reckoning_is_near_the_peak_and_above_it(name: str) -> None:
+    command = [sys.executable, "-c", PROGRAM, json.dumps(LARGE[name])]
+    folder = Path(limits.__file__).parents[2]
+    taken = int(subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder).stdout)
+    assert taken > 50 * MIB
+    assert taken < estimate(**LARGE[name]) < 2 * taken
+
+
+def test_a_longer_sequence_needs_no_more_tape() -> None:
+    fields: dict[str, Any] = {"hidden_size": 64, "batch_size": 16, "trials": 4}
+    short, long, longer = (estimate(**fields, seq_len=n) for n in (100_000, 200_000, 300_000))
+    assert longer - long == pytest.approx(long - short, rel=1e-6)
+    assert (long - short) / 100_000 < 64 * 8 * 12, "no more than the norms of a step"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"hidden_size": 65_536},
+        {"batch_size": 65_536, "seq_len": 100_000},
+        {"trials": 65_536, "hidden_size": 4096},
+        {"seq_len": 10_000_000, "batch_size": 10_000},
+        {"input_size": 65_536, "hidden_size": 65_536, "num_layers": 1000},
+    ],
+)
+def test_what_is_too_large_is_refused_at_once(more: dict[str, object]) -> None:
+    options = [f"--set={key}={value}" for key, value in more.items()]
+    tracemalloc.start()
+    try:
+        finished = gradcli("simulate", "rnn", *options)
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert finished.code == ExitCode.RESOURCE
+    assert finished.refused()
+    assert "of memory" in finished.stderr
+    assert taken < 64 * MIB
+
+
+def test_the_limit_is_half_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = estimate()
+    monkeypatch.setattr(limits, "free_memory", lambda: 2 * needed + 2)
+    build(loaded())
+    monkeypatch.setattr(limits, "free_memory", lambda: 2 * needed - 2)
+    with pytest.raises(ResourceError, match="half of what is free"):
+        build(loaded())
+
+
+def test_runs_that_are_kept_share_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = estimate(record=True)
+    monkeypatch.setattr(limits, "free_memory", lambda: 6 * needed - 2)
+    build(loaded(), record=True, runs_kept=2)
+    with pytest.raises(ResourceError, match=r"shared by 3 runs.*leave out --save"):
+        build(loaded(), record=True, runs_kept=3)
+
+
+def test_a_refusal_says_how_much_and_what_to_make_smaller() -> None:
+    finished = gradcli("simulate", "lstm", "--hidden-size", 4096, "--trials", 100)
+    assert finished.code == ExitCode.RESOURCE
+    for part in ("about", "GiB of memory; 4.0 GiB", "hidden_size (4096)", "trials (100)", "seq_len (100)"):
+        assert part in finished.stderr
+    assert "--save" not in finished.stderr
+
+
+def test_free_memory_is_some_of_this_machine() -> None:
+    assert MIB < limits.free_memory() < 2**50
+
+
+@pytest.mark.parametrize(
+    ("most", "free"), [("1000\n", 1000 - 700 + 200), ("max\n", 2**63), ("100\n", 0), ("nonsense", 2**63)]
+)
+def test_a_container_leaves_what_its_limit_says(most: str, free: int, tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text(most)
+    (tmp_path / "memory.current").write_text("700\n")
+    (tmp_path / "memory.stat").write_text("anon 450\ninactive_file 200\nactive_file 50\n")
+    assert limits._free_of_container(tmp_path) == free
+
+
+def test_without_a_container_there_is_no_limit(tmp_path: Path) -> None:
+    assert limits._free_of_container(tmp_path) == 2**63
+
+
+def test_the_estimate_is_of_whole_bytes_however_large() -> None:
+    found = estimate(hidden_size=65_536, trials=65_536, num_layers=1000, batch_size=65_536, seq_len=10_000_000)
+    assert type(found) is int
+    assert found > 2**63

@@ -1,0 +1,203 @@
+"""`gradcli compare`: what the first spec settles for all, labels, equal parameter counts, and the ranking."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from measured import SMALL, loaded, table_of
+
+from gradcli.errors import ResourceError, SpecError, UsageError
+from gradcli.network import limits
+from gradcli.session.compare import SHARED, compare
+from gradcli.session.result import Result
+from gradcli.spec.models import Spec
+from gradcli.spec.reader import LoadedSpec, load_spec
+
+OVERFLOW: dict[str, Any] = {"activation": "identity", "init": {"W_hh": {"identity": {"gain": 1e300}}}}
+EXPLODING: dict[str, Any] = {"activation": "identity", "init": {"W_hh": {"orthogonal": {"gain": 3.0}}}}
+LEVEL: dict[str, Any] = {"activation": "identity", "init": {"W_hh": "orthogonal"}}
+FALLING: dict[str, Any] = {"activation": "identity", "init": {"W_hh": {"orthogonal": {"gain": 0.5}}}}
+DEAD: dict[str, Any] = {"activation": "relu", "init": {"b_h": -100.0}}
+
+
+def arm(label: str, cell: str = "rnn", **fields: object) -> LoadedSpec:
+    return replace(loaded(cell, **{**SMALL, **fields}), label=label)
+
+
+def ranking(result: Result) -> list[str]:
+    return [place["label"] for place in result.report.data["ranking"]]
+
+
+def spec_of(result: Result, label: str) -> dict[str, Any]:
+    (spec,) = (run["spec"] for run in result.report.data["runs"] if run["label"] == label)
+    return dict(spec)
+
+
+def test_every_arm_has_the_input_and_the_targets_of_the_first() -> None:
+    first = arm("a", input={"kind": "sine"}, seed=7, loss={"kind": "mse", "at": "every"})
+    others = [arm("b", "lstm", seed=8, hidden_size=5), arm("c", "gru", input={"kind": "zeros"}, trials=1, batch_size=9)]
+    arrays = compare([first, *others], record=True).arrays
+    for label in "bc":
+        np.testing.assert_array_equal(arrays[f"{label}/x"], arrays["a/x"])
+        np.testing.assert_array_equal(arrays[f"{label}/target"], arrays["a/target"])
+        np.testing.assert_array_equal(arrays[f"{label}/at"], arrays["a/at"])
+
+
+def test_a_note_tells_what_was_replaced_and_only_that() -> None:
+    first = arm("a", seed=7)
+    others = [arm("b", "lstm", seed=8, loss={"kind": "sum"}), arm("c", "gru", seed=7)]
+    result = compare([first, *others])
+    assert result.report.data["notes"] == ["b: seed, loss as in a"]
+    assert "b: seed, loss as in a" in table_of(result.report)
+
+
+def test_what_an_arm_does_not_say_is_no_note() -> None:
+    result = compare([arm("a", seed=7, thresholds={"vanishing": 0.1}), loaded("lstm", **SMALL)])
+    assert result.report.data["notes"] == []
+
+
+def test_what_is_shared_and_what_is_an_arms_own() -> None:
+    own = {"cell", "activation", "constants", "hidden_size", "num_layers", "init", "params", "initial_states"}
+    assert set(SHARED) | own == set(Spec.model_fields)
+    assert set(SHARED).isdisjoint(own)
+    first = arm("a", learning_rate=0.5, clip=[{"value": 2.0}], thresholds={"vanishing": 0.25})
+    result = compare([first, arm("b", "lstm", hidden_size=9, num_layers=2, h_0=0.5, clip=[{"norm": 1.0}])])
+    a, b = spec_of(result, "a"), spec_of(result, "b")
+    assert {name: b.get(name) for name in SHARED} == {name: a.get(name) for name in SHARED}
+    assert (b["hidden_size"], b["num_layers"], b["h_0"]) == (9, 2, {"values": 0.5})
+
+
+def test_equal_names_are_numbered() -> None:
+    result = compare([arm("x"), arm("y", "gru"), arm("x", seed=1), arm("x", "lstm")])
+    assert [label for label, _ in result.verdicts] == ["x", "y", "x-2", "x-3"]
+    assert result.report.data["notes"] == ["x-2: seed as in x"]
+
+
+def test_a_number_does_not_make_two_names_equal() -> None:
+    result = compare([arm("x"), arm("x-2", "gru"), arm("x", "lstm")])
+    labels = [label for label, _ in result.verdicts]
+    assert len(set(labels)) == 3
+    assert labels[:2] == ["x", "x-2"]
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_matched_arms_have_about_as_many_parameters(layers: int) -> None:
+    cells = ["lstm", "rnn", "gru", "mgu", "lstm-peephole"]
+    arms = [arm(cell, cell, hidden_size=24, num_layers=layers, seq_len=3) for cell in cells]
+    result = compare(arms, match="params")
+    counts = {run["label"]: run["parameter_count"] for run in result.report.data["runs"]}
+    assert all(count == pytest.approx(counts["lstm"], rel=0.04) for count in counts.values())
+    assert spec_of(result, "lstm")["hidden_size"] == 24
+    sizes = {label: spec_of(result, label)["hidden_size"] for label in cells}
+    assert sizes["rnn"] > sizes["mgu"] > sizes["gru"] > sizes["lstm"] >= sizes["lstm-peephole"]
+    text = table_of(result.report, width=None)
+    assert "hidden sizes chosen for about as many parameters as lstm has" in text
+    rows = {line.split()[1]: line.split() for line in text.splitlines() if line.strip()[:1] in "12345" and "│" in line}
+    assert {label: int(row[-2]) for label, row in rows.items()} == sizes
+
+
+def test_a_matched_size_is_the_nearest_there_is() -> None:
+    arms = [arm("a", hidden_size=7, seq_len=2), arm("b", "gru", seq_len=2)]
+    (wanted, found) = (run["parameter_count"] for run in compare(arms, match="params").report.data["runs"])
+
+    def count(size: int) -> int:
+        run = compare([arms[0], arm("b", "gru", hidden_size=size, seq_len=2)]).report.data["runs"][1]
+        return int(run["parameter_count"])
+
+    assert abs(found - wanted) == min(abs(count(size) - wanted) for size in range(1, 9))
+
+
+def test_the_farthest_comes_first_and_what_has_no_gradient_last() -> None:
+    fields: dict[str, Any] = {"seq_len": 20}
+    result = compare(
+        [
+            arm("overflow", **fields, **OVERFLOW),
+            arm("dead", **fields, **DEAD),
+            arm("falling", **fields, **FALLING),
+            arm("exploding", **fields, **EXPLODING),
+            arm("level", **fields, **LEVEL),
+        ]
+    )
+    assert dict(result.verdicts) == {
+        "overflow": "nonfinite",
+        "dead": "dead",
+        "falling": "vanishing",
+        "exploding": "exploding",
+        "level": "stable",
+    }
+    assert ranking(result) == ["level", "exploding", "falling", "dead", "overflow"]
+    places = {place["label"]: place for place in result.report.data["ranking"]}
+    assert [place["rank"] for place in result.report.data["ranking"]] == [1, 2, 3, 4, 5]
+    assert {label for label, place in places.items() if place["beyond_sequence"]} == {"level", "exploding"}
+    assert {label: place["horizon"] for label, place in places.items()} == {
+        "level": None,
+        "exploding": None,
+        "falling": 9,
+        "dead": 0,
+        "overflow": None,
+    }
+    text = table_of(result.report)
+    assert "The gradient reaches farthest in level and exploding (exploding): 20 steps back" in text
+    assert "NONFINITE the forward pass overflows at step 3, layer0" in " ".join(text.split())
+
+
+def test_arms_without_any_gradient() -> None:
+    result = compare([arm("a", **OVERFLOW), arm("b", **OVERFLOW)])
+    assert "No cell has a gradient" in table_of(result.report)
+    assert "log10 of the gradient's norm" not in table_of(result.report)
+
+
+def test_a_mistake_in_what_is_shared_is_placed_in_the_first_spec(tmp_path: Path) -> None:
+    first, other = tmp_path / "first.yaml", tmp_path / "other.yaml"
+    first.write_text("cell: rnn\nhidden_size: 2\nloss: {kind: projection, vector: [1, 0]}\n")
+    other.write_text("cell: rnn\nhidden_size: 3\nparams: {b_h: [1, 2]}\n")
+    with pytest.raises(SpecError) as caught:
+        compare([load_spec(str(first)), load_spec(str(other))])
+    assert str(caught.value).splitlines() == [
+        f"{first}:3:34: loss.vector: for other, which takes its loss from here: expected a list of 3 numbers; got a"
+        " list of 2 numbers",
+        f"{other}:3:15: params.b_h: expected a list of 3 numbers; got a list of 2 numbers",
+    ]
+
+
+def test_one_spec_is_not_enough() -> None:
+    with pytest.raises(UsageError, match="at least two specs"):
+        compare([arm("a")])
+
+
+def test_an_unknown_match_is_refused() -> None:
+    with pytest.raises(UsageError, match="--match takes one of: params; got 'size'"):
+        compare([arm("a"), arm("b")], match="size")
+
+
+def test_recorded_arms_share_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    arms = [arm(f"a{i}", seq_len=2000) for i in range(4)]
+    monkeypatch.setattr(limits, "free_memory", lambda: 2**25)
+    compare(arms[:2])
+    with pytest.raises(ResourceError, match="shared by 4 runs"):
+        compare(arms, record=True)
+
+
+@pytest.mark.parametrize("width", [80, 40])
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_the_tables_fit_the_screen(width: int, count: int) -> None:
+    arms = [arm("lstm", "lstm"), arm("exploding-rnn", **EXPLODING), arm("gru", "gru"), arm("dead", **DEAD)]
+    arms.append(arm("overflow", **OVERFLOW))
+    text = table_of(compare(arms[:count]).report, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "nan" not in text.lower()
+    assert "None" not in text
+    for label in ("lstm", "exploding-rnn", "gru", "dead", "overflow")[:count]:
+        assert any(line.split()[1:2] == [label] for line in text.splitlines()), f"{label} is not in the ranking"
+
+
+def test_a_narrow_screen_keeps_the_curve_of_the_farthest() -> None:
+    arms = [arm(label, **FALLING, seq_len=20) for label in ("first-label", "second-label", "third-label")]
+    arms.append(arm("reaches-far", **LEVEL, seq_len=20))
+    lines = table_of(compare(arms).report, width=40).splitlines()
+    header = lines[lines.index("log10 of the gradient's norm") + 1]
+    assert "reaches-far" in header
