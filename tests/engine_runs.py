@@ -12,7 +12,8 @@ from reference.relative_error import vector_error
 
 from gradcli.engine.loss import CrossEntropy, Linear, Loss, SquaredError
 from gradcli.engine.plan import LayerPlan
-from gradcli.engine.run import READOUT, Engine, Problem, Run
+from gradcli.engine.problem import READOUT, Problem, Run
+from gradcli.engine.run import Engine
 from gradcli.language.cell import parse_cell
 
 Arrays = Mapping[str, NDArray[Any]]

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from reference.fixture_file import FOLDER, read_fixture
 
 from gradcli.engine.loss import CrossEntropy, Linear, Loss, SquaredError
-from gradcli.engine.run import Engine, Problem
+from gradcli.engine.problem import Problem
+from gradcli.engine.run import Engine
 
 Tables = list[dict[str, NDArray[Any]]]
 

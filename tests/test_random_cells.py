@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from reference.compare_run import redo
 from reference.torch_reference import Run as Reference
 
-from gradcli.engine.run import Run
+from gradcli.engine.problem import Run
 
 SIZE, SEQ_LEN = 3, 7
 CELLS = 150

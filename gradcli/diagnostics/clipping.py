@@ -14,7 +14,8 @@ import numpy as np
 
 from gradcli.diagnostics.curve import LOG10_2, Curve, curve_of, joined, quantiles
 from gradcli.engine.loss import CrossEntropy
-from gradcli.engine.run import READOUT, Engine, Run
+from gradcli.engine.problem import READOUT, Run
+from gradcli.engine.run import Engine
 from gradcli.engine.scaled import Scaled, scale_by
 
 Array = np.ndarray[Any, Any]

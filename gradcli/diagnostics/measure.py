@@ -10,7 +10,8 @@ import numpy as np
 from gradcli.diagnostics.clipping import Clipped, clip_all, median
 from gradcli.diagnostics.curve import LOG10_2, Curve, curve_of, joined
 from gradcli.diagnostics.verdict import Verdict, judge, judge_backward_overflow, judge_overflow
-from gradcli.engine.run import Engine, Run
+from gradcli.engine.problem import Run
+from gradcli.engine.run import Engine
 from gradcli.network.build import Network
 from gradcli.spec.models import Thresholds
 

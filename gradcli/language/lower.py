@@ -20,17 +20,12 @@ from gradcli.language.parser import (
     Statement,
     lag_of,
 )
+from gradcli.language.syntax import OPERATORS_NOT_OFFERED, names_left_of_products, not_offered
 
 #: The name that equations may call and that `activation:` binds to an elementwise function.
 ACTIVATION_NAME = "phi"
 
 _LONGEST_WORDS = 24
-
-_OPERATORS = {
-    ast.BitXor: "'^' is not a power here: write **",
-    ast.Mod: "'%' is not offered; operators are + - * / ** @",
-    ast.FloorDiv: "'//' is not offered; operators are + - * / ** @",
-}
 
 
 class _Mistake(Exception):
@@ -69,7 +64,7 @@ class Lowering:
         self._lags: dict[str, Place] = {}
         self._current: dict[str, Place] = {}
         self._given = {e.name: e for e in reversed(equations)}
-        self._matrix_names = _names_left_of_products(equations)
+        self._matrix_names = names_left_of_products(equations)
         self._lower_all(equations)
 
     def _lower_all(self, equations: Sequence[Equation]) -> None:
@@ -166,7 +161,7 @@ class Lowering:
             case ast.Attribute(value=ast.Name(id=name), attr="T"):
                 raise _Mistake(place, f"the transpose {name}.T stands left of '@': {name}.T @ h[t-1]")
             case _:
-                raise _Mistake(place, _not_offered(tree))
+                raise _Mistake(place, not_offered(tree))
 
     def _terms(self, tree: ast.expr, sign: int, equation: Equation) -> list[tuple[int, Node]]:
         """Return the signed terms of a chain of + and -, so that a sum is one node however it is bracketed."""
@@ -183,7 +178,7 @@ class Lowering:
     def _elementwise(self, left: ast.expr, op: ast.operator, right: ast.expr, place: Place, equation: Equation) -> Node:
         build = {ast.Mult: self.graph.mul, ast.Div: self.graph.div, ast.Pow: self.graph.pow}.get(type(op))
         if build is None:
-            raise _Mistake(place, _OPERATORS.get(type(op), "operators are + - * / ** @"))
+            raise _Mistake(place, OPERATORS_NOT_OFFERED.get(type(op), "operators are + - * / ** @"))
         a, b = self._vector(left, equation), self._vector(right, equation)
         if isinstance(op, ast.Div) and b.is_number and b.data == 0.0:
             raise _Mistake(place, "division by zero")
@@ -371,25 +366,9 @@ class Lowering:
                 )
 
 
-def _names_left_of_products(equations: Sequence[Equation]) -> frozenset[str]:
-    """Return every name that stands left of an '@', directly or through an equation that gives such a name."""
-    matrices: set[str] = set()
-    for equation in reversed(equations):
-        if equation.name in matrices and not equation.is_state:
-            matrices |= {node.id for node in ast.walk(equation.expression) if isinstance(node, ast.Name)}
-        for product in ast.walk(equation.expression):
-            if isinstance(product, ast.BinOp) and isinstance(product.op, ast.MatMult):
-                left = product.left
-                while isinstance(left, ast.BinOp) and isinstance(left.op, ast.MatMult):
-                    matrices |= {node.id for node in ast.walk(left.right) if isinstance(node, ast.Name)}
-                    left = left.left
-                matrices |= {node.id for node in ast.walk(left) if isinstance(node, ast.Name)}
-    return frozenset(matrices)
-
-
 def _number(tree: ast.Constant, place: Place) -> float:
     if type(tree.value) not in (int, float):
-        raise _Mistake(place, _not_offered(tree))
+        raise _Mistake(place, not_offered(tree))
     try:
         value = float(tree.value)  # type: ignore[arg-type]
     except OverflowError:
@@ -403,36 +382,3 @@ def _finite(node: Node, place: Place) -> Node:
     if node.is_number and not math.isfinite(node.data):
         raise _Mistake(place, "these numbers give no finite result")
     return node
-
-
-def _not_offered(tree: ast.AST) -> str:
-    if isinstance(tree, ast.Tuple):
-        return (
-            "a comma cannot stand here; a decimal is written with a point, as in 0.5, "
-            "and a concatenation in brackets, as in W @ [h[t-1], x[t]]"
-        )
-    if isinstance(tree, ast.Constant):
-        what = {bool: "truth values", complex: "complex numbers", str: "text", bytes: "text"}.get(
-            type(tree.value), repr(tree.value).replace("Ellipsis", "...")
-        )
-    elif isinstance(tree, ast.UnaryOp):
-        what = "'not'" if isinstance(tree.op, ast.Not) else "'~'"
-    else:
-        what = _NOT_OFFERED_SYNTAX.get(type(tree), "this")
-    return f"{what} cannot stand in an equation; there are numbers, names, x[t], h[t-1], + - * / ** @ and functions"
-
-
-_NOT_OFFERED_SYNTAX = {
-    ast.Compare: "comparisons",
-    ast.BoolOp: "'and' and 'or'",
-    ast.IfExp: "'if ... else'",
-    ast.Lambda: "lambda",
-    ast.Attribute: "attributes other than the transpose W.T",
-    ast.Subscript: "an index on anything but a state or x",
-    ast.Dict: "braces",
-    ast.Set: "braces",
-    ast.NamedExpr: "':='",
-    ast.ListComp: "comprehensions",
-    ast.GeneratorExp: "comprehensions",
-    ast.JoinedStr: "text",
-}

@@ -12,7 +12,7 @@ import numpy as np
 
 from gradcli.engine.loss import CrossEntropy, Linear, Loss, SquaredError
 from gradcli.engine.plan import LayerPlan
-from gradcli.engine.run import READOUT, Problem
+from gradcli.engine.problem import READOUT, Problem
 from gradcli.errors import Problem as SpecProblem
 from gradcli.errors import SpecError, UsageError, did_you_mean
 from gradcli.language.cell import CellError, ParsedCell, SizedCell, parse_cell

@@ -11,7 +11,8 @@ import numpy as np
 
 from gradcli.engine.forward_loop import ForwardWriter
 from gradcli.engine.plan import LayerPlan
-from gradcli.engine.run import READOUT, block_length, segment_length, step_bytes
+from gradcli.engine.problem import READOUT
+from gradcli.engine.run import block_length, segment_length, step_bytes
 from gradcli.errors import ResourceError
 from gradcli.spec.losses import CrossEntropyLoss, MSELoss
 from gradcli.spec.models import Spec, StepNormClip, StepValueClip

@@ -104,7 +104,7 @@ def run_of(cell: Any = "rnn", **fields: object) -> dict[str, Any]:
     for clip in step_clips:
         check(clip.pop("curve"), CURVE)
     check(run, form_of(run))
-    return run
+    return dict(run)
 
 
 def test_a_run_in_full() -> None:

@@ -1,0 +1,85 @@
+"""What goes into a run of the engine, and what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from gradcli.engine.loss import Loss
+from gradcli.engine.plan import LayerPlan
+from gradcli.engine.scaled import Scaled
+
+Array = np.ndarray[Any, Any]
+
+READOUT = "readout"
+
+
+class Input(Protocol):
+    """Where x comes from: `fill(start, stop)` gives x[start+1..stop] as (n, R, size, B)."""
+
+    def fill(self, start: int, stop: int) -> Array: ...
+
+
+@dataclass(frozen=True)
+class Problem:
+    """All that a run needs.
+
+    plans: one a layer. parameters: one table a layer, name -> (R, ...).
+    initial: one table a layer, state -> (R, size, B).
+    """
+
+    plans: Sequence[LayerPlan]
+    parameters: Sequence[Mapping[str, Array]]
+    initial: Sequence[Mapping[str, Array]]
+    source: Input
+    loss: Loss
+    seq_len: int
+    trials: int
+    batch_size: int
+    dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float64))
+
+    @property
+    def names(self) -> list[str]:
+        return [f"layer{i}" for i in range(len(self.plans))]
+
+
+@dataclass
+class Overflow:
+    """Where a number stopped being finite: forward at `step`, in `layer`; `trials` tells in which trials."""
+
+    step: int
+    layer: int
+    trials: Array
+
+
+@dataclass
+class Recording:
+    """Everything that `--save` wants, kept only on request. Layer and state name -> array.
+
+    states: (T+1, R, size, B). adjoints: mantissas of the same shape, with log2 (T+1, R, B).
+    """
+
+    states: dict[str, Array]
+    adjoints: dict[str, Array]
+    exponents: dict[str, Array]
+    x: Array
+
+
+@dataclass
+class Run:
+    """What a run gave.
+
+    losses: (R, B). log2_norm: "layer0.h" -> (T+1, R, B), log2 of the norm of dL/ds_t, by step t; -inf for exact zeros.
+    gradients: "layer0.W_hh" -> gradient of the batch loss, by trial.
+    overflow: set where the forward pass was not finite; then there are no gradients. backward_overflow likewise.
+    """
+
+    losses: Array
+    log2_norm: dict[str, Array]
+    gradients: dict[str, Scaled]
+    overflow: Overflow | None = None
+    backward_overflow: Overflow | None = None
+    recording: Recording | None = None

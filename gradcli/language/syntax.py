@@ -1,0 +1,63 @@
+"""What the syntax of an equation alone tells: which names are matrices, and why a construct is not offered."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+
+from gradcli.language.parser import Equation
+
+_NOT_OFFERED_SYNTAX = {
+    ast.Compare: "comparisons",
+    ast.BoolOp: "'and' and 'or'",
+    ast.IfExp: "'if ... else'",
+    ast.Lambda: "lambda",
+    ast.Attribute: "attributes other than the transpose W.T",
+    ast.Subscript: "an index on anything but a state or x",
+    ast.Dict: "braces",
+    ast.Set: "braces",
+    ast.NamedExpr: "':='",
+    ast.ListComp: "comprehensions",
+    ast.GeneratorExp: "comprehensions",
+    ast.JoinedStr: "text",
+}
+
+OPERATORS_NOT_OFFERED = {
+    ast.BitXor: "'^' is not a power here: write **",
+    ast.Mod: "'%' is not offered; operators are + - * / ** @",
+    ast.FloorDiv: "'//' is not offered; operators are + - * / ** @",
+}
+
+
+def names_left_of_products(equations: Sequence[Equation]) -> frozenset[str]:
+    """Return every name that stands left of an '@', directly or through an equation that gives such a name."""
+    matrices: set[str] = set()
+    for equation in reversed(equations):
+        if equation.name in matrices and not equation.is_state:
+            matrices |= {node.id for node in ast.walk(equation.expression) if isinstance(node, ast.Name)}
+        for product in ast.walk(equation.expression):
+            if isinstance(product, ast.BinOp) and isinstance(product.op, ast.MatMult):
+                left = product.left
+                while isinstance(left, ast.BinOp) and isinstance(left.op, ast.MatMult):
+                    matrices |= {node.id for node in ast.walk(left.right) if isinstance(node, ast.Name)}
+                    left = left.left
+                matrices |= {node.id for node in ast.walk(left) if isinstance(node, ast.Name)}
+    return frozenset(matrices)
+
+
+def not_offered(tree: ast.AST) -> str:
+    """Return why a piece of syntax cannot stand in an equation."""
+    if isinstance(tree, ast.Tuple):
+        return (
+            "a comma cannot stand here; a decimal is written with a point, as in 0.5, "
+            "and a concatenation in brackets, as in W @ [h[t-1], x[t]]"
+        )
+    if isinstance(tree, ast.Constant):
+        what = {bool: "truth values", complex: "complex numbers", str: "text", bytes: "text"}.get(
+            type(tree.value), repr(tree.value).replace("Ellipsis", "...")
+        )
+    elif isinstance(tree, ast.UnaryOp):
+        what = "'not'" if isinstance(tree.op, ast.Not) else "'~'"
+    else:
+        what = _NOT_OFFERED_SYNTAX.get(type(tree), "this")
+    return f"{what} cannot stand in an equation; there are numbers, names, x[t], h[t-1], + - * / ** @ and functions"
