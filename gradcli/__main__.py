@@ -12,6 +12,9 @@ from gradcli.errors import ExitCode, GradcliError, OutputError, SpecError
 
 _TERMINATED = 128 + signal.SIGTERM
 
+#: Read by the BLAS libraries that NumPy may come with, once, when it is imported.
+_BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+
 
 def main() -> int:
     """Run gradcli on the arguments of the process and return its exit code; no traceback ever reaches the user.
@@ -46,6 +49,9 @@ def _run(arguments: list[str]) -> int:
     if arguments == ["--version"]:  # answered before anything slow is imported
         print(f"gradcli {__version__}")  # noqa: T201
         return ExitCode.DONE
+    for variable in _BLAS_THREADS:
+        # At the usual sizes waking a second thread costs more than it saves; who runs large ones can say so.
+        os.environ.setdefault(variable, "1")
     from gradcli.cli import app
 
     try:

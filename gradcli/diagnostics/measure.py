@@ -87,7 +87,8 @@ def _nonfinite(network: Network, engine: Engine, run: Run) -> Verdict | None:
     found = run.overflow or run.backward_overflow
     if found is None:
         return None
-    where = f"step {found.step}, {network.problem.names[found.layer]}"
+    layer = network.problem.names[found.layer]
+    where = f"step {found.step}, {layer}" if found.step else f"the initial state of {layer}"
     among = _among(found.trials)
     if run.overflow is None:
         return judge_backward_overflow(where + among)

@@ -31,6 +31,8 @@ _LONGEST_SEGMENT = 1024
 #: Blocks hold about this many bytes of one state, so that the coefficients' arrays stay in the cache.
 _BLOCK_BYTES = 2**18
 _SHORTEST_BLOCK, _LONGEST_BLOCK = 4, 128
+#: A view of one step of an array, as the loops hold one for each array and step.
+VIEW_BYTES = 144
 
 
 class Engine:
@@ -329,4 +331,5 @@ def step_bytes(plan: LayerPlan, trials: int, batch_size: int, itemsize: int) -> 
     rows = sum(plan.cell.shapes.states.values()) + sum(plan.size(node) for node in plan.stored)
     rows += 2 * sum(group.rows for group in plan.groups)
     rows += plan.cell.shapes.input_size
-    return rows * trials * batch_size * itemsize
+    views = sum(lag + 1 for lag in plan.lags.values()) + len(plan.stored) + 2 * len(plan.groups)
+    return rows * trials * batch_size * itemsize + views * VIEW_BYTES

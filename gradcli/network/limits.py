@@ -12,7 +12,7 @@ import numpy as np
 from gradcli.engine.forward_loop import ForwardWriter
 from gradcli.engine.plan import LayerPlan
 from gradcli.engine.problem import READOUT
-from gradcli.engine.run import block_length, segment_length, step_bytes
+from gradcli.engine.run import VIEW_BYTES, block_length, segment_length, step_bytes
 from gradcli.errors import ResourceError
 from gradcli.spec.losses import CrossEntropyLoss, MSELoss
 from gradcli.spec.models import Spec, StepNormClip, StepValueClip
@@ -28,8 +28,6 @@ _QUANTILE_CURVES = 9
 _LOSS_COPIES = 3
 #: Arrays of a block of the backward pass for each one that the tape has: adjoints, coefficients, products.
 _BLOCK_COPIES = 4
-#: Bytes of a view of one step of an array, which the loops hold for each array and step.
-_VIEW = 144
 #: Bytes of a number on its way into JSON: as an object, as text, and as the text is joined and encoded.
 _NUMBER_IN_JSON = 120
 #: On top of what is counted, for what is not.
@@ -108,7 +106,8 @@ def _engine_bytes(spec: Spec, shapes: Mapping[str, tuple[int, ...]], plans: Sequ
         # The addends are products of the input, which exist a second time while they are put in place.
         rows += sum(plan.cell.shapes.states.values()) + sum(loop.buffers.values()) + 2 * sum(added)
         views += len(loop.loop.columns)
-    tape = segment * (_sequences(spec) * (item * rows + 2 * _FLOAT * plans[0].cell.shapes.input_size) + _VIEW * views)
+    inputs = 2 * _FLOAT * plans[0].cell.shapes.input_size
+    tape = segment * (_sequences(spec) * (item * rows + inputs) + VIEW_BYTES * views)
     blocks = block * _sequences(spec) * item * rows * _BLOCK_COPIES
     width = max(_output_size(plans), *shapes.get(f"{READOUT}.b_y", (0,)))
     losses = _FLOAT * min(_loss_steps(spec), segment) * _sequences(spec) * width * _LOSS_COPIES
