@@ -31,6 +31,8 @@ _LONGEST_SEGMENT = 1024
 #: Blocks hold about this many bytes of one state, so that the coefficients' arrays stay in the cache.
 _BLOCK_BYTES = 2**18
 _SHORTEST_BLOCK, _LONGEST_BLOCK = 4, 128
+#: So many blocks within the safe range let the next ones be longer again.
+_CALM_BLOCKS = 8
 #: A view of one step of an array, as the loops hold one for each array and step.
 VIEW_BYTES = 144
 
@@ -180,6 +182,7 @@ class _Backward:
         self.parameters = parameters
         self.step_clip = step_clip
         self.length = engine.block
+        self.calm = 0
 
     def segment(self, lo: int, hi: int) -> bool:
         """Go back over one segment; return whether all adjoints were finite."""
@@ -190,14 +193,20 @@ class _Backward:
                 blocks = self._block(start - lo, end - lo, start)
             except OutOfRange:
                 self.length = max(1, self.length // 2)
+                self.calm = 0
                 continue
             if not self._commit(blocks, start, end):
                 return False
-            if end - start == self.length and self.length < self.engine.block:
-                # A wide span may have been a passing event: try longer blocks again.
-                self.length = min(self.engine.block, self.length * 2)
+            self._lengthen()
             end = start
         return True
+
+    def _lengthen(self) -> None:
+        """Try longer blocks again, after some short ones went well: a wide span may have been a passing event."""
+        self.calm += 1
+        if self.calm >= _CALM_BLOCKS and self.length < self.engine.block:
+            self.length = min(self.engine.block, self.length * 2)
+            self.calm = 0
 
     def _block(self, lo: int, hi: int, offset: int) -> list[Block]:
         """Return the outcome of one block for each layer, from the top one down; nothing is changed."""
@@ -302,7 +311,8 @@ class _Recorder:
 
     def keep_adjoints(self, key: str, start: int, stop: int, mantissa: Array, exponent: Array) -> None:
         self.recording.adjoints[key][start:stop] = mantissa
-        self.recording.exponents[key][start:stop] = exponent
+        # A gradient of zero has no size of its own.
+        self.recording.exponents[key][start:stop] = np.where((mantissa != 0).any(axis=2), exponent, 0)
 
 
 def _history(layer: Layer, initial: Mapping[str, Array]) -> dict[str, Array]:

@@ -39,9 +39,10 @@ class Scaled:
         return Scaled(self.mantissa * factor, self.exponent).normalised()
 
     def normalised(self) -> Scaled:
-        """Return the same value with the largest mantissa of each trial in [0.5, 1)."""
+        """Return the same value with the largest mantissa of each trial in [0.5, 1), and zeros at exponent 0."""
         shift = exponent_of(np.abs(self.mantissa).max(axis=tuple(range(1, self.mantissa.ndim)), initial=0.0))
-        return Scaled(scale_by(self.mantissa, _expand(-shift, self.mantissa)), self.exponent + shift)
+        exponent = np.where(self.nonzero(), self.exponent + shift, 0)
+        return Scaled(scale_by(self.mantissa, _expand(-shift, self.mantissa)), exponent)
 
     def _at(self, exponent: Array) -> Array:
         return scale_by(self.mantissa, _expand(self.exponent - exponent, self.mantissa))
