@@ -9,6 +9,7 @@ import typer
 
 from gradcli.cli import options as opt
 from gradcli.cli.delivery import Delivery
+from gradcli.cli.progress import progress_bar
 
 EXAMPLES = (
     "gradcli compare lstm gru rnn -T 100",
@@ -60,6 +61,13 @@ def run(
     from gradcli.session import run_comparison
 
     matched = None if match is None else match.value
-    delivery.hand_over(
-        run_comparison(targets, options=options, overrides=overrides or [], record=save is not None, match=matched)
-    )
+    with progress_bar(quiet) as bar:
+        result = run_comparison(
+            targets,
+            options=options,
+            overrides=overrides or [],
+            match=matched,
+            record=save is not None,
+            progress=bar,
+        )
+    delivery.hand_over(result)

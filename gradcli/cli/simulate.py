@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gradcli.cli import options as opt
 from gradcli.cli.delivery import Delivery
+from gradcli.cli.progress import progress_bar
 
 EXAMPLES = (
     "gradcli simulate lstm -T 200",
@@ -41,4 +42,8 @@ def run(
     )
     from gradcli.session import run_simulation
 
-    delivery.hand_over(run_simulation(target, options=options, overrides=overrides or [], record=save is not None))
+    with progress_bar(quiet) as bar:
+        result = run_simulation(
+            target, options=options, overrides=overrides or [], record=save is not None, progress=bar
+        )
+    delivery.hand_over(result)

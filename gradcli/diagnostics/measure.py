@@ -10,7 +10,7 @@ import numpy as np
 from gradcli.diagnostics.clipping import Clipped, clip_all, median
 from gradcli.diagnostics.curve import LOG10_2, Curve, curve_of, joined
 from gradcli.diagnostics.verdict import Verdict, judge, judge_backward_overflow, judge_overflow
-from gradcli.engine.problem import Run
+from gradcli.engine.problem import Progress, Run
 from gradcli.engine.run import Engine
 from gradcli.network.build import Network
 from gradcli.spec.models import Thresholds
@@ -50,14 +50,14 @@ class Measured:
         return self.network.loaded.label
 
 
-def measure(network: Network, *, record: bool = False) -> Measured:
+def measure(network: Network, *, record: bool = False, progress: Progress | None = None) -> Measured:
     """Run a network and put every question of `simulate` to it.
 
     Args:
-        record: keep states and adjoints, and with them the run.
+        record: keep states and adjoints, and with them the run. progress: called while it is under way.
     """
     spec = network.spec
-    engine = Engine(network.problem)
+    engine = Engine(network.problem, progress=progress)
     run = engine.run(record=record)
     kept = run if record else None
     verdict = _nonfinite(network, engine, run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,6 +15,9 @@ from gradcli.engine.scaled import Scaled
 Array = np.ndarray[Any, Any]
 
 READOUT = "readout"
+
+#: Told how far a pass over the sequence is: its name, the steps done, the steps in all.
+Progress = Callable[[str, int, int], None]
 
 
 class Input(Protocol):

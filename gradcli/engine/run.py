@@ -16,7 +16,7 @@ from gradcli.engine.evaluate import parameter_gradients
 from gradcli.engine.layer import Layer
 from gradcli.engine.loss import CrossEntropy
 from gradcli.engine.plan import LayerPlan
-from gradcli.engine.problem import READOUT, Overflow, Problem, Recording, Run
+from gradcli.engine.problem import READOUT, Overflow, Problem, Progress, Recording, Run
 from gradcli.engine.scaled import Scaled, log2_norm
 from gradcli.language.graph import Node
 from gradcli.language.parser import Equation
@@ -43,10 +43,19 @@ class Engine:
     Args:
         problem: what to run.
         segment: steps a segment, chosen from the sizes unless given. block: steps a block, likewise.
+        progress: called after every segment of a forward pass and every block of a backward pass.
     """
 
-    def __init__(self, problem: Problem, *, segment: int | None = None, block: int | None = None) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        segment: int | None = None,
+        block: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         self.problem = problem
+        self.progress: Progress = progress or (lambda stage, done, total: None)
         self.block = block or block_length(problem.plans, problem.trials, problem.batch_size, problem.dtype.itemsize)
         self.segment = min(segment or self._choose_segment(), problem.seq_len)
         self.layers = [
@@ -96,6 +105,7 @@ class Engine:
                 return losses, histories, overflow
             losses += p.loss.values(self.layers[-1].outputs(), lo + 1)
             on_segment(lo, hi)
+            self.progress("forward", hi, p.seq_len)
             histories.append([layer.history() for layer in self.layers])
         return losses, histories, None
 
@@ -199,6 +209,7 @@ class _Backward:
                 return False
             self._lengthen()
             end = start
+            self.engine.progress("backward", self.engine.problem.seq_len - end, self.engine.problem.seq_len)
         return True
 
     def _lengthen(self) -> None:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from gradcli.errors import UsageError
 from gradcli.session.result import Result
 
+if TYPE_CHECKING:
+    from gradcli.engine.problem import Progress
 
-def run_simulation(target: str, *, options: Mapping[str, object], overrides: Sequence[str], record: bool) -> Result:
+
+def run_simulation(
+    target: str,
+    *,
+    options: Mapping[str, object],
+    overrides: Sequence[str],
+    record: bool,
+    progress: Progress | None = None,
+) -> Result:
     """Run the spec that `target` names, and judge it.
 
     Args:
@@ -16,6 +27,7 @@ def run_simulation(target: str, *, options: Mapping[str, object], overrides: Seq
         options: command-line values of spec fields, which win over the file.
         overrides: ``PATH=VALUE`` of any spec field, likewise.
         record: whether the result will be saved.
+        progress: called now and then while a run is under way.
 
     Raises:
         GradcliError: a bad spec, an unreadable file, or work beyond a limit.
@@ -25,7 +37,7 @@ def run_simulation(target: str, *, options: Mapping[str, object], overrides: Seq
     from gradcli.spec.reader import load_spec
 
     loaded = load_spec(target, options=options, overrides=overrides, examine_cell=parse)
-    return simulate(loaded, record=record)
+    return simulate(loaded, record=record, progress=progress)
 
 
 def run_comparison(
@@ -35,6 +47,7 @@ def run_comparison(
     overrides: Sequence[str],
     match: str | None,
     record: bool,
+    progress: Progress | None = None,
 ) -> Result:
     """Run several specs on the same input, seed and loss, and rank them.
 
@@ -42,7 +55,7 @@ def run_comparison(
         targets: as for `run_simulation`.
         options, overrides: apply to every spec.
         match: "params" chooses hidden sizes so that all have about as many parameters as the first.
-        record: whether the result will be saved.
+        record, progress: as for `run_simulation`.
 
     Raises:
         GradcliError: as for `run_simulation`.
@@ -54,4 +67,4 @@ def run_comparison(
     if list(targets).count(STANDARD_INPUT) > 1:
         raise UsageError(f"standard input ({STANDARD_INPUT}) can be read once only; write the other specs to files")
     specs = [load_spec(target, options=options, overrides=overrides, examine_cell=parse) for target in targets]
-    return compare(specs, match=match, record=record)
+    return compare(specs, match=match, record=record, progress=progress)

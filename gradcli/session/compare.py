@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradcli.diagnostics.measure import measure
+from gradcli.engine.problem import Progress
 from gradcli.errors import Problem, SpecError, UsageError
 from gradcli.network.build import Network, build, count_parameters, open_source, parameter_shapes, parse, size_cells
 from gradcli.report.compare import comparison_report
@@ -37,13 +38,15 @@ SHARED = (
 MATCHES = ("params",)
 
 
-def compare(specs: Sequence[LoadedSpec], *, match: str | None = None, record: bool = False) -> Result:
+def compare(
+    specs: Sequence[LoadedSpec], *, match: str | None = None, record: bool = False, progress: Progress | None = None
+) -> Result:
     """Run specs side by side and rank them.
 
     Args:
         specs: the first settles the fields of `SHARED` for all.
         match: "params" gives the others the hidden size at which they have about as many parameters as the first.
-        record: whether the result can be saved.
+        record: whether the result can be saved. progress: called while a run is under way.
 
     Raises:
         UsageError: fewer than two specs, or an unknown `match`.
@@ -65,7 +68,7 @@ def compare(specs: Sequence[LoadedSpec], *, match: str | None = None, record: bo
         notes.append(_matched_words(arms[0]))
     # All of them before the first runs, so that a mistake in the last spec is told at once.
     networks = [_built(arm, first, record=record, runs_kept=len(arms) if record else 1) for arm in arms]
-    measured = [measure(network, record=record) for network in networks]
+    measured = [measure(network, record=record, progress=progress) for network in networks]
     arrays = {f"{arm.label}/{name}": array for arm in measured for name, array in saved_arrays(arm).items()}
     return Result(comparison_report(measured, notes), [(arm.label, arm.verdict.kind) for arm in measured], arrays)
 

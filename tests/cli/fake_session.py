@@ -67,11 +67,13 @@ def run(what: str, asked: dict[str, Any]) -> FakeResult:
     )
 
 
-def run_simulation(target: str, *, options: Any, overrides: Any, record: bool) -> FakeResult:
+def run_simulation(target: str, *, options: Any, overrides: Any, record: bool, progress: Any) -> FakeResult:
     return run("simulate", {"target": target, "options": options, "overrides": overrides})
 
 
-def run_comparison(targets: Any, *, options: Any, overrides: Any, match: str | None, record: bool) -> FakeResult:
+def run_comparison(
+    targets: Any, *, options: Any, overrides: Any, match: str | None, record: bool, progress: Any
+) -> FakeResult:
     return run("compare", {"targets": targets, "options": options, "overrides": overrides, "match": match})
 
 
