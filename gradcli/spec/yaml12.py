@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import yaml
@@ -28,10 +29,10 @@ MAX_DEPTH = 50
 MAX_EVENTS = 100_000
 MAX_DIGITS = 1000
 
-# Control characters, line ends that only some programs count (U+0085, U+2028, U+2029), surrogates, byte order marks.
-_ALLOWED = r"\t\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff"
-_FORBIDDEN_IN_FILE = re.compile(rf"[^\r{_ALLOWED}]")
-_FORBIDDEN_IN_TEXT = re.compile(rf"[^{_ALLOWED}]")
+# Control characters, line ends that only some programs count (U+0085, U+2028, U+2029), surrogates and byte order marks
+# are refused. What is allowed is all the rest:
+_ALLOWED_ASCII = r"\t\n\x20-\x7e"
+_ALLOWED_BEYOND = r"\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff"
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _TAG_PREFIX = "tag:yaml.org,2002:"
 _BOM = "\ufeff"
@@ -44,6 +45,17 @@ _OCTAL = re.compile(r"0o[0-7]+")
 _HEXADECIMAL = re.compile(r"0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+def _first_forbidden(text: str, also: str = "") -> re.Match[str] | None:
+    """Return the first character that cannot stand in a spec; those of `also` can."""
+    return _forbidden(_ALLOWED_ASCII + also + ("" if text.isascii() else _ALLOWED_BEYOND)).search(text)
+
+
+@lru_cache
+def _forbidden(allowed: str) -> re.Pattern[str]:
+    # Compiled when needed: for the characters beyond ASCII that takes longer than reading a spec.
+    return re.compile(f"[^{allowed}]")
 
 
 class Place(NamedTuple):
@@ -111,7 +123,7 @@ def read(raw: bytes | str, source: str) -> Document:
     Raises InputFileError where it is too large or no UTF-8, SpecError where it is no YAML or uses what a spec may not.
     """
     text = _decoded(raw, source).removeprefix(_BOM)
-    bad = _FORBIDDEN_IN_FILE.search(text)
+    bad = _first_forbidden(text, also=r"\r")
     if bad:
         before = _LINE_END.split(text[: bad.start()])
         place = Place(len(before), len(before[-1]) + 1)
@@ -308,7 +320,7 @@ class _Builder:
             named = f'a key must be a text; quote it: "{printable(key)}"' if key else "there is no key before the ':'"
             self._mistake(event, path, named)
         self._check_characters(event, parent.path)
-        if _FORBIDDEN_IN_TEXT.search(key):
+        if _first_forbidden(key):
             parent.key = _DROPPED
         elif parent.path is not None:
             path = (*parent.path, key)
@@ -347,7 +359,7 @@ class _Builder:
     def _check_characters(self, event: Any, path: Path | None) -> None:
         """Refuse what a quoted text can smuggle in by an escape: it would reach the terminal."""
         if not event.value.isprintable():
-            bad = _FORBIDDEN_IN_TEXT.search(event.value)
+            bad = _first_forbidden(event.value)
             if bad:
                 self._mistake(event, path, f"{_character(bad.group())} cannot stand in a text")
 
