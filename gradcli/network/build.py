@@ -18,7 +18,7 @@ from gradcli.errors import SpecError, UsageError, did_you_mean
 from gradcli.language.cell import CellError, ParsedCell, SizedCell, parse_cell
 from gradcli.network.limits import require_memory
 from gradcli.sources.initial_states import draw_initial_state
-from gradcli.sources.initialisers import InitialiserError, Parameter, draw_parameter, exact_array
+from gradcli.sources.initialisers import USUAL_CHRONO_SIGNS, InitialiserError, Parameter, draw_parameter, exact_array
 from gradcli.sources.inputs import InputSource, SymbolSource, open_input
 from gradcli.sources.targets import TargetError, class_count, draw_target
 from gradcli.spec.base import Choice
@@ -213,6 +213,7 @@ class _Values:
         self._loaded = loaded
         self._shapes = shapes
         self._names = sorted({name.partition(".")[2] for name in shapes if not name.startswith(f"{READOUT}.")})
+        self._usual_chrono = {name: sign for name, sign in USUAL_CHRONO_SIGNS.items() if name in self._names}
         self._problems: list[SpecProblem] = []
         spec = loaded.spec
         self._check_patterns("cell.init", loaded.cell.init)
@@ -307,7 +308,7 @@ class _Values:
                 seq_len=spec.seq_len,
                 seed=spec.seed,
                 trial=trial,
-                chrono_signs=cell.chrono,
+                chrono_signs=cell.chrono or self._usual_chrono,
             )
         except InitialiserError as error:
             self._problems.append(self._loaded.problem(path, str(error)))

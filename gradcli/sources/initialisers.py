@@ -44,6 +44,10 @@ class InitialiserError(UsageError):
     """An initialiser that does not suit its parameter, or exact values of another shape."""
 
 
+#: The biases that chrono sets in a cell that does not say which: of a forget gate and of an input gate.
+USUAL_CHRONO_SIGNS = {"b_f": 1, "b_i": -1}
+
+
 @dataclass(frozen=True)
 class Parameter:
     """A parameter of one layer. shape: () a scalar, (n,) a vector, (out, in) a matrix."""
@@ -172,13 +176,12 @@ def _chrono(law: Chrono, place: _Place) -> np.ndarray:
     name = place.parameter.name
     if name not in place.chrono_signs:
         known = ", ".join(place.chrono_signs) or "none in this cell"
-        raise InitialiserError(f"chrono is for the biases of gates that set the memory ({known}), not for {name}")
-    t_max = law.t_max if law.t_max is not None else float(place.seq_len)
-    if t_max <= 2:
         raise InitialiserError(
-            f"chrono draws from U[1, t_max - 1] with t_max = seq_len = {place.seq_len}, which must be above 2; "
-            "take a longer sequence, or give t_max as in {chrono: 100}"
+            f"chrono is for the biases of gates that set the memory ({known}), not for {name}; if {name} is one, the "
+            f"cell block must say so: 'chrono: {{{name}: 1}}' if its gate keeps the state, -1 if it writes to it"
         )
+    # Over one or two steps there is nothing to remember: u = 1, log u = 0.
+    t_max = law.t_max if law.t_max is not None else max(float(place.seq_len), 2.0)
     shared = stream(place.seed, "chrono", place.parameter.layer, *_draw_names(place.trial, place.step))
     return place.chrono_signs[name] * np.log(shared.uniform(1.0, t_max - 1.0, place.shape))
 

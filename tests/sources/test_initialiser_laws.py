@@ -280,18 +280,16 @@ class TestChrono:
         assert not np.any(first == draw(Parameter("layer1", "b_f", (N,)), Chrono()))
 
     @pytest.mark.parametrize("seq_len", [1, 2])
-    def test_a_sequence_that_is_too_short_is_an_error(self, seq_len):
-        with pytest.raises(InitialiserError) as error:
-            draw(VECTOR, Chrono(), seq_len=seq_len)
-        assert str(error.value) == (
-            f"chrono draws from U[1, t_max - 1] with t_max = seq_len = {seq_len}, which must be above 2; "
-            "take a longer sequence, or give t_max as in {chrono: 100}"
-        )
+    def test_a_sequence_too_short_to_remember_anything_gives_zero(self, seq_len):
+        assert np.array_equal(draw(VECTOR, Chrono(), seq_len=seq_len), np.zeros(N))
 
     def test_other_biases_are_an_error(self):
         with pytest.raises(InitialiserError) as error:
             draw(Parameter("layer0", "b_g", (N,)), Chrono())
-        assert str(error.value) == "chrono is for the biases of gates that set the memory (b_f, b_i), not for b_g"
+        assert str(error.value) == (
+            "chrono is for the biases of gates that set the memory (b_f, b_i), not for b_g; if b_g is one, the cell "
+            "block must say so: 'chrono: {b_g: 1}' if its gate keeps the state, -1 if it writes to it"
+        )
 
     def test_a_cell_without_gates_has_none(self):
         with pytest.raises(InitialiserError, match=r"\(none in this cell\), not for b_f"):
