@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from gradcli.engine.addends import StackedAddends
 from gradcli.engine.backward_loop import backward_loop, needs_prefill, runs_of
 from gradcli.engine.evaluate import HoistedAdjoints, Values, evaluate, evaluate_into, outer, product
 from gradcli.engine.layer import Layer
@@ -116,6 +117,15 @@ class BackwardPass:
         self._views: dict[Key, list[Array]] = {}
         self._fixed_arrays: dict[Key, Any] = {}
         self._roots = self._outside_roots()
+        # Stacked addends whose adjoints are those of their lanes are passed on together, the other aliases one by one.
+        of_lane = {lane.product: leaf for leaf, lane in plan.aliases.items()}
+        self._stacked = [
+            item
+            for item in layer.stacked
+            if all(of_lane.get(addend.lane.product) is addend.lane.addend for addend in item.addends)
+        ]
+        together = {addend.lane.addend for item in self._stacked for addend in item.addends}
+        self._aliases = {leaf: lane for leaf, lane in plan.aliases.items() if leaf not in together}
         self._exponent = np.zeros((plan.frames.count, layer.trials, layer.batch_size), np.int64)
 
     def start(self) -> Adjoints:
@@ -302,7 +312,10 @@ class BackwardPass:
             lanes = in_common(self.lanes[group.index][:n], group.frame)
             if self.parameters:
                 self._weights_of(group, lanes, values, hoisted)
-            for leaf, lane in plan.aliases.items():
+            for item in self._stacked:
+                if item.group == group.index:
+                    self._addends_of(item, lanes[:, :, slice(*item.rows)], values, hoisted)
+            for leaf, lane in self._aliases.items():
                 if plan.group_of[lane.product] is group:
                     hoisted.receive(leaf, lanes[:, :, lane.start : lane.stop])
         for leaf, pairs in plan.leaf_edges.items():
@@ -320,6 +333,21 @@ class BackwardPass:
         stacked = outer(lanes * hoisted.weight, values[group.vector])
         for lane in group.lanes:
             hoisted.receive_gradient(lane.product.args[0], stacked[:, lane.start : lane.stop])
+
+    def _addends_of(self, item: StackedAddends, lanes: Array, values: Values, hoisted: HoistedAdjoints) -> None:
+        """Pass the adjoints of stacked addends on, with one product for all of them."""
+        vector = values[item.vector]
+        if self.to_input:
+            hoisted.receive(item.vector, product(self.layer.stacked_matrix(item, signed=False).swapaxes(-1, -2), lanes))
+        if not self.parameters:
+            return
+        weighted = lanes * hoisted.weight
+        matrices, sums = outer(weighted, vector), weighted.sum(axis=(0, 3))[..., None]
+        for addend in item.addends:
+            rows = slice(addend.lane.start - item.rows[0], addend.lane.stop - item.rows[0])
+            hoisted.receive_gradient(addend.matrix, addend.sign * matrices[:, rows])
+            for sign, node in addend.constants:
+                hoisted.receive_sum(node, sign * sums[:, rows])
 
     def _target_adjoint(self, target: Target, n: int) -> tuple[Array, int]:
         """Return the adjoint of a target over the block, and the frame that it is in."""

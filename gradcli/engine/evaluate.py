@@ -92,6 +92,16 @@ def product(matrix: Array, vector: Array) -> Array:
     return np.asarray(np.matmul(matrix, vector))
 
 
+def product_into(out: Array, matrix: Array, vector: Array) -> None:
+    """Write ``matrix @ vector`` for a block into a buffer; see `product`."""
+    if vector.shape[-1] > 1:
+        np.matmul(matrix, vector, out=out)
+    elif len(matrix) == 1:
+        np.matmul(vector[:, 0, :, 0], matrix[0].T, out=out[:, 0, :, 0])
+    else:
+        np.copyto(out, product(matrix, vector))
+
+
 def outer(adjoint: Array, vector: Array) -> Array:
     """Return the gradient of a matrix from ``matrix @ vector``: the sum over steps and sequences, (R, M, K)."""
     n, trials, rows, batch = adjoint.shape
@@ -130,13 +140,18 @@ class HoistedAdjoints:
         if node.is_number:
             return
         if node.dependence is Dependence.PARAMETERS:
-            summed = (adjoint * self.weight).sum(axis=(0, 3))[..., None]
-            evaluate([node], self._values, self._columns)
-            if np.shape(self._values[node])[-2] == 1 < summed.shape[-2]:
-                summed = summed.sum(axis=-2, keepdims=True)
-            self.receive_gradient(node, summed)
+            self.receive_sum(node, (adjoint * self.weight).sum(axis=(0, 3))[..., None])
         else:
             self.adjoints[node] = self.adjoints[node] + adjoint if node in self.adjoints else adjoint
+
+    def receive_sum(self, node: Node, summed: Array) -> None:
+        """Add an adjoint summed over steps and sequences, (R, size, 1), to the gradient of a vector or scalar."""
+        if node.is_number:
+            return
+        evaluate([node], self._values, self._columns)
+        if np.shape(self._values[node])[-2] == 1 < summed.shape[-2]:
+            summed = summed.sum(axis=-2, keepdims=True)
+        self.receive_gradient(node, summed)
 
     def receive_gradient(self, node: Node, gradient: Array) -> None:
         """Add to the gradient of a node that depends on parameters alone."""

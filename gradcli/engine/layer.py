@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.engine.evaluate import Values, evaluate, product
+from gradcli.engine.addends import StackedAddends, stacked_addends
+from gradcli.engine.evaluate import Values, evaluate, product_into
 from gradcli.engine.forward_loop import ForwardWriter, is_negated
 from gradcli.engine.loop import Key
 from gradcli.engine.plan import Group, Lane, LayerPlan
@@ -60,7 +61,8 @@ class Layer:
             for group in plan.groups
             if any(lane.addend is not None for lane in group.lanes)
         }
-        self._direct, self._hoisted = self._sort_hoisted()
+        self.stacked = stacked_addends(plan)
+        self._hoisted = self._hoisted_nodes()
         self._scratch: dict[Any, Array] = {}
         self._views: dict[Key, list[Array]] = {}
         self.values: Values = {}
@@ -88,44 +90,51 @@ class Layer:
 
     # Hoisting.
 
-    def _sort_hoisted(self) -> tuple[list[_Direct], list[Node]]:
-        """Return the addends that one stacked product can fill, and the other hoisted nodes that the loop reads."""
-        direct: list[_Direct] = []
-        wanted: list[Node] = []
-        taken: set[Node] = set()
-        for group in self.plan.groups:
-            found, lanes = _direct_addends(self.plan, group)
-            direct += found
-            taken |= lanes
-            wanted += [lane.addend for lane in group.lanes if lane.addend is not None and lane.product not in lanes]
+    def _hoisted_nodes(self) -> list[Node]:
+        """Return the hoisted nodes that the loop reads and that no stacked product fills in."""
+        stacked = {product for item in self.stacked for product in item.products}
+        lanes = [lane for group in self.plan.groups for lane in group.lanes if lane.product not in stacked]
+        wanted = [lane.addend for lane in lanes if lane.addend is not None]
         wanted += [key[1] for key in self.forward_code.loop.columns if key[0] == "hoisted"]
         wanted += [e for e in self.plan.states.values() if e.dependence < Dependence.STATE]
-        return direct, list(dict.fromkeys(wanted))
+        return list(dict.fromkeys(wanted))
 
     def _fill_addends(self, steps: int) -> None:
-        for item in self._direct:
-            buffer = self.addends[item.group][:steps]
-            matrix = np.concatenate([sign * self._known(m) for sign, m in item.matrices], axis=1)
-            constant = np.concatenate(
-                [
-                    np.broadcast_to(np.asarray(self._constant_part(c), self.dtype), (self.trials, rows, 1))
-                    for rows, c in item.constants
-                ],
-                axis=1,
-            )
-            rows = buffer[:, :, item.start : item.start + matrix.shape[1]]
-            np.add(product(matrix, self.values[item.vector]), constant, out=rows)
-        done = {(item.group, lane) for item in self._direct for lane in item.lanes}
+        stacked = set()
+        for item in self.stacked:
+            stacked.update(item.products)
+            rows = self.addends[item.group][:steps, :, slice(*item.rows)]
+            product_into(rows, self.stacked_matrix(item, signed=True), self.values[item.vector])
+            if any(addend.constants for addend in item.addends):
+                np.add(rows, self._stacked_constants(item), out=rows)
         for group in self.plan.groups:
             for lane in group.lanes:
-                if lane.addend is None or (group.index, lane.product) in done:
+                if lane.addend is None or lane.product in stacked:
                     continue
-                sign = -lane.addend_sign if is_negated(self.plan, lane) else lane.addend_sign
                 rows = self.addends[group.index][:steps, :, lane.start : lane.stop]
-                np.multiply(self.values[lane.addend], self.dtype.type(sign), out=rows)
+                np.multiply(
+                    self.values[lane.addend], self.dtype.type(lane.addend_sign * self._forward_sign(lane)), out=rows
+                )
 
-    def _constant_part(self, terms: list[tuple[int, Node]]) -> Any:
-        return sum((sign * self._known(node) for sign, node in terms), start=np.zeros((1, 1, 1), self.dtype))
+    def _forward_sign(self, lane: Lane) -> int:
+        return -1 if is_negated(self.plan, lane) else 1
+
+    def stacked_matrix(self, item: StackedAddends, signed: bool) -> Array:
+        """Return the matrices of stacked addends, (R, rows, columns); with the forward pass's signs if `signed`."""
+        parts = [
+            addend.sign * (self._forward_sign(addend.lane) if signed else 1) * self._known(addend.matrix)
+            for addend in item.addends
+        ]
+        return np.concatenate(parts, axis=1)
+
+    def _stacked_constants(self, item: StackedAddends) -> Array:
+        parts = []
+        for addend in item.addends:
+            total = np.zeros((self.trials, addend.lane.rows, 1), self.dtype)
+            for sign, node in addend.constants:
+                total += sign * self._forward_sign(addend.lane) * self._known(node)
+            parts.append(total)
+        return np.concatenate(parts, axis=1)
 
     def _known(self, node: Node) -> Any:
         """Return the value of a node that depends on parameters alone."""
@@ -265,51 +274,6 @@ class Layer:
             if not np.isfinite(value).all():
                 return equation
         raise AssertionError("every equation is finite at this step")
-
-
-class _Direct:
-    """Addends of neighbouring lanes, ``W @ v + constants`` with the same v: filled by one stacked product."""
-
-    def __init__(self, group: int, vector: Node, start: int) -> None:
-        self.group, self.vector, self.start = group, vector, start
-        self.lanes: list[Node] = []
-        self.matrices: list[tuple[int, Node]] = []
-        self.constants: list[tuple[int, list[tuple[int, Node]]]] = []
-
-
-def _direct_addends(plan: LayerPlan, group: Group) -> tuple[list[_Direct], set[Node]]:
-    found: list[_Direct] = []
-    lanes: set[Node] = set()
-    for lane in group.lanes:
-        parts = _product_and_constants(plan, lane)
-        if parts is None:
-            continue
-        sign, matmul, constants = parts
-        matrix, vector = matmul.args
-        last = found[-1] if found else None
-        if last is None or last.vector is not vector or last.start + sum(r for r, _ in last.constants) != lane.start:
-            last = _Direct(group.index, vector, lane.start)
-            found.append(last)
-        last.lanes.append(lane.product)
-        last.matrices.append((sign, matrix))
-        last.constants.append((lane.rows, constants))
-        lanes.add(lane.product)
-    return found, lanes
-
-
-def _product_and_constants(plan: LayerPlan, lane: Lane) -> tuple[int, Node, list[tuple[int, Node]]] | None:
-    """Return (sign, W @ x, signed constants) where a lane's addend is a sum of just these, else None."""
-    if lane.addend is None:
-        return None
-    outer = -lane.addend_sign if is_negated(plan, lane) else lane.addend_sign
-    terms = [(1, lane.addend)]
-    if lane.addend.op == "sum":
-        terms = list(zip(lane.addend.data, lane.addend.args, strict=True))
-    products = [(sign, node) for sign, node in terms if node.dependence is Dependence.INPUT]
-    if len(products) != 1 or products[0][1].op != "matmul" or products[0][1].args[1].op != "input":
-        return None
-    constants = [(outer * sign, node) for sign, node in terms if node.dependence is Dependence.PARAMETERS]
-    return outer * products[0][0], products[0][1], constants
 
 
 def _column_ranges(plan: LayerPlan) -> dict[Node, tuple[int, int]]:
