@@ -24,6 +24,9 @@ from gradcli.spec.shown import Path, counted, dotted, printable
 _MAX_INDEX_DIGITS = 9
 _INDEX = re.compile(r"\[(\d+)\]")
 
+#: Fields whose block a bare word may stand for, see `gradcli.spec.base.BareKind`.
+_BLOCKS_WITH_A_KIND: tuple[Path, ...] = (("input",), ("loss",))
+
 Choices = Mapping[str, type[Choice]]
 
 
@@ -116,6 +119,8 @@ def _put(data: dict[str, Any], path: Path, value: Any) -> Path:
         child = node.get(part) if isinstance(node, dict) else node[done[-1]]
         if child is None:
             child = _default_block(done)
+        elif isinstance(child, str) and done in _BLOCKS_WITH_A_KIND:
+            child = {"kind": child}  # what the bare word stands for
         choices = _choices_at(done)
         if following in choices:
             child = _opened(child, choices[str(following)])

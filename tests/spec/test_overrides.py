@@ -87,6 +87,12 @@ def test_arguments_are_set_beside_those_of_the_file(override: str, field: str, e
     assert spec_of(FILE, overrides=[override]).spec.model_dump()["init"][field] == expected
 
 
+def test_a_bare_word_can_be_set_further() -> None:
+    spec = load_spec("lstm", overrides=["loss=sum", "loss.at=every", "input=uniform", "input.high=2"]).spec
+    assert spec.loss.model_dump() == {"kind": "sum", "at": "every"}
+    assert spec.input.model_dump() == {"kind": "uniform", "low": -1.0, "high": 2.0}
+
+
 def test_the_rest_of_the_file_stays() -> None:
     changed = spec_of(FILE, overrides=["clip.1.value=5", "cell.output=h", "cell.name=yours"]).spec.model_dump()
     original = spec_of(FILE).spec.model_dump()
