@@ -106,7 +106,7 @@ def _summary(ranking: Sequence[Measured]) -> Table:
             rate_text(arm.verdict),
             half_life_text(arm.verdict),
             arm.network.spec.hidden_size,
-            grouped(arm.network.parameter_count),
+            arm.network.parameter_count,
         ]
         for position, arm in enumerate(ranking, 1)
     ]
@@ -126,7 +126,7 @@ def _curves(arms: Sequence[Measured], ranking: Sequence[Measured]) -> list[Block
     place = {arm.label: position for position, arm in enumerate(ranking)}
     columns = [Column("distance", keep=9), *(Column(label, keep=max(8 - place[label], 0)) for label, _ in shown)]
     rows: list[list[Cell]] = [
-        [grouped(d), *(log10_text(float(curve.median[d])) for _, curve in shown)]
+        [d, *(log10_text(float(curve.median[d])) for _, curve in shown)]
         for d in shown_distances(arms[0].network.spec.seq_len)
     ]
     return [Table(columns, rows, title="log10 of the gradient's norm")]

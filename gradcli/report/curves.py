@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gradcli.diagnostics.curve_landmarks import LOG10_FLOAT32_EPSILON
 from gradcli.diagnostics.verdict import Verdict
-from gradcli.diagnostics.verdict_words import grouped, threshold
+from gradcli.diagnostics.verdict_words import threshold
 from gradcli.spec.models import Thresholds
 
 #: Leading digits of the distances shown, from dense to sparse, and how many rows fit a screen.
@@ -91,7 +91,7 @@ def horizon_text(verdict: Verdict, seq_len: int) -> str:
     if verdict.kind == "nonfinite":
         return "-"
     horizon = verdict.horizon_threshold
-    return f">= {grouped(seq_len)}" if horizon is None else grouped(horizon)
+    return f">= {seq_len}" if horizon is None else str(horizon)
 
 
 def rate_text(verdict: Verdict) -> str | None:

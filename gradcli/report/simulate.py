@@ -112,7 +112,7 @@ def _curve_table(measured: Measured, curve: Curve) -> Table:
     several = spec.trials * spec.batch_size > 1
     rows: list[list[Cell]] = [
         [
-            grouped(d),
+            d,
             log10_text(float(curve.median[d])),
             range_text(float(curve.low[d]), float(curve.high[d])) if several else None,
             *(log10_text(float(other.median[d])) for _, other in clipped),
@@ -133,7 +133,7 @@ def _state_table(measured: Measured) -> list[Block]:
     columns = [
         Column("state", "text", keep=9),
         Column("log10 norm at 0", keep=6),
-        Column(f"at {grouped(last)}", keep=6),
+        Column(f"at {last}", keep=6),
         Column("rate a step", keep=8),
         Column("half-life", keep=5),
         Column("horizon", keep=8),

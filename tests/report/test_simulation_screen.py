@@ -102,10 +102,10 @@ def test_numbers_of_the_curve_can_be_read() -> None:
     assert re.search(r"1\.0e\+06  > 1e3$", text, re.MULTILINE)
 
 
-def test_far_distances_have_commas_like_the_verdict() -> None:
+def test_far_distances_have_commas_in_words_but_not_in_columns_that_scripts_may_cut_out() -> None:
     text = screen(None, **ONE, seq_len=20_000)
     assert "at 20,000 steps" in text
-    assert "20,000" in rows(text)
+    assert "20000" in rows(text)
 
 
 def test_zeros_are_shown_once() -> None:
