@@ -46,7 +46,7 @@ def log10_text(value: float) -> str:
     """
     if math.isinf(value):
         return "0 exactly"
-    text = f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
+    text = f"{value:.2f}" if abs(value) < 9.995 else f"{value:.1f}"
     return text.removeprefix("-") if float(text) == 0 else text
 
 
