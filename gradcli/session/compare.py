@@ -74,7 +74,7 @@ def compare(
 
 
 def _built(arm: LoadedSpec, first: LoadedSpec, *, record: bool, runs_kept: int) -> Network:
-    """Build an arm; a mistake in what the first spec settles is placed there."""
+    """Build an arm; a mistake in what the first spec settles is placed there, one in an option names the arm."""
     try:
         return build(arm, record=record, runs_kept=runs_kept)
     except SpecError as error:
@@ -83,6 +83,9 @@ def _built(arm: LoadedSpec, first: LoadedSpec, *, record: bool, runs_kept: int) 
 
 def _placed(problem: Problem, arm: LoadedSpec, first: LoadedSpec) -> Problem:
     field = problem.path.partition(".")[0]
+    if problem.line == 0 and field not in SHARED:
+        # An option is for all arms: the label tells which of them it does not suit.
+        return replace(problem, message=f"for {arm.label}: {problem.message}")
     if arm is first or field not in SHARED:
         return problem
     return first.problem(problem.path, f"for {arm.label}, which takes its {field} from here: {problem.message}")

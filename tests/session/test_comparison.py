@@ -201,3 +201,10 @@ def test_a_narrow_screen_keeps_the_curve_of_the_farthest() -> None:
     lines = table_of(compare(arms).report, width=40).splitlines()
     header = lines[lines.index("log10 of the gradient's norm") + 1]
     assert "reaches-far" in header
+
+
+def test_a_mistake_in_an_option_names_the_arm_that_it_does_not_suit() -> None:
+    arms = [load_spec(name, overrides=["init.b_f=1"]) for name in ("lstm", "rnn")]
+    with pytest.raises(SpecError) as error:
+        compare(arms)
+    assert str(error.value).startswith("--set init.b_f=1: init.b_f: for rnn: no parameter matches 'b_f'; parameters: ")
