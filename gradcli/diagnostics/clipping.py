@@ -173,13 +173,16 @@ def _clip_value(gradients: Gradients, threshold: float) -> tuple[Gradients, floa
 
 
 class StepClipper:
-    """Clips adjoints inside BPTT, and counts how many it has changed."""
+    """Clips adjoints inside BPTT, and counts how many it has changed.
 
-    def __init__(self, method: str, threshold: float, trials: int, batch_size: int) -> None:
+    seen, changed: the adjoints of single sequences met so far, and those of them that were over the threshold.
+    """
+
+    def __init__(self, method: str, threshold: float, trials: int) -> None:
         self.method, self.threshold = method, threshold
-        self._batch_axes = int(trials > 1) + int(trials > 1 or batch_size > 1)
         self._feature_axis = 1 if trials > 1 else 0
         self.seen = self.changed = 0
+        self._seen = self._changed = 0
 
     def __call__(self, adjoint: Array, exponent: Array) -> None:
         """Clip the mantissas of one state's adjoint, (R, size, B) without axes of length 1, in place."""
@@ -194,13 +197,20 @@ class StepClipper:
             norm = unit * np.sqrt(np.square(adjoint / unit).sum(axis=self._feature_axis, keepdims=True))
             over = norm > threshold
             np.multiply(adjoint, np.where(over, threshold / np.where(over, norm, 1.0), 1.0), out=adjoint)
-        self.seen += over.size
-        self.changed += int(over.sum())
+        self._seen += over.size
+        self._changed += int(over.sum())
+
+    def settle(self, kept: bool) -> None:
+        """Count what was clipped since the last call, if it is kept."""
+        if kept:
+            self.seen += self._seen
+            self.changed += self._changed
+        self._seen = self._changed = 0
 
 
 def _clip_inside(engine: Engine, method: str, threshold: float, top_layer: str) -> tuple[Gradients, float, Curve]:
     problem = engine.problem
-    clipper = StepClipper(method, threshold, problem.trials, problem.batch_size)
+    clipper = StepClipper(method, threshold, problem.trials)
     run = engine.run(step_clip=clipper)
     states = [norm for name, norm in run.log2_norm.items() if name.startswith(f"{top_layer}.")]
     fraction = clipper.changed / clipper.seen if clipper.seen else 0.0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -64,8 +64,14 @@ class Block:
     totals: dict[str, tuple[Array, Array]]
 
 
-#: Clips one state's adjoint in place: mantissas (R, size, B) or fewer axes, see `Layer.squeeze`; (R, 1, B) exponents.
-StepClip = Callable[[Array, Array], None]
+class StepClip(Protocol):
+    """Clips adjoints inside the backward pass."""
+
+    def __call__(self, adjoint: Array, exponent: Array) -> None:
+        """Clip one state's adjoint in place: mantissas (R, size, B) and exponents (R, 1, B), see `Layer.squeeze`."""
+
+    def settle(self, kept: bool) -> None:
+        """Take note that the block just clipped counts, or that it was refused and comes again in shorter ones."""
 
 
 class BackwardPass:

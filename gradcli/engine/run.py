@@ -204,13 +204,19 @@ class _Backward:
             except OutOfRange:
                 self.length = max(1, self.length // 2)
                 self.calm = 0
+                self._settle(kept=False)
                 continue
+            self._settle(kept=True)
             if not self._commit(blocks, start, end):
                 return False
             self._lengthen()
             end = start
             self.engine.progress("backward", self.engine.problem.seq_len - end, self.engine.problem.seq_len)
         return True
+
+    def _settle(self, kept: bool) -> None:
+        if self.step_clip is not None:
+            self.step_clip.settle(kept)
 
     def _lengthen(self) -> None:
         """Try longer blocks again, after some short ones went well: a wide span may have been a passing event."""
@@ -287,6 +293,7 @@ class _Backward:
                 run.gradients[f"layer{index}.{name}"] = Scaled(
                     mantissa.reshape(p.trials, *shape).astype(np.float64), gradient.exponent
                 ).normalised()
+        self._settle(kept=True)
         for name, value in self.readout.items():
             scaled = Scaled(np.asarray(value / p.batch_size, np.float64), np.zeros(p.trials, np.int64))
             run.gradients[f"{READOUT}.{name}"] = scaled.normalised()

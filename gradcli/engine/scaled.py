@@ -34,10 +34,6 @@ class Scaled:
         """Return for each trial whether any entry is not zero."""
         return np.asarray(np.any(self.mantissa != 0, axis=tuple(range(1, self.mantissa.ndim))))
 
-    def times(self, factor: Array) -> Scaled:
-        """Return the elementwise product with an ordinary array (trials, ...)."""
-        return Scaled(self.mantissa * factor, self.exponent).normalised()
-
     def normalised(self) -> Scaled:
         """Return the same value with the largest mantissa of each trial in [0.5, 1), and zeros at exponent 0."""
         shift = exponent_of(np.abs(self.mantissa).max(axis=tuple(range(1, self.mantissa.ndim)), initial=0.0))

@@ -44,10 +44,6 @@ class SizedCell:
     values: dict[str, Node]
     concatenations: dict[tuple[int, ...], list[Node]]
 
-    def equation_of(self, name: str) -> Equation:
-        """Return the equation that gives a name."""
-        return next(equation for equation in self.equations if equation.name == name)
-
 
 class ParsedCell:
     """A cell without sizes yet. See `parse_cell`."""

@@ -23,7 +23,7 @@ op              arguments                                        data
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -177,8 +177,3 @@ def users(nodes: Iterable[Node]) -> dict[Node, list[Node]]:
         for arg in node.args:
             found.setdefault(arg, []).append(node)
     return found
-
-
-def parameters_of(nodes: Iterable[Node]) -> Iterator[str]:
-    """Yield the names of the parameters among `nodes`."""
-    return (node.data for node in nodes if node.op == "parameter")

@@ -62,7 +62,6 @@ class Lowering:
         self.used_constants: set[str] = set()
         self.uses_activation = False
         self._lags: dict[str, Place] = {}
-        self._current: dict[str, Place] = {}
         self._given = {e.name: e for e in reversed(equations)}
         self._matrix_names = names_left_of_products(equations)
         self._lower_all(equations)

@@ -76,6 +76,15 @@ def test_inside_bptt_the_gradient_is_capped_at_each_step(method: str) -> None:
     assert found.loss_after_clipped == pytest.approx(-0.25 * 10 * 1023, rel=1e-13)
 
 
+@pytest.mark.parametrize("method", ["step_value", "step_norm"])
+def test_each_step_is_counted_once_however_often_a_block_is_taken(method: str) -> None:
+    # 1e-3 a step is too much for one long block, which is then taken again in shorter ones.
+    fields = {"hidden_size": 1, "trials": 1, "batch_size": 1, "seq_len": 300, "loss": {"kind": "sum"}}
+    (found,) = clipped(SCALAR, {method: 1e-5}, **fields, params={"a": 1e-3, "b": 0.0})
+    # Only the 1 at distance 0 is over the threshold, of 301 gradients.
+    assert found.fraction_clipped == pytest.approx(1 / 301, rel=1e-14)
+
+
 def test_an_exploded_gradient_is_brought_down_to_the_threshold() -> None:
     fields = {"seq_len": 5000, "params": {"a": 10.0, "b": 0.0}, "loss": {"kind": "projection", "vector": [3.0, 4.0]}}
     norm, value = clipped(SCALAR, {"norm": 2.0}, {"value": 2.0}, **ONE, **fields)

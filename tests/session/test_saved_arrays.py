@@ -123,7 +123,9 @@ def test_float32_is_what_was_computed_with() -> None:
         np.testing.assert_allclose(single[name], double[name], rtol=1e-3, atol=1e-5)
     assert np.abs(single["state.layer0.h"] - double["state.layer0.h"]).max() > 0
     found, expected = gradient(single, "state.layer0.h"), gradient(double, "state.layer0.h")
-    assert np.linalg.norm(found - expected) < 1e-4 * np.linalg.norm(expected)
+    # At each distance by itself: over all of them, the last step's gradient would hide what has vanished.
+    error, size = np.linalg.norm(found - expected, axis=-1), np.linalg.norm(expected, axis=-1)
+    assert np.all(error < 1e-4 * size)
 
 
 def test_the_saved_run_is_the_reported_one() -> None:
