@@ -38,20 +38,16 @@ def function_runs(plan: LayerPlan, group: Group) -> list[FunctionRun]:
             continue
         last = runs[-1][-1] if runs else None
         same = last is not None and last.function == lane.function and last.stop == lane.start
-        if same and _negatable(plan, runs[-1][-1]) == _negatable(plan, lane):
+        if same and is_negated(plan, runs[-1][-1]) == is_negated(plan, lane):
             runs[-1].append(lane)
         else:
             runs.append([lane])
-    return [FunctionRun(group, tuple(run), _negatable(plan, run[0])) for run in runs]
-
-
-def _negatable(plan: LayerPlan, lane: Lane) -> bool:
-    return lane.function == "sigmoid" and lane.value not in plan.stored and lane.product not in plan.stored
+    return [FunctionRun(group, tuple(run), is_negated(plan, run[0])) for run in runs]
 
 
 def is_negated(plan: LayerPlan, lane: Lane) -> bool:
     """Tell whether the forward pass holds the negated value of a lane."""
-    return _negatable(plan, lane)
+    return lane.function == "sigmoid" and lane.value not in plan.stored and lane.product not in plan.stored
 
 
 def on_tape(plan: LayerPlan, group: Group) -> bool:
