@@ -9,10 +9,12 @@ from measured import loaded
 from gradcli.errors import SpecError
 from gradcli.network.build import build
 
-GATES = {
-    "name": "gates",
-    "equations": "f = sigmoid(W_hf @ h[t-1] + b_f)\ni = sigmoid(W_hi @ h[t-1] + b_i)\nh[t] = f * h[t-1] + i * tanh(b_g)",
-}
+EQUATIONS = """
+f = sigmoid(W_hf @ h[t-1] + b_f)
+i = sigmoid(W_hi @ h[t-1] + b_i)
+h[t] = f * h[t-1] + i * tanh(b_g)
+"""
+GATES = {"name": "gates", "equations": EQUATIONS}
 SIZES = {"hidden_size": 200, "seq_len": 50, "trials": 1, "batch_size": 1}
 
 
