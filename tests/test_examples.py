@@ -6,7 +6,6 @@ import math
 import re
 import shutil
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -191,13 +190,6 @@ def test_the_forms_of_the_lstm_agree() -> None:
     for ours, theirs in (("layer0.c", "layer0.C"), ("layer0.h", "layer0.h")):
         built_in = builtin["states"][ours]["log10_norm"]
         assert textbook["states"][theirs]["log10_norm"] == pytest.approx(built_in, rel=1e-12)
-
-
-def test_text_prints_within_a_second() -> None:
-    example("gru-text.yaml")
-    start = time.process_time()
-    example("gru-text.yaml")
-    assert time.process_time() - start < 1.0
 
 
 needs_sh = pytest.mark.skipif(shutil.which("sh") is None, reason="a POSIX shell")
