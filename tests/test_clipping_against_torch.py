@@ -36,7 +36,7 @@ def test_clipping_inside_is_what_hooks_on_every_state_do(name: str, method: str,
     spec, stored = read_fixture(FOLDER / f"{name}.npz")
     expected = redo({key: value[0] for key, value in stored.items()}, spec, spec["cell"], on_state_gradient=clip)
     problem = problem_of(spec, stored)
-    clipper = StepClipper(method, threshold, problem.trials)
+    clipper = StepClipper(method, threshold)
     run = Engine(problem, block=5).run(record=True, step_clip=clipper)
     assert 0 < clipper.changed <= clipper.seen
     assert run.recording is not None

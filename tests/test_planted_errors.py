@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from test_stored_runs import RELATIVE_ERROR, STORED, largest_error
 
-from gradcli.engine import backward, evaluate, layer, loss
+from gradcli.engine import evaluate, loss, parameters, weights
 from gradcli.language import derivative, functions
 from gradcli.language.cell import parse_cell
 from gradcli.language.functions import ELEMENTWISE, FUNCTIONS, Function
@@ -111,8 +111,8 @@ def test_the_derivative_of_every_operation_is_watched(op: str, position: int, mo
 @pytest.mark.parametrize(
     ("place", "name"),
     [
-        (layer.Layer, "transposed"),
-        (backward, "outer"),
+        (parameters.LayerParameters, "transposed"),
+        (weights, "summed_products"),
         (evaluate, "outer"),
         (loss.SquaredError, "_gradient"),
         (loss.Linear, "_gradient"),

@@ -178,23 +178,22 @@ class StepClipper:
     seen, changed: the adjoints of single sequences met so far, and those of them that were over the threshold.
     """
 
-    def __init__(self, method: str, threshold: float, trials: int) -> None:
+    def __init__(self, method: str, threshold: float) -> None:
         self.method, self.threshold = method, threshold
-        self._feature_axis = 1 if trials > 1 else 0
         self.seen = self.changed = 0
         self._seen = self._changed = 0
 
     def __call__(self, adjoint: Array, exponent: Array) -> None:
-        """Clip the mantissas of one state's adjoint, (R, size, B) without axes of length 1, in place."""
+        """Clip the mantissas of one state's adjoint, (R, size, B), in place."""
         threshold = scale_by(np.asarray(self.threshold, np.float64), -exponent)
-        largest = np.abs(adjoint).max(axis=self._feature_axis, keepdims=True)
+        largest = np.abs(adjoint).max(axis=1, keepdims=True)
         if self.method == "step_value":
             over = largest > threshold
             np.clip(adjoint, -threshold, threshold, out=adjoint)
         else:
             # Scaled by its largest entry first: the square of a mantissa may leave the range of floats.
             unit = np.where(largest > 0, largest, 1.0)
-            norm = unit * np.sqrt(np.square(adjoint / unit).sum(axis=self._feature_axis, keepdims=True))
+            norm = unit * np.sqrt(np.square(adjoint / unit).sum(axis=1, keepdims=True))
             over = norm > threshold
             np.multiply(adjoint, np.where(over, threshold / np.where(over, norm, 1.0), 1.0), out=adjoint)
         self._seen += over.size
@@ -209,12 +208,11 @@ class StepClipper:
 
 
 def _clip_inside(engine: Engine, method: str, threshold: float, top_layer: str) -> tuple[Gradients, float, Curve]:
-    problem = engine.problem
-    clipper = StepClipper(method, threshold, problem.trials)
+    clipper = StepClipper(method, threshold)
     run = engine.run(step_clip=clipper)
     states = [norm for name, norm in run.log2_norm.items() if name.startswith(f"{top_layer}.")]
     fraction = clipper.changed / clipper.seen if clipper.seen else 0.0
-    return run.gradients, fraction, curve_of(joined(states))
+    return run.gradients, fraction, curve_of(*states)
 
 
 def _cosine(a: Gradients, b: Gradients) -> Array:

@@ -29,6 +29,11 @@ class StackedAddends:
     addends: list[Addend] = field(default_factory=list)
 
     @property
+    def key(self) -> tuple[int, int]:
+        """What tells it from the others of a layer: its group and first row."""
+        return self.group, self.rows[0]
+
+    @property
     def rows(self) -> tuple[int, int]:
         return self.addends[0].lane.start, self.addends[-1].lane.stop
 

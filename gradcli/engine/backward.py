@@ -13,14 +13,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from gradcli.engine.addends import StackedAddends
 from gradcli.engine.backward_loop import backward_loop, needs_prefill, runs_of
-from gradcli.engine.evaluate import HoistedAdjoints, Values, evaluate, evaluate_into, outer, product
+from gradcli.engine.coefficients import coefficient_program
+from gradcli.engine.evaluate import HoistedAdjoints, evaluate, product
 from gradcli.engine.layer import Layer
 from gradcli.engine.loop import Key
-from gradcli.engine.plan import Group, Target
+from gradcli.engine.plan import Target
 from gradcli.engine.scaled import Scaled, exponent_of, log2_norm, scale_by
-from gradcli.language.graph import Dependence, Node
+from gradcli.engine.weights import WeightGradients
+from gradcli.language.graph import Node
 
 Array = np.ndarray[Any, Any]
 
@@ -50,12 +51,15 @@ class Adjoints:
 class Block:
     """What the backward pass over one block found.
 
+    steps: lo and hi, for the steps lo+1 .. hi of the segment.
     log2_norm: for each state (n, R, B), for the steps of the block.
-    gradients: of nodes that depend on parameters alone, to be added up over blocks.
+    gradients: of nodes that depend on parameters alone, to be added up over blocks; those of weights are not among
+        them, see `BackwardPass.collect`.
     input_adjoint, input_exponent: dL/dx, (n, R, input_size, B) mantissas and (R, B); None where x plays no part.
     totals: for each state the mantissas of its adjoint (n, R, size, B), a view, with the exponent (R, B).
     """
 
+    steps: tuple[int, int]
     adjoints: Adjoints
     log2_norm: dict[str, Array]
     gradients: dict[Node, Scaled]
@@ -68,7 +72,7 @@ class StepClip(Protocol):
     """Clips adjoints inside the backward pass."""
 
     def __call__(self, adjoint: Array, exponent: Array) -> None:
-        """Clip one state's adjoint in place: mantissas (R, size, B) and exponents (R, 1, B), see `Layer.squeeze`."""
+        """Clip one state's adjoint in place: mantissas (R, size, B) and exponents (R, 1, B)."""
 
     def settle(self, kept: bool) -> None:
         """Take note that the block just clipped counts, or that it was refused and comes again in shorter ones."""
@@ -80,7 +84,7 @@ class BackwardPass:
     Args:
         layer: the layer, whose forward pass has just run over the segment.
         per_step: whether gradients enter at every step (a loss at several steps, a layer above), not only at the last.
-        step_clip: applied to every state's adjoint at every step as soon as it is complete.
+        clipped: whether `step_clip` is to be applied to every state's adjoint as soon as it is complete.
         block: the largest number of steps of a block.
         parameters: whether parameter gradients are wanted. to_input: whether dL/dx is, for a layer below.
     """
@@ -91,38 +95,50 @@ class BackwardPass:
         *,
         per_step: bool,
         block: int,
-        step_clip: StepClip | None = None,
+        clipped: bool = False,
         parameters: bool = True,
         to_input: bool = False,
     ) -> None:
         self.layer = layer
         self.plan = plan = layer.plan
-        self.step_clip = step_clip
+        self.step_clip: StepClip | None = None
         self.parameters, self.to_input = parameters, to_input
         output = plan.cell.output
         self.prefilled = frozenset(
             name for name in plan.states if needs_prefill(plan, name) or (per_step and name == output)
         )
-        self.code = backward_loop(plan, layer.trials > 1, self.prefilled, step_clip is not None)
+        self.code = backward_loop(plan, layer.trials > 1, self.prefilled, clipped)
         self.totals = {
             name: np.zeros((block + layer.lag, *a.shape[1:]), layer.dtype) for name, a in layer.states.items()
         }
-        self.lanes = {group.index: layer.empty(block, group.rows) for group in plan.groups}
-        self._runs = {target: runs_of(plan, edges) for target, edges in plan.edges.items()}
-        self._coefficients: dict[Key, tuple[Array, list[tuple[int, int, Node]]]] = {}
-        for target, (runs, singles) in self._runs.items():
-            for number, run in enumerate(runs):
-                height = (run.rows[1] - run.rows[0]) // len(run.edges)
-                parts = [(i * height, (i + 1) * height, edge.coefficient) for i, edge in enumerate(run.edges)]
-                self._coefficients[target, number] = (layer.empty(block, run.rows[1] - run.rows[0]), parts)
-            for edge in singles:
-                if edge.coefficient.dependence > Dependence.PARAMETERS:
-                    size = plan.size(edge.source)
-                    parts = [(0, size, edge.coefficient)]
-                    self._coefficients[target, edge.source] = (layer.empty(block, size), parts)
+        self._name_hoisted()
+        # What lies outside the loop takes the adjoints of products at all steps; without it one step's are enough.
+        outside = parameters or to_input
+        self.lanes = {
+            group.index: layer.empty(block, group.rows) if outside else _one_for_all(layer.empty(1, group.rows), block)
+            for group in plan.groups
+        }
+        self._weights = [
+            WeightGradients(layer, group, [item for item in self._stacked if item.group == group.index], block)
+            for group in (plan.groups if parameters else [])
+        ]
+        self._program = coefficient_program(plan, parameters)
+        self._buffers: dict[Key, Array] = {}
+        for target, edges in plan.edges.items():
+            for number, run in enumerate(runs_of(plan, edges)[0]):
+                self._buffers["run", target, number] = layer.empty(block, run.rows[1] - run.rows[0])
+        for key in self._program.columns:
+            match key:
+                case ("output", "edge" | "vector", *_, Node() as node):
+                    self._buffers[key[1:]] = layer.empty(block, plan.size(node))
+                case ("temporary", rows, _):
+                    self._buffers[key] = layer.empty(block, rows)
         self._views: dict[Key, list[Array]] = {}
-        self._fixed_arrays: dict[Key, Any] = {}
-        self._roots = self._outside_roots()
+        self._exponent = np.zeros((plan.frames.count, layer.trials, layer.batch_size), np.int64)
+
+    def _name_hoisted(self) -> None:
+        """Decide by which way each hoisted node gets its gradient."""
+        plan, layer = self.plan, self.layer
         # Stacked addends whose adjoints are those of their lanes are passed on together, the other aliases one by one.
         of_lane = {lane.product: leaf for leaf, lane in plan.aliases.items()}
         self._stacked = [
@@ -132,10 +148,17 @@ class BackwardPass:
         ]
         together = {addend.lane.addend for item in self._stacked for addend in item.addends}
         self._aliases = {leaf: lane for leaf, lane in plan.aliases.items() if leaf not in together}
-        self._exponent = np.zeros((plan.frames.count, layer.trials, layer.batch_size), np.int64)
+        self._leaves = {leaf: pairs for leaf, pairs in plan.leaf_edges.items() if leaf not in plan.aliases}
 
-    def start(self) -> Adjoints:
-        """Return the adjoints before anything has entered: zero."""
+    def start(self, step_clip: StepClip | None) -> Adjoints:
+        """Begin a run: return the adjoints before anything has entered, which are zero.
+
+        Args:
+            step_clip: what to clip with, for a pass made with `clipped`.
+        """
+        self.step_clip = step_clip
+        for weights in self._weights:
+            weights.clear()
         layer = self.layer
         shape = (self.plan.frames.count, layer.trials, layer.batch_size)
         carry = {name: np.zeros((layer.lag, *a.shape[1:]), layer.dtype) for name, a in layer.states.items()}
@@ -157,18 +180,21 @@ class BackwardPass:
         exponent = self._choose_exponents(adjoints, entering, entering_exponent)
         self._exponent = exponent
         self._fill_totals(n, adjoints, exponent, entering, entering_exponent)
-        values = self._block_values(lo, hi)
-        self._fill_coefficients(values, n)
+        program = self._program
+        program.run(
+            [self._block_array(key, lo, hi) for key in program.columns], [self._fixed(key) for key in program.fixed]
+        )
         loop = self.code
         # Backwards in time: the last step of the block first.
-        columns = [self._column(key)[n - 1 :: -1] if n else [] for key in loop.columns]
+        columns = [self._column(key, lo, hi)[::-1] for key in loop.columns]
         loop.run(columns, [self._fixed(key) for key in loop.fixed])
         norms = {name: log2_norm(total[lag : lag + n], axis=2) for name, total in self.totals.items()}
         self._check_range(norms, n)
         frames = self.plan.frames
         carry = {name: total[:lag].copy() for name, total in self.totals.items()}
-        gradients, to_input, to_input_exponent = self._hoisted(values, n, exponent)
+        gradients, to_input, to_input_exponent = self._hoisted(lo, hi, exponent)
         return Block(
+            (lo, hi),
             Adjoints(carry, exponent),
             {name: norm + exponent[frames.of_state[name]] for name, norm in norms.items()},
             gradients,
@@ -176,6 +202,23 @@ class BackwardPass:
             to_input_exponent,
             {name: (t[lag : lag + n], exponent[frames.of_state[name]]) for name, t in self.totals.items()},
         )
+
+    def collect(self, block: Block) -> None:
+        """Add the weight gradients of the block that `run` has just gone over; call it once the block is accepted."""
+        lo, hi = block.steps
+        for weights in self._weights:
+            group = weights.group
+            vectors = [
+                self._buffers["vector", node][: hi - lo]
+                if ("vector", node) in self._buffers
+                else self.layer.array(node)[lo:hi]
+                for node in weights.vectors
+            ]
+            weights.add(self.lanes[group.index][: hi - lo], block.adjoints.exponent[group.frame], vectors)
+
+    def weight_gradients(self) -> list[tuple[Node, Scaled]]:
+        """Return the sums of what `collect` has added, contributions to the gradients of parameter nodes."""
+        return [pair for weights in self._weights for pair in weights.gradients()]
 
     # Frames.
 
@@ -225,45 +268,37 @@ class BackwardPass:
             if np.isnan(joint).any() or (joint > limit).any() or ((joint < -limit) & (joint != -np.inf)).any():
                 raise OutOfRange
 
-    # Coefficients.
+    # Arrays.
 
-    def _outside_roots(self) -> list[Node]:
-        plan = self.plan
-        roots: list[Node] = []
-        if self.parameters:
-            roots += [group.vector for group in plan.groups]
-        if self.parameters or self.to_input:
-            for leaf, pairs in plan.leaf_edges.items():
-                if leaf not in plan.aliases:
-                    roots += [coefficient for _, coefficient in pairs]
-        return list(dict.fromkeys(roots))
+    def _block_array(self, key: Key, lo: int, hi: int) -> Array:
+        """Return the array of a block that a key of the coefficient program names."""
+        n = hi - lo
+        match key:
+            case ("given", node):
+                return self.layer.array(node)[lo:hi]
+            case ("output", "lane", target, number, (first, last)):
+                return self._buffers["run", target, number][:n, :, first:last]
+            case ("output", *rest):
+                return self._buffers[tuple(rest)][:n]
+            case _:
+                return self._buffers[key][:n]
 
-    def _block_values(self, lo: int, hi: int) -> Values:
-        values: Values = {}
-        for node, value in self.layer.values.items():
-            values[node] = value if node.dependence is Dependence.PARAMETERS else value[lo:hi]
-        evaluate(self._roots, values, self.layer.column_ranges)
-        return values
-
-    def _fill_coefficients(self, values: Values, n: int) -> None:
-        for buffer, parts in self._coefficients.values():
-            for lo, hi, coefficient in parts:
-                evaluate_into(buffer[:n, :, lo:hi], coefficient, values, self.layer.column_ranges)
-
-    def _column(self, key: Key) -> list[Array]:
+    def _column(self, key: Key, lo: int, hi: int) -> list[Array]:
+        """Return a view for each step of the block."""
+        if key[0] == "given":
+            return self.layer.views(key[1])[lo:hi]
         if key not in self._views:
             self._views[key] = list(self.layer.squeeze(self._buffer(key), 1))
-        return self._views[key]
+        return self._views[key][: hi - lo]
 
     def _buffer(self, key: Key) -> Array:
         match key:
             case ("adjoint", name, lag):
                 return self.totals[name][self.layer.lag - lag :]
             case ("coefficient", target, Node() as source):
-                return self._coefficients[target, source][0]
-            case ("coefficient", target, number, several):
-                buffer, parts = self._coefficients[target, number]
-                return _split_rows(buffer, len(parts) if several else 0)
+                return self._buffers["edge", target, source]
+            case ("coefficient", target, number, parts):
+                return _split_rows(self._buffers["run", target, number], parts)
             case ("lanes", group, (lo, hi), *split):
                 return _split_rows(self.lanes[group][:, :, lo:hi], split[0] if split else 0)
             case _:
@@ -279,35 +314,39 @@ class BackwardPass:
                 return self._clip_of(name)
             case ("scratch", name, rows, _, parts):
                 return layer.squeeze(_split_rows(layer.scratch(name, rows)[None], parts)[0], 0)
-        if key not in self._fixed_arrays:
-            match key:
-                case ("transposed", group):
-                    self._fixed_arrays[key] = layer.transposed(self.plan.groups[group])
-                case ("number", value, rows):
-                    self._fixed_arrays[key] = layer.constant(value, rows)
-                case ("leaf", node):
-                    self._fixed_arrays[key] = layer.leaf(node)
-                case _:
-                    raise AssertionError(f"no array is called {key}")
-        return self._fixed_arrays[key]
+            case ("transposed", group):
+                return layer.parameters.transposed(self.plan.groups[group])
+            case ("number", value, rows):
+                return layer.constant(value, rows)
+            case ("scalar", value):
+                return value
+            case ("leaf", node):
+                return layer.leaf(node)
+            case ("known", node):
+                return layer.parameters.known(node)
+            case _:
+                raise AssertionError(f"no array is called {key}")
 
     def _clip_of(self, name: str) -> Callable[[Array], None]:
         assert self.step_clip is not None
-        clip = self.step_clip
-        exponent = self.layer.squeeze(self._exponent[self.plan.frames.of_state[name]][:, None, :], 0)
-        return lambda adjoint: clip(adjoint, exponent)
+        clip, layer = self.step_clip, self.layer
+        exponent = self._exponent[self.plan.frames.of_state[name]][:, None, :]
+        return lambda adjoint: clip(adjoint.reshape(layer.trials, -1, layer.batch_size), exponent)
 
     # What lies outside the loop.
 
-    def _hoisted(self, values: Values, n: int, exponent: Array) -> tuple[dict[Node, Scaled], Array | None, Array]:
+    def _hoisted(self, lo: int, hi: int, exponent: Array) -> tuple[dict[Node, Scaled], Array | None, Array]:
         """Return the block's contributions to the gradients of hoisted nodes, and the adjoint of the input."""
-        plan, layer = self.plan, self.layer
+        plan, layer, n = self.plan, self.layer, hi - lo
         common = exponent.max(axis=0)
-        top = common.max(axis=1)
-        if not (self.parameters or self.to_input):
+        elsewhere = self._leaves or self._aliases
+        if not (self.to_input or (self.parameters and elsewhere)):
             return {}, None, common
+        top = common.max(axis=1)
         weight = scale_by(np.ones((), layer.dtype), common - top[:, None])[:, None, :]
-        hoisted = HoistedAdjoints(plan.graph, values, layer.column_ranges, weight, self.to_input)
+        values = layer.block_values(lo, hi)
+        evaluate([c for pairs in self._leaves.values() for _, c in pairs], values, layer.parameters.column_ranges)
+        hoisted = HoistedAdjoints(plan.graph, values, layer.parameters.column_ranges, weight, self.to_input)
 
         def in_common(adjoint: Array, frame: int) -> Array:
             if plan.frames.count == 1:
@@ -316,17 +355,14 @@ class BackwardPass:
 
         for group in plan.groups:
             lanes = in_common(self.lanes[group.index][:n], group.frame)
-            if self.parameters:
-                self._weights_of(group, lanes, values, hoisted)
             for item in self._stacked:
-                if item.group == group.index:
-                    self._addends_of(item, lanes[:, :, slice(*item.rows)], values, hoisted)
+                if item.group == group.index and self.to_input:
+                    matrix = layer.parameters.addend_matrix(item, signed=False).swapaxes(-1, -2)
+                    hoisted.receive(item.vector, product(matrix, lanes[:, :, slice(*item.rows)]))
             for leaf, lane in self._aliases.items():
                 if plan.group_of[lane.product] is group:
                     hoisted.receive(leaf, lanes[:, :, lane.start : lane.stop])
-        for leaf, pairs in plan.leaf_edges.items():
-            if leaf in plan.aliases:
-                continue
+        for leaf, pairs in self._leaves.items():
             for target, coefficient in pairs:
                 total, frame = self._target_adjoint(target, n)
                 hoisted.receive(leaf, in_common(total, frame) * values[coefficient])
@@ -334,34 +370,13 @@ class BackwardPass:
         gradients = {node: Scaled(gradient, top) for node, gradient in hoisted.gradients.items()}
         return gradients if self.parameters else {}, hoisted.adjoints.get(plan.graph.input()), common
 
-    def _weights_of(self, group: Group, lanes: Array, values: Values, hoisted: HoistedAdjoints) -> None:
-        """Add the gradients of a group's matrices, from one product for all its lanes."""
-        stacked = outer(lanes * hoisted.weight, values[group.vector])
-        for lane in group.lanes:
-            hoisted.receive_gradient(lane.product.args[0], stacked[:, lane.start : lane.stop])
-
-    def _addends_of(self, item: StackedAddends, lanes: Array, values: Values, hoisted: HoistedAdjoints) -> None:
-        """Pass the adjoints of stacked addends on, with one product for all of them."""
-        vector = values[item.vector]
-        if self.to_input:
-            hoisted.receive(item.vector, product(self.layer.stacked_matrix(item, signed=False).swapaxes(-1, -2), lanes))
-        if not self.parameters:
-            return
-        weighted = lanes * hoisted.weight
-        matrices, sums = outer(weighted, vector), weighted.sum(axis=(0, 3))[..., None]
-        for addend in item.addends:
-            rows = slice(addend.lane.start - item.rows[0], addend.lane.stop - item.rows[0])
-            hoisted.receive_gradient(addend.matrix, addend.sign * matrices[:, rows])
-            for sign, node in addend.constants:
-                hoisted.receive_sum(node, sign * sums[:, rows])
-
     def _target_adjoint(self, target: Target, n: int) -> tuple[Array, int]:
         """Return the adjoint of a target over the block, and the frame that it is in."""
         plan, lag = self.plan, self.layer.lag
         if isinstance(target, str):
             return self.totals[target][lag : lag + n], plan.frames.of_state[target]
         group = plan.groups[target]
-        transposed = self.layer.transposed(group)
+        transposed = self.layer.parameters.transposed(group)
         matrix = transposed[None] if self.layer.trials == 1 else transposed
         return product(matrix, self.lanes[target][:n]), group.frame
 
@@ -370,6 +385,11 @@ def _exponent_with(mantissa: Array, exponent: Array) -> Array:
     """Return the exponent (R, B) that brings mantissa * 2**exponent near 1; `_NOTHING` where all is zero."""
     largest = np.abs(mantissa).max(axis=(0, 2), initial=0.0)
     return np.where(largest == 0, _NOTHING, exponent + exponent_of(largest))
+
+
+def _one_for_all(buffer: Array, steps: int) -> Array:
+    """Return a view of (1, R, rows, B) as (steps, R, rows, B), in which all steps share the same memory."""
+    return np.lib.stride_tricks.as_strided(buffer, (steps, *buffer.shape[1:]), (0, *buffer.strides[1:]))
 
 
 def _split_rows(buffer: Array, parts: int) -> Array:

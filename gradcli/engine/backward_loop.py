@@ -46,7 +46,7 @@ class BackwardWriter:
                 self._emit_state(target)
             else:
                 self._emit_group(plan.groups[target])
-        self.loop = self.writer.finish()
+        self.loop = self.writer.loop()
 
     def _emit_state(self, name: str) -> None:
         w = self.writer
@@ -89,15 +89,15 @@ class BackwardWriter:
             incoming = self._in_frame(adjoint, frame, run.group.frame, size)
             fresh = {f"lane{edge.source.index}" not in self._written for edge in run.edges}
             self._written |= {f"lane{edge.source.index}" for edge in run.edges}
-            several = len(run.edges) > 1
-            coefficient = w.column("coefficient", target, number, several)
-            if several and self.batched_trials:
+            parts = len(run.edges) if len(run.edges) > 1 else 0
+            coefficient = w.column("coefficient", target, number, parts)
+            if parts and self.batched_trials:
                 incoming = f"{incoming}[:, None]"
-            out = w.column("lanes", run.group.index, run.rows, len(run.edges) if several else 0)
+            out = w.column("lanes", run.group.index, run.rows, parts)
             if fresh == {True}:
                 w.call("multiply", coefficient, incoming, out)
             else:
-                term = self._temporary(run.rows[1] - run.rows[0], len(run.edges) if several else 0)
+                term = self._temporary(run.rows[1] - run.rows[0], parts)
                 w.call("multiply", coefficient, incoming, term)
                 w.call("add", out, term, out)
         for edge in singles:
@@ -121,6 +121,8 @@ class BackwardWriter:
             factor = w.constant("number", coefficient.data, size)
         elif coefficient.dependence is Dependence.PARAMETERS:
             factor = w.constant("leaf", coefficient)
+        elif is_given(self.plan, coefficient):
+            factor = w.column("given", coefficient)
         else:
             factor = w.column("coefficient", target, edge.source)
         if fresh:
@@ -167,6 +169,11 @@ class BackwardWriter:
 def backward_loop(plan: LayerPlan, batched_trials: bool, prefilled: frozenset[str], clipped: bool) -> Loop:
     """Return the backward loop of a plan; see `BackwardWriter`. Runs of the same plan share it."""
     return BackwardWriter(plan, batched_trials, prefilled, clipped).loop
+
+
+def is_given(plan: LayerPlan, node: Node) -> bool:
+    """Tell whether a node's values come from the forward pass, or from what was known before it."""
+    return node.dependence < Dependence.STATE or node.op == "state" or node in plan.stored
 
 
 def needs_prefill(plan: LayerPlan, name: str) -> bool:

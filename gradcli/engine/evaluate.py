@@ -28,7 +28,8 @@ def evaluate(roots: Iterable[Node], values: Values, columns: Mapping[Node, tuple
         values: what is known already; every input, state and parameter below `roots` must be there.
         columns: for each ``columns`` node the range of columns that it takes.
     """
-    for node in reachable(roots, stop=values.keys()):
+    unknown = [node for node in roots if node not in values]
+    for node in reachable(unknown, stop=values.keys()) if unknown else ():
         if node not in values:
             values[node] = _value(node, [values[arg] for arg in node.args], columns)
 
@@ -99,7 +100,8 @@ def product_into(out: Array, matrix: Array, vector: Array) -> None:
     elif len(matrix) == 1:
         np.matmul(vector[:, 0, :, 0], matrix[0].T, out=out[:, 0, :, 0])
     else:
-        np.copyto(out, product(matrix, vector))
+        steps, rows = vector[..., 0].swapaxes(0, 1), out[..., 0].swapaxes(0, 1)
+        np.matmul(steps, matrix.swapaxes(-1, -2), out=rows)
 
 
 def outer(adjoint: Array, vector: Array) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gradcli.engine.elementwise import ElementwiseWriter
 from gradcli.engine.loop import Key, LoopWriter, Rows
 from gradcli.engine.plan import Group, Lane, LayerPlan
 from gradcli.language.graph import Dependence, Node
@@ -61,6 +62,7 @@ class ForwardWriter:
     def __init__(self, plan: LayerPlan, batched_trials: bool) -> None:
         self.plan = plan
         self.writer = LoopWriter(batched_trials)
+        self._elementwise = ElementwiseWriter(self.writer, self._operand, self._number)
         self.locations: dict[Node, Key] = {}
         self.buffers: dict[str, int] = {}
         self._expressions: dict[Node, list[str]] = {}
@@ -70,13 +72,13 @@ class ForwardWriter:
         for node in plan.order:
             if node not in done:
                 done |= self._emit(node)
-        self.loop = self.writer.finish()
+        self.loop = self.writer.loop()
 
     def _emit(self, node: Node) -> set[Node]:
         if node.op == "matmul":
             return self._emit_group(self.plan.group_of[node])
         if node.op != "state":
-            self._elementwise(node, self._place(node))
+            self._elementwise.write(node, self._place(node), self.plan.size(node))
         self._copy_to_states(node)
         return {node}
 
@@ -170,54 +172,6 @@ class ForwardWriter:
             for lane, result in zip(run.lanes, results, strict=True):
                 part = (lane.start - start, lane.stop - start)
                 self.locations[result] = ("tape", run.key, part) if tape else ("scratch", run.key, rows, part)
-        self._function(run.lanes[0].function or "", argument, out, rows, negated=run.negated)
+        self._elementwise.function(run.lanes[0].function or "", argument, out, rows, negated=run.negated)
         for result in results:
             self._copy_to_states(result)
-
-    def _function(self, name: str, argument: str, out: str, rows: int, negated: bool = False) -> None:
-        w = self.writer
-        if name == "sigmoid":
-            # 1 / (1 + exp(-a)), spelled out so that a negated argument saves a call.
-            if not negated:
-                w.call("negative", argument, out)
-            w.call("exp", argument if negated else out, out)
-            w.call("add", out, self._number(1.0, rows), out)
-            w.call("reciprocal", out, out)
-        elif name == "relu":
-            w.call("maximum", argument, self._number(0.0, rows), out)
-        else:
-            w.call(name, argument, out)
-
-    def _elementwise(self, node: Node, out: str) -> None:
-        w = self.writer
-        match node.op:
-            case "sum":
-                self._sum(node, out)
-            case "mul" | "div":
-                a, b = (self._operand(arg, node) for arg in node.args)
-                w.call("multiply" if node.op == "mul" else "divide", a, b, out)
-            case "pow":
-                base, exponent = node.args
-                a = self._operand(base, node)
-                if exponent.is_number and exponent.data == 2.0:
-                    w.call("multiply", a, a, out)
-                else:
-                    w.call("power", a, self._operand(exponent, node), out)
-            case "call":
-                self._function(node.data, self._operand(node.args[0], node), out, self.plan.size(node))
-            case _:
-                raise AssertionError(f"{node} is not elementwise")
-
-    def _sum(self, node: Node, out: str) -> None:
-        w = self.writer
-        terms = sorted(zip(node.data, node.args, strict=True), key=lambda term: -term[0])
-        refs = [(sign, self._operand(arg, node)) for sign, arg in terms]
-        sign, first = refs[0]
-        if sign < 0:
-            w.call("negative", first, out)
-            first = out
-        elif len(refs) == 1:
-            w.call("copyto", out, first)
-        for sign, ref in refs[1:]:
-            w.call("add" if sign > 0 else "subtract", first, ref, out)
-            first = out

@@ -7,16 +7,19 @@ length 1.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from gradcli.engine.addends import StackedAddends, stacked_addends
+from gradcli.engine.addends import stacked_addends
 from gradcli.engine.evaluate import Values, evaluate, product_into
-from gradcli.engine.forward_loop import ForwardWriter, is_negated
+from gradcli.engine.forward_loop import ForwardWriter
 from gradcli.engine.loop import Key
-from gradcli.engine.plan import Group, Lane, LayerPlan
+from gradcli.engine.parameters import LayerParameters, forward_sign
+from gradcli.engine.plan import LayerPlan
+from gradcli.engine.sizes import CHUNK_BYTES
 from gradcli.language.graph import Dependence, Node
 from gradcli.language.parser import Equation
 
@@ -31,7 +34,7 @@ class Layer:
 
     Args:
         plan: what is computed where.
-        parameters: name -> (R, ...) arrays of the plan's shapes.
+        parameters: those to begin with; others of the same shapes may take their place.
         trials, batch_size: R and B.
         dtype: float64 or float32.
         segment: the largest number of steps that `forward` will be given.
@@ -40,7 +43,7 @@ class Layer:
     def __init__(
         self,
         plan: LayerPlan,
-        parameters: Mapping[str, Array],
+        parameters: LayerParameters,
         *,
         trials: int,
         batch_size: int,
@@ -50,36 +53,23 @@ class Layer:
         self.plan = plan
         self.trials, self.batch_size, self.dtype, self.segment = trials, batch_size, dtype, segment
         self.lag = plan.lag
-        self.column_ranges = _column_ranges(plan)
+        self.parameters = parameters
         self.forward_code = ForwardWriter(plan, trials > 1)
-        self.parameters: Values = {}
-        self.set_parameters(parameters)
         self.states = {name: self.empty(segment + self.lag, plan.cell.shapes.states[name]) for name in plan.states}
         self.tape = {name: self.empty(segment, rows) for name, rows in self.forward_code.buffers.items()}
-        self.addends = {
-            group.index: np.zeros((segment, trials, group.rows, batch_size), dtype)
-            for group in plan.groups
-            if any(lane.addend is not None for lane in group.lanes)
-        }
+        added = [group for group in plan.groups if any(lane.addend is not None for lane in group.lanes)]
+        self.chunk = chunk_length(sum(group.rows for group in added) * trials * batch_size * dtype.itemsize, segment)
+        self.addends = {group.index: np.zeros((self.chunk, trials, group.rows, batch_size), dtype) for group in added}
         self.stacked = stacked_addends(plan)
         self._hoisted = self._hoisted_nodes()
         self._scratch: dict[Any, Array] = {}
         self._views: dict[Key, list[Array]] = {}
         self.values: Values = {}
         self.steps = 0
+        self._finite = True
 
     def empty(self, steps: int, rows: int) -> Array:
         return np.empty((steps, self.trials, rows, self.batch_size), self.dtype)
-
-    def set_parameters(self, parameters: Mapping[str, Array]) -> None:
-        """Take new parameter values; everything that depends on parameters alone is computed anew."""
-        graph = self.plan.graph
-        values: Values = {}
-        for name, shape in self.plan.cell.shapes.parameters.items():
-            array = np.ascontiguousarray(parameters[name], dtype=self.dtype)
-            node = graph.parameter(name)
-            values[node] = array if len(shape) == 2 else array.reshape(self.trials, -1, 1)
-        self.parameters = values
 
     def squeeze(self, array: Array, lead: int) -> Array:
         """Return a view without the axes of trials and sequences where they have length 1, as the loops want it."""
@@ -99,47 +89,24 @@ class Layer:
         wanted += [e for e in self.plan.states.values() if e.dependence < Dependence.STATE]
         return list(dict.fromkeys(wanted))
 
-    def _fill_addends(self, steps: int) -> None:
+    def _fill_addends(self, lo: int, hi: int) -> None:
+        """Compute what is added to the recurrent products at the steps lo+1 .. hi of the segment."""
         stacked = set()
         for item in self.stacked:
             stacked.update(item.products)
-            rows = self.addends[item.group][:steps, :, slice(*item.rows)]
-            product_into(rows, self.stacked_matrix(item, signed=True), self.values[item.vector])
+            rows = self.addends[item.group][: hi - lo, :, slice(*item.rows)]
+            matrix = self.parameters.addend_matrix(item, signed=True)
+            product_into(rows, matrix, self.values[item.vector][lo:hi])
             if any(addend.constants for addend in item.addends):
-                np.add(rows, self._stacked_constants(item), out=rows)
+                np.add(rows, self.parameters.addend_constants(item), out=rows)
         for group in self.plan.groups:
             for lane in group.lanes:
                 if lane.addend is None or lane.product in stacked:
                     continue
-                rows = self.addends[group.index][:steps, :, lane.start : lane.stop]
-                np.multiply(
-                    self.values[lane.addend], self.dtype.type(lane.addend_sign * self._forward_sign(lane)), out=rows
-                )
-
-    def _forward_sign(self, lane: Lane) -> int:
-        return -1 if is_negated(self.plan, lane) else 1
-
-    def stacked_matrix(self, item: StackedAddends, signed: bool) -> Array:
-        """Return the matrices of stacked addends, (R, rows, columns); with the forward pass's signs if `signed`."""
-        parts = [
-            addend.sign * (self._forward_sign(addend.lane) if signed else 1) * self._known(addend.matrix)
-            for addend in item.addends
-        ]
-        return np.concatenate(parts, axis=1)
-
-    def _stacked_constants(self, item: StackedAddends) -> Array:
-        parts = []
-        for addend in item.addends:
-            total = np.zeros((self.trials, addend.lane.rows, 1), self.dtype)
-            for sign, node in addend.constants:
-                total += sign * self._forward_sign(addend.lane) * self._known(node)
-            parts.append(total)
-        return np.concatenate(parts, axis=1)
-
-    def _known(self, node: Node) -> Any:
-        """Return the value of a node that depends on parameters alone."""
-        evaluate([node], self.parameters, self.column_ranges)
-        return self.parameters[node]
+                rows = self.addends[group.index][: hi - lo, :, lane.start : lane.stop]
+                value = self.values[lane.addend]
+                value = value[lo:hi] if lane.addend.dependence is Dependence.INPUT else value
+                np.multiply(value, self.dtype.type(lane.addend_sign * forward_sign(self.plan, lane)), out=rows)
 
     # The forward pass.
 
@@ -153,25 +120,53 @@ class Layer:
         steps = self.steps = len(x)
         for name, past in history.items():
             self.states[name][: self.lag] = past
-        self.values = dict(self.parameters)
+        self.values = dict(self.parameters.values)
         self.values[self.plan.graph.input()] = x
-        evaluate(self._hoisted, self.values, self.column_ranges)
-        self._fill_addends(steps)
+        for key in [key for key in self._views if key[0] == "hoisted"]:
+            del self._views[key]
+        evaluate(self._hoisted, self.values, self.parameters.column_ranges)
         for name, expression in self.plan.states.items():
             if expression.dependence < Dependence.STATE:
                 self.states[name][self.lag : self.lag + steps] = self.values[expression]
         loop = self.forward_code.loop
-        loop.run([self._column(key)[:steps] for key in loop.columns], [self._fixed(key) for key in loop.fixed])
-        self._remember(steps)
+        columns = [self._column(key) for key in loop.columns]
+        of_chunk = [key[0] == "addend" for key in loop.columns]
+        fixed = [self._fixed(key) for key in loop.fixed]
+        self._finite = True
+        for lo in range(0, steps, self.chunk):
+            hi = min(lo + self.chunk, steps)
+            self._fill_addends(lo, hi)
+            loop.run(
+                [c[: hi - lo] if own else c[lo:hi] for c, own in zip(columns, of_chunk, strict=True)],
+                fixed,
+            )
+            self._finite &= self._is_surely_finite(lo, hi)
 
-    def _remember(self, steps: int) -> None:
-        """Add what the loop has computed to the values that coefficients are evaluated from."""
-        graph = self.plan.graph
-        for name in self.plan.states:
-            for lag in range(self.plan.lags[name] + 1):
-                self.values[graph.state(name, lag)] = self.states[name][self.lag - lag : self.lag - lag + steps]
-        for node in self.plan.stored:
-            self.values[node] = self.at(self.forward_code.locations[node])[:steps]
+    def _is_surely_finite(self, lo: int, hi: int) -> bool:
+        """Tell whether all states at these steps are finite; False may also mean that their squares are not."""
+        first, last = self.lag + lo, self.lag + hi
+        return all(
+            math.isfinite(np.vdot(part, part)) for array in self.states.values() if (part := array[first:last]).size
+        )
+
+    def array(self, node: Node) -> Array:
+        """Return the values over the segment of a node that the forward pass has computed, (segment, R, size, B)."""
+        if node.op == "state":
+            name, lag = node.data
+            return self.states[name][self.lag - lag : self.lag - lag + self.steps]
+        if node.dependence is Dependence.STATE:
+            return self.at(self.forward_code.locations[node])[: self.steps]
+        evaluate([node], self.values, self.parameters.column_ranges)
+        return np.asarray(self.values[node])
+
+    def block_values(self, lo: int, hi: int) -> Values:
+        """Return the values of all that is known without computing, over the steps lo+1 .. hi of the segment."""
+        values: Values = {
+            node: value[lo:hi] if node.dependence is Dependence.INPUT else value for node, value in self.values.items()
+        }
+        graph, lags = self.plan.graph, self.plan.lags
+        states = [graph.state(name, lag) for name in self.plan.states for lag in range(lags[name] + 1)]
+        return values | {node: self.array(node)[lo:hi] for node in (*states, *self.plan.stored)}
 
     def at(self, key: Key) -> Array:
         """Return the array over all steps of the segment that a key of the forward loop names."""
@@ -183,14 +178,20 @@ class Layer:
             case ("addend", group, (lo, hi)):
                 return self.addends[group][:, :, lo:hi]
             case ("hoisted", node):
-                return np.asarray(self.values[node])
+                return self.array(node)
             case _:
                 raise AssertionError(f"no array is called {key}")
 
+    def views(self, node: Node) -> list[Array]:
+        """Return one view a step of a node that the forward pass keeps, for the loops."""
+        if node.op == "state":
+            return self._column(("state", *node.data))
+        if node.dependence is Dependence.STATE:
+            return self._column(self.forward_code.locations[node])
+        return self._column(("hoisted", node))
+
     def _column(self, key: Key) -> list[Array]:
         """Return one view a step; the views of lasting buffers are made once."""
-        if key[0] == "hoisted":
-            return list(self.squeeze(self.at(key), 1))
         if key not in self._views:
             self._views[key] = list(self.squeeze(self.at(key), 1))
         return self._views[key]
@@ -198,7 +199,7 @@ class Layer:
     def _fixed(self, key: Key) -> Any:
         match key:
             case ("matrix", group):
-                return self._stacked(self.plan.groups[group], signed=True)
+                return self.parameters.stacked(self.plan.groups[group])
             case ("scratch", name, rows, (lo, hi)):
                 return self.squeeze(self.scratch(name, rows)[:, lo:hi], 0)
             case ("scratch", name, rows):
@@ -223,20 +224,7 @@ class Layer:
 
     def leaf(self, node: Node) -> Array:
         """Return the value of a node that depends on parameters alone, as an operand of the loops."""
-        return self.squeeze(np.asarray(self._known(node), self.dtype), 0)
-
-    def _stacked(self, group: Group, signed: bool) -> Array:
-        """Return the matrices of a group's lanes, one below the other; with the forward pass's signs if `signed`."""
-        parts = []
-        for lane in group.lanes:
-            matrix = self._known(lane.product.args[0])
-            parts.append(-matrix if signed and is_negated(self.plan, lane) else matrix)
-        stacked = np.concatenate(parts, axis=1)
-        return stacked[0] if self.trials == 1 else stacked
-
-    def transposed(self, group: Group) -> Array:
-        """Return the transpose of a group's stacked matrices."""
-        return np.ascontiguousarray(self._stacked(group, signed=False).swapaxes(-1, -2))
+        return self.squeeze(np.asarray(self.parameters.known(node), self.dtype), 0)
 
     def history(self) -> dict[str, Array]:
         """Return a copy of the last `lag` values of each state, for the segment that follows."""
@@ -248,6 +236,8 @@ class Layer:
 
     def first_nonfinite(self) -> int | None:
         """Return the first step of the segment, counted from 0, at which a state is not finite."""
+        if self._finite:
+            return None
         bad = np.zeros(self.steps, dtype=bool)
         for array in self.states.values():
             bad |= ~np.isfinite(array[self.lag : self.lag + self.steps]).all(axis=(1, 2, 3))
@@ -266,7 +256,7 @@ class Layer:
             node = cell.values[equation.name]
             if node in cell.shapes.matrices:
                 continue
-            evaluate([node], known, self.column_ranges)
+            evaluate([node], known, self.parameters.column_ranges)
             # In the precision of the run, where a number may be infinite that is finite in the text.
             value = np.asarray(known[node], self.dtype)
             if equation.is_state:
@@ -276,12 +266,6 @@ class Layer:
         raise AssertionError("every equation is finite at this step")
 
 
-def _column_ranges(plan: LayerPlan) -> dict[Node, tuple[int, int]]:
-    """Return for each ``columns`` node the columns of its matrix that it takes."""
-    ranges = {}
-    for node in plan.cell.shapes.matrices:
-        if node.op == "columns":
-            part, indices = node.data
-            sizes = [plan.size(p) for p in plan.cell.concatenations[indices]]
-            ranges[node] = (sum(sizes[:part]), sum(sizes[: part + 1]))
-    return ranges
+def chunk_length(bytes_per_step: int, segment: int) -> int:
+    """Return for how many steps at once the addends of recurrent products are computed."""
+    return int(np.clip(CHUNK_BYTES // max(bytes_per_step, 1), 1, segment))

@@ -1,4 +1,4 @@
-"""The loops: one NumPy call after another into buffers that exist already, as straight-line Python.
+"""Loops and blocks: one NumPy call after another into buffers that exist already, as straight-line Python.
 
 The source is made from the plan alone. Nothing of the user's text enters it: names are v0, v1, ... and numbers, arrays
 and functions are bound as objects, so there is nothing in it that a spec could execute.
@@ -27,7 +27,10 @@ Rows = tuple[int, int]
 
 @dataclass(frozen=True)
 class Loop:
-    """A compiled time loop: ``run(columns, fixed)`` with a sequence of views for each column key, in order."""
+    """A compiled time loop, ``run(columns, fixed)`` with a sequence of views for each column key, in order.
+
+    Or a compiled block of steps, which takes one array for each column key.
+    """
 
     source: str
     columns: tuple[Key, ...]
@@ -59,16 +62,19 @@ class LoopWriter:
         named = "out=" if function in ("maximum", "minimum") else ""
         self.lines.append(f"{function}({', '.join([*operands, named + out])})")
 
-    def finish(self) -> Loop:
-        body = [f"        {line}" for line in self.lines] or ["        pass"]
-        source = "\n".join(
-            [
-                "def run(columns, fixed):",
-                f"    [{', '.join(self.fixed.values())}] = fixed" if self.fixed else "    pass",
-                f"    for [{', '.join(self.columns.values())}] in zip(*columns):" if self.columns else "    if False:",
-                *body,
-            ]
-        )
+    def loop(self) -> Loop:
+        """Return the calls as a loop over steps."""
+        each = f"for [{', '.join(self.columns.values())}] in zip(*columns):" if self.columns else "if False:"
+        return self._compiled("time loop", [each, *(f"    {line}" for line in self.lines or ["pass"])])
+
+    def block(self) -> Loop:
+        """Return the calls as a program for whole blocks of steps: a column is one array, not a view for each step."""
+        arrays = [f"[{', '.join(self.columns.values())}] = columns"] if self.columns else []
+        return self._compiled("block", [*arrays, *self.lines])
+
+    def _compiled(self, kind: str, body: list[str]) -> Loop:
+        fixed = f"[{', '.join(self.fixed.values())}] = fixed" if self.fixed else "pass"
+        source = "\n".join(["def run(columns, fixed):", *(f"    {line}" for line in (fixed, *body))])
         namespace: dict[str, Any] = dict(self.names)
-        exec(compile(source, "<time loop>", "exec"), namespace)  # the plan's own text, see the module's docstring
+        exec(compile(source, f"<{kind}>", "exec"), namespace)  # the plan's own text, see the module's docstring
         return Loop(source, tuple(self.columns), tuple(self.fixed), namespace["run"])

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+Steps = Sequence[int] | Array
 
 
 class Loss(ABC):
@@ -22,7 +23,7 @@ class Loss(ABC):
         steps: the steps 1..T at which the output counts, in the order of the targets.
     """
 
-    def __init__(self, steps: Sequence[int]) -> None:
+    def __init__(self, steps: Steps) -> None:
         self.steps = np.asarray(steps, dtype=np.int64)
         self._order = np.argsort(self.steps)
         self._sorted = self.steps[self._order]
@@ -51,6 +52,10 @@ class Loss(ABC):
         gradient[steps - first] = self._gradient(outputs[steps - first], places)
         return gradient
 
+    @abstractmethod
+    def of_trials(self, first: int, last: int) -> Self:
+        """Return the loss of the trials first .. last-1 alone."""
+
     def saved(self) -> dict[str, Array]:
         """Return what is needed, beside the outputs, to compute the loss elsewhere."""
         return {}
@@ -67,9 +72,12 @@ class Loss(ABC):
 class SquaredError(Loss):
     """L = sum (h - target)^2 / 2; target is (steps, R, size, B)."""
 
-    def __init__(self, steps: Sequence[int], target: Array) -> None:
+    def __init__(self, steps: Steps, target: Array) -> None:
         super().__init__(steps)
         self.target = target
+
+    def of_trials(self, first: int, last: int) -> Self:
+        return type(self)(self.steps, self.target[:, first:last])
 
     def _values(self, outputs: Array, places: Array) -> Array:
         return np.asarray(0.5 * np.square(outputs - self.target[places]).sum(axis=2))
@@ -84,9 +92,12 @@ class SquaredError(Loss):
 class Linear(Loss):
     """L = v . h; vector is (R, size)."""
 
-    def __init__(self, steps: Sequence[int], vector: Array) -> None:
+    def __init__(self, steps: Steps, vector: Array) -> None:
         super().__init__(steps)
         self.vector = vector
+
+    def of_trials(self, first: int, last: int) -> Self:
+        return type(self)(self.steps, self.vector[first:last])
 
     def _values(self, outputs: Array, places: Array) -> Array:
         return np.asarray((outputs * self.vector[:, :, None]).sum(axis=2))
@@ -104,10 +115,14 @@ class CrossEntropy(Loss):
     target is (steps, R, B) integers; W_hy is (R, classes, size), b_y (R, classes).
     """
 
-    def __init__(self, steps: Sequence[int], target: Array, W_hy: Array, b_y: Array) -> None:
+    def __init__(self, steps: Steps, target: Array, W_hy: Array, b_y: Array) -> None:
         super().__init__(steps)
         self.target = target
         self.W_hy, self.b_y = W_hy, b_y
+
+    def of_trials(self, first: int, last: int) -> Self:
+        part = slice(first, last)
+        return type(self)(self.steps, self.target[:, part], self.W_hy[part], self.b_y[part])
 
     def _log_probabilities(self, outputs: Array) -> Array:
         logits = np.matmul(self.W_hy, outputs) + self.b_y[:, :, None]

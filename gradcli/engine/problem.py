@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,10 +11,13 @@ import numpy as np
 from gradcli.engine.loss import Loss
 from gradcli.engine.plan import LayerPlan
 from gradcli.engine.scaled import Scaled
+from gradcli.engine.sizes import Sizes
 
 Array = np.ndarray[Any, Any]
 
 READOUT = "readout"
+
+UNLIMITED = 2**62
 
 #: Told how far a pass over the sequence is: its name, the steps done, the steps in all.
 Progress = Callable[[str, int, int], None]
@@ -32,6 +35,7 @@ class Problem:
 
     plans: one a layer. parameters: one table a layer, name -> (R, ...).
     initial: one table a layer, state -> (R, size, B).
+    tape_bytes: the most memory that what is kept of the forward pass for the backward pass may take, about.
     """
 
     plans: Sequence[LayerPlan]
@@ -43,6 +47,28 @@ class Problem:
     trials: int
     batch_size: int
     dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float64))
+    tape_bytes: int = UNLIMITED
+
+    @property
+    def sizes(self) -> Sizes:
+        return Sizes(self.plans, self.seq_len, self.trials, self.batch_size, self.dtype.itemsize, self.tape_bytes)
+
+    def of_trials(self, first: int, last: int, *, source: Input, parameters: Sequence[Mapping[str, Array]]) -> Problem:
+        """Return the problem of the trials first .. last-1 alone; `source` gives their input, `parameters` are all."""
+        if (first, last) == (0, self.trials):
+            return replace(self, source=source, parameters=parameters)
+
+        def part(tables: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
+            return [{name: value[first:last] for name, value in table.items()} for table in tables]
+
+        return replace(
+            self,
+            source=source,
+            parameters=part(parameters),
+            initial=part(self.initial),
+            loss=self.loss.of_trials(first, last),
+            trials=last - first,
+        )
 
     @property
     def names(self) -> list[str]:

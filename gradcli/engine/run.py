@@ -1,40 +1,24 @@
-"""A whole run: forward through the stack of layers, then exact BPTT, segment by segment and block by block.
-
-A segment is what the tape holds; where the sequence is longer, the states at segment borders are kept and everything
-inside is computed again. A block is what the backward pass takes at once; see `gradcli.engine.backward`.
-"""
+"""The engine: a whole problem, as groups of trials that fit into the cache, one group after another."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from gradcli.engine.backward import Adjoints, BackwardPass, Block, OutOfRange, StepClip
-from gradcli.engine.evaluate import parameter_gradients
-from gradcli.engine.layer import Layer
-from gradcli.engine.loss import CrossEntropy
-from gradcli.engine.plan import LayerPlan
-from gradcli.engine.problem import READOUT, Overflow, Problem, Progress, Recording, Run
-from gradcli.engine.scaled import Scaled, log2_norm
-from gradcli.language.graph import Node
+from gradcli.engine.backward import StepClip
+from gradcli.engine.group import TrialGroup
+from gradcli.engine.parameters import LayerParameters
+from gradcli.engine.problem import Input, Overflow, Problem, Progress, Recording, Run
+from gradcli.engine.scaled import Scaled
 from gradcli.language.parser import Equation
 
 Array = np.ndarray[Any, Any]
 
-#: A tape up to this size is kept whole: computing it again costs more than the memory's first touch.
-_WHOLE_TAPE_BYTES = 512 * 2**20
-#: A longer one is kept in segments of about this size, which stay near the cache.
-_SEGMENT_BYTES = 32 * 2**20
-_LONGEST_SEGMENT = 1024
-#: Blocks hold about this many bytes of one state, so that the coefficients' arrays stay in the cache.
-_BLOCK_BYTES = 2**18
-_SHORTEST_BLOCK, _LONGEST_BLOCK = 4, 128
-#: So many blocks within the safe range let the next ones be longer again.
-_CALM_BLOCKS = 8
-#: A view of one step of an array, as the loops hold one for each array and step.
-VIEW_BYTES = 144
+#: An input up to this size is kept from the first pass on; a larger one is made again for every pass.
+KEPT_INPUT_BYTES = 16 * 2**20
 
 
 class Engine:
@@ -43,6 +27,7 @@ class Engine:
     Args:
         problem: what to run.
         segment: steps a segment, chosen from the sizes unless given. block: steps a block, likewise.
+        at_once: how many trials run together, likewise.
         progress: called after every segment of a forward pass and every block of a backward pass.
     """
 
@@ -52,85 +37,53 @@ class Engine:
         *,
         segment: int | None = None,
         block: int | None = None,
+        at_once: int | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.problem = problem
-        self.progress: Progress = progress or (lambda stage, done, total: None)
-        self.block = block or block_length(problem.plans, problem.trials, problem.batch_size, problem.dtype.itemsize)
-        self.segment = min(segment or self._choose_segment(), problem.seq_len)
-        self.layers = [
-            Layer(
-                plan,
-                parameters,
-                trials=problem.trials,
-                batch_size=problem.batch_size,
-                dtype=problem.dtype,
-                segment=self.segment,
-            )
-            for plan, parameters in zip(problem.plans, problem.parameters, strict=True)
-        ]
+        self._segment, self._block, self._progress = segment, block, progress
+        self._parameters = problem.parameters
+        self._source = _KeptInput(problem)
+        count = -(-problem.trials // (at_once or problem.sizes.trials_at_once))
+        borders = [problem.trials * i // count for i in range(count + 1)]
+        self._ranges = list(pairwise(borders))
+        self._groups: dict[int, TrialGroup] = {}
+        self._prepared: dict[int, list[LayerParameters]] = {}
 
-    def _choose_segment(self) -> int:
-        p = self.problem
-        per_step = sum(step_bytes(plan, p.trials, p.batch_size, p.dtype.itemsize) for plan in p.plans)
-        length = segment_length(per_step, p.seq_len)
-        # Whole blocks, so that none is cut short at a border.
-        return length if length == p.seq_len else max(length - length % self.block, 1)
+    def _group(self, index: int) -> TrialGroup:
+        """Return the group of some trials, ready to run; groups of the same size share buffers."""
+        first, last = self._ranges[index]
+        source = _InputOfTrials(self._source, first, last)
+        problem = self.problem.of_trials(first, last, source=source, parameters=self._parameters)
+        if index not in self._prepared:
+            self._prepared[index] = [
+                LayerParameters(plan, values, trials=last - first, dtype=problem.dtype)
+                for plan, values in zip(problem.plans, problem.parameters, strict=True)
+            ]
+        prepared = self._prepared[index]
+        group = self._groups.get(last - first)
+        if group is None:
+            group = TrialGroup(problem, prepared, segment=self._segment, block=self._block)
+            self._groups[last - first] = group
+        else:
+            group.load(problem, prepared)
+        if self._progress is not None:
+            group.progress = self._progress_of(index, self._progress)
+        return group
+
+    def _progress_of(self, index: int, progress: Progress) -> Progress:
+        count = len(self._ranges)
+        return lambda stage, done, total: progress(stage, index * total + done, count * total)
 
     def set_parameters(self, parameters: Sequence[Mapping[str, Array]]) -> None:
         """Take other parameter values for the runs that follow."""
-        for layer, values in zip(self.layers, parameters, strict=True):
-            layer.set_parameters(values)
-
-    # Forward.
+        self._parameters = parameters
+        self._prepared.clear()
 
     def losses(self) -> tuple[Array, Overflow | None]:
         """Return the loss of each sequence (R, B), and where the forward pass overflowed, if it did."""
-        with np.errstate(all="ignore"):
-            losses, _, overflow = self._forward(lambda *_: None)
-        return losses, overflow
-
-    def _forward(
-        self, on_segment: Callable[[int, int], None]
-    ) -> tuple[Array, list[list[dict[str, Array]]], Overflow | None]:
-        """Run forward; return the losses, the histories at each segment's start, and where it overflowed."""
-        p = self.problem
-        losses = np.zeros((p.trials, p.batch_size))
-        histories = [[_history(layer, start) for layer, start in zip(self.layers, p.initial, strict=True)]]
-        for lo in range(0, p.seq_len, self.segment):
-            hi = min(lo + self.segment, p.seq_len)
-            self._forward_segment(lo, hi, histories[-1])
-            overflow = self._find_overflow(lo)
-            if overflow is not None:
-                return losses, histories, overflow
-            losses += p.loss.values(self.layers[-1].outputs(), lo + 1)
-            on_segment(lo, hi)
-            self.progress("forward", hi, p.seq_len)
-            histories.append([layer.history() for layer in self.layers])
-        return losses, histories, None
-
-    def _forward_segment(self, lo: int, hi: int, histories: Sequence[Mapping[str, Array]]) -> None:
-        x = self.problem.source.fill(lo, hi).astype(self.problem.dtype, copy=False)
-        for layer, history in zip(self.layers, histories, strict=True):
-            layer.forward(x, history)
-            x = layer.outputs()
-
-    def _find_overflow(self, lo: int) -> Overflow | None:
-        found = [(step, i) for i, layer in enumerate(self.layers) if (step := layer.first_nonfinite()) is not None]
-        if not found:
-            return None
-        step, index = min(found)
-        layer = self.layers[index]
-        bad = [~np.isfinite(a[layer.lag + step]).all(axis=(1, 2)) for a in layer.states.values()]
-        return Overflow(lo + step + 1, index, np.any(bad, axis=0))
-
-    def equation_of_overflow(self, overflow: Overflow) -> Equation:
-        """Return the equation in which a forward pass that has just overflowed first left the finite numbers."""
-        index = (overflow.step - 1) % self.segment
-        with np.errstate(all="ignore"):
-            return self.layers[overflow.layer].first_nonfinite_equation(index)
-
-    # Backward.
+        found = [self._group(index).losses() for index in range(len(self._ranges))]
+        return np.concatenate([losses for losses, _ in found]), self._first([overflow for _, overflow in found])
 
     def run(self, *, record: bool = False, step_clip: StepClip | None = None, parameters: bool = True) -> Run:
         """Return the losses, the norms of all adjoints at all steps, and the parameter gradients.
@@ -140,224 +93,98 @@ class Engine:
             step_clip: clip each state's adjoint at each step.
             parameters: whether parameter gradients are wanted.
         """
-        with np.errstate(all="ignore"):
-            return self._run(record, step_clip, parameters)
-
-    def _run(self, record: bool, step_clip: StepClip | None, parameters: bool) -> Run:
-        p = self.problem
-        recorder = _Recorder(self) if record else None
-        losses, histories, overflow = self._forward(recorder.keep_states if recorder else lambda *_: None)
-        run = Run(losses, {}, {}, overflow, recording=recorder.recording if recorder else None)
-        if overflow is not None:
-            return run
-        shape = (p.seq_len + 1, p.trials, p.batch_size)
-        for name, layer in zip(p.names, self.layers, strict=True):
-            run.log2_norm |= {f"{name}.{state}": np.full(shape, np.nan) for state in layer.states}
-        backward = _Backward(self, run, recorder, step_clip, parameters)
-        starts = list(range(0, p.seq_len, self.segment))
-        for index in reversed(range(len(starts))):
-            lo, hi = starts[index], min(starts[index] + self.segment, p.seq_len)
-            if index < len(starts) - 1:
-                self._forward_segment(lo, hi, histories[index])
-            if not backward.segment(lo, hi):
-                return run
-        backward.finish()
-        return run
-
-
-class _Backward:
-    """The backward pass of all layers: blocks from the last step to the first, layers from the top to the bottom."""
-
-    def __init__(
-        self, engine: Engine, run: Run, recorder: _Recorder | None, step_clip: StepClip | None, parameters: bool
-    ) -> None:
-        self.engine, self.run, self.recorder = engine, run, recorder
-        p = engine.problem
-        at_last_only = len(p.loss.steps) == 1 and p.loss.last_step == p.seq_len
-        top = len(engine.layers) - 1
-        self.passes = [
-            BackwardPass(
-                layer,
-                per_step=i < top or not at_last_only,
-                block=engine.block,
-                step_clip=step_clip,
-                parameters=parameters,
-                to_input=i > 0,
-            )
-            for i, layer in enumerate(engine.layers)
+        runs = [
+            self._group(index).run(record=record, step_clip=step_clip, parameters=parameters)
+            for index in range(len(self._ranges))
         ]
-        self.adjoints: list[Adjoints] = [backward.start() for backward in self.passes]
-        self.gradients: list[dict[Node, Scaled]] = [{} for _ in engine.layers]
-        self.readout: dict[str, Array] = {}
-        self.parameters = parameters
-        self.step_clip = step_clip
-        self.length = engine.block
-        self.calm = 0
+        if len(runs) == 1:
+            return runs[0]
+        overflow = self._first([run.overflow for run in runs])
+        if overflow is not None:
+            return Run(np.concatenate([run.losses for run in runs]), {}, {}, overflow)
+        return _joined(runs, self._first([run.backward_overflow for run in runs], backward=True))
 
-    def segment(self, lo: int, hi: int) -> bool:
-        """Go back over one segment; return whether all adjoints were finite."""
-        end = hi
-        while end > lo:
-            start = max(lo, end - self.length)
-            try:
-                blocks = self._block(start - lo, end - lo, start)
-            except OutOfRange:
-                self.length = max(1, self.length // 2)
-                self.calm = 0
-                self._settle(kept=False)
-                continue
-            self._settle(kept=True)
-            if not self._commit(blocks, start, end):
-                return False
-            self._lengthen()
-            end = start
-            self.engine.progress("backward", self.engine.problem.seq_len - end, self.engine.problem.seq_len)
-        return True
+    def _first(self, found: Sequence[Overflow | None], backward: bool = False) -> Overflow | None:
+        """Return the overflow that a pass over all trials would have met first, with all trials that it concerns."""
+        places = [(-o.step if backward else o.step, o.layer) for o in found if o is not None]
+        if not places:
+            return None
+        step, layer = min(places)
+        trials = np.zeros(self.problem.trials, dtype=bool)
+        for (first, last), overflow in zip(self._ranges, found, strict=True):
+            if overflow is not None and overflow.step == abs(step):
+                trials[first:last] |= overflow.trials
+        return Overflow(abs(step), layer, trials)
 
-    def _settle(self, kept: bool) -> None:
-        if self.step_clip is not None:
-            self.step_clip.settle(kept)
-
-    def _lengthen(self) -> None:
-        """Try longer blocks again, after some short ones went well: a wide span may have been a passing event."""
-        self.calm += 1
-        if self.calm >= _CALM_BLOCKS and self.length < self.engine.block:
-            self.length = min(self.engine.block, self.length * 2)
-            self.calm = 0
-
-    def _block(self, lo: int, hi: int, offset: int) -> list[Block]:
-        """Return the outcome of one block for each layer, from the top one down; nothing is changed."""
-        p = self.engine.problem
-        top = self.engine.layers[-1]
-        entering = p.loss.gradient(top.outputs()[lo:hi], offset + 1)
-        exponent = np.zeros((p.trials, p.batch_size), np.int64)
-        found = []
-        for backward, adjoints in zip(reversed(self.passes), reversed(self.adjoints), strict=True):
-            block = backward.run(lo, hi, adjoints, entering, exponent)
-            entering, exponent = block.input_adjoint, block.input_exponent
-            found.append(block)
-        return found
-
-    def _commit(self, blocks: list[Block], start: int, end: int) -> bool:
-        p, run = self.engine.problem, self.run
-        for index, block in zip(reversed(range(len(blocks))), blocks, strict=True):
-            self.adjoints[index] = block.adjoints
-            for state, norm in block.log2_norm.items():
-                run.log2_norm[f"layer{index}.{state}"][start + 1 : end + 1] = norm
-                if np.isnan(norm).any():
-                    step = start + 1 + int(np.flatnonzero(np.isnan(norm).any(axis=(1, 2)))[-1])
-                    run.backward_overflow = Overflow(step, index, np.asarray(np.isnan(norm).any(axis=(0, 2))))
-            sums = self.gradients[index]
-            for node, gradient in block.gradients.items():
-                sums[node] = sums[node].add(gradient) if node in sums else gradient
-            if self.recorder:
-                for state, (mantissa, exponent) in block.totals.items():
-                    self.recorder.keep_adjoints(f"layer{index}.{state}", start + 1, end + 1, mantissa, exponent)
-        if run.backward_overflow is not None:
-            return False
-        if self.parameters and isinstance(p.loss, CrossEntropy):
-            segment_start = start - (start % self.engine.segment)
-            outputs = self.engine.layers[-1].outputs()[start - segment_start : end - segment_start]
-            for name, part in p.loss.readout_gradient(outputs, start + 1).items():
-                self.readout[name] = self.readout[name] + part if name in self.readout else part
-        return True
-
-    def finish(self) -> None:
-        """Take the adjoints of the initial states, and turn the sums into gradients of the batch loss."""
-        p, run = self.engine.problem, self.run
-        for index, (backward, adjoints) in enumerate(zip(self.passes, self.adjoints, strict=True)):
-            frames = backward.plan.frames
-            for state, carry in adjoints.carry.items():
-                exponent = adjoints.exponent[frames.of_state[state]]
-                initial = carry[-1]
-                if self.step_clip is not None:
-                    squeezed = backward.layer.squeeze(initial, 0)
-                    self.step_clip(squeezed, backward.layer.squeeze(exponent[:, None, :], 0))
-                norm = log2_norm(initial, axis=1) + exponent
-                run.log2_norm[f"layer{index}.{state}"][0] = norm
-                if np.isnan(norm).any():
-                    run.backward_overflow = Overflow(0, index, np.asarray(np.isnan(norm).any(axis=1)))
-                if self.recorder:
-                    self.recorder.keep_adjoints(f"layer{index}.{state}", 0, 1, initial[None], exponent)
-            if not self.parameters:
-                continue
-            layer = backward.layer
-            found = parameter_gradients(
-                layer.plan.graph, dict(self.gradients[index]), layer.parameters, layer.column_ranges
-            )
-            for name, shape in layer.plan.cell.shapes.parameters.items():
-                gradient = found.get(name) or Scaled(np.zeros((p.trials, 1)), np.zeros(p.trials, np.int64))
-                mantissa = np.broadcast_to(
-                    gradient.mantissa.reshape(p.trials, -1) / p.batch_size, (p.trials, int(np.prod(shape)))
-                )
-                run.gradients[f"layer{index}.{name}"] = Scaled(
-                    mantissa.reshape(p.trials, *shape).astype(np.float64), gradient.exponent
-                ).normalised()
-        self._settle(kept=True)
-        for name, value in self.readout.items():
-            scaled = Scaled(np.asarray(value / p.batch_size, np.float64), np.zeros(p.trials, np.int64))
-            run.gradients[f"{READOUT}.{name}"] = scaled.normalised()
+    def equation_of_overflow(self, overflow: Overflow) -> Equation:
+        """Return the equation in which a forward pass that overflowed first left the finite numbers."""
+        trial = int(np.argmax(overflow.trials))
+        index = next(i for i, (first, last) in enumerate(self._ranges) if first <= trial < last)
+        group = self._group(index)
+        group.losses()  # once more, as the buffers may hold other trials by now
+        return group.equation_of_overflow(overflow)
 
 
-class _Recorder:
-    """Keeps states and adjoints of a run."""
+class _KeptInput:
+    """The input of a problem, made once where it is small."""
 
-    def __init__(self, engine: Engine) -> None:
-        p = engine.problem
-        self._engine = engine
-        shapes = {
-            f"{name}.{state}": (p.seq_len + 1, p.trials, size, p.batch_size)
-            for name, plan in zip(p.names, p.plans, strict=True)
-            for state, size in plan.cell.shapes.states.items()
-        }
-        self.recording = Recording(
-            {key: np.zeros(shape) for key, shape in shapes.items()},
-            {key: np.zeros(shape) for key, shape in shapes.items()},
-            {key: np.zeros((shape[0], shape[1], shape[3]), np.int64) for key, shape in shapes.items()},
-            np.zeros((p.seq_len, p.trials, engine.layers[0].plan.cell.shapes.input_size, p.batch_size)),
+    def __init__(self, problem: Problem) -> None:
+        self._source, self._dtype, self._steps = problem.source, problem.dtype, problem.seq_len
+        numbers = problem.seq_len * problem.trials * problem.batch_size * problem.plans[0].cell.shapes.input_size
+        self._small = numbers * problem.dtype.itemsize <= KEPT_INPUT_BYTES
+        self._kept: Array | None = None
+
+    def fill(self, start: int, stop: int) -> Array:
+        if not self._small:
+            return self._source.fill(start, stop).astype(self._dtype, copy=False)
+        if self._kept is None:
+            self._kept = self._source.fill(0, self._steps).astype(self._dtype, copy=False)
+        return self._kept[start:stop]
+
+
+class _InputOfTrials:
+    """The input of some of a problem's trials."""
+
+    def __init__(self, source: Input, first: int, last: int) -> None:
+        self._source, self._trials = source, slice(first, last)
+
+    def fill(self, start: int, stop: int) -> Array:
+        return self._source.fill(start, stop)[:, self._trials]
+
+
+def _joined(runs: Sequence[Run], backward_overflow: Overflow | None) -> Run:
+    """Return the runs of groups of trials as one."""
+
+    def join(pick: Callable[[Run], Mapping[str, Array]], axis: int) -> dict[str, Array]:
+        # Where the gradient overflowed, the rest of that group's run is missing.
+        names = [name for name in pick(runs[0]) if all(name in pick(run) for run in runs)]
+        return {name: np.concatenate([pick(run)[name] for run in runs], axis=axis) for name in names}
+
+    recordings = [run.recording for run in runs if run.recording is not None]
+    gradients = {
+        name: Scaled(mantissa, exponent)
+        for (name, mantissa), exponent in zip(
+            join(lambda run: {k: g.mantissa for k, g in run.gradients.items()}, 0).items(),
+            join(lambda run: {k: g.exponent for k, g in run.gradients.items()}, 0).values(),
+            strict=True,
         )
-        for name, initial in zip(p.names, p.initial, strict=True):
-            for state, value in initial.items():
-                self.recording.states[f"{name}.{state}"][0] = value
-
-    def keep_states(self, lo: int, hi: int) -> None:
-        for name, layer in zip(self._engine.problem.names, self._engine.layers, strict=True):
-            for state, array in layer.states.items():
-                self.recording.states[f"{name}.{state}"][lo + 1 : hi + 1] = array[layer.lag : layer.lag + hi - lo]
-        first = self._engine.layers[0]
-        self.recording.x[lo:hi] = first.values[first.plan.graph.input()]
-
-    def keep_adjoints(self, key: str, start: int, stop: int, mantissa: Array, exponent: Array) -> None:
-        self.recording.adjoints[key][start:stop] = mantissa
-        # A gradient of zero has no size of its own.
-        self.recording.exponents[key][start:stop] = np.where((mantissa != 0).any(axis=2), exponent, 0)
+    }
+    return Run(
+        np.concatenate([run.losses for run in runs]),
+        join(lambda run: run.log2_norm, 1),
+        gradients,
+        backward_overflow=backward_overflow,
+        recording=_joined_recordings(recordings) if recordings else None,
+    )
 
 
-def _history(layer: Layer, initial: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the values before the first step: the initial state, and zeros for the steps before it."""
-    history = {name: np.zeros((layer.lag, *a.shape[1:]), layer.dtype) for name, a in layer.states.items()}
-    for name, value in initial.items():
-        history[name][-1] = value
-    return history
+def _joined_recordings(recordings: Sequence[Recording]) -> Recording:
+    def join(tables: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+        return {name: np.concatenate([table[name] for table in tables], axis=1) for name in tables[0]}
 
-
-def block_length(plans: Sequence[LayerPlan], trials: int, batch_size: int, itemsize: int) -> int:
-    """Return how many steps the backward pass takes at once."""
-    widest = max(max(plan.cell.shapes.states.values()) for plan in plans)
-    return int(np.clip(_BLOCK_BYTES // (widest * trials * batch_size * itemsize), _SHORTEST_BLOCK, _LONGEST_BLOCK))
-
-
-def segment_length(bytes_per_step: int, seq_len: int) -> int:
-    """Return how many steps of the tape are kept at once: all, where that does not take too much memory."""
-    if seq_len * bytes_per_step <= _WHOLE_TAPE_BYTES:
-        return seq_len
-    return int(np.clip(_SEGMENT_BYTES // bytes_per_step, _SHORTEST_BLOCK, _LONGEST_SEGMENT))
-
-
-def step_bytes(plan: LayerPlan, trials: int, batch_size: int, itemsize: int) -> int:
-    """Return about how much memory one more step of a segment takes in a layer."""
-    rows = sum(plan.cell.shapes.states.values()) + sum(plan.size(node) for node in plan.stored)
-    rows += 2 * sum(group.rows for group in plan.groups)
-    rows += plan.cell.shapes.input_size
-    views = sum(lag + 1 for lag in plan.lags.values()) + len(plan.stored) + 2 * len(plan.groups)
-    return rows * trials * batch_size * itemsize + views * VIEW_BYTES
+    return Recording(
+        join([recording.states for recording in recordings]),
+        join([recording.adjoints for recording in recordings]),
+        join([recording.exponents for recording in recordings]),
+        np.concatenate([recording.x for recording in recordings], axis=1),
+    )

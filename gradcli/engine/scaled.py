@@ -12,6 +12,9 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
+#: A mantissa whose largest entry lies between these needs no other exponent.
+_NEAR_ONE = (2.0**-100, 2.0**100)
+
 
 @dataclass
 class Scaled:
@@ -35,9 +38,12 @@ class Scaled:
         return np.asarray(np.any(self.mantissa != 0, axis=tuple(range(1, self.mantissa.ndim))))
 
     def normalised(self) -> Scaled:
-        """Return the same value with the largest mantissa of each trial in [0.5, 1), and zeros at exponent 0."""
-        shift = exponent_of(np.abs(self.mantissa).max(axis=tuple(range(1, self.mantissa.ndim)), initial=0.0))
-        exponent = np.where(self.nonzero(), self.exponent + shift, 0)
+        """Return the same value with the largest mantissa of each trial near 1, and zeros at exponent 0."""
+        largest = np.abs(self.mantissa).max(axis=tuple(range(1, self.mantissa.ndim)), initial=0.0)
+        if _NEAR_ONE[0] < largest.min() and largest.max() < _NEAR_ONE[1]:
+            return self
+        shift = exponent_of(largest)
+        exponent = np.where(largest != 0, self.exponent + shift, 0)
         return Scaled(scale_by(self.mantissa, _expand(-shift, self.mantissa)), exponent)
 
     def _at(self, exponent: Array) -> Array:

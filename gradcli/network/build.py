@@ -16,7 +16,7 @@ from gradcli.engine.problem import READOUT, Problem
 from gradcli.errors import Problem as SpecProblem
 from gradcli.errors import SpecError, UsageError, did_you_mean
 from gradcli.language.cell import CellError, ParsedCell, SizedCell, parse_cell
-from gradcli.network.limits import require_memory
+from gradcli.network.limits import require_memory, require_memory_to_read
 from gradcli.sources.initial_states import draw_initial_state
 from gradcli.sources.initialisers import USUAL_CHRONO_SIGNS, InitialiserError, Parameter, draw_parameter, exact_array
 from gradcli.sources.inputs import InputSource, SymbolSource, open_input
@@ -116,20 +116,21 @@ def parameter_shapes(sized: Sequence[SizedCell]) -> dict[str, tuple[int, ...]]:
     return {f"layer{i}.{name}": shape for i, c in enumerate(sized) for name, shape in c.shapes.parameters.items()}
 
 
-def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1) -> Network:
+def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_memory: int | None = None) -> Network:
     """Return the network that a spec describes, with all its numbers.
 
     Args:
         loaded: the spec.
         record: whether states and adjoints will be kept, which takes memory.
         runs_kept: how many runs of about this size share the memory.
+        max_memory: bytes that they may need; by default half of what is free.
 
     Raises:
         GradcliError: mistakes that only show once shapes are known, unreadable input files, too little memory.
     """
     spec = loaded.spec
     cell = parse(loaded)
-    source = open_source(loaded)
+    source = open_source(loaded, max_memory=max_memory)
     sized = size_cells(loaded, cell, source.size)
     shapes = parameter_shapes(sized)
     output_size = sized[-1].shapes.states[cell.output]
@@ -140,7 +141,7 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1) -> Ne
         shapes |= {f"{READOUT}.W_hy": (classes, output_size), f"{READOUT}.b_y": (classes,)}
     values = _Values(loaded, cell, shapes)
     plans = _plans(sized)
-    require_memory(spec, shapes, plans, record=record, runs_kept=runs_kept)
+    tape_bytes = require_memory(spec, shapes, plans, record=record, runs_kept=runs_kept, max_memory=max_memory)
     mistakes: list[SpecProblem] = []
     parameters = _attempt(mistakes, values.draw)
     initial = _attempt(mistakes, partial(_initial_states, loaded, sized))
@@ -157,6 +158,7 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1) -> Ne
         trials=spec.trials,
         batch_size=spec.batch_size,
         dtype=np.dtype(spec.dtype),
+        tape_bytes=tape_bytes,
     )
     return Network(loaded, cell, shapes, problem)
 
@@ -170,9 +172,10 @@ def _plans(sized: Sequence[SizedCell]) -> list[LayerPlan]:
     return plans
 
 
-def open_source(loaded: LoadedSpec) -> InputSource:
-    """Return the input of a spec; its mistakes are placed at the field."""
+def open_source(loaded: LoadedSpec, *, max_memory: int | None = None) -> InputSource:
+    """Return the input of a spec; its mistakes are placed at the field. max_memory: as for `build`."""
     spec = loaded.spec
+    require_memory_to_read(spec.input, loaded.folder, max_memory=max_memory)
     return _located(
         loaded,
         "input",

@@ -5,49 +5,59 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from gradcli.engine.forward_loop import ForwardWriter
 from gradcli.engine.plan import LayerPlan
-from gradcli.engine.problem import READOUT
-from gradcli.engine.run import VIEW_BYTES, block_length, segment_length, step_bytes
+from gradcli.engine.problem import READOUT, UNLIMITED
+from gradcli.engine.run import KEPT_INPUT_BYTES
+from gradcli.engine.sizes import CHUNK_BYTES, VIEW_BYTES, WINDOW_BYTES, Sizes
 from gradcli.errors import ResourceError
+from gradcli.spec.inputs import FileInput, Input, TextInput
 from gradcli.spec.losses import CrossEntropyLoss, MSELoss
 from gradcli.spec.models import Spec, StepNormClip, StepValueClip
 
 _FLOAT = 8
 #: Copies of the parameters alive at once: drawn, in the engine, stacked twice, gradients twice, clipped, after a step.
 _PARAMETER_COPIES = 9
-#: Copies of a curve over all sequences alive at once: joined, by distance, sorted for the quantiles.
-_CURVE_COPIES = 4
-#: Curves by distance alone: the quantiles, what the verdict is read from.
-_QUANTILE_CURVES = 9
+#: Curves by distance alone: the headline's quantiles, what the verdict is read from.
+_DISTANCE_CURVES = 5
 #: Copies of what the loss works on: outputs, differences or logits, their gradient.
 _LOSS_COPIES = 3
 #: Arrays of a block of the backward pass for each one that the tape has: adjoints, coefficients, products.
 _BLOCK_COPIES = 4
-#: Bytes of a number on its way into JSON: as an object, as text, and as the text is joined and encoded.
-_NUMBER_IN_JSON = 120
+#: Bytes for each byte of a text: itself, its characters, and its code points.
+_READING_TEXT = 1 + 4 + 4
+#: Bytes for each byte of a CSV file: "0," becomes a float64, in an array that grows by an eighth at a time.
+_READING_CSV = 5
 #: On top of what is counted, for what is not.
 _MARGIN = 1.15
 _SHARE_OF_FREE_MEMORY = 0.5
+#: The tape takes at most this share of what a run may need; a longer sequence is computed in segments.
+_SHARE_OF_TAPE = 0.25
 
 
 def estimate_memory(
-    spec: Spec, shapes: Mapping[str, tuple[int, ...]], plans: Sequence[LayerPlan], *, record: bool
+    spec: Spec,
+    shapes: Mapping[str, tuple[int, ...]],
+    plans: Sequence[LayerPlan],
+    *,
+    record: bool,
+    tape_bytes: int = UNLIMITED,
 ) -> int:
     """Return about how many bytes a run and its report need, up to twice too many.
 
     What lasts are the parameters, R sum(shape), the targets, a curve for each state, R B (T + 1), and with `record`
-    the states and adjoints themselves, R B (T + 1) H. On top of it comes either the engine's tape or the report.
+    the states and adjoints themselves, R B (T + 1) H. On top of it comes the engine's tape, at most about `tape_bytes`.
     """
     parameters = spec.trials * sum(int(np.prod(shape, dtype=object)) for shape in shapes.values())
     lasting = _FLOAT * parameters * _PARAMETER_COPIES + _target_bytes(spec, plans) + _curve_bytes(spec, plans)
     if record:
         lasting += _recording_bytes(spec, plans)
-    return int(_MARGIN * (lasting + max(_engine_bytes(spec, shapes, plans), _report_bytes(spec, plans))))
+    return int(_MARGIN * (lasting + _engine_bytes(spec, shapes, plans, tape_bytes)))
 
 
 def _state_sizes(plans: Sequence[LayerPlan]) -> list[int]:
@@ -82,9 +92,10 @@ def _target_bytes(spec: Spec, plans: Sequence[LayerPlan]) -> int:
 
 def _curve_bytes(spec: Spec, plans: Sequence[LayerPlan]) -> int:
     states, clips = len(_state_sizes(plans)), _step_clips(spec)
-    over_sequences = states * (2 if clips else 1) + _CURVE_COPIES
-    by_distance = states + 3 * clips + _QUANTILE_CURVES
-    return _FLOAT * (spec.seq_len + 1) * (_sequences(spec) * over_sequences + by_distance)
+    # Trials that run in several groups have their norms joined at the end.
+    copies = 1 + bool(clips) + (_sizes(spec, plans).trials_at_once < spec.trials)
+    by_distance = states + 3 * clips + _DISTANCE_CURVES
+    return _FLOAT * (spec.seq_len + 1) * (_sequences(spec) * states * copies + by_distance)
 
 
 def _recording_bytes(spec: Spec, plans: Sequence[LayerPlan]) -> int:
@@ -94,28 +105,39 @@ def _recording_bytes(spec: Spec, plans: Sequence[LayerPlan]) -> int:
     return _FLOAT * (spec.seq_len + 1) * _sequences(spec) * entries
 
 
-def _engine_bytes(spec: Spec, shapes: Mapping[str, tuple[int, ...]], plans: Sequence[LayerPlan]) -> int:
+def _sizes(spec: Spec, plans: Sequence[LayerPlan], tape_bytes: int = UNLIMITED) -> Sizes:
+    item = np.dtype(spec.dtype).itemsize
+    return Sizes(plans, spec.seq_len, spec.trials, spec.batch_size, item, tape_bytes)
+
+
+def _engine_bytes(
+    spec: Spec, shapes: Mapping[str, tuple[int, ...]], plans: Sequence[LayerPlan], tape_bytes: int
+) -> int:
     """One segment of the tape, one block of the backward pass, and what the loss makes of a segment."""
-    trials, batch_size, item = spec.trials, spec.batch_size, np.dtype(spec.dtype).itemsize
-    segment = segment_length(sum(step_bytes(plan, trials, batch_size, item) for plan in plans), spec.seq_len)
-    block = min(block_length(plans, trials, batch_size, item), segment)
-    rows = views = 0
+    sizes = _sizes(spec, plans, tape_bytes)
+    sizes = replace(sizes, trials=sizes.trials_at_once)
+    sequences = sizes.trials * spec.batch_size
+    number = sequences * sizes.itemsize
+    rows = views = borders = outside = 0
     for plan in plans:
-        loop = ForwardWriter(plan, trials > 1)
-        added = [group.rows for group in plan.groups if any(lane.addend is not None for lane in group.lanes)]
-        # The addends are products of the input, which exist a second time while they are put in place.
-        rows += sum(plan.cell.shapes.states.values()) + sum(loop.buffers.values()) + 2 * sum(added)
+        loop = ForwardWriter(plan, sizes.trials > 1)
+        states = sum(plan.cell.shapes.states.values())
+        rows += states + sum(loop.buffers.values())
         views += len(loop.loop.columns)
-    inputs = 2 * _FLOAT * plans[0].cell.shapes.input_size
-    tape = segment * (_sequences(spec) * (item * rows + inputs) + VIEW_BYTES * views)
-    blocks = block * _sequences(spec) * item * rows * _BLOCK_COPIES
+        borders += states * plan.lag
+        for group in plan.groups:
+            # What is added to the products, and their adjoints with what they are multiplied by, for some steps each.
+            addends, adjoints = number * group.rows, number * (group.rows + plan.size(group.vector))
+            outside += max(addends, min(CHUNK_BYTES, addends * sizes.segment))
+            outside += max(adjoints * sizes.block, min(WINDOW_BYTES, adjoints * spec.seq_len))
+    tape = sizes.segment * (number * rows + VIEW_BYTES * views)
+    kept = -(-spec.seq_len // sizes.segment) * number * borders
+    blocks = sizes.block * number * rows * _BLOCK_COPIES
+    input_step = _FLOAT * _sequences(spec) * plans[0].cell.shapes.input_size
+    inputs = min(2 * sizes.segment * input_step, KEPT_INPUT_BYTES + sizes.segment * input_step)
     width = max(_output_size(plans), *shapes.get(f"{READOUT}.b_y", (0,)))
-    losses = _FLOAT * min(_loss_steps(spec), segment) * _sequences(spec) * width * _LOSS_COPIES
-    return tape + blocks + losses
-
-
-def _report_bytes(spec: Spec, plans: Sequence[LayerPlan]) -> int:
-    return _NUMBER_IN_JSON * (spec.seq_len + 1) * (4 + len(_state_sizes(plans)) + 4 * _step_clips(spec))
+    losses = _FLOAT * min(_loss_steps(spec), sizes.segment) * sequences * width * _LOSS_COPIES
+    return tape + kept + blocks + outside + inputs + losses
 
 
 def free_memory() -> int:
@@ -153,22 +175,65 @@ def require_memory(
     *,
     record: bool,
     runs_kept: int = 1,
-) -> None:
-    """Refuse a run that would need more than half of the free memory, shared by all runs that are kept.
+    max_memory: int | None = None,
+) -> int:
+    """Refuse a run that would need more memory than it may take, and return how much of that the tape may take.
+
+    Args:
+        runs_kept: how many runs of about this size share the memory.
+        max_memory: the limit in bytes; by default half of what is free.
 
     Raises:
-        ResourceError: with the figure, and what to make smaller.
+        ResourceError: with the figure, the limit and where it comes from, and what to change.
     """
-    needed = estimate_memory(spec, shapes, plans, record=record)
-    limit = int(free_memory() * _SHARE_OF_FREE_MEMORY)
+    limit, origin = _memory_limit(max_memory)
+    tape_bytes = int(limit // runs_kept * _SHARE_OF_TAPE)
+    needed = estimate_memory(spec, shapes, plans, record=record, tape_bytes=tape_bytes)
     if needed > limit // runs_kept:
-        share = "half of what is free" + (f", shared by {runs_kept} runs" if runs_kept > 1 else "")
+        share = origin + (f", shared by {runs_kept} runs" if runs_kept > 1 else "")
         raise ResourceError(
             f"this run would need about {_readable(needed)} of memory; {_readable(limit // runs_kept)} ({share}) is the"
             f" limit. Make hidden_size ({spec.hidden_size}), input_size ({plans[0].cell.shapes.input_size}), batch_size"
-            f" ({spec.batch_size}), trials ({spec.trials}) or seq_len ({spec.seq_len}) smaller"
-            + (", or leave out --save" if record else "")
+            f" ({spec.batch_size}), trials ({spec.trials}) or seq_len ({spec.seq_len}) smaller,"
+            f" {'leave out --save, ' if record else ''}or allow more with --max-memory"
         )
+    return tape_bytes
+
+
+def require_memory_to_read(model: Input, folder: Path, *, max_memory: int | None = None) -> None:
+    """Refuse an input file that would need more memory than a run may take, before it is read.
+
+    Args:
+        model: the input of a spec. folder: where relative paths start.
+        max_memory: as for `require_memory`.
+
+    Raises:
+        ResourceError: with the figure, the limit and where it comes from, and what to change.
+    """
+    if isinstance(model, TextInput):
+        copies = _READING_TEXT
+    elif isinstance(model, FileInput) and Path(model.path).suffix.lower() == ".csv":
+        copies = _READING_CSV
+    else:
+        return  # drawn by the segment, or mapped
+    try:
+        size = (folder / model.path).stat().st_size
+    except (OSError, ValueError):
+        return  # what is wrong with it, its reader says
+    limit, origin = _memory_limit(max_memory)
+    if size * copies > limit:
+        raise ResourceError(
+            f"reading {model.path} ({_readable(size)}) could need {_readable(size * copies)} of memory;"
+            f" {_readable(limit)} ({origin}) is the limit. Cut out the part that is needed, or allow more with"
+            " --max-memory"
+        )
+
+
+def _memory_limit(max_memory: int | None) -> tuple[int, str]:
+    """Return how many bytes may be needed, and where that comes from."""
+    if max_memory is not None:
+        return max_memory, "--max-memory"
+    return int(free_memory() * _SHARE_OF_FREE_MEMORY), "half of what is free"
 
 
 def _readable(size: int) -> str:

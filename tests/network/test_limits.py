@@ -17,13 +17,14 @@ from measured import loaded
 from gradcli.errors import ExitCode, ResourceError
 from gradcli.network import limits
 from gradcli.network.build import build
+from gradcli.spec.inputs import FileInput
 
 MIB = 2**20
 
-# Each takes 100 MiB or more, so that what Python itself takes does not count.
+# Each takes 50 MiB or more, so that what Python itself takes does not count.
 LARGE: dict[str, dict[str, Any]] = {
     "wide": {"hidden_size": 512, "batch_size": 64, "seq_len": 60, "trials": 2},
-    "long": {"hidden_size": 8, "batch_size": 1, "seq_len": 150_000, "trials": 1},
+    "long": {"hidden_size": 8, "batch_size": 4, "seq_len": 800_000, "trials": 2},
     "large matrices": {"cell": "lstm", "hidden_size": 256, "batch_size": 1, "seq_len": 5, "trials": 8},
     "loss at every step": {
         "hidden_size": 32,
@@ -38,14 +39,15 @@ LARGE: dict[str, dict[str, Any]] = {
 # The peak of a whole simulation in a process of its own, beyond that of a tiny one.
 PROGRAM = """
 import json, sys
-from gradcli.formats import render
+from gradcli.formats import render_pieces
 from gradcli.session.simulate import simulate
 from gradcli.spec.reader import load_spec
 
 def run(record=False, cell="rnn", **fields):
     result = simulate(load_spec(cell, options=fields), record=record)
     for form in ("table", "json"):
-        render(result.report, form, width=80, color=False, unicode=True)
+        for _ in render_pieces(result.report, form, width=80, color=False, unicode=True):
+            pass
 
 def peak():
     # Not ru_maxrss, which a process inherits from the one that started it.
@@ -66,7 +68,7 @@ class _Reckoned(Exception):
 def estimate(record: bool = False, cell: str = "rnn", **fields: object) -> int:
     """Return what a spec is reckoned to need, however large, without taking it."""
 
-    def reckon(*arguments: Any, record: bool, runs_kept: int) -> None:
+    def reckon(*arguments: Any, record: bool, runs_kept: int, max_memory: int | None) -> None:
         raise _Reckoned(limits.estimate_memory(*arguments, record=record))
 
     spec = loaded(cell, **fields)
@@ -117,21 +119,33 @@ def test_what_is_too_large_is_refused_at_once(more: dict[str, object]) -> None:
     assert taken < 64 * MIB
 
 
+# So short that its tape cannot be cut into segments: nothing of what it needs depends on the limit.
+SHORT = {"seq_len": 3}
+
+
 def test_the_limit_is_half_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    needed = estimate()
+    needed = estimate(**SHORT)
     monkeypatch.setattr(limits, "free_memory", lambda: 2 * needed + 2)
-    build(loaded())
+    build(loaded(**SHORT))
     monkeypatch.setattr(limits, "free_memory", lambda: 2 * needed - 2)
     with pytest.raises(ResourceError, match="half of what is free"):
-        build(loaded())
+        build(loaded(**SHORT))
+
+
+def test_where_memory_is_short_the_tape_is_cut_into_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = {"cell": "lstm", "seq_len": 2000, "hidden_size": 32, "batch_size": 8, "trials": 1}
+    needed = estimate(**spec)
+    problem = build(loaded(**spec), max_memory=needed // 2).problem
+    assert problem.sizes.segment < 2000
+    assert build(loaded(**spec), max_memory=8 * needed).problem.sizes.segment == 2000
 
 
 def test_runs_that_are_kept_share_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    needed = estimate(record=True)
+    needed = estimate(record=True, **SHORT)
     monkeypatch.setattr(limits, "free_memory", lambda: 6 * needed - 2)
-    build(loaded(), record=True, runs_kept=2)
+    build(loaded(**SHORT), record=True, runs_kept=2)
     with pytest.raises(ResourceError, match=r"shared by 3 runs.*leave out --save"):
-        build(loaded(), record=True, runs_kept=3)
+        build(loaded(**SHORT), record=True, runs_kept=3)
 
 
 def test_a_refusal_says_how_much_and_what_to_make_smaller() -> None:
@@ -140,6 +154,55 @@ def test_a_refusal_says_how_much_and_what_to_make_smaller() -> None:
     for part in ("about", "GiB of memory; 4.0 GiB", "hidden_size (4096)", "trials (100)", "seq_len (100)"):
         assert part in finished.stderr
     assert "--save" not in finished.stderr
+
+
+def test_the_limit_can_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = estimate(**SHORT)
+    monkeypatch.setattr(limits, "free_memory", lambda: 0)
+    build(loaded(**SHORT), max_memory=needed)
+    with pytest.raises(ResourceError, match=r"\(--max-memory\) is the limit.*or allow more with --max-memory"):
+        build(loaded(**SHORT), max_memory=needed - 1)
+    with pytest.raises(ResourceError, match=r"\(--max-memory, shared by 2 runs\) is the limit"):
+        build(loaded(**SHORT), max_memory=2 * needed - 1, runs_kept=2)
+
+
+@pytest.mark.parametrize("command", [("simulate", "lstm"), ("compare", "lstm", "rnn")])
+def test_a_limit_on_the_command_line_stops_a_run_and_lets_one_pass(command: tuple[str, ...]) -> None:
+    size = ("-T", 3, "--hidden-size", 4)
+    finished = gradcli(*command, *size, "--max-memory", "2K")
+    assert finished.code == ExitCode.RESOURCE
+    assert finished.refused()
+    assert "of memory; 2.0 KiB (--max-memory) is the limit" in finished.stderr
+    assert gradcli(*command, *size, free_memory=2048).code == ExitCode.RESOURCE
+    assert gradcli(*command, *size, "--max-memory", "1G", free_memory=2048).code == ExitCode.DONE
+
+
+@pytest.mark.parametrize(("kind", "name"), [("text", "book.txt"), ("file", "series.csv")])
+@pytest.mark.parametrize("command", [("simulate", "rnn"), ("compare", "rnn", "lstm", "--match", "params")])
+def test_a_large_input_is_refused_before_it_is_read(
+    command: tuple[str, ...], kind: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Path(name).open("wb") as file:
+        file.truncate(200 * MIB)  # takes no room on the disk
+    tracemalloc.start()
+    try:
+        finished = gradcli(*command, "--set", f"input={{kind: {kind}, path: {name}}}", "--max-memory", "500M")
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert finished.code == ExitCode.RESOURCE
+    assert finished.refused()
+    assert f"reading {name} (200 MiB) could need" in finished.stderr
+    assert "500 MiB (--max-memory) is the limit" in finished.stderr
+    assert taken < 64 * MIB
+
+
+def test_an_input_that_is_mapped_or_missing_needs_no_memory(tmp_path: Path) -> None:
+    with (tmp_path / "series.npy").open("wb") as file:
+        file.truncate(200 * MIB)
+    for path in ("series.npy", "missing.csv"):
+        limits.require_memory_to_read(FileInput(kind="file", path=path), tmp_path, max_memory=1)
 
 
 def test_free_memory_is_some_of_this_machine() -> None:

@@ -176,7 +176,7 @@ def test_an_unknown_match_is_refused() -> None:
 
 def test_recorded_arms_share_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     arms = [arm(f"a{i}", seq_len=2000) for i in range(4)]
-    monkeypatch.setattr(limits, "free_memory", lambda: 2**25)
+    monkeypatch.setattr(limits, "free_memory", lambda: 2**24)
     compare(arms[:2])
     with pytest.raises(ResourceError, match="shared by 4 runs"):
         compare(arms, record=True)

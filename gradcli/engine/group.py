@@ -1,0 +1,338 @@
+"""A run of some trials: forward through the stack of layers, then exact BPTT, segment by segment and block by block.
+
+A segment is what the tape holds; where the sequence is longer, the states at segment borders are kept and everything
+inside is computed again. A block is what the backward pass takes at once; see `gradcli.engine.backward`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradcli.engine.backward import Adjoints, BackwardPass, Block, OutOfRange, StepClip
+from gradcli.engine.evaluate import parameter_gradients
+from gradcli.engine.layer import Layer
+from gradcli.engine.loss import CrossEntropy
+from gradcli.engine.parameters import LayerParameters
+from gradcli.engine.problem import READOUT, Overflow, Problem, Progress, Recording, Run
+from gradcli.engine.scaled import Scaled, log2_norm
+from gradcli.language.graph import Node
+from gradcli.language.parser import Equation
+
+Array = np.ndarray[Any, Any]
+
+#: So many blocks within the safe range let the next ones be longer again.
+_CALM_BLOCKS = 8
+
+
+class TrialGroup:
+    """Runs the trials of one problem together; buffers and compiled loops are kept for further runs.
+
+    Args:
+        problem: what to run. parameters: its parameters, layer by layer.
+        segment: steps a segment, chosen from the sizes unless given. block: steps a block, likewise.
+        progress: called after every segment of a forward pass and every block of a backward pass.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        parameters: Sequence[LayerParameters],
+        *,
+        segment: int | None = None,
+        block: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.problem = problem
+        self.progress: Progress = progress or (lambda stage, done, total: None)
+        self.block = min(block or problem.sizes.block, problem.seq_len)
+        self.segment = min(segment or problem.sizes.segment, problem.seq_len)
+        self.layers = [
+            Layer(
+                plan,
+                parameters,
+                trials=problem.trials,
+                batch_size=problem.batch_size,
+                dtype=problem.dtype,
+                segment=self.segment,
+            )
+            for plan, parameters in zip(problem.plans, parameters, strict=True)
+        ]
+        self._passes: dict[tuple[bool, bool], list[BackwardPass]] = {}
+
+    def load(self, problem: Problem, parameters: Sequence[LayerParameters]) -> None:
+        """Take other trials of the same problem, as many as before, or other parameters."""
+        self.problem = problem
+        for layer, values in zip(self.layers, parameters, strict=True):
+            layer.parameters = values
+
+    # Forward.
+
+    def losses(self) -> tuple[Array, Overflow | None]:
+        """Return the loss of each sequence (R, B), and where the forward pass overflowed, if it did."""
+        with np.errstate(all="ignore"):
+            losses, _, overflow = self._forward(lambda *_: None)
+        return losses, overflow
+
+    def _forward(
+        self, on_segment: Callable[[int, int], None]
+    ) -> tuple[Array, list[list[dict[str, Array]]], Overflow | None]:
+        """Run forward; return the losses, the histories at each segment's start, and where it overflowed."""
+        p = self.problem
+        losses = np.zeros((p.trials, p.batch_size))
+        histories = [[_history(layer, start) for layer, start in zip(self.layers, p.initial, strict=True)]]
+        for lo in range(0, p.seq_len, self.segment):
+            hi = min(lo + self.segment, p.seq_len)
+            self._forward_segment(lo, hi, histories[-1])
+            overflow = self._find_overflow(lo)
+            if overflow is not None:
+                return losses, histories, overflow
+            losses += p.loss.values(self.layers[-1].outputs(), lo + 1)
+            on_segment(lo, hi)
+            self.progress("forward", hi, p.seq_len)
+            histories.append([layer.history() for layer in self.layers])
+        return losses, histories, None
+
+    def _forward_segment(self, lo: int, hi: int, histories: Sequence[Mapping[str, Array]]) -> None:
+        x = self.problem.source.fill(lo, hi)
+        for layer, history in zip(self.layers, histories, strict=True):
+            layer.forward(x, history)
+            x = layer.outputs()
+
+    def _find_overflow(self, lo: int) -> Overflow | None:
+        found = [(step, i) for i, layer in enumerate(self.layers) if (step := layer.first_nonfinite()) is not None]
+        if not found:
+            return None
+        step, index = min(found)
+        layer = self.layers[index]
+        bad = [~np.isfinite(a[layer.lag + step]).all(axis=(1, 2)) for a in layer.states.values()]
+        return Overflow(lo + step + 1, index, np.any(bad, axis=0))
+
+    def equation_of_overflow(self, overflow: Overflow) -> Equation:
+        """Return the equation in which a forward pass that has just overflowed first left the finite numbers."""
+        index = (overflow.step - 1) % self.segment
+        with np.errstate(all="ignore"):
+            return self.layers[overflow.layer].first_nonfinite_equation(index)
+
+    # Backward.
+
+    def run(self, *, record: bool = False, step_clip: StepClip | None = None, parameters: bool = True) -> Run:
+        """Return the losses, the norms of all adjoints at all steps, and the parameter gradients.
+
+        Args:
+            record: keep states and adjoints themselves as well.
+            step_clip: clip each state's adjoint at each step.
+            parameters: whether parameter gradients are wanted.
+        """
+        with np.errstate(all="ignore"):
+            return self._run(record, step_clip, parameters)
+
+    def passes(self, parameters: bool, clipped: bool) -> list[BackwardPass]:
+        """Return the backward passes of the layers, kept from run to run."""
+        key = (parameters, clipped)
+        if key not in self._passes:
+            p, top = self.problem, len(self.layers) - 1
+            at_last_only = len(p.loss.steps) == 1 and p.loss.last_step == p.seq_len
+            self._passes[key] = [
+                BackwardPass(
+                    layer,
+                    per_step=i < top or not at_last_only,
+                    block=self.block,
+                    clipped=clipped,
+                    parameters=parameters,
+                    to_input=i > 0,
+                )
+                for i, layer in enumerate(self.layers)
+            ]
+        return self._passes[key]
+
+    def _run(self, record: bool, step_clip: StepClip | None, parameters: bool) -> Run:
+        p = self.problem
+        recorder = _Recorder(self) if record else None
+        losses, histories, overflow = self._forward(recorder.keep_states if recorder else lambda *_: None)
+        run = Run(losses, {}, {}, overflow, recording=recorder.recording if recorder else None)
+        if overflow is not None:
+            return run
+        shape = (p.seq_len + 1, p.trials, p.batch_size)
+        for name, layer in zip(p.names, self.layers, strict=True):
+            run.log2_norm |= {f"{name}.{state}": np.full(shape, np.nan) for state in layer.states}
+        backward = _Backward(self, run, recorder, step_clip, parameters)
+        starts = list(range(0, p.seq_len, self.segment))
+        for index in reversed(range(len(starts))):
+            lo, hi = starts[index], min(starts[index] + self.segment, p.seq_len)
+            if index < len(starts) - 1:
+                self._forward_segment(lo, hi, histories[index])
+            if not backward.segment(lo, hi):
+                return run
+        backward.finish()
+        return run
+
+
+class _Backward:
+    """The backward pass of all layers: blocks from the last step to the first, layers from the top to the bottom."""
+
+    def __init__(
+        self, engine: TrialGroup, run: Run, recorder: _Recorder | None, step_clip: StepClip | None, parameters: bool
+    ) -> None:
+        self.engine, self.run, self.recorder = engine, run, recorder
+        self.passes = engine.passes(parameters, clipped=step_clip is not None)
+        self.adjoints: list[Adjoints] = [backward.start(step_clip) for backward in self.passes]
+        self.gradients: list[dict[Node, Scaled]] = [{} for _ in engine.layers]
+        self.readout: dict[str, Array] = {}
+        self.parameters = parameters
+        self.step_clip = step_clip
+        self.length = engine.block
+        self.calm = 0
+
+    def segment(self, lo: int, hi: int) -> bool:
+        """Go back over one segment; return whether all adjoints were finite."""
+        end = hi
+        while end > lo:
+            start = max(lo, end - self.length)
+            try:
+                blocks = self._block(start - lo, end - lo, start)
+            except OutOfRange:
+                self.length = max(1, self.length // 2)
+                self.calm = 0
+                self._settle(kept=False)
+                continue
+            self._settle(kept=True)
+            if not self._commit(blocks, start, end):
+                return False
+            self._lengthen()
+            end = start
+            self.engine.progress("backward", self.engine.problem.seq_len - end, self.engine.problem.seq_len)
+        return True
+
+    def _settle(self, kept: bool) -> None:
+        if self.step_clip is not None:
+            self.step_clip.settle(kept)
+
+    def _lengthen(self) -> None:
+        """Try longer blocks again, after some short ones went well: a wide span may have been a passing event."""
+        self.calm += 1
+        if self.calm >= _CALM_BLOCKS and self.length < self.engine.block:
+            self.length = min(self.engine.block, self.length * 2)
+            self.calm = 0
+
+    def _block(self, lo: int, hi: int, offset: int) -> list[Block]:
+        """Return the outcome of one block for each layer, from the top one down; nothing is changed."""
+        p = self.engine.problem
+        top = self.engine.layers[-1]
+        entering = p.loss.gradient(top.outputs()[lo:hi], offset + 1)
+        exponent = np.zeros((p.trials, p.batch_size), np.int64)
+        found = []
+        for backward, adjoints in zip(reversed(self.passes), reversed(self.adjoints), strict=True):
+            block = backward.run(lo, hi, adjoints, entering, exponent)
+            entering, exponent = block.input_adjoint, block.input_exponent
+            found.append(block)
+        return found
+
+    def _commit(self, blocks: list[Block], start: int, end: int) -> bool:
+        p, run = self.engine.problem, self.run
+        for index, block in zip(reversed(range(len(blocks))), blocks, strict=True):
+            self.adjoints[index] = block.adjoints
+            for state, norm in block.log2_norm.items():
+                run.log2_norm[f"layer{index}.{state}"][start + 1 : end + 1] = norm
+                if np.isnan(norm).any():
+                    step = start + 1 + int(np.flatnonzero(np.isnan(norm).any(axis=(1, 2)))[-1])
+                    run.backward_overflow = Overflow(step, index, np.asarray(np.isnan(norm).any(axis=(0, 2))))
+            self.passes[index].collect(block)
+            self._add(index, block.gradients.items())
+            if self.recorder:
+                for state, (mantissa, exponent) in block.totals.items():
+                    self.recorder.keep_adjoints(f"layer{index}.{state}", start + 1, end + 1, mantissa, exponent)
+        if run.backward_overflow is not None:
+            return False
+        if self.parameters and isinstance(p.loss, CrossEntropy):
+            segment_start = start - (start % self.engine.segment)
+            outputs = self.engine.layers[-1].outputs()[start - segment_start : end - segment_start]
+            for name, part in p.loss.readout_gradient(outputs, start + 1).items():
+                self.readout[name] = self.readout[name] + part if name in self.readout else part
+        return True
+
+    def _add(self, index: int, gradients: Iterable[tuple[Node, Scaled]]) -> None:
+        sums = self.gradients[index]
+        for node, gradient in gradients:
+            sums[node] = sums[node].add(gradient) if node in sums else gradient
+
+    def finish(self) -> None:
+        """Take the adjoints of the initial states, and turn the sums into gradients of the batch loss."""
+        p, run = self.engine.problem, self.run
+        for index, (backward, adjoints) in enumerate(zip(self.passes, self.adjoints, strict=True)):
+            frames = backward.plan.frames
+            for state, carry in adjoints.carry.items():
+                exponent = adjoints.exponent[frames.of_state[state]]
+                initial = carry[-1]
+                if self.step_clip is not None:
+                    self.step_clip(initial, exponent[:, None, :])
+                norm = log2_norm(initial, axis=1) + exponent
+                run.log2_norm[f"layer{index}.{state}"][0] = norm
+                if np.isnan(norm).any():
+                    run.backward_overflow = Overflow(0, index, np.asarray(np.isnan(norm).any(axis=1)))
+                if self.recorder:
+                    self.recorder.keep_adjoints(f"layer{index}.{state}", 0, 1, initial[None], exponent)
+            if not self.parameters:
+                continue
+            layer = backward.layer
+            self._add(index, backward.weight_gradients())
+            found = parameter_gradients(
+                layer.plan.graph, dict(self.gradients[index]), layer.parameters.values, layer.parameters.column_ranges
+            )
+            for name, shape in layer.plan.cell.shapes.parameters.items():
+                gradient = found.get(name) or Scaled(np.zeros((p.trials, 1)), np.zeros(p.trials, np.int64))
+                mean = np.divide(gradient.mantissa, p.batch_size, dtype=np.float64).reshape(p.trials, -1)
+                entries = math.prod(shape)
+                if mean.shape[1] < entries:
+                    mean = np.broadcast_to(mean, (p.trials, entries))
+                mean = mean.reshape(p.trials, *shape)
+                run.gradients[f"layer{index}.{name}"] = Scaled(mean, gradient.exponent).normalised()
+        self._settle(kept=True)
+        for name, value in self.readout.items():
+            scaled = Scaled(np.asarray(value / p.batch_size, np.float64), np.zeros(p.trials, np.int64))
+            run.gradients[f"{READOUT}.{name}"] = scaled.normalised()
+
+
+class _Recorder:
+    """Keeps states and adjoints of a run."""
+
+    def __init__(self, engine: TrialGroup) -> None:
+        p = engine.problem
+        self._engine = engine
+        shapes = {
+            f"{name}.{state}": (p.seq_len + 1, p.trials, size, p.batch_size)
+            for name, plan in zip(p.names, p.plans, strict=True)
+            for state, size in plan.cell.shapes.states.items()
+        }
+        self.recording = Recording(
+            {key: np.zeros(shape) for key, shape in shapes.items()},
+            {key: np.zeros(shape) for key, shape in shapes.items()},
+            {key: np.zeros((shape[0], shape[1], shape[3]), np.int64) for key, shape in shapes.items()},
+            np.zeros((p.seq_len, p.trials, engine.layers[0].plan.cell.shapes.input_size, p.batch_size)),
+        )
+        for name, initial in zip(p.names, p.initial, strict=True):
+            for state, value in initial.items():
+                self.recording.states[f"{name}.{state}"][0] = value
+
+    def keep_states(self, lo: int, hi: int) -> None:
+        for name, layer in zip(self._engine.problem.names, self._engine.layers, strict=True):
+            for state, array in layer.states.items():
+                self.recording.states[f"{name}.{state}"][lo + 1 : hi + 1] = array[layer.lag : layer.lag + hi - lo]
+        first = self._engine.layers[0]
+        self.recording.x[lo:hi] = first.values[first.plan.graph.input()]
+
+    def keep_adjoints(self, key: str, start: int, stop: int, mantissa: Array, exponent: Array) -> None:
+        self.recording.adjoints[key][start:stop] = mantissa
+        # A gradient of zero has no size of its own.
+        self.recording.exponents[key][start:stop] = np.where((mantissa != 0).any(axis=2), exponent, 0)
+
+
+def _history(layer: Layer, initial: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the values before the first step: the initial state, and zeros for the steps before it."""
+    history = {name: np.zeros((layer.lag, *a.shape[1:]), layer.dtype) for name, a in layer.states.items()}
+    for name, value in initial.items():
+        history[name][-1] = value
+    return history

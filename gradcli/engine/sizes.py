@@ -1,0 +1,100 @@
+"""How much of a problem is taken at once: trials, steps of the tape, steps of the backward pass.
+
+Nothing here changes a result beyond rounding; it is what the machine does best with, and what bounds the memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradcli.engine.plan import LayerPlan
+
+#: Trials run together as long as what a loop touches at every step, the weights above all, fits into the cache of a
+#: core, of which there are 1 to 2 MiB on today's machines.
+_CACHE_BYTES = 5 * 2**18
+#: A tape up to this size is kept whole: to compute it again costs more than its memory's first touch,
+_WHOLE_TAPE_BYTES = 2**30
+#: except where most of it is views of small arrays, which cost more to make than the steps to compute again.
+_SMALL_STEP_TAPE_BYTES = 64 * 2**20
+_SMALL_STEP_VIEWS = 0.1
+#: A longer one is kept in segments of about this size, which stay near the cache.
+_SEGMENT_BYTES = 32 * 2**20
+_LONGEST_SEGMENT = 1024
+#: Blocks hold about this many bytes of one state, so that the coefficients' arrays stay in the cache.
+_BLOCK_BYTES = 2**19
+_SHORTEST_BLOCK, _LONGEST_BLOCK = 4, 128
+#: What is added to the recurrent products is computed for so many bytes of steps at once, and stays in the cache.
+CHUNK_BYTES = 2**20
+#: The adjoints of so many bytes of steps are summed into weight gradients by one product, or those of one block.
+WINDOW_BYTES = 8 * 2**20
+#: A view of one step of an array, as the loops hold one for each array and step.
+VIEW_BYTES = 144
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the choice depends on.
+
+    plans: one a layer. itemsize: bytes of a number. tape_bytes: the most memory that the tape may take, about.
+    """
+
+    plans: Sequence[LayerPlan]
+    seq_len: int
+    trials: int
+    batch_size: int
+    itemsize: int
+    tape_bytes: int
+
+    @property
+    def trials_at_once(self) -> int:
+        """How many trials run together, at most all."""
+        touched = sum(
+            sum(group.rows * plan.size(group.vector) for group in plan.groups) + _rows(plan) * self.batch_size
+            for plan in self.plans
+        )
+        return int(np.clip(_CACHE_BYTES // (touched * self.itemsize), 1, self.trials))
+
+    @property
+    def block(self) -> int:
+        """How many steps the backward pass takes at once."""
+        widest = max(max(plan.cell.shapes.states.values()) for plan in self.plans)
+        step = widest * self.trials * self.batch_size * self.itemsize
+        return min(int(np.clip(_BLOCK_BYTES // step, _SHORTEST_BLOCK, _LONGEST_BLOCK)), self.seq_len)
+
+    @property
+    def segment(self) -> int:
+        """How many steps of the tape are kept at once: all, where that pays, else a whole number of blocks."""
+        step = self._numbers + self._views
+        whole = _SMALL_STEP_TAPE_BYTES if self._views > _SMALL_STEP_VIEWS * self._numbers else _WHOLE_TAPE_BYTES
+        if self.seq_len * step <= min(whole, self.tape_bytes):
+            return self.seq_len
+        length = int(np.clip(min(_SEGMENT_BYTES, self.tape_bytes) // step, _SHORTEST_BLOCK, _LONGEST_SEGMENT))
+        return min(max(length - length % self.block, 1), self.seq_len)
+
+    @property
+    def tape(self) -> int:
+        """About how many bytes the tape of one segment takes."""
+        return self.segment * (self._numbers + self._views)
+
+    @property
+    def _numbers(self) -> int:
+        """Bytes of numbers that one more step of a segment takes."""
+        return sum(map(_rows, self.plans)) * self.trials * self.batch_size * self.itemsize
+
+    @property
+    def _views(self) -> int:
+        """Bytes of views likewise."""
+        return VIEW_BYTES * sum(map(_views, self.plans))
+
+
+def _rows(plan: LayerPlan) -> int:
+    """Return about how many numbers a sequence has in one step of a segment."""
+    shapes = plan.cell.shapes
+    return sum(shapes.states.values()) + sum(plan.size(node) for node in plan.stored) + shapes.input_size
+
+
+def _views(plan: LayerPlan) -> int:
+    return sum(lag + 1 for lag in plan.lags.values()) + len(plan.stored) + len(plan.groups)
