@@ -12,9 +12,6 @@ from gradcli.errors import ExitCode, GradcliError, OutputError, SpecError
 
 _TERMINATED = 128 + signal.SIGTERM
 
-#: Read by the BLAS libraries that NumPy may come with, once, when it is imported.
-_BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
-
 
 def main() -> int:
     """Run gradcli on the arguments of the process and return its exit code; no traceback ever reaches the user.
@@ -32,6 +29,7 @@ def main() -> int:
         _discard_output()
         return ExitCode.DONE
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end has come already; a second one would only be a traceback
         return ExitCode.INTERRUPTED
     except Exception as error:
         if isinstance(error, (OutputError, OSError)):
@@ -49,9 +47,11 @@ def _run(arguments: list[str]) -> int:
     if arguments == ["--version"]:  # answered before anything slow is imported
         print(f"gradcli {__version__}")  # noqa: T201
         return ExitCode.DONE
-    for variable in _BLAS_THREADS:
-        # At the usual sizes waking a second thread costs more than it saves; who runs large ones can say so.
-        os.environ.setdefault(variable, "1")
+    from gradcli.network.threads import start_with_one_thread
+
+    start_with_one_thread()
+    # gradcli has none, and looking for them takes longer the more packages are installed.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from gradcli.cli import app
 
     try:

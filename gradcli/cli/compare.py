@@ -9,6 +9,7 @@ import typer
 
 from gradcli.cli import options as opt
 from gradcli.cli.delivery import Delivery
+from gradcli.cli.interrupt import answering_interrupts
 from gradcli.cli.progress import progress_bar
 
 EXAMPLES = (
@@ -45,6 +46,8 @@ def run(
     output: opt.Output = None,
     save: opt.Save = None,
     fail_on: opt.FailOn = None,
+    max_memory: opt.MaxMemory = None,
+    threads: opt.Threads = None,
     quiet: opt.Quiet = False,
 ) -> None:
     """The same for several cells side by side, on the same input, with a summary and a ranking."""
@@ -58,16 +61,18 @@ def run(
         seed=seed,
         clip=clip,
     )
-    from gradcli.session import run_comparison
+    with answering_interrupts():
+        from gradcli.session import run_comparison
 
-    matched = None if match is None else match.value
-    with progress_bar(quiet) as bar:
-        result = run_comparison(
-            targets,
-            options=options,
-            overrides=overrides or [],
-            match=matched,
-            record=save is not None,
-            progress=bar,
-        )
-    delivery.hand_over(result)
+        with progress_bar(quiet) as bar:
+            result = run_comparison(
+                targets,
+                options=options,
+                overrides=overrides or [],
+                match=None if match is None else match.value,
+                record=save is not None,
+                max_memory=max_memory,
+                threads=threads,
+                progress=bar,
+            )
+        delivery.hand_over(result)

@@ -15,4 +15,4 @@ def run(name: Annotated[str, typer.Argument(metavar="NAME", help="A built-in cel
     """A commented starter spec on standard output."""
     from gradcli.spec.starter import starter_spec
 
-    write_standard_output(starter_spec(name))
+    write_standard_output([starter_spec(name)])

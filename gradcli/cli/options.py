@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -14,8 +15,10 @@ from gradcli.formats import FORMATS
 
 _SPEC = "In place of the spec's fields"
 _OUTPUT = "What comes out"
+_RESOURCES = "What it may take"
 _OF_SPEC = "the spec's"
 DEFAULT_FORMAT = FORMATS[0]
+_MOST_THREADS = 1024  # more than BLAS libraries are built for
 
 
 def example_block(lines: Sequence[str]) -> str:
@@ -33,6 +36,17 @@ def _known_format(name: str) -> str:
             f"--format: no format is called {name!r}; known: {', '.join(FORMATS)}{did_you_mean(name, FORMATS)}"
         )
     return name
+
+
+def _memory_size(text: str) -> int:
+    """Return a size in bytes: digits with a unit such as M, MB or MiB, all of them powers of 1024."""
+    found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([KMGT]?)(?:iB|B)?", text.strip(), re.IGNORECASE | re.ASCII)
+    size = 0 if found is None else int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
+    if size < 1:
+        raise UsageError(
+            f"--max-memory: expected a size such as 500M, 2G or 1.5GiB (K, M, G and T are powers of 1024); got {text!r}"
+        )
+    return size
 
 
 Target = Annotated[
@@ -133,6 +147,30 @@ FailOn = Annotated[
 Quiet = Annotated[
     bool,
     typer.Option("--quiet", help="Nothing on standard error but errors and failed gates.", rich_help_panel=_OUTPUT),
+]
+
+MaxMemory = Annotated[
+    int | None,
+    typer.Option(
+        "--max-memory",
+        metavar="SIZE",
+        help="Refuse a run that would need more, with exit code 5: 500M, 2G, 1.5GiB (powers of 1024).",
+        parser=_memory_size,
+        show_default="half of what is free",
+        rich_help_panel=_RESOURCES,
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        metavar="N",
+        help="Threads for matrix products.",
+        min=1,
+        max=_MOST_THREADS,
+        show_default="one, more for large products",
+        rich_help_panel=_RESOURCES,
+    ),
 ]
 
 

@@ -8,14 +8,16 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from gradcli.cli.interrupt import unless_finished
 from gradcli.errors import OutputError
-from gradcli.formats import render
+from gradcli.formats import render_pieces
 from gradcli.formats.text import printable
 from gradcli.report.model import Report
 
@@ -54,18 +56,19 @@ def emit(report: Report, format: str, output: Path | None, *, quiet: bool = Fals
     Raises OutputError if it cannot be written. A pipe whose reader has gone is no error.
     """
     screen = standard_screen() if output is None else Screen()
-    text = render(report, format, width=screen.width, color=screen.color, unicode=screen.unicode)
+    pieces = render_pieces(report, format, width=screen.width, color=screen.color, unicode=screen.unicode)
     if output is None:
-        write_standard_output(text)
+        write_standard_output(pieces)
         return
     with replacing(output) as file:
-        file.write(text.encode("utf-8", "backslashreplace"))
+        for piece in pieces:
+            file.write(piece.encode("utf-8", "backslashreplace"))
     if not quiet:
         tell(f"wrote {output}")
 
 
-def write_standard_output(text: str) -> None:
-    """Write `text` and flush. Characters that the encoding lacks show as escapes.
+def write_standard_output(pieces: Iterable[str]) -> None:
+    """Write text, piece by piece, and flush. Characters that the encoding lacks show as escapes.
 
     Raises OutputError if standard output is closed or full. If its reader has gone, the rest of the output is dropped,
     so that the process still ends with the exit code that its result deserves.
@@ -74,7 +77,8 @@ def write_standard_output(text: str) -> None:
         raise OutputError("standard output is closed")
     encoding = sys.stdout.encoding
     try:
-        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        for piece in pieces:
+            sys.stdout.write(piece.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -97,9 +101,10 @@ def check_writable(path: Path) -> None:
         if path.exists() and not os.access(path, os.W_OK):
             raise OutputError(f"cannot write {path}: it is write-protected")
         if not _is_special(path):
-            descriptor, temporary = _temporary_beside(_target(path))
-            os.close(descriptor)
-            temporary.unlink()
+            temporary = _temporary_beside(_target(path))
+            with unless_finished(partial(temporary.unlink, missing_ok=True)):
+                os.close(_create(temporary))
+                temporary.unlink()
     except OSError as error:
         raise _output_error(path, error) from error
 
@@ -118,18 +123,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
                 yield file
             return
         target = _target(path)
-        descriptor, temporary = _temporary_beside(target)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
+        temporary = _temporary_beside(target)
+        with unless_finished(partial(temporary.unlink, missing_ok=True)):
+            with os.fdopen(_create(temporary), "wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
             if target.exists():
                 os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
             os.replace(temporary, target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
     except OSError as error:
         raise _output_error(path, error) from error
 
@@ -149,10 +151,14 @@ def _target(path: Path) -> Path:
     return target
 
 
-def _temporary_beside(target: Path) -> tuple[int, Path]:
-    """Create a new file in the directory of `target`, with the mode that any new file gets."""
-    temporary = target.with_name(f".gradcli-{os.getpid()}-{time.monotonic_ns()}.tmp")
-    return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), temporary
+def _temporary_beside(target: Path) -> Path:
+    """Return a name for a new file in the directory of `target`."""
+    return target.with_name(f".gradcli-{os.getpid()}-{time.monotonic_ns()}.tmp")
+
+
+def _create(path: Path) -> int:
+    """Create a file, with the mode that any new file gets, and return its descriptor."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
 
 
 def _output_error(path: Path, error: OSError) -> OutputError:

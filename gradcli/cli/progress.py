@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from gradcli.cli.interrupt import unless_finished
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 #: Work that ends sooner shows no bar, and does not wait for rich to be imported.
 _PATIENCE_SECONDS = 1.0
 _REFRESH_SECONDS = 0.1
+#: Ends the line of a bar, and shows the cursor that rich has hidden.
+_END_OF_BAR = "\n\x1b[?25h"
 
 
 class Bar:
@@ -52,6 +56,13 @@ class Bar:
         """Take the bar off the screen."""
         if self._progress is not None:
             self._progress.stop()
+            self._progress = None
+
+    def leave(self) -> None:
+        """Leave the bar where it is, and the terminal fit for use: with a cursor, at the beginning of a line."""
+        if self._progress is not None:
+            self._stream.write(_END_OF_BAR)
+            self._stream.flush()
 
 
 @contextmanager
@@ -61,7 +72,8 @@ def progress_bar(quiet: bool) -> Iterator[Bar | None]:
         yield None
         return
     bar = Bar(sys.stderr)
-    try:
-        yield bar
-    finally:
-        bar.close()
+    with unless_finished(bar.leave):
+        try:
+            yield bar
+        finally:
+            bar.close()

@@ -13,4 +13,4 @@ def run() -> None:
 
     from gradcli.spec.schema import spec_schema
 
-    write_standard_output(json.dumps(spec_schema(), indent=2) + "\n")
+    write_standard_output([json.dumps(spec_schema(), indent=2), "\n"])

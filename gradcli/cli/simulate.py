@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gradcli.cli import options as opt
 from gradcli.cli.delivery import Delivery
+from gradcli.cli.interrupt import answering_interrupts
 from gradcli.cli.progress import progress_bar
 
 EXAMPLES = (
@@ -27,6 +28,8 @@ def run(
     output: opt.Output = None,
     save: opt.Save = None,
     fail_on: opt.FailOn = None,
+    max_memory: opt.MaxMemory = None,
+    threads: opt.Threads = None,
     quiet: opt.Quiet = False,
 ) -> None:
     """How far back the gradient reaches: forward, exact BPTT, the curve, a verdict, and what clipping would do."""
@@ -40,10 +43,17 @@ def run(
         seed=seed,
         clip=clip,
     )
-    from gradcli.session import run_simulation
+    with answering_interrupts():
+        from gradcli.session import run_simulation
 
-    with progress_bar(quiet) as bar:
-        result = run_simulation(
-            target, options=options, overrides=overrides or [], record=save is not None, progress=bar
-        )
-    delivery.hand_over(result)
+        with progress_bar(quiet) as bar:
+            result = run_simulation(
+                target,
+                options=options,
+                overrides=overrides or [],
+                record=save is not None,
+                max_memory=max_memory,
+                threads=threads,
+                progress=bar,
+            )
+        delivery.hand_over(result)

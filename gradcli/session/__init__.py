@@ -18,6 +18,8 @@ def run_simulation(
     options: Mapping[str, object],
     overrides: Sequence[str],
     record: bool,
+    max_memory: int | None = None,
+    threads: int | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Run the spec that `target` names, and judge it.
@@ -27,6 +29,8 @@ def run_simulation(
         options: command-line values of spec fields, which win over the file.
         overrides: ``PATH=VALUE`` of any spec field, likewise.
         record: whether the result will be saved.
+        max_memory: bytes that the run may need; by default half of what is free.
+        threads: for matrix products; by default as many as their size is worth.
         progress: called now and then while a run is under way.
 
     Raises:
@@ -37,7 +41,7 @@ def run_simulation(
     from gradcli.spec.reader import load_spec
 
     loaded = load_spec(target, options=options, overrides=overrides, examine_cell=parse)
-    return simulate(loaded, record=record, progress=progress)
+    return simulate(loaded, record=record, max_memory=max_memory, threads=threads, progress=progress)
 
 
 def run_comparison(
@@ -47,6 +51,8 @@ def run_comparison(
     overrides: Sequence[str],
     match: str | None,
     record: bool,
+    max_memory: int | None = None,
+    threads: int | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Run several specs on the same input, seed and loss, and rank them.
@@ -55,7 +61,7 @@ def run_comparison(
         targets: as for `run_simulation`.
         options, overrides: apply to every spec.
         match: "params" chooses hidden sizes so that all have about as many parameters as the first.
-        record, progress: as for `run_simulation`.
+        record, max_memory, threads, progress: as for `run_simulation`.
 
     Raises:
         GradcliError: as for `run_simulation`.
@@ -67,4 +73,4 @@ def run_comparison(
     if list(targets).count(STANDARD_INPUT) > 1:
         raise UsageError(f"standard input ({STANDARD_INPUT}) can be read once only; write the other specs to files")
     specs = [load_spec(target, options=options, overrides=overrides, examine_cell=parse) for target in targets]
-    return compare(specs, match=match, record=record, progress=progress)
+    return compare(specs, match=match, record=record, max_memory=max_memory, threads=threads, progress=progress)

@@ -13,6 +13,7 @@ from gradcli.diagnostics.measure import measure
 from gradcli.engine.problem import Progress
 from gradcli.errors import Problem, SpecError, UsageError
 from gradcli.network.build import Network, build, count_parameters, open_source, parameter_shapes, parse, size_cells
+from gradcli.network.threads import blas_threads
 from gradcli.report.compare import comparison_report
 from gradcli.session.result import Result, saved_arrays
 from gradcli.spec.models import LARGEST_SIZE, Spec
@@ -39,14 +40,20 @@ MATCHES = ("params",)
 
 
 def compare(
-    specs: Sequence[LoadedSpec], *, match: str | None = None, record: bool = False, progress: Progress | None = None
+    specs: Sequence[LoadedSpec],
+    *,
+    match: str | None = None,
+    record: bool = False,
+    max_memory: int | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
 ) -> Result:
     """Run specs side by side and rank them.
 
     Args:
         specs: the first settles the fields of `SHARED` for all.
         match: "params" gives the others the hidden size at which they have about as many parameters as the first.
-        record: whether the result can be saved. progress: called while a run is under way.
+        record, max_memory, threads, progress: as for `gradcli.session.run_simulation`.
 
     Raises:
         UsageError: fewer than two specs, or an unknown `match`.
@@ -64,19 +71,24 @@ def compare(
             notes.append(f"{other.label}: {', '.join(replaced)} as in {first.label}")
         arms.append(shared)
     if match == "params":
-        arms = _match_parameters(arms)
+        arms = _match_parameters(arms, max_memory)
         notes.append(_matched_words(arms[0]))
     # All of them before the first runs, so that a mistake in the last spec is told at once.
-    networks = [_built(arm, first, record=record, runs_kept=len(arms) if record else 1) for arm in arms]
-    measured = [measure(network, record=record, progress=progress) for network in networks]
+    runs_kept = len(arms) if record else 1
+    with blas_threads(threads):
+        networks = [_built(arm, first, record=record, runs_kept=runs_kept, max_memory=max_memory) for arm in arms]
+    measured = []
+    for network in networks:
+        with blas_threads(threads, network.problem):
+            measured.append(measure(network, record=record, progress=progress))
     arrays = {f"{arm.label}/{name}": array for arm in measured for name, array in saved_arrays(arm).items()}
     return Result(comparison_report(measured, notes), [(arm.label, arm.verdict.kind) for arm in measured], arrays)
 
 
-def _built(arm: LoadedSpec, first: LoadedSpec, *, record: bool, runs_kept: int) -> Network:
+def _built(arm: LoadedSpec, first: LoadedSpec, *, record: bool, runs_kept: int, max_memory: int | None) -> Network:
     """Build an arm; a mistake in what the first spec settles is placed there, one in an option names the arm."""
     try:
-        return build(arm, record=record, runs_kept=runs_kept)
+        return build(arm, record=record, runs_kept=runs_kept, max_memory=max_memory)
     except SpecError as error:
         raise SpecError([_placed(problem, arm, first) for problem in error.problems]) from None
 
@@ -118,9 +130,9 @@ def _distinct_labels(specs: Sequence[LoadedSpec]) -> list[LoadedSpec]:
     return found
 
 
-def _match_parameters(arms: Sequence[LoadedSpec]) -> list[LoadedSpec]:
+def _match_parameters(arms: Sequence[LoadedSpec], max_memory: int | None) -> list[LoadedSpec]:
     """Return the arms with hidden sizes at which the parameter counts are nearest to the first arm's."""
-    input_size = open_source(arms[0]).size
+    input_size = open_source(arms[0], max_memory=max_memory).size
     wanted = _counter(arms[0], input_size)(arms[0].spec.hidden_size)
     return [arms[0], *(_at_size(arm, _nearest_size(_counter(arm, input_size), wanted)) for arm in arms[1:])]
 

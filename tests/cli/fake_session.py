@@ -6,6 +6,7 @@ a comma-separated list of verdict kinds, or an error to be raised.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import sys
@@ -30,11 +31,14 @@ class FakeResult:
         if MODE == "save-fails":
             file.write(b"half")
             raise RuntimeError("broke while saving")
-        if MODE == "save-waits":
+        if MODE in ("save-waits", "save-blocks"):
             file.write(b"half")
             file.flush()
             sys.stderr.write("saving\n")
-            time.sleep(60)
+            if MODE == "save-waits":
+                time.sleep(600)
+            else:  # one call that like NumPy's lets other threads run, but no handler of a signal, for many minutes
+                hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
         file.write(b"arrays")
 
 
@@ -67,14 +71,12 @@ def run(what: str, asked: dict[str, Any]) -> FakeResult:
     )
 
 
-def run_simulation(target: str, *, options: Any, overrides: Any, record: bool, progress: Any) -> FakeResult:
-    return run("simulate", {"target": target, "options": options, "overrides": overrides})
+def run_simulation(target: str, *, record: bool, progress: Any, **asked: Any) -> FakeResult:
+    return run("simulate", {"target": target, **asked})
 
 
-def run_comparison(
-    targets: Any, *, options: Any, overrides: Any, match: str | None, record: bool, progress: Any
-) -> FakeResult:
-    return run("compare", {"targets": targets, "options": options, "overrides": overrides, "match": match})
+def run_comparison(targets: Any, *, record: bool, progress: Any, **asked: Any) -> FakeResult:
+    return run("compare", {"targets": targets, **asked})
 
 
 if __name__ == "__main__":

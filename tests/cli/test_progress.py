@@ -28,6 +28,20 @@ def test_long_work_shows_stage_and_steps() -> None:
     assert "1000/1000 steps" in shown
 
 
+def test_a_bar_that_nobody_takes_off_leaves_the_terminal_fit_for_use() -> None:
+    screen = Terminal()
+    bar = Bar(screen, patience=0.0)
+    bar.leave()
+    assert screen.getvalue() == "", "no bar was there"
+    bar("forward", 250, 1000)
+    bar.leave()
+    assert screen.getvalue().endswith("\n\x1b[?25h"), "the cursor is back"
+    bar.close()
+    shown = screen.getvalue()
+    bar.leave()
+    assert screen.getvalue() == shown
+
+
 def test_short_work_shows_nothing() -> None:
     screen = Terminal()
     bar = Bar(screen, patience=60.0)

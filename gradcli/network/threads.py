@@ -1,0 +1,115 @@
+"""How many threads NumPy's linear algebra library (BLAS) computes on: one, except where the products are large."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gradcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from gradcli.engine.plan import LayerPlan
+    from gradcli.engine.problem import Problem
+
+#: Read by the BLAS libraries that NumPy may come with, once, when it is imported.
+BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+
+#: Multiplications in one product from which it is worth more than one thread: H = 256 at B = 32, or H = 1024 at B = 1.
+#: Measured in float64 with OpenBLAS 0.3.31 on two cores, an LSTM's stacked product takes, on one thread and on two:
+#:
+#:     rows x inner x columns      one, us   two, us
+#:      512 x  128 x  32  (2^21)        82        60
+#:     1024 x  256 x  16  (2^22)       257       147
+#:     1024 x  256 x  32  (2^23)       401       225
+#:     2048 x  512 x  64  (2^26)      2819      1521
+#:     2048 x  512 x   1  (2^20)       264       137
+#:     4096 x 1024 x   1  (2^22)      1144       574
+#:
+#: Smaller ones gain as well while every core is idle. But the threads wait for each other at the end of every product:
+#: where another program holds one of the cores, each product takes a slice of the scheduler's time, about 8 ms however
+#: small it is. At 2^21 that was a factor of 90, at 2^26 one of 2.
+_WORTH_THREADS = 2**23
+#: Products of this kind do not keep more threads than these busy.
+_MOST_THREADS = 8
+
+#: The variables that gradcli has set itself.
+_set_here: set[str] = set()
+
+
+def start_with_one_thread() -> None:
+    """Have BLAS start with one thread, unless a variable of the environment says how many; before NumPy's import."""
+    if not any(name in os.environ for name in BLAS_VARIABLES):
+        os.environ.update(dict.fromkeys(BLAS_VARIABLES, "1"))
+        _set_here.update(BLAS_VARIABLES)
+
+
+def settled_by_environment() -> bool:
+    """Tell whether the user's environment says how many threads BLAS has."""
+    return any(name in os.environ and name not in _set_here for name in BLAS_VARIABLES)
+
+
+def worthwhile_threads(products: Iterable[tuple[int, int, int]], cpus: int) -> int:
+    """Return how many threads matrix products of these sizes, (rows, inner, columns), are worth.
+
+    >>> worthwhile_threads([(256, 64, 16)], cpus=4)
+    1
+    >>> worthwhile_threads([(256, 64, 16), (1024, 256, 32)], cpus=4)
+    4
+    """
+    # A matrix times a vector takes as long as times two: reading the matrix is what takes the time.
+    largest = max((rows * inner * max(columns, 2) for rows, inner, columns in products), default=0)
+    return min(cpus, _MOST_THREADS) if largest >= _WORTH_THREADS else 1
+
+
+def recurrent_products(plans: Sequence[LayerPlan], batch_size: int) -> list[tuple[int, int, int]]:
+    """Return the sizes (rows, inner, columns) of the products that every step computes, one after the other."""
+    return [(group.rows, plan.size(group.vector), batch_size) for plan in plans for group in plan.groups]
+
+
+def usable_cpus() -> int:
+    """Return the number of processors that this process may use; in a container, of its share."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cpus, _cpus_of_container()))
+
+
+def _cpus_of_container(folder: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return how many processors' time the control group (version 2) grants, rounded down; no limit without one."""
+    try:
+        quota, period = (folder / "cpu.max").read_text().split()
+        return int(quota) // int(period)  # the quota is "max" where there is none
+    except (OSError, ValueError):
+        return 2**31
+
+
+@contextmanager
+def blas_threads(asked: int | None, problem: Problem | None = None) -> Iterator[None]:
+    """Have BLAS compute on as many threads as suits while the block runs.
+
+    The number is the one asked for with --threads; else the one that the user's environment gave BLAS at the start;
+    else what the problem's products are worth, or one while no problem is known.
+
+    Raises:
+        UsageError: a number was asked for, and NumPy's BLAS is none whose threads can be set.
+    """
+    count = asked
+    if count is None:
+        if problem is None or settled_by_environment():
+            yield
+            return
+        count = worthwhile_threads(recurrent_products(problem.plans, problem.batch_size), usable_cpus())
+        if count == 1:  # as at the start: small runs do not wait for an import
+            yield
+            return
+    import numpy as np  # noqa: F401  only a library that is loaded can be found
+    from threadpoolctl import ThreadpoolController
+
+    found = ThreadpoolController().select(user_api="blas")
+    if asked is not None and not found.lib_controllers:
+        raise UsageError(
+            "--threads: NumPy computes here with a linear algebra library whose threads cannot be set; leave it out"
+        )
+    with found.limit(limits=count):
+        yield
