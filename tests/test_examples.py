@@ -110,7 +110,7 @@ def test_accumulator_gives_the_gradients_that_a_hook_does_not_show() -> None:
 def test_nilpotent_shift_is_exactly_zero_and_not_small() -> None:
     curve = example("nilpotent-shift.yaml")["curve"]
     assert curve["zero_from"] == 5
-    assert curve["log10_norm"] == [0.0] * 5 + [None] * 16
+    assert list(curve["log10_norm"]) == [0.0] * 5 + [None] * 16
 
 
 def test_one_unit_cliff_has_pascanus_derivatives() -> None:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from gradcli.diagnostics.curve_landmarks import first_where
+
 Array = np.ndarray[Any, Any]
 
 LOG10_2 = float(np.log10(2.0))
 LOW, HIGH = 0.1, 0.9
+#: Norms are taken in parts of about this many, so that what is computed on the way stays small beside the curve.
+_PART = 2**16
 
 
 @dataclass(frozen=True)
 class Curve:
     """Quantiles over trials and sequences of log10 of the norm at distances 0..T, each (T+1,).
 
-    -inf stands for an exact zero.
+    -inf stands for an exact zero. Of a single sequence all three are one and the same array.
     """
 
     median: Array
@@ -31,8 +35,8 @@ class Curve:
 
         0 where there is no gradient at all.
         """
-        nonzero = np.flatnonzero(np.isfinite(self.median))
-        return float(self.median[nonzero[0]]) if nonzero.size else 0.0
+        first = first_where(np.isfinite(self.median))
+        return 0.0 if first is None else float(self.median[first])
 
 
 def joined(log2_norms: Iterable[Array]) -> Array:
@@ -46,11 +50,33 @@ def joined(log2_norms: Iterable[Array]) -> Array:
     return 0.5 * total
 
 
-def curve_of(log2_norm: Array) -> Curve:
-    """Return the curve of norms (T+1, R, B) given by step t: distance d = T - t, so the last step comes first."""
-    by_distance = log2_norm[::-1].reshape(len(log2_norm), -1)
-    low, median, high = (q * LOG10_2 for q in quantiles(by_distance, (LOW, 0.5, HIGH)))
+def curve_of(*log2_norms: Array) -> Curve:
+    """Return the curve of one state, or of several as one vector.
+
+    log2_norms: for each state (T+1, R, B) by step t. Distance d = T - t, so the last step comes first.
+    """
+    median, low, high = _by_distance(log2_norms, (0.5, LOW, HIGH))
     return Curve(median, low, high)
+
+
+def median_of(log2_norm: Array) -> Array:
+    """Return the median of the curve of one state (see `curve_of`), (T+1,)."""
+    (median,) = _by_distance([log2_norm], (0.5,))
+    return median
+
+
+def _by_distance(log2_norms: Sequence[Array], which: Sequence[float]) -> list[Array]:
+    """Return quantiles over trials and sequences of log10 of the joined norm, each (T+1,) by distance."""
+    count, trials, sequences = log2_norms[0].shape
+    wanted = which[:1] if trials * sequences == 1 else which  # of one sequence, each quantile is its norm
+    found = [np.empty(count) for _ in wanted]
+    steps = max(_PART // (trials * sequences), 1)
+    for start in range(0, count, steps):
+        stop = min(start + steps, count)
+        part = joined(norm[start:stop] for norm in log2_norms).reshape(stop - start, -1)
+        for curve, quantile in zip(found, quantiles(part, wanted), strict=True):
+            curve[count - stop : count - start] = quantile[::-1] * LOG10_2
+    return found * (len(which) // len(wanted))
 
 
 def quantiles(values: Array, which: Iterable[float]) -> list[Array]:

@@ -141,7 +141,8 @@ class _Law:
 
 def _tail_points(log10_ratio: Floats, first: int, settled: int | None) -> Distances:
     """Return at most MAX_POINTS distances of the tail, evenly spread over those that are not exactly zero."""
-    nonzero = first + np.flatnonzero(np.isfinite(log10_ratio[first:]))
+    nonzero = np.flatnonzero(np.isfinite(log10_ratio[first:]))
+    nonzero += first
     start = settled if settled is not None else first + int(HEAD * (nonzero[-1] - first))
     tail = nonzero[np.searchsorted(nonzero, start) :]
     if tail.size <= MAX_POINTS:

@@ -88,13 +88,12 @@ class Landmarks:
 
 def find_landmarks(log10_norm: Floats, *, vanishing: float, exploding: float) -> Landmarks | None:
     """Find the landmarks of a curve of log10 norms (shape (T+1,)); None where every norm is exactly zero."""
-    nonzero = np.flatnonzero(log10_norm > -np.inf)
-    if nonzero.size == 0:
+    nonzero = log10_norm > -np.inf
+    reference, last_nonzero, last = first_where(nonzero), last_where(nonzero), log10_norm.size - 1
+    if reference is None or last_nonzero is None:
         return None
-    reference, last = int(nonzero[0]), log10_norm.size - 1
     log10_ratio = log10_norm - log10_norm[reference]
     peak = float(log10_ratio.max())
-    exploded = np.flatnonzero(log10_ratio >= math.log10(exploding) - ROUNDING)
     return Landmarks(
         log10_ratio=log10_ratio,
         vanishing=vanishing,
@@ -104,17 +103,32 @@ def find_landmarks(log10_norm: Floats, *, vanishing: float, exploding: float) ->
         end=float(log10_ratio[-1]),
         peak=peak,
         peak_distance=int(np.argmax(log10_ratio >= peak - ROUNDING)),
-        zero_from=int(nonzero[-1]) + 1 if nonzero[-1] < last else None,
+        zero_from=last_nonzero + 1 if last_nonzero < last else None,
         horizon_threshold=_horizon(log10_ratio, math.log10(vanishing)),
         horizon_float32=_horizon(log10_ratio, LOG10_FLOAT32_EPSILON),
-        exploding_from=int(exploded[0]) if exploded.size else None,
+        exploding_from=first_where(log10_ratio >= math.log10(exploding) - ROUNDING),
     )
 
 
 def _horizon(log10_ratio: Floats, log10_threshold: float) -> int | None:
     """Return the last distance that is not below the threshold; None where that is the last of all."""
-    last_above = int(np.flatnonzero(log10_ratio >= log10_threshold - ROUNDING)[-1])
-    return last_above if last_above < log10_ratio.size - 1 else None
+    last_above = last_where(log10_ratio >= log10_threshold - ROUNDING)
+    return last_above if last_above != log10_ratio.size - 1 else None
+
+
+def first_where(mask: npt.NDArray[np.bool_]) -> int | None:
+    """Return the first index at which `mask` holds; None where it nowhere does.
+
+    Unlike the list of all such indices, it takes no memory: curves may have millions of distances.
+    """
+    index = int(mask.argmax()) if mask.size else 0
+    return index if mask.size and mask[index] else None
+
+
+def last_where(mask: npt.NDArray[np.bool_]) -> int | None:
+    """Return the last index at which `mask` holds; None where it nowhere does."""
+    from_end = first_where(mask[::-1])
+    return None if from_end is None else mask.size - 1 - from_end
 
 
 def kind_of(curve: Landmarks) -> VerdictKind:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gradcli.diagnostics.clipping import Clipped, clip_all, median
-from gradcli.diagnostics.curve import LOG10_2, Curve, curve_of, joined
+from gradcli.diagnostics.curve import LOG10_2, Curve, curve_of, median_of
 from gradcli.diagnostics.verdict import Verdict, judge, judge_backward_overflow, judge_overflow
 from gradcli.engine.problem import Progress, Run
 from gradcli.engine.run import Engine
@@ -33,7 +33,7 @@ class Measured:
     losses: (R, B). curve: of all states of the top layer joined; None where a number overflowed.
     states: "layer0.h" -> its own curve.
     parameters: "layer0.W_hh" -> log10 of the norm of the batch loss's gradient, median over trials; -inf for zero.
-    run: everything that the engine gave, for `--save`; None unless it was recorded, as it is large.
+    run: what the engine gave but for the norms, for `--save`; None unless it was recorded, as it is large.
     """
 
     network: Network
@@ -64,18 +64,32 @@ def measure(network: Network, *, record: bool = False, progress: Progress | None
     if verdict is not None:
         return Measured(network, run.losses, verdict, None, {}, {}, [], kept)
     top = network.problem.names[-1]
-    curve = curve_of(joined(norm for name, norm in run.log2_norm.items() if name.startswith(f"{top}.")))
-    medians = {name: curve_of(norm).median for name, norm in run.log2_norm.items()}
+    curve, states = _curves(run, top, spec.thresholds)
     return Measured(
         network,
         run.losses,
         _judged(curve.median, spec.thresholds),
         curve,
-        {name: StateCurve(median, _judged(median, spec.thresholds)) for name, median in medians.items()},
+        states,
         {name: median(gradient.log2_norm()) * LOG10_2 for name, gradient in run.gradients.items()},
         clip_all(engine, run, [(c.NAME, c.threshold) for c in spec.clip], spec.learning_rate, top),
         kept,
     )
+
+
+def _curves(run: Run, top: str, thresholds: Thresholds) -> tuple[Curve, dict[str, StateCurve]]:
+    """Return the curve of the top layer's states joined, and that of each state; the run's norms are used up."""
+    norms = run.log2_norm
+    joined = [name for name in norms if name.startswith(f"{top}.")]
+    curve = curve_of(*(norms[name] for name in joined))
+    states = {}
+    for name in list(norms):
+        # Taken out one by one: over a million steps, norms and curves of all states would be twice as much.
+        norm = norms.pop(name)
+        median = curve.median if joined == [name] else median_of(norm)
+        del norm
+        states[name] = StateCurve(median, _judged(median, thresholds))
+    return curve, states
 
 
 def _judged(curve: Array, thresholds: Thresholds) -> Verdict:

@@ -13,7 +13,7 @@ import numpy as np
 
 from gradcli.diagnostics import verdict_words as words
 from gradcli.diagnostics.curve_fit import Floats, Origin, Pattern, TailFit, fit_tail
-from gradcli.diagnostics.curve_landmarks import Landmarks, find_landmarks, kind_of
+from gradcli.diagnostics.curve_landmarks import Landmarks, find_landmarks, first_where, kind_of
 from gradcli.diagnostics.verdict_kinds import VerdictKind
 
 
@@ -107,8 +107,8 @@ def _half_life(curve: Landmarks, tail: TailFit | None) -> float | None:
         return None
     if tail.pattern == "exponential":
         return -math.log10(2) / tail.log10_rate
-    halved = np.flatnonzero(curve.log10_ratio[curve.reference :] <= -math.log10(2))
-    return float(halved[0]) if halved.size else None
+    halved = first_where(curve.log10_ratio[curve.reference :] <= -math.log10(2))
+    return None if halved is None else float(halved)
 
 
 def judge_overflow(place: str) -> Verdict:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from gradcli.diagnostics.curve_fit import MIN_POINTS_LAW, TailFit
-from gradcli.diagnostics.curve_landmarks import HUMP, ROUNDING, Landmarks
+from gradcli.diagnostics.curve_landmarks import HUMP, ROUNDING, Landmarks, last_where
 from gradcli.diagnostics.verdict_kinds import VerdictKind
 
 LEVEL_SHIFT = math.log10(1.5)
@@ -125,10 +125,11 @@ def _jump(curve: Landmarks, tail: TailFit) -> str | None:
     inside = curve.log10_ratio[tail.start : tail.stop + 1]
     if not np.all(np.isfinite(inside)):
         return None
-    changes = np.diff(inside)
-    largest = int(np.argmax(np.abs(changes)))
-    change = float(changes[largest])
-    if abs(change) < JUMP_SHARE * float(np.sum(np.abs(changes))):
+    sizes = np.diff(inside)
+    np.abs(sizes, out=sizes)
+    largest = int(np.argmax(sizes))
+    change = float(inside[largest + 1] - inside[largest])
+    if abs(change) < JUMP_SHARE * float(np.sum(sizes)):
         return None
     place = tail.start + largest
     verb = "falls" if change < 0 else "jumps"
@@ -151,8 +152,11 @@ def _level(curve: Landmarks, tail: TailFit) -> str:
     shift = tail.log10_end
     if abs(shift) < LEVEL_SHIFT or curve.has_turned:
         return "stays level"
-    away = np.abs(curve.log10_ratio[: tail.stop + 1] - shift) > LEVEL_SHIFT
-    arrived = _steps(int(np.flatnonzero(away)[-1]) + 1 - curve.reference)
+    gap = curve.log10_ratio[: tail.stop + 1] - shift
+    np.abs(gap, out=gap)
+    last_away = last_where(gap >= LEVEL_SHIFT)
+    assert last_away is not None  # the start lies `shift` away
+    arrived = _steps(last_away + 1 - curve.reference)
     if shift < 0:
         return f"falls to {_of_start(shift)} within {arrived}, then stays level"
     return f"rises to {_of_start(shift)} within {arrived}, then stays level"

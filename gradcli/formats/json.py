@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from gradcli.report.model import Report
+from gradcli.report.model import PART, Numbers, Report
 
 _LINE = 100  # a block that fits in so many characters stays on one line
 _SHORTEST_ITEM = 3  # characters of an item and the comma and space behind it
 _STEP = "  "
+_LISTS = (list, tuple, range, Numbers)
 
 
-def render(report: Report, *, width: int | None = None, color: bool = False, unicode: bool = True) -> str:
-    """Return `report.data` as one JSON object: a list of plain values on one line each, long blocks indented.
+def render(report: Report, *, width: int | None = None, color: bool = False, unicode: bool = True) -> Iterator[str]:
+    """Yield `report.data` as one JSON object: a list of plain values on one line each, long blocks indented.
 
     Text is escaped to ASCII, so neither the encoding nor a control character can do harm.
     Raises ValueError on NaN or infinity, which JSON does not have.
     """
-    return "".join(_pieces(report.data, "")) + "\n"
+    yield from _pieces(report.data, "")
+    yield "\n"
 
 
 def _pieces(value: Any, indent: str) -> Iterator[str]:
-    if not _is_block(value) or not value or _is_plain_list(value):
+    if not _is_block(value) or not value:
         yield _one_line(value)
+        return
+    if _is_plain_list(value):
+        yield from _line_of_many(value)
         return
     if _may_fit(value) and len(line := _one_line(value)) + len(indent) <= _LINE:
         yield line
@@ -45,14 +50,23 @@ def _pieces(value: Any, indent: str) -> Iterator[str]:
 
 
 def _is_block(value: Any) -> bool:
-    return isinstance(value, (Mapping, list, tuple))
+    return isinstance(value, (Mapping, *_LISTS))
 
 
 def _is_plain_list(value: Any) -> bool:
     """Tell whether this is a list of numbers or words only; by its types, as it may hold a million."""
-    return isinstance(value, (list, tuple)) and not any(
-        issubclass(kind, (Mapping, list, tuple)) for kind in set(map(type, value))
-    )
+    if isinstance(value, (range, Numbers)):
+        return True
+    return isinstance(value, _LISTS) and not any(issubclass(kind, (Mapping, *_LISTS)) for kind in set(map(type, value)))
+
+
+def _line_of_many(values: Sequence[Any]) -> Iterator[str]:
+    """Yield a list of plain values as `_one_line` would write it, but never all of it at once."""
+    opening = "["
+    for start in range(0, len(values), PART):
+        yield opening + _one_line(list(values[start : start + PART]))[1:-1]
+        opening = ", "
+    yield "]"
 
 
 def _may_fit(value: Any) -> bool:
@@ -65,10 +79,12 @@ def _may_fit(value: Any) -> bool:
 
 def _one_line(value: Any) -> str:
     # Only json's C encoder is fast, and this is the one form that it writes.
-    return json.dumps(value, allow_nan=False, default=_as_dict)
+    return json.dumps(value, allow_nan=False, default=_as_plain)
 
 
-def _as_dict(value: object) -> dict[Any, Any]:
+def _as_plain(value: object) -> dict[Any, Any] | list[Any]:
     if isinstance(value, Mapping):
         return dict(value)
+    if isinstance(value, _LISTS):
+        return list(value)
     raise TypeError(f"JSON has no form for {type(value).__name__}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from gradcli.formats.text import cell_text, filled_columns, printable
 from gradcli.report.model import Block, Line, Report, Table, Verbatim
@@ -15,10 +15,10 @@ _MARKUP = re.compile(r"[\\`*<>\[\]|~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 _BLOCK_START = re.compile(r"^(\s*)(#(?=#*(?:\s|$))|[+-](?=\s|$)|-(?=[- ]*$)|=(?==*$)|\d+(?=[.)](?:\s|$)))")
 
 
-def render(report: Report, *, width: int | None = None, color: bool = False, unicode: bool = True) -> str:
-    """Return the report's blocks as Markdown: lines as paragraphs, tables as tables, without the bars."""
+def render(report: Report, *, width: int | None = None, color: bool = False, unicode: bool = True) -> Iterator[str]:
+    """Yield the report's blocks as Markdown: lines as paragraphs, tables as tables, without the bars."""
     parts = [_block(block) for group in report.blocks for block in group]
-    return "".join(f"{part}\n\n" for part in parts).removesuffix("\n")
+    yield "".join(f"{part}\n\n" for part in parts).removesuffix("\n")
 
 
 def _block(block: Block) -> str:

@@ -5,7 +5,7 @@ Plain string building with a handful of ANSI codes: the import of rich alone wou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gradcli.formats.text import cell_text, display_width, filled_columns, pad, printable, wrap
@@ -23,15 +23,15 @@ _BAR_FLOOR, _BAR_USUAL, _BAR_MAXIMUM = 9, 21, 41
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
-def render(report: Report, *, width: int | None, color: bool, unicode: bool) -> str:
-    """Return the report's blocks as text at most `width` columns wide; without a width, nothing wraps or is left out.
+def render(report: Report, *, width: int | None, color: bool, unicode: bool) -> Iterator[str]:
+    """Yield the report's blocks as text at most `width` columns wide; without a width, nothing wraps or is left out.
 
     Where the screen is too narrow for a table, bars shrink first, then headers and text cells wrap, then columns go in
     the order of `keep`, named in a line below. No cell is ever cut.
     """
     pen = _Pen(None if width is None else max(width, _NARROWEST), color, unicode)
     groups = ["".join(f"{line.rstrip()}\n" for line in pen.group(group)) for group in report.blocks]
-    return "\n".join(group for group in groups if group)
+    yield "\n".join(group for group in groups if group)
 
 
 @dataclass(frozen=True)

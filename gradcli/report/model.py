@@ -9,11 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from itertools import chain
+from math import isfinite
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from gradcli import __version__
 
+if TYPE_CHECKING:
+    import numpy as np
+
 SCHEMA_VERSION = 1
+
+#: Long lists and tables are made plain, and written, so many numbers or rows at a time.
+PART = 2048
 
 Style = Literal["plain", "title", "good", "warn", "bad", "dim"]
 Cell = str | float | int | None
@@ -78,6 +86,35 @@ class Records:
     rows: Iterable[Sequence[Cell]]
 
 
+class Numbers(Sequence[float | None]):
+    """A long list of numbers that stays the array it is: plain ones are made as they are taken, slice by slice.
+
+    What is not finite reads as None.
+    """
+
+    def __init__(self, values: np.ndarray[Any, Any]) -> None:
+        """Take an array of shape (n,), which must not change any more."""
+        self._values = values
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    @overload
+    def __getitem__(self, key: int) -> float | None: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> list[float | None]: ...
+
+    def __getitem__(self, key: int | slice) -> float | list[float | None] | None:
+        found: Any = self._values[key].tolist()
+        if not isinstance(key, slice):
+            return found if isfinite(found) else None
+        return found if all(map(isfinite, found)) else [value if isfinite(value) else None for value in found]
+
+    def __iter__(self) -> Iterator[float | None]:
+        return chain.from_iterable(self[i : i + PART] for i in range(0, len(self), PART))
+
+
 class Deferred(Mapping[str, Any]):
     """A mapping made when it is first looked into: a table needs no lists of a million distances."""
 
@@ -103,7 +140,7 @@ class Report:
     """The result of one command.
 
     blocks: what a person reads, in order; between groups of blocks stands one empty line.
-    data: what `--format json` prints; finite numbers, strings, lists, mappings and None only.
+    data: what `--format json` prints; finite numbers, strings, sequences, mappings and None only.
     records: what `--format csv` prints.
     """
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count, repeat
 from typing import Any
-
-import numpy as np
 
 from gradcli.diagnostics.clipping import Clipped
 from gradcli.diagnostics.curve import Curve
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.verdict import Verdict
-from gradcli.report.model import Cell, Records
+from gradcli.report.model import PART, Cell, Numbers, Records
 
 CSV_HEADER = ("label", "distance", "log10_norm", "log10_norm_p10", "log10_norm_p90", "log10_ratio")
 
@@ -32,7 +31,7 @@ def run_data(measured: Measured) -> dict[str, Any]:
         "loss": None if curve is None else number(float(measured.losses.mean())),
         "curve": None if curve is None else _curve_data(curve) | {"zero_from": measured.verdict.zero_from},
         "states": {
-            name: {"log10_norm": _json_curve(state.median), "verdict": verdict_data(state.verdict)}
+            name: {"log10_norm": Numbers(state.median), "verdict": verdict_data(state.verdict)}
             for name, state in measured.states.items()
         },
         "parameters": {
@@ -68,10 +67,10 @@ def verdict_data(verdict: Verdict) -> dict[str, Any]:
 
 def _curve_data(curve: Curve) -> dict[str, Any]:
     return {
-        "distance": list(range(len(curve.median))),
-        "log10_norm": _json_curve(curve.median),
-        "log10_norm_p10": _json_curve(curve.low),
-        "log10_norm_p90": _json_curve(curve.high),
+        "distance": range(len(curve.median)),
+        "log10_norm": Numbers(curve.median),
+        "log10_norm_p10": Numbers(curve.low),
+        "log10_norm_p90": Numbers(curve.high),
     }
 
 
@@ -91,10 +90,6 @@ def _clip_data(clipped: Clipped) -> dict[str, Any]:
     if clipped.curve is not None:
         data["curve"] = _curve_data(clipped.curve)
     return data
-
-
-def _json_curve(values: np.ndarray) -> list[float | None]:
-    return [value if math.isfinite(value) else None for value in values.tolist()]
 
 
 def number(value: float | None) -> float | None:
@@ -120,7 +115,11 @@ class _Rows:
 
 
 def _csv_rows(label: str, curve: Curve) -> Iterator[Sequence[Cell]]:
-    start = curve.reference
-    columns = (map(float, values) for values in (curve.median, curve.low, curve.high))
-    for d, (median, low, high) in enumerate(zip(*columns, strict=True)):
-        yield label, d, number(median), number(low), number(high), number(median - start)
+    reference = curve.reference
+    for start in range(0, len(curve.median), PART):
+        part = slice(start, start + PART)
+        ratio = Numbers(curve.median[part] - reference)[:]
+        median = Numbers(curve.median)[part]
+        # The quantiles of a single sequence are one array: their rows share the numbers made of it.
+        low, high = (median if q is curve.median else Numbers(q)[part] for q in (curve.low, curve.high))
+        yield from zip(repeat(label), count(start), median, low, high, ratio, strict=False)

@@ -99,7 +99,8 @@ def _curve_table(measured: Measured, curve: Curve) -> Table:
     also = [d for d in (verdict.horizon_threshold, verdict.peak_distance) if d is not None]
     distances = shown_distances(len(curve.median) - 1, also, verdict.zero_from)
     clipped = [(method_text(c), c.curve) for c in measured.clipped if c.curve is not None]
-    ratios = [float(curve.median[d]) - curve.reference for d in distances]
+    start = curve.reference
+    ratios = [float(curve.median[d]) - start for d in distances]
     columns = [
         Column("distance", keep=9),
         Column("log10 norm", keep=9),

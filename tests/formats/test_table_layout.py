@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from gradcli.formats.table import render
+from gradcli.formats import render
 from gradcli.formats.text import display_width
 from gradcli.report.model import Block, Column, Line, Report, Table, Verbatim
 
 
 def text_of(*blocks: Block, width: int | None = None, color: bool = False, unicode: bool = True) -> str:
-    return render(Report("test", [blocks], {}), width=width, color=color, unicode=unicode)
+    return render(Report("test", [blocks], {}), "table", width=width, color=color, unicode=unicode)
 
 
 @pytest.mark.parametrize("unicode", [True, False])
 @pytest.mark.parametrize("width", range(40, 130, 3))
 def test_nothing_is_wider_than_the_screen_or_cut_short(report: Report, width: int, unicode: bool) -> None:
-    text = render(report, width=width, color=False, unicode=unicode)
+    text = render(report, "table", width=width, color=False, unicode=unicode)
     assert max(map(display_width, text.splitlines())) <= width
     assert "…" not in text
     assert "..." not in text
@@ -25,16 +25,16 @@ def test_nothing_is_wider_than_the_screen_or_cut_short(report: Report, width: in
 
 
 def test_without_color_there_is_no_escape_code_and_ascii_is_ascii(report: Report) -> None:
-    assert "\x1b" not in render(report, width=80, color=False, unicode=True)
-    assert render(report, width=80, color=False, unicode=False).isascii()
+    assert "\x1b" not in render(report, "table", width=80, color=False, unicode=True)
+    assert render(report, "table", width=80, color=False, unicode=False).isascii()
 
 
 def test_color_changes_nothing_but_the_color(report: Report) -> None:
-    colored = render(report, width=60, color=True, unicode=True)
+    colored = render(report, "table", width=60, color=True, unicode=True)
     for code in ("0", "1", "2", "33", "1;31"):
         assert f"\x1b[{code}m" in colored
         colored = colored.replace(f"\x1b[{code}m", "")
-    assert colored == render(report, width=60, color=False, unicode=True)
+    assert colored == render(report, "table", width=60, color=False, unicode=True)
 
 
 def test_columns_go_in_the_order_of_keep_and_are_named() -> None:
@@ -97,8 +97,8 @@ def test_table_without_rows_shows_its_header() -> None:
 
 
 def test_empty_report_is_empty_text() -> None:
-    assert render(Report("test", [], {}), width=80, color=True, unicode=True) == ""
-    assert render(Report("test", [[], [Line("x")]], {}), width=80, color=False, unicode=True) == "x\n"
+    assert render(Report("test", [], {}), "table", width=80, color=True, unicode=True) == ""
+    assert render(Report("test", [[], [Line("x")]], {}), "table", width=80, color=False, unicode=True) == "x\n"
 
 
 HOSTILE = "[/red][bold]x\x1b[31m\x07\x9b2J\u202ey\r\nz"
