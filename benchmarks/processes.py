@@ -1,0 +1,74 @@
+"""Whole processes: how long a command takes from start to end, and the memory that it takes at most."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+_LAUNCHER = Path(__file__).with_name("launch.py")
+
+
+class ProcessError(Exception):
+    """A measured command failed."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that has run: seconds of wall time, and the peak of its resident memory in bytes."""
+
+    seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class LongRun:
+    """A run of the engine in a process of its own.
+
+    seconds: of the run alone. start_up_bytes: peak memory after all imports. peak_bytes: at the end.
+    curve_bytes: of the norms at every distance, which the run returns.
+    """
+
+    seconds: float
+    start_up_bytes: int
+    peak_bytes: int
+    curve_bytes: int
+
+    @property
+    def above_start_up_bytes(self) -> int:
+        """The memory that the run itself took, besides what it returns."""
+        return self.peak_bytes - self.start_up_bytes - self.curve_bytes
+
+
+def run_process(arguments: Sequence[str]) -> Finished:
+    """Run `python ARGUMENTS` in the checkout's root; what it prints is thrown away.
+
+    Raises:
+        ProcessError: it failed.
+    """
+    # -I -S: without site and its packages, so that the launcher is smaller than anything that it measures.
+    printed = _printed(["-I", "-S", str(_LAUNCHER), sys.executable, *arguments])
+    return Finished(**json.loads(printed))
+
+
+def run_long(seq_len: int, *, segment: int | None = None) -> LongRun:
+    """Run the LSTM (hidden size 32, batch 1) over so many steps in a new process.
+
+    segment: steps that are stored at once; the engine's choice unless given.
+
+    Raises:
+        ProcessError: it failed.
+    """
+    chosen = [] if segment is None else ["--segment", str(segment)]
+    return LongRun(**json.loads(_printed(["-m", "benchmarks.long_run", "--seq-len", str(seq_len), *chosen])))
+
+
+def _printed(arguments: Sequence[str]) -> str:
+    finished = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    if finished.returncode:
+        raise ProcessError(f"python {' '.join(arguments)}: exit code {finished.returncode}\n{finished.stderr}")
+    return finished.stdout
