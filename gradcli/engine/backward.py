@@ -7,8 +7,10 @@ which they leave the safe range is refused with `OutOfRange`, and the caller tak
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,6 +32,10 @@ _NOTHING = -(10**15)
 
 #: How far from 1 the norm of the mantissas may wander within a block, as a power of two.
 _SAFE_EXPONENT = {8: 400.0, 4: 50.0}
+#: And how far it may be at the start of one.
+_NEAR_EXPONENT = {8: 60.0, 4: 8.0}
+#: The share of the safe range that a block is meant to run through: some rates change.
+_WANTED_SPAN = 0.7
 
 
 class OutOfRange(Exception):
@@ -41,10 +47,14 @@ class Adjoints:
     """The adjoints at a border: what later steps pass to the last `lag` steps before it.
 
     carry: for each state (lag, R, size, B) mantissas. exponent: for each frame (R, B).
+    near_one: whether all mantissas are so near 1, or zero, that the next block can begin with the same exponents.
+    log2_norm: for each frame with states log2 of the norm of their adjoints one step later, (R, B); none at the start.
     """
 
     carry: dict[str, Array]
     exponent: Array
+    near_one: bool = False
+    log2_norm: list[Array] = field(default_factory=list)
 
 
 @dataclass
@@ -57,6 +67,7 @@ class Block:
         them, see `BackwardPass.collect`.
     input_adjoint, input_exponent: dL/dx, (n, R, input_size, B) mantissas and (R, B); None where x plays no part.
     totals: for each state the mantissas of its adjoint (n, R, size, B), a view, with the exponent (R, B).
+    longest_next: how many steps the next block may have, by the rate at which the norms change.
     """
 
     steps: tuple[int, int]
@@ -66,6 +77,7 @@ class Block:
     input_adjoint: Array | None
     input_exponent: Array
     totals: dict[str, tuple[Array, Array]]
+    longest_next: int
 
 
 class StepClip(Protocol):
@@ -114,10 +126,15 @@ class BackwardPass:
         self._name_hoisted()
         # What lies outside the loop takes the adjoints of products at all steps; without it one step's are enough.
         outside = parameters or to_input
-        self.lanes = {
-            group.index: layer.empty(block, group.rows) if outside else _one_for_all(layer.empty(1, group.rows), block)
-            for group in plan.groups
-        }
+        self.lanes: dict[int, Array] = {}
+        for group in plan.groups:
+            if group.same_as:
+                earlier, (first, last) = group.same_as
+                self.lanes[group.index] = self.lanes[earlier.index][:, :, first:last]
+            elif outside:
+                self.lanes[group.index] = layer.empty(block, group.rows)
+            else:
+                self.lanes[group.index] = _one_for_all(layer.empty(1, group.rows), block)
         self._weights = [
             WeightGradients(layer, group, [item for item in self._stacked if item.group == group.index], block)
             for group in (plan.groups if parameters else [])
@@ -126,7 +143,8 @@ class BackwardPass:
         self._buffers: dict[Key, Array] = {}
         for target, edges in plan.edges.items():
             for number, run in enumerate(runs_of(plan, edges)[0]):
-                self._buffers["run", target, number] = layer.empty(block, run.rows[1] - run.rows[0])
+                if not run.group.same_as:
+                    self._buffers["run", target, number] = layer.empty(block, run.rows[1] - run.rows[0])
         for key in self._program.columns:
             match key:
                 case ("output", "edge" | "vector", *_, Node() as node):
@@ -134,6 +152,10 @@ class BackwardPass:
                 case ("temporary", rows, _):
                     self._buffers[key] = layer.empty(block, rows)
         self._views: dict[Key, list[Array]] = {}
+        self._states_of_frames = [
+            (frame, [name for name, of in plan.frames.of_state.items() if of == frame])
+            for frame in sorted(set(plan.frames.of_state.values()))
+        ]
         self._exponent = np.zeros((plan.frames.count, layer.trials, layer.batch_size), np.int64)
 
     def _name_hoisted(self) -> None:
@@ -177,7 +199,9 @@ class BackwardPass:
             OutOfRange: mantissas left the safe range; nothing was changed.
         """
         n, lag = hi - lo, self.layer.lag
-        exponent = self._choose_exponents(adjoints, entering, entering_exponent)
+        exponent = adjoints.exponent
+        if not adjoints.near_one or entering is not None:
+            exponent = self._choose_exponents(adjoints, entering, entering_exponent)
         self._exponent = exponent
         self._fill_totals(n, adjoints, exponent, entering, entering_exponent)
         program = self._program
@@ -189,18 +213,20 @@ class BackwardPass:
         columns = [self._column(key, lo, hi)[::-1] for key in loop.columns]
         loop.run(columns, [self._fixed(key) for key in loop.fixed])
         norms = {name: log2_norm(total[lag : lag + n], axis=2) for name, total in self.totals.items()}
-        self._check_range(norms, n)
+        joint = self._check_range(norms, n)
+        near_one, ending = self._ending(joint, exponent)
         frames = self.plan.frames
         carry = {name: total[:lag].copy() for name, total in self.totals.items()}
         gradients, to_input, to_input_exponent = self._hoisted(lo, hi, exponent)
         return Block(
             (lo, hi),
-            Adjoints(carry, exponent),
+            Adjoints(carry, exponent, near_one, ending),
             {name: norm + exponent[frames.of_state[name]] for name, norm in norms.items()},
             gradients,
             to_input,
             to_input_exponent,
             {name: (t[lag : lag + n], exponent[frames.of_state[name]]) for name, t in self.totals.items()},
+            self._longest_next(n, joint, adjoints.log2_norm, ending),
         )
 
     def collect(self, block: Block) -> None:
@@ -245,8 +271,11 @@ class BackwardPass:
             frame = plan.frames.of_state[name]
             if name in self.prefilled:
                 total[:n] = 0.0
-            shift = (adjoints.exponent[frame] - exponent[frame])[:, None, :]
-            total[n : n + lag] = scale_by(adjoints.carry[name], shift)
+            if exponent is adjoints.exponent:
+                total[n : n + lag] = adjoints.carry[name]
+            else:
+                shift = (adjoints.exponent[frame] - exponent[frame])[:, None, :]
+                total[n : n + lag] = scale_by(adjoints.carry[name], shift)
             if name == plan.cell.output and entering is not None:
                 shift = (entering_exponent - exponent[frame])[:, None, :]
                 if name in self.prefilled:
@@ -254,19 +283,36 @@ class BackwardPass:
                 else:
                     total[lag + n - 1] += scale_by(entering[n - 1], shift)
 
-    def _check_range(self, norms: dict[str, Array], n: int) -> None:
-        """Refuse a block whose mantissas left the safe range, unless it is as short as can be."""
-        if n == 1:
-            return
-        limit = _SAFE_EXPONENT[self.layer.dtype.itemsize]
-        for frame in range(self.plan.frames.count):
-            members = [norm for name, norm in norms.items() if self.plan.frames.of_state[name] == frame]
-            if not members:
-                continue
-            joint = members[0] if len(members) == 1 else np.maximum.reduce(members)
-            # -inf stands for an exact zero: a fall from within the range to nothing in one step is no underflow.
-            if np.isnan(joint).any() or (joint > limit).any() or ((joint < -limit) & (joint != -np.inf)).any():
-                raise OutOfRange
+    def _check_range(self, norms: dict[str, Array], n: int) -> list[Array]:
+        """Refuse a block whose mantissas left the safe range, unless it is as short as can be.
+
+        Args:
+            norms: log2 of the norm of each state's mantissas, (n, R, B).
+
+        Returns:
+            the norms of the states of each frame together.
+        """
+        joint = [reduce(np.maximum, [norms[name] for name in members]) for _, members in self._states_of_frames]
+        safe = _SAFE_EXPONENT[self.layer.dtype.itemsize]
+        if n > 1 and not all(_within(norm, safe) for norm in joint):
+            raise OutOfRange
+        return joint
+
+    def _ending(self, joint: list[Array], exponent: Array) -> tuple[bool, list[Array]]:
+        """Return whether the mantissas end near 1, and for each frame log2 of the norms at the block's first step."""
+        near = _NEAR_EXPONENT[self.layer.dtype.itemsize]
+        return (
+            all(_within(norm[0], near) for norm in joint),
+            [norm[0] + exponent[frame] for norm, (frame, _) in zip(joint, self._states_of_frames, strict=True)],
+        )
+
+    def _longest_next(self, n: int, joint: list[Array], before: list[Array], after: list[Array]) -> int:
+        """Return how many steps the next block may have, if the norms go on as they did over this one of n steps."""
+        span = max(_span(norm) for norm in joint)
+        if before:
+            span = max(span, *(_largest(np.abs(b - a)) for b, a in zip(before, after, strict=True)))
+        wanted = _WANTED_SPAN * _SAFE_EXPONENT[self.layer.dtype.itemsize]
+        return max(1, int(min(2 * n, wanted * n / span if span else 2 * n)))
 
     # Arrays.
 
@@ -383,8 +429,27 @@ class BackwardPass:
 
 def _exponent_with(mantissa: Array, exponent: Array) -> Array:
     """Return the exponent (R, B) that brings mantissa * 2**exponent near 1; `_NOTHING` where all is zero."""
-    largest = np.abs(mantissa).max(axis=(0, 2), initial=0.0)
+    largest = np.maximum.reduce(np.abs(mantissa), axis=(0, 2), initial=0.0)
     return np.where(largest == 0, _NOTHING, exponent + exponent_of(largest))
+
+
+def _within(log2: Array, bound: float) -> bool:
+    """Tell whether all log2 lie within +-bound or belong to exact zeros; never where one is not a number."""
+    if -bound < log2.min() and log2.max() < bound:
+        return True
+    # A fall from within the range to nothing in one step is no underflow.
+    return bool(((np.abs(log2) < bound) | (log2 == -np.inf)).all())
+
+
+def _span(log2: Array) -> float:
+    """Return the largest range that log2 runs through along its first axis; zeros aside."""
+    return _largest(np.maximum.reduce(log2, axis=0) - np.minimum.reduce(log2, axis=0))
+
+
+def _largest(values: Array) -> float:
+    """Return the largest of the finite values; 0 where there is none."""
+    largest = float(values.max())
+    return largest if math.isfinite(largest) else float(np.max(values, where=np.isfinite(values), initial=0.0))
 
 
 def _one_for_all(buffer: Array, steps: int) -> Array:

@@ -86,6 +86,9 @@ class BackwardWriter:
         w = self.writer
         runs, singles = runs_of(self.plan, edges)
         for number, run in enumerate(runs):
+            if run.group.same_as:
+                self._written |= {f"lane{edge.source.index}" for edge in run.edges}
+                continue
             incoming = self._in_frame(adjoint, frame, run.group.frame, size)
             fresh = {f"lane{edge.source.index}" not in self._written for edge in run.edges}
             self._written |= {f"lane{edge.source.index}" for edge in run.edges}

@@ -34,6 +34,8 @@ def coefficient_program(plan: LayerPlan, vectors: bool) -> Loop:
     for target, edges in plan.edges.items():
         runs, singles = runs_of(plan, edges)
         for number, run in enumerate(runs):
+            if run.group.same_as:
+                continue
             height = (run.rows[1] - run.rows[0]) // len(run.edges)
             for i, edge in enumerate(run.edges):
                 outputs["lane", target, number, (i * height, (i + 1) * height)] = edge.coefficient

@@ -24,8 +24,9 @@ from gradcli.language.parser import Equation
 
 Array = np.ndarray[Any, Any]
 
-#: So many blocks within the safe range let the next ones be longer again.
-_CALM_BLOCKS = 8
+
+#: The backward pass begins with a block of at most so many steps, whatever the rate.
+_FIRST_BLOCK = 128
 
 
 class TrialGroup:
@@ -184,8 +185,7 @@ class _Backward:
         self.readout: dict[str, Array] = {}
         self.parameters = parameters
         self.step_clip = step_clip
-        self.length = engine.block
-        self.calm = 0
+        self.length = min(engine.block, _FIRST_BLOCK)
 
     def segment(self, lo: int, hi: int) -> bool:
         """Go back over one segment; return whether all adjoints were finite."""
@@ -196,13 +196,12 @@ class _Backward:
                 blocks = self._block(start - lo, end - lo, start)
             except OutOfRange:
                 self.length = max(1, self.length // 2)
-                self.calm = 0
                 self._settle(kept=False)
                 continue
             self._settle(kept=True)
             if not self._commit(blocks, start, end):
                 return False
-            self._lengthen()
+            self.length = min(self.engine.block, *(block.longest_next for block in blocks))
             end = start
             self.engine.progress("backward", self.engine.problem.seq_len - end, self.engine.problem.seq_len)
         return True
@@ -210,13 +209,6 @@ class _Backward:
     def _settle(self, kept: bool) -> None:
         if self.step_clip is not None:
             self.step_clip.settle(kept)
-
-    def _lengthen(self) -> None:
-        """Try longer blocks again, after some short ones went well: a wide span may have been a passing event."""
-        self.calm += 1
-        if self.calm >= _CALM_BLOCKS and self.length < self.engine.block:
-            self.length = min(self.engine.block, self.length * 2)
-            self.calm = 0
 
     def _block(self, lo: int, hi: int, offset: int) -> list[Block]:
         """Return the outcome of one block for each layer, from the top one down; nothing is changed."""

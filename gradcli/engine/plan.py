@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
-from itertools import pairwise, permutations
+from itertools import combinations, pairwise, permutations
 
 from gradcli.language.cell import SizedCell
 from gradcli.language.derivative import diagonal_derivatives
@@ -53,12 +53,17 @@ class Lane:
 
 @dataclass
 class Group:
-    """Recurrent products on the same vector, stacked."""
+    """Recurrent products on the same vector, stacked.
+
+    same_as: where every lane has the adjoint of a lane of an earlier group, because both enter the same sum: that
+        group, and its rows.
+    """
 
     index: int
     vector: Node
     frame: int
     lanes: list[Lane] = field(default_factory=list)
+    same_as: tuple[Group, tuple[int, int]] | None = None
 
     @property
     def rows(self) -> int:
@@ -90,6 +95,7 @@ class LayerPlan:
         self._derive_states()
         self._form_groups()
         self._shape_lanes()
+        self._share_adjoints()
         self.stored = self._stored_nodes()
         self.aliases = self._find_aliases()
 
@@ -191,6 +197,26 @@ class LayerPlan:
                 lane.start = start
                 start += lane.rows
 
+    def _entries(self, node: Node) -> frozenset[tuple[Target, Node]]:
+        """Return where a cut point enters elementwise, and with which coefficients."""
+        return frozenset(
+            (target, edge.coefficient) for target, edges in self.edges.items() for edge in edges if edge.source is node
+        )
+
+    def _share_adjoints(self) -> None:
+        """Find the groups whose adjoints are those of another group's rows: W h + U c, both in the same sums."""
+        entries = [[self._entries(lane.product) for lane in group.lanes] for group in self.groups]
+        for later, earlier in combinations(reversed(self.groups), 2):
+            wanted, found = entries[later.index], entries[earlier.index]
+            if later.same_as or later.frame != earlier.frame or not all(wanted):
+                continue
+            for first in range(len(found) - len(wanted) + 1):
+                lanes = earlier.lanes[first : first + len(wanted)]
+                sizes = [lane.rows for lane in later.lanes]
+                if found[first : first + len(wanted)] == wanted and [lane.rows for lane in lanes] == sizes:
+                    later.same_as = earlier, (lanes[0].start, lanes[-1].stop)
+                    break
+
     # What the backward pass needs of the forward pass.
 
     def _stored_nodes(self) -> frozenset[Node]:
@@ -219,13 +245,7 @@ class LayerPlan:
         lanes: dict[frozenset[tuple[Target, Node]], Lane] = {}
         for group in self.groups:
             for lane in group.lanes:
-                key = frozenset(
-                    (target, edge.coefficient)
-                    for target, edges in self.edges.items()
-                    for edge in edges
-                    if edge.source is lane.product
-                )
-                lanes[key] = lane
+                lanes[self._entries(lane.product)] = lane
         found = {}
         for leaf, pairs in self.leaf_edges.items():
             twin = lanes.get(frozenset(pairs))

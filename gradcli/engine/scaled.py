@@ -67,7 +67,7 @@ def _expand(exponent: Array, like: Array) -> Array:
 def scale_by(values: Array, exponent: Array) -> Array:
     """Return values * 2**exponent, exactly; exponents beyond the range of floats give 0 or infinity."""
     # ldexp takes C ints: anything beyond +-5000 over- or underflows every float anyway.
-    return np.ldexp(values, np.clip(exponent, -5000, 5000).astype(np.int32))
+    return np.ldexp(values, np.minimum(np.maximum(exponent, -5000), 5000).astype(np.int32))
 
 
 def exponent_of(largest: Array) -> Array:
@@ -86,8 +86,8 @@ def log2_norm(values: Array, axis: int) -> Array:
     with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
         squares = _sum_of_squares(values, axis)
         result = np.asarray(0.5 * np.log2(squares))
-        doubtful = ~((squares > 1e-200) & (squares < 1e200))
-        if doubtful.any():
+        if not (squares.size and squares.min() > 1e-200 and squares.max() < 1e200):
+            doubtful = ~((squares > 1e-200) & (squares < 1e200))
             vectors = np.moveaxis(values, axis, -1)[doubtful]
             largest = np.abs(vectors).max(axis=-1, initial=0.0)
             shift = exponent_of(largest)

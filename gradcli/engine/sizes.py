@@ -12,9 +12,10 @@ import numpy as np
 
 from gradcli.engine.plan import LayerPlan
 
-#: Trials run together as long as what a loop touches at every step, the weights above all, fits into the cache of a
-#: core, of which there are 1 to 2 MiB on today's machines.
+#: Trials run together while their weights fit into the cache of a core (1 to 2 MiB on today's machines),
 _CACHE_BYTES = 5 * 2**18
+#: and while a state has no more numbers than this: with more, a call's own time no longer counts, but memory does.
+_NUMBERS_A_CALL = 1024
 #: A tape up to this size is kept whole: to compute it again costs more than its memory's first touch,
 _WHOLE_TAPE_BYTES = 2**30
 #: except where most of it is views of small arrays, which cost more to make than the steps to compute again.
@@ -23,9 +24,9 @@ _SMALL_STEP_VIEWS = 0.1
 #: A longer one is kept in segments of about this size, which stay near the cache.
 _SEGMENT_BYTES = 32 * 2**20
 _LONGEST_SEGMENT = 1024
-#: Blocks hold about this many bytes of one state, so that the coefficients' arrays stay in the cache.
-_BLOCK_BYTES = 2**19
-_SHORTEST_BLOCK, _LONGEST_BLOCK = 4, 128
+#: The adjoints and coefficients of a block take about so many bytes, and stay in the cache.
+_BLOCK_BYTES = 3 * 2**19
+_SHORTEST_BLOCK, _LONGEST_BLOCK = 8, 512
 #: What is added to the recurrent products is computed for so many bytes of steps at once, and stays in the cache.
 CHUNK_BYTES = 2**20
 #: The adjoints of so many bytes of steps are summed into weight gradients by one product, or those of one block.
@@ -51,17 +52,22 @@ class Sizes:
     @property
     def trials_at_once(self) -> int:
         """How many trials run together, at most all."""
-        touched = sum(
-            sum(group.rows * plan.size(group.vector) for group in plan.groups) + _rows(plan) * self.batch_size
-            for plan in self.plans
-        )
-        return int(np.clip(_CACHE_BYTES // (touched * self.itemsize), 1, self.trials))
+        weights = sum(group.rows * plan.size(group.vector) for plan in self.plans for group in plan.groups)
+        fitting = _CACHE_BYTES // (max(weights, 1) * self.itemsize)
+        return int(np.clip(min(fitting, _NUMBERS_A_CALL // (self._widest * self.batch_size)), 1, self.trials))
+
+    @property
+    def _widest(self) -> int:
+        """The size of the largest state."""
+        return max(max(plan.cell.shapes.states.values()) for plan in self.plans)
 
     @property
     def block(self) -> int:
         """How many steps the backward pass takes at once."""
-        widest = max(max(plan.cell.shapes.states.values()) for plan in self.plans)
-        step = widest * self.trials * self.batch_size * self.itemsize
+        rows = 0
+        for plan in self.plans:
+            rows += sum(group.rows for group in plan.groups) + sum(plan.cell.shapes.states.values())
+        step = 2 * rows * self.trials * self.batch_size * self.itemsize
         return min(int(np.clip(_BLOCK_BYTES // step, _SHORTEST_BLOCK, _LONGEST_BLOCK)), self.seq_len)
 
     @property

@@ -20,7 +20,7 @@ from gradcli.language.graph import Node
 Array = np.ndarray[Any, Any]
 
 #: So many columns make a product about as fast as it gets.
-_COLUMNS = 1024
+_COLUMNS = 256
 #: Adjoints whose powers of two differ by more than this are summed apart, by bytes of a float.
 _SAFE_SHIFT = {8: 300, 4: 30}
 
