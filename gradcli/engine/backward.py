@@ -210,7 +210,7 @@ class BackwardPass:
         )
         loop = self.code
         # Backwards in time: the last step of the block first.
-        columns = [self._column(key, lo, hi)[::-1] for key in loop.columns]
+        columns = [self._column(key, n)[::-1] for key in loop.columns]
         loop.run(columns, [self._fixed(key) for key in loop.fixed])
         norms = {name: log2_norm(total[lag : lag + n], axis=2) for name, total in self.totals.items()}
         joint = self._check_range(norms, n)
@@ -329,13 +329,11 @@ class BackwardPass:
             case _:
                 return self._buffers[key][:n]
 
-    def _column(self, key: Key, lo: int, hi: int) -> list[Array]:
-        """Return a view for each step of the block."""
-        if key[0] == "given":
-            return self.layer.views(key[1])[lo:hi]
+    def _column(self, key: Key, n: int) -> list[Array]:
+        """Return a view for each of the first n steps of the block."""
         if key not in self._views:
             self._views[key] = list(self.layer.squeeze(self._buffer(key), 1))
-        return self._views[key][: hi - lo]
+        return self._views[key][:n]
 
     def _buffer(self, key: Key) -> Array:
         match key:

@@ -124,8 +124,6 @@ class BackwardWriter:
             factor = w.constant("number", coefficient.data, size)
         elif coefficient.dependence is Dependence.PARAMETERS:
             factor = w.constant("leaf", coefficient)
-        elif is_given(self.plan, coefficient):
-            factor = w.column("given", coefficient)
         else:
             factor = w.column("coefficient", target, edge.source)
         if fresh:

@@ -24,7 +24,7 @@ def coefficient_program(plan: LayerPlan, vectors: bool) -> Loop:
     Its columns are
 
     * ``("output", "lane", target, run, rows)``, some rows of the coefficients of a run of edges;
-      ``("output", "edge", target, source)``, those of another edge, unless the forward pass has kept them;
+      ``("output", "edge", target, source)``, those of another edge;
       with `vectors` also ``("output", "vector", node)``, the vectors of recurrent products that it has not kept;
     * ``("given", node)``, what the forward pass has kept; ``("temporary", rows, number)``.
 
@@ -40,7 +40,7 @@ def coefficient_program(plan: LayerPlan, vectors: bool) -> Loop:
             for i, edge in enumerate(run.edges):
                 outputs["lane", target, number, (i * height, (i + 1) * height)] = edge.coefficient
         for edge in singles:
-            if not is_given(plan, edge.coefficient):
+            if edge.coefficient.dependence > Dependence.PARAMETERS:
                 outputs["edge", target, edge.source] = edge.coefficient
     if vectors:
         outputs |= {("vector", g.vector): g.vector for g in plan.groups if not is_given(plan, g.vector)}

@@ -19,7 +19,7 @@ from gradcli.engine.forward_loop import ForwardWriter
 from gradcli.engine.loop import Key
 from gradcli.engine.parameters import LayerParameters, forward_sign
 from gradcli.engine.plan import LayerPlan
-from gradcli.engine.sizes import CHUNK_BYTES
+from gradcli.engine.sizes import chunk_length
 from gradcli.language.graph import Dependence, Node
 from gradcli.language.parser import Equation
 
@@ -58,10 +58,24 @@ class Layer:
         self.states = {name: self.empty(segment + self.lag, plan.cell.shapes.states[name]) for name in plan.states}
         self.tape = {name: self.empty(segment, rows) for name, rows in self.forward_code.buffers.items()}
         added = [group for group in plan.groups if any(lane.addend is not None for lane in group.lanes)]
-        self.chunk = chunk_length(sum(group.rows for group in added) * trials * batch_size * dtype.itemsize, segment)
+        sequences = trials * batch_size * dtype.itemsize
+        kept = sum(a.strides[0] for a in (*self.states.values(), *self.tape.values()))
+        self.chunk, copied = chunk_length(kept, sum(group.rows for group in added) * sequences, segment)
         self.addends = {group.index: np.zeros((self.chunk, trials, group.rows, batch_size), dtype) for group in added}
+        # What the loop works on: the tape itself, or a chunk of it that is copied to the tape.
+        self._copied = copied
+        self._work_states, self._work_tape = self.states, self.tape
+        if copied:
+            self._work_states = {name: self.empty(self.chunk + self.lag, a.shape[2]) for name, a in self.states.items()}
+            self._work_tape = {name: self.empty(self.chunk, a.shape[2]) for name, a in self.tape.items()}
+        self._work_hoisted = {
+            key[1]: self.empty(self.chunk, plan.size(key[1]))
+            for key in self.forward_code.loop.columns
+            if key[0] == "hoisted"
+        }
         self.stacked = stacked_addends(plan)
         self._hoisted = self._hoisted_nodes()
+        self._known_states = [name for name, e in plan.states.items() if e.dependence < Dependence.STATE]
         self._scratch: dict[Any, Array] = {}
         self._views: dict[Key, list[Array]] = {}
         self.values: Values = {}
@@ -122,25 +136,36 @@ class Layer:
             self.states[name][: self.lag] = past
         self.values = dict(self.parameters.values)
         self.values[self.plan.graph.input()] = x
-        for key in [key for key in self._views if key[0] == "hoisted"]:
-            del self._views[key]
         evaluate(self._hoisted, self.values, self.parameters.column_ranges)
-        for name, expression in self.plan.states.items():
-            if expression.dependence < Dependence.STATE:
-                self.states[name][self.lag : self.lag + steps] = self.values[expression]
+        for name in self._known_states:
+            self.states[name][self.lag : self.lag + steps] = self.values[self.plan.states[name]]
         loop = self.forward_code.loop
         columns = [self._column(key) for key in loop.columns]
-        of_chunk = [key[0] == "addend" for key in loop.columns]
+        of_chunk = [self._copied or key[0] in ("addend", "hoisted") for key in loop.columns]
         fixed = [self._fixed(key) for key in loop.fixed]
         self._finite = True
         for lo in range(0, steps, self.chunk):
             hi = min(lo + self.chunk, steps)
             self._fill_addends(lo, hi)
-            loop.run(
-                [c[: hi - lo] if own else c[lo:hi] for c, own in zip(columns, of_chunk, strict=True)],
-                fixed,
-            )
+            for node, work in self._work_hoisted.items():
+                np.copyto(work[: hi - lo], self.values[node][lo:hi])
+            if self._copied:
+                self._load_chunk(lo, hi)
+            loop.run([c[: hi - lo] if own else c[lo:hi] for c, own in zip(columns, of_chunk, strict=True)], fixed)
+            if self._copied:
+                self._store_chunk(lo, hi)
             self._finite &= self._is_surely_finite(lo, hi)
+
+    def _load_chunk(self, lo: int, hi: int) -> None:
+        for name, work in self._work_states.items():
+            last = self.lag + hi if name in self._known_states else self.lag + lo
+            np.copyto(work[: last - lo], self.states[name][lo:last])
+
+    def _store_chunk(self, lo: int, hi: int) -> None:
+        for name, work in self._work_states.items():
+            np.copyto(self.states[name][self.lag + lo : self.lag + hi], work[self.lag : self.lag + hi - lo])
+        for name, work in self._work_tape.items():
+            np.copyto(self.tape[name][lo:hi], work[: hi - lo])
 
     def _is_surely_finite(self, lo: int, hi: int) -> bool:
         """Tell whether all states at these steps are finite; False may also mean that their squares are not."""
@@ -150,12 +175,18 @@ class Layer:
         )
 
     def array(self, node: Node) -> Array:
-        """Return the values over the segment of a node that the forward pass has computed, (segment, R, size, B)."""
+        """Return the values over the segment of a node that the forward pass has computed, (n, R, size, B)."""
         if node.op == "state":
             name, lag = node.data
             return self.states[name][self.lag - lag : self.lag - lag + self.steps]
         if node.dependence is Dependence.STATE:
-            return self.at(self.forward_code.locations[node])[: self.steps]
+            match self.forward_code.locations[node]:
+                case ("state", name, lag):
+                    return self.states[name][self.lag - lag : self.lag - lag + self.steps]
+                case ("tape", buffer, (lo, hi)):
+                    return self.tape[buffer][: self.steps, :, lo:hi]
+                case place:
+                    raise AssertionError(f"{node} is not kept, but at {place}")
         evaluate([node], self.values, self.parameters.column_ranges)
         return np.asarray(self.values[node])
 
@@ -168,33 +199,25 @@ class Layer:
         states = [graph.state(name, lag) for name in self.plan.states for lag in range(lags[name] + 1)]
         return values | {node: self.array(node)[lo:hi] for node in (*states, *self.plan.stored)}
 
-    def at(self, key: Key) -> Array:
-        """Return the array over all steps of the segment that a key of the forward loop names."""
+    def _column(self, key: Key) -> list[Array]:
+        """Return one view a step of what a key of the forward loop names; they are made once."""
+        if key not in self._views:
+            self._views[key] = list(self.squeeze(self._at(key), 1))
+        return self._views[key]
+
+    def _at(self, key: Key) -> Array:
         match key:
             case ("state", name, lag):
-                return self.states[name][self.lag - lag : self.lag - lag + self.segment]
+                array = self._work_states[name]
+                return array[self.lag - lag : len(array) - lag]
             case ("tape", buffer, (lo, hi)):
-                return self.tape[buffer][:, :, lo:hi]
+                return self._work_tape[buffer][:, :, lo:hi]
             case ("addend", group, (lo, hi)):
                 return self.addends[group][:, :, lo:hi]
             case ("hoisted", node):
-                return self.array(node)
+                return self._work_hoisted[node]
             case _:
                 raise AssertionError(f"no array is called {key}")
-
-    def views(self, node: Node) -> list[Array]:
-        """Return one view a step of a node that the forward pass keeps, for the loops."""
-        if node.op == "state":
-            return self._column(("state", *node.data))
-        if node.dependence is Dependence.STATE:
-            return self._column(self.forward_code.locations[node])
-        return self._column(("hoisted", node))
-
-    def _column(self, key: Key) -> list[Array]:
-        """Return one view a step; the views of lasting buffers are made once."""
-        if key not in self._views:
-            self._views[key] = list(self.squeeze(self.at(key), 1))
-        return self._views[key]
 
     def _fixed(self, key: Key) -> Any:
         match key:
@@ -264,8 +287,3 @@ class Layer:
             if not np.isfinite(value).all():
                 return equation
         raise AssertionError("every equation is finite at this step")
-
-
-def chunk_length(bytes_per_step: int, segment: int) -> int:
-    """Return for how many steps at once the addends of recurrent products are computed."""
-    return int(np.clip(CHUNK_BYTES // max(bytes_per_step, 1), 1, segment))

@@ -16,23 +16,37 @@ from gradcli.engine.plan import LayerPlan
 _CACHE_BYTES = 5 * 2**18
 #: and while a state has no more numbers than this: with more, a call's own time no longer counts, but memory does.
 _NUMBERS_A_CALL = 1024
-#: A tape up to this size is kept whole: to compute it again costs more than its memory's first touch,
+#: A tape up to this size is kept whole: to compute it again costs more than its memory's first touch.
 _WHOLE_TAPE_BYTES = 2**30
-#: except where most of it is views of small arrays, which cost more to make than the steps to compute again.
-_SMALL_STEP_TAPE_BYTES = 64 * 2**20
-_SMALL_STEP_VIEWS = 0.1
 #: A longer one is kept in segments of about this size, which stay near the cache.
 _SEGMENT_BYTES = 32 * 2**20
 _LONGEST_SEGMENT = 1024
 #: The adjoints and coefficients of a block take about so many bytes, and stay in the cache.
 _BLOCK_BYTES = 3 * 2**19
-_SHORTEST_BLOCK, _LONGEST_BLOCK = 8, 512
+_SHORTEST_BLOCK, _LONGEST_BLOCK = 8, 256
 #: What is added to the recurrent products is computed for so many bytes of steps at once, and stays in the cache.
 CHUNK_BYTES = 2**20
 #: The adjoints of so many bytes of steps are summed into weight gradients by one product, or those of one block.
 WINDOW_BYTES = 8 * 2**20
-#: A view of one step of an array, as the loops hold one for each array and step.
-VIEW_BYTES = 144
+#: A step that keeps no more than this is computed in arrays of its own, so many at once, and copied to the tape.
+_COPIED_STEP_BYTES = 2**14
+_COPIED_STEPS = 128
+
+
+def chunk_length(kept: int, added: int, segment: int) -> tuple[int, bool]:
+    """Return how many steps the forward loop takes at once, and whether what it keeps of them is copied to the tape.
+
+    The loop holds a view for each array and step. Small steps are computed in a few arrays of their own, again and
+    again: to make and visit views of a whole tape would cost more than to copy them. Large ones go to the tape at once.
+
+    Args:
+        kept: bytes that a step leaves on the tape. added: bytes of what is added to its recurrent products.
+        segment: steps on the tape.
+    """
+    fitting = int(np.clip(CHUNK_BYTES // max(added, 1), 1, segment))
+    if kept > _COPIED_STEP_BYTES or segment <= _COPIED_STEPS:
+        return fitting, False
+    return min(fitting, _COPIED_STEPS), True
 
 
 @dataclass(frozen=True)
@@ -73,34 +87,19 @@ class Sizes:
     @property
     def segment(self) -> int:
         """How many steps of the tape are kept at once: all, where that pays, else a whole number of blocks."""
-        step = self._numbers + self._views
-        whole = _SMALL_STEP_TAPE_BYTES if self._views > _SMALL_STEP_VIEWS * self._numbers else _WHOLE_TAPE_BYTES
-        if self.seq_len * step <= min(whole, self.tape_bytes):
+        step = self._step
+        if self.seq_len * step <= min(_WHOLE_TAPE_BYTES, self.tape_bytes):
             return self.seq_len
         length = int(np.clip(min(_SEGMENT_BYTES, self.tape_bytes) // step, _SHORTEST_BLOCK, _LONGEST_SEGMENT))
         return min(max(length - length % self.block, 1), self.seq_len)
 
     @property
-    def tape(self) -> int:
-        """About how many bytes the tape of one segment takes."""
-        return self.segment * (self._numbers + self._views)
-
-    @property
-    def _numbers(self) -> int:
+    def _step(self) -> int:
         """Bytes of numbers that one more step of a segment takes."""
         return sum(map(_rows, self.plans)) * self.trials * self.batch_size * self.itemsize
-
-    @property
-    def _views(self) -> int:
-        """Bytes of views likewise."""
-        return VIEW_BYTES * sum(map(_views, self.plans))
 
 
 def _rows(plan: LayerPlan) -> int:
     """Return about how many numbers a sequence has in one step of a segment."""
     shapes = plan.cell.shapes
     return sum(shapes.states.values()) + sum(plan.size(node) for node in plan.stored) + shapes.input_size
-
-
-def _views(plan: LayerPlan) -> int:
-    return sum(lag + 1 for lag in plan.lags.values()) + len(plan.stored) + len(plan.groups)

@@ -14,7 +14,7 @@ from gradcli.engine.forward_loop import ForwardWriter
 from gradcli.engine.plan import LayerPlan
 from gradcli.engine.problem import READOUT, UNLIMITED
 from gradcli.engine.run import KEPT_INPUT_BYTES
-from gradcli.engine.sizes import CHUNK_BYTES, VIEW_BYTES, WINDOW_BYTES, Sizes
+from gradcli.engine.sizes import CHUNK_BYTES, WINDOW_BYTES, Sizes
 from gradcli.errors import ResourceError
 from gradcli.spec.inputs import FileInput, Input, TextInput
 from gradcli.spec.losses import CrossEntropyLoss, MSELoss
@@ -118,19 +118,18 @@ def _engine_bytes(
     sizes = replace(sizes, trials=sizes.trials_at_once)
     sequences = sizes.trials * spec.batch_size
     number = sequences * sizes.itemsize
-    rows = views = borders = outside = 0
+    rows = borders = outside = 0
     for plan in plans:
         loop = ForwardWriter(plan, sizes.trials > 1)
         states = sum(plan.cell.shapes.states.values())
         rows += states + sum(loop.buffers.values())
-        views += len(loop.loop.columns)
         borders += states * plan.lag
         for group in plan.groups:
             # What is added to the products, and their adjoints with what they are multiplied by, for some steps each.
             addends, adjoints = number * group.rows, number * (group.rows + plan.size(group.vector))
             outside += max(addends, min(CHUNK_BYTES, addends * sizes.segment))
             outside += max(adjoints * sizes.block, min(WINDOW_BYTES, adjoints * spec.seq_len))
-    tape = sizes.segment * (number * rows + VIEW_BYTES * views)
+    tape = sizes.segment * number * rows
     kept = -(-spec.seq_len // sizes.segment) * number * borders
     blocks = sizes.block * number * rows * _BLOCK_COPIES
     input_step = _FLOAT * _sequences(spec) * plans[0].cell.shapes.input_size
