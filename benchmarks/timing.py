@@ -16,16 +16,18 @@ class Effort:
     """How long to measure: pairs are taken for about `seconds`, but at least `least` and at most `most` of them.
 
     sample: a contestant is called until so many seconds have passed, and the mean call is one sample.
+    short: a call that takes less than so many seconds is made once unmeasured at the beginning of every turn.
     """
 
     seconds: float = 2.0
     least: int = 7
     most: int = 101
     sample: float = 0.005
+    short: float = 0.5
 
 
 FULL = Effort()
-QUICK = Effort(seconds=0.0, least=3, most=3, sample=0.0)
+QUICK = Effort(seconds=0.0, least=3, most=3, sample=0.0, short=0.0)
 #: For what takes seconds or more.
 FEW = Effort(seconds=0.0, least=3, most=3, sample=0.02)
 
@@ -52,22 +54,26 @@ def spread(values: Sequence[float]) -> Spread:
 def alternate(contestants: Sequence[Callable[[], object]], effort: Effort) -> list[list[float]]:
     """Return the seconds of one call of each contestant, a list for each, taken in turn: A, B, A, B, ...
 
-    Each is called twice before, unmeasured: to warm up, and to see how many calls make a sample.
+    Each is called twice before, unmeasured: to warm up, and to see how many calls make a sample. Where a call is
+    short, every turn begins with an unmeasured one as well, so that none pays for the caches that the other has filled.
     """
-    calls = [_calls_per_sample(contestant, effort) for contestant in contestants]
+    plans = [_plan(contestant, effort) for contestant in contestants]
     times: list[list[float]] = [[] for _ in contestants]
     with _no_collection():
         end = perf_counter() + effort.seconds
         while len(times[0]) < effort.least or (len(times[0]) < effort.most and perf_counter() < end):
-            for contestant, count, found in zip(contestants, calls, times, strict=True):
+            for contestant, (count, warm), found in zip(contestants, plans, times, strict=True):
+                if warm:
+                    contestant()
                 found.append(_sample(contestant, count))
     return times
 
 
-def _calls_per_sample(contestant: Callable[[], object], effort: Effort) -> int:
+def _plan(contestant: Callable[[], object], effort: Effort) -> tuple[int, bool]:
+    """Return how many calls make a sample, and whether a call is so short that it is made once unmeasured before."""
     contestant()
     seconds = _sample(contestant, 1)
-    return max(1, int(effort.sample / max(seconds, 1e-9)))
+    return max(1, int(effort.sample / max(seconds, 1e-9))), seconds < effort.short
 
 
 def _sample(contestant: Callable[[], object], count: int) -> float:

@@ -33,7 +33,7 @@ _NOTHING = -(10**15)
 #: How far from 1 the norm of the mantissas may wander within a block, as a power of two.
 _SAFE_EXPONENT = {8: 400.0, 4: 50.0}
 #: And how far it may be at the start of one.
-_NEAR_EXPONENT = {8: 60.0, 4: 8.0}
+_NEAR_EXPONENT = {8: 100.0, 4: 10.0}
 #: The share of the safe range that a block is meant to run through: some rates change.
 _WANTED_SPAN = 0.7
 
@@ -49,12 +49,14 @@ class Adjoints:
     carry: for each state (lag, R, size, B) mantissas. exponent: for each frame (R, B).
     near_one: whether all mantissas are so near 1, or zero, that the next block can begin with the same exponents.
     log2_norm: for each frame with states log2 of the norm of their adjoints one step later, (R, B); none at the start.
+    nothing: whether nothing has entered yet, so that all is zero.
     """
 
     carry: dict[str, Array]
     exponent: Array
     near_one: bool = False
     log2_norm: list[Array] = field(default_factory=list)
+    nothing: bool = False
 
 
 @dataclass
@@ -184,9 +186,17 @@ class BackwardPass:
         layer = self.layer
         shape = (self.plan.frames.count, layer.trials, layer.batch_size)
         carry = {name: np.zeros((layer.lag, *a.shape[1:]), layer.dtype) for name, a in layer.states.items()}
-        return Adjoints(carry, np.full(shape, _NOTHING, np.int64))
+        return Adjoints(carry, np.full(shape, _NOTHING, np.int64), nothing=True)
 
-    def run(self, lo: int, hi: int, adjoints: Adjoints, entering: Array | None, entering_exponent: Array) -> Block:
+    def run(
+        self,
+        lo: int,
+        hi: int,
+        adjoints: Adjoints,
+        entering: Array | None,
+        entering_exponent: Array,
+        more: bool = True,
+    ) -> Block:
         """Go back over the steps lo+1 .. hi of the segment.
 
         Args:
@@ -194,11 +204,14 @@ class BackwardPass:
             adjoints: those at step hi.
             entering: the gradient that enters at the output state, (hi-lo, R, size, B) mantissas, or None.
             entering_exponent: its exponent, (R, B).
+            more: whether another block follows, which needs to know how this one ends.
 
         Raises:
             OutOfRange: mantissas left the safe range; nothing was changed.
         """
-        n, lag = hi - lo, self.layer.lag
+        plan, n, lag = self.plan, hi - lo, self.layer.lag
+        if entering is not None and plan.cell.output not in self.prefilled:
+            entering = entering[n - 1 :]  # nothing enters at other steps
         exponent = adjoints.exponent
         if not adjoints.near_one or entering is not None:
             exponent = self._choose_exponents(adjoints, entering, entering_exponent)
@@ -214,8 +227,8 @@ class BackwardPass:
         loop.run(columns, [self._fixed(key) for key in loop.fixed])
         norms = {name: log2_norm(total[lag : lag + n], axis=2) for name, total in self.totals.items()}
         joint = self._check_range(norms, n)
-        near_one, ending = self._ending(joint, exponent)
-        frames = self.plan.frames
+        near_one, ending = self._ending(joint, exponent) if more else (False, [])
+        frames = plan.frames
         carry = {name: total[:lag].copy() for name, total in self.totals.items()}
         gradients, to_input, to_input_exponent = self._hoisted(lo, hi, exponent)
         return Block(
@@ -226,7 +239,7 @@ class BackwardPass:
             to_input,
             to_input_exponent,
             {name: (t[lag : lag + n], exponent[frames.of_state[name]]) for name, t in self.totals.items()},
-            self._longest_next(n, joint, adjoints.log2_norm, ending),
+            self._longest_next(n, joint, adjoints.log2_norm, ending) if more else 1,
         )
 
     def collect(self, block: Block) -> None:
@@ -255,8 +268,9 @@ class BackwardPass:
         for frame in plan.frames.in_flow_order():
             for name, of in plan.frames.of_state.items():
                 if of == frame:
-                    own = _exponent_with(adjoints.carry[name], adjoints.exponent[frame])
-                    chosen[frame] = np.maximum(chosen[frame], own)
+                    if not adjoints.nothing:
+                        own = _exponent_with(adjoints.carry[name], adjoints.exponent[frame])
+                        chosen[frame] = np.maximum(chosen[frame], own)
                     if name == plan.cell.output and entering is not None:
                         chosen[frame] = np.maximum(chosen[frame], _exponent_with(entering, entering_exponent))
             for feeder in plan.frames.feeds[frame]:
@@ -271,7 +285,7 @@ class BackwardPass:
             frame = plan.frames.of_state[name]
             if name in self.prefilled:
                 total[:n] = 0.0
-            if exponent is adjoints.exponent:
+            if exponent is adjoints.exponent or adjoints.nothing:
                 total[n : n + lag] = adjoints.carry[name]
             else:
                 shift = (adjoints.exponent[frame] - exponent[frame])[:, None, :]
@@ -281,7 +295,7 @@ class BackwardPass:
                 if name in self.prefilled:
                     total[lag : lag + n] += scale_by(entering, shift)
                 else:
-                    total[lag + n - 1] += scale_by(entering[n - 1], shift)
+                    total[lag + n - 1] += scale_by(entering[0], shift)
 
     def _check_range(self, norms: dict[str, Array], n: int) -> list[Array]:
         """Refuse a block whose mantissas left the safe range, unless it is as short as can be.

@@ -218,7 +218,7 @@ class _Backward:
         exponent = np.zeros((p.trials, p.batch_size), np.int64)
         found = []
         for backward, adjoints in zip(reversed(self.passes), reversed(self.adjoints), strict=True):
-            block = backward.run(lo, hi, adjoints, entering, exponent)
+            block = backward.run(lo, hi, adjoints, entering, exponent, more=offset > 0)
             entering, exponent = block.input_adjoint, block.input_exponent
             found.append(block)
         return found

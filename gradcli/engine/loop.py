@@ -56,8 +56,12 @@ class LoopWriter:
 
     def call(self, function: str, *args: str) -> None:
         """Write the call of a NumPy function, or of an elementwise one of the language; its output comes last."""
-        self.names.setdefault(function, getattr(np, function, None) or FUNCTIONS[function].evaluate)
         *operands, out = args
+        if function == "dot":
+            # As a method it is a third faster than as a function, which looks for overrides first.
+            self.lines.append(f"{operands[0]}.dot({operands[1]}, {out})")
+            return
+        self.names.setdefault(function, getattr(np, function, None) or FUNCTIONS[function].evaluate)
         # NumPy wants the output of these two by name; by position, where it may be, it is a little faster.
         named = "out=" if function in ("maximum", "minimum") else ""
         self.lines.append(f"{function}({', '.join([*operands, named + out])})")
