@@ -11,9 +11,11 @@ from engine_runs import ROUNDING, Given, assert_close, problem_of, recorded, vec
 from numpy.typing import NDArray
 from reference.fixture_file import FOLDER, read_fixture
 
+from gradcli.engine import sizes
 from gradcli.engine.loss import CrossEntropy, Linear, Loss, SquaredError
 from gradcli.engine.problem import Problem
 from gradcli.engine.run import Engine
+from gradcli.engine.together import apart, can_join, joined
 
 Tables = list[dict[str, NDArray[Any]]]
 
@@ -108,6 +110,52 @@ def test_trials_and_sequences_do_not_know_of_each_other(name: str) -> None:
                 assert_close(everything[place], (mantissa, exponent))
     for place, total in summed.items():
         assert_close(everything[place], (total / problem.batch_size, 0))
+
+
+@pytest.mark.parametrize("name", VARIED)
+@pytest.mark.parametrize("at_once", [1, 2, 3, 5])
+def test_trials_may_run_in_any_groups(name: str, at_once: int) -> None:
+    problem = several_trials(name, trials=5)
+    assert_same(recorded(problem, at_once=at_once), recorded(problem, at_once=5))
+
+
+@pytest.mark.parametrize("name", VARIED)
+def test_problems_of_the_same_cell_run_as_one_and_come_apart_again(name: str) -> None:
+    problem = several_trials(name, trials=3)
+    parts = [part(problem, trials, slice(None)) for trials in (slice(0, 1), slice(1, 3))]
+    assert can_join(*parts)
+    for run, alone in zip(apart(recorded(joined(parts)), parts), map(recorded, parts), strict=True):
+        assert_same(run, alone)
+
+
+def test_only_problems_of_the_same_cell_sizes_and_loss_run_as_one() -> None:
+    lstm = stored_problem("torch-lstm")
+    assert can_join(lstm, stored_problem("torch-lstm"))
+    assert not can_join(lstm, stored_problem("torch-gru"))
+    assert not can_join(lstm, replace(lstm, seq_len=T - 1))
+    assert not can_join(lstm, replace(lstm, dtype=np.dtype(np.float32)))
+    assert not can_join(lstm, replace(lstm, loss=Linear([T], np.ones((1, 1)))))
+    assert not can_join(lstm, replace(lstm, loss=SquaredError([T - 1], np.zeros((1, 1, 1, 1)))))
+
+
+def long_problem(name: str, seq_len: int) -> Problem:
+    """Return the problem of a stored run, its input gone through again and again."""
+    problem = stored_problem(name)
+    source = problem.source
+    assert isinstance(source, Given)
+    x = np.resize(source.x, (seq_len, *source.x.shape[1:]))
+    output = problem.plans[-1].cell.shapes.states[problem.plans[-1].cell.output]
+    return replace(problem, source=Given(x), seq_len=seq_len, loss=Linear([seq_len], np.ones((problem.trials, output))))
+
+
+@pytest.mark.parametrize("name", VARIED)
+def test_a_tape_filled_by_copies_is_the_same_as_one_written_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = long_problem(name, seq_len=300)
+    copied = recorded(problem)
+    for segment in (1, 64, 150, 299):
+        assert_same(recorded(problem, segment=segment), copied)
+    monkeypatch.setattr(sizes, "_COPIED_STEP_BYTES", -1)
+    assert_same(recorded(problem), copied)
 
 
 def test_a_block_in_which_gradients_leave_the_range_is_halved_until_it_fits() -> None:

@@ -50,15 +50,19 @@ class Measured:
         return self.network.loaded.label
 
 
-def measure(network: Network, *, record: bool = False, progress: Progress | None = None) -> Measured:
+def measure(
+    network: Network, *, record: bool = False, progress: Progress | None = None, run: Run | None = None
+) -> Measured:
     """Run a network and put every question of `simulate` to it.
 
     Args:
         record: keep states and adjoints, and with them the run. progress: called while it is under way.
+        run: what the engine gave for the network, if it has run already.
     """
     spec = network.spec
     engine = Engine(network.problem, progress=progress)
-    run = engine.run(record=record)
+    if run is None:
+        run = engine.run(record=record)
     kept = run if record else None
     verdict = _nonfinite(network, engine, run)
     if verdict is not None:

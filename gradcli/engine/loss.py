@@ -56,6 +56,10 @@ class Loss(ABC):
     def of_trials(self, first: int, last: int) -> Self:
         """Return the loss of the trials first .. last-1 alone."""
 
+    @abstractmethod
+    def joined(self, others: Sequence[Self]) -> Self:
+        """Return this loss and others at the same steps as one, trial after trial."""
+
     def saved(self) -> dict[str, Array]:
         """Return what is needed, beside the outputs, to compute the loss elsewhere."""
         return {}
@@ -79,6 +83,9 @@ class SquaredError(Loss):
     def of_trials(self, first: int, last: int) -> Self:
         return type(self)(self.steps, self.target[:, first:last])
 
+    def joined(self, others: Sequence[Self]) -> Self:
+        return type(self)(self.steps, np.concatenate([loss.target for loss in (self, *others)], axis=1))
+
     def _values(self, outputs: Array, places: Array) -> Array:
         return np.asarray(0.5 * np.square(outputs - self.target[places]).sum(axis=2))
 
@@ -98,6 +105,9 @@ class Linear(Loss):
 
     def of_trials(self, first: int, last: int) -> Self:
         return type(self)(self.steps, self.vector[first:last])
+
+    def joined(self, others: Sequence[Self]) -> Self:
+        return type(self)(self.steps, np.concatenate([loss.vector for loss in (self, *others)]))
 
     def _values(self, outputs: Array, places: Array) -> Array:
         return np.asarray((outputs * self.vector[:, :, None]).sum(axis=2))
@@ -123,6 +133,15 @@ class CrossEntropy(Loss):
     def of_trials(self, first: int, last: int) -> Self:
         part = slice(first, last)
         return type(self)(self.steps, self.target[:, part], self.W_hy[part], self.b_y[part])
+
+    def joined(self, others: Sequence[Self]) -> Self:
+        losses = (self, *others)
+        return type(self)(
+            self.steps,
+            np.concatenate([loss.target for loss in losses], axis=1),
+            np.concatenate([loss.W_hy for loss in losses]),
+            np.concatenate([loss.b_y for loss in losses]),
+        )
 
     def _log_probabilities(self, outputs: Array) -> Array:
         logits = np.matmul(self.W_hy, outputs) + self.b_y[:, :, None]

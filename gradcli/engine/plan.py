@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from graphlib import TopologicalSorter
 from itertools import combinations, pairwise, permutations
 
@@ -98,6 +99,16 @@ class LayerPlan:
         self._share_adjoints()
         self.stored = self._stored_nodes()
         self.aliases = self._find_aliases()
+
+    @cached_property
+    def signature(self) -> tuple[object, ...]:
+        """What is equal for the plans of equal equations at equal sizes."""
+        cell = self.cell
+        nodes = [(n.index, n.op, n.data, tuple(arg.index for arg in n.args)) for n in reachable(cell.states.values())]
+        roots = [(name, node.index) for name, node in cell.states.items()]
+        shapes = cell.shapes
+        sizes = (*shapes.states.items(), *shapes.parameters.items(), shapes.input_size)
+        return (*nodes, *roots, *sizes, cell.output)
 
     def size(self, node: Node) -> int:
         """Return the number of entries of a vector node; 1 for a scalar."""

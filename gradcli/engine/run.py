@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,8 +11,8 @@ import numpy as np
 from gradcli.engine.backward import StepClip
 from gradcli.engine.group import TrialGroup
 from gradcli.engine.parameters import LayerParameters
-from gradcli.engine.problem import Input, Overflow, Problem, Progress, Recording, Run
-from gradcli.engine.scaled import Scaled
+from gradcli.engine.problem import Input, Overflow, Problem, Progress, Run
+from gradcli.engine.together import joined_runs
 from gradcli.language.parser import Equation
 
 Array = np.ndarray[Any, Any]
@@ -102,7 +102,9 @@ class Engine:
         overflow = self._first([run.overflow for run in runs])
         if overflow is not None:
             return Run(np.concatenate([run.losses for run in runs]), {}, {}, overflow)
-        return _joined(runs, self._first([run.backward_overflow for run in runs], backward=True))
+        found = joined_runs(runs)
+        found.backward_overflow = self._first([run.backward_overflow for run in runs], backward=True)
+        return found
 
     def _first(self, found: Sequence[Overflow | None], backward: bool = False) -> Overflow | None:
         """Return the overflow that a pass over all trials would have met first, with all trials that it concerns."""
@@ -150,41 +152,3 @@ class _InputOfTrials:
 
     def fill(self, start: int, stop: int) -> Array:
         return self._source.fill(start, stop)[:, self._trials]
-
-
-def _joined(runs: Sequence[Run], backward_overflow: Overflow | None) -> Run:
-    """Return the runs of groups of trials as one."""
-
-    def join(pick: Callable[[Run], Mapping[str, Array]], axis: int) -> dict[str, Array]:
-        # Where the gradient overflowed, the rest of that group's run is missing.
-        names = [name for name in pick(runs[0]) if all(name in pick(run) for run in runs)]
-        return {name: np.concatenate([pick(run)[name] for run in runs], axis=axis) for name in names}
-
-    recordings = [run.recording for run in runs if run.recording is not None]
-    gradients = {
-        name: Scaled(mantissa, exponent)
-        for (name, mantissa), exponent in zip(
-            join(lambda run: {k: g.mantissa for k, g in run.gradients.items()}, 0).items(),
-            join(lambda run: {k: g.exponent for k, g in run.gradients.items()}, 0).values(),
-            strict=True,
-        )
-    }
-    return Run(
-        np.concatenate([run.losses for run in runs]),
-        join(lambda run: run.log2_norm, 1),
-        gradients,
-        backward_overflow=backward_overflow,
-        recording=_joined_recordings(recordings) if recordings else None,
-    )
-
-
-def _joined_recordings(recordings: Sequence[Recording]) -> Recording:
-    def join(tables: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
-        return {name: np.concatenate([table[name] for table in tables], axis=1) for name in tables[0]}
-
-    return Recording(
-        join([recording.states for recording in recordings]),
-        join([recording.adjoints for recording in recordings]),
-        join([recording.exponents for recording in recordings]),
-        np.concatenate([recording.x for recording in recordings], axis=1),
-    )

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.diagnostics.measure import measure
-from gradcli.engine.problem import Progress
+from gradcli.diagnostics.measure import Measured, measure
+from gradcli.engine.problem import Progress, Run
+from gradcli.engine.run import Engine
+from gradcli.engine.together import apart, can_join, joined
 from gradcli.errors import Problem, SpecError, UsageError
 from gradcli.network.build import Network, build, count_parameters, open_source, parameter_shapes, parse, size_cells
 from gradcli.network.threads import blas_threads
@@ -37,6 +39,9 @@ SHARED = (
 )
 
 MATCHES = ("params",)
+
+#: Arms of the same cell run together as long as the norms of all take no more than this.
+_SHARED_BYTES = 64 * 2**20
 
 
 def compare(
@@ -77,12 +82,36 @@ def compare(
     runs_kept = len(arms) if record else 1
     with blas_threads(threads):
         networks = [_built(arm, first, record=record, runs_kept=runs_kept, max_memory=max_memory) for arm in arms]
-    measured = []
-    for network in networks:
+    measured: list[Measured] = []
+    runs: dict[int, Run] = {}
+    for index, network in enumerate(networks):
         with blas_threads(threads, network.problem):
-            measured.append(measure(network, record=record, progress=progress))
+            if index not in runs:
+                runs |= _shared_runs(networks, index, record, progress)
+            measured.append(measure(network, record=record, progress=progress, run=runs.pop(index, None)))
     arrays = {f"{arm.label}/{name}": array for arm in measured for name, array in saved_arrays(arm).items()}
     return Result(comparison_report(measured, notes), [(arm.label, arm.verdict.kind) for arm in measured], arrays)
+
+
+def _shared_runs(networks: Sequence[Network], index: int, record: bool, progress: Progress | None) -> dict[int, Run]:
+    """Return the runs of an arm and of the later ones that can share it, by arm; none where sharing gains nothing."""
+    problems = {
+        other: networks[other].problem
+        for other in range(index, len(networks))
+        if can_join(networks[index].problem, networks[other].problem)
+    }
+    if len(problems) == 1:
+        return {}
+    whole = joined(list(problems.values()))
+    states = sum(len(plan.states) for plan in whole.plans)
+    norms = np.dtype(np.float64).itemsize * states * whole.seq_len * whole.trials * whole.batch_size
+    # Larger ones run one trial after the other in any case, and alone they need less memory at a time.
+    if whole.sizes.trials_at_once < whole.trials or norms > _SHARED_BYTES:
+        return {}
+    run = Engine(whole, progress=progress).run(record=record)
+    if run.overflow is not None or run.backward_overflow is not None:
+        return {}  # each alone then tells where its own numbers end
+    return dict(zip(problems, apart(run, list(problems.values())), strict=True))
 
 
 def _built(arm: LoadedSpec, first: LoadedSpec, *, record: bool, runs_kept: int, max_memory: int | None) -> Network:

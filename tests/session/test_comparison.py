@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from measured import SMALL, loaded, table_of
 
+from gradcli.engine.run import Engine
 from gradcli.errors import ResourceError, SpecError, UsageError
 from gradcli.network import limits
 from gradcli.session.compare import SHARED, compare
@@ -208,3 +209,23 @@ def test_a_mistake_in_an_option_names_the_arm_that_it_does_not_suit() -> None:
     with pytest.raises(SpecError) as error:
         compare(arms)
     assert str(error.value).startswith("--set init.b_f=1: init.b_f: for rnn: no parameter matches 'b_f'; parameters: ")
+
+
+def test_arms_of_the_same_cell_share_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    arms = [arm("a"), arm("b", "lstm"), arm("c", seed=9), arm("d", init={"W_hh": "orthogonal"})]
+    alone = [compare([a, a]).report.data["runs"][0]["curve"]["log10_norm"] for a in (arms[0], arms[3])]
+    shared: list[int] = []
+    monkeypatch.setattr(
+        "gradcli.session.compare.Engine",
+        lambda problem, **options: shared.append(problem.trials) or Engine(problem, **options),
+    )
+    runs = compare(arms).report.data["runs"]
+    assert shared == [3 * SMALL["trials"]], "the three rnn arms, and not the lstm"
+    for found, expected in zip((runs[0], runs[3]), alone, strict=True):
+        np.testing.assert_allclose(list(found["curve"]["log10_norm"]), list(expected), rtol=1e-12)
+
+
+def test_where_a_shared_run_overflows_each_arm_tells_of_its_own() -> None:
+    kinds = [run["verdict"]["kind"] for run in compare([arm("a"), arm("b", **OVERFLOW)]).report.data["runs"]]
+    alone = compare([arm("a"), arm("c", "lstm")]).report.data["runs"][0]["verdict"]["kind"]
+    assert kinds == [alone, "nonfinite"]
