@@ -119,6 +119,22 @@ def test_trials_may_run_in_any_groups(name: str, at_once: int) -> None:
     assert_same(recorded(problem, at_once=at_once), recorded(problem, at_once=5))
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+def test_progress_runs_once_through_all_that_is_to_do(at_once: int) -> None:
+    told: list[tuple[str, int, int]] = []
+    engine = Engine(
+        several_trials("torch-lstm", trials=5), at_once=at_once, segment=4, progress=lambda *now: told.append(now)
+    )
+    for work in (engine.run, engine.losses):
+        told.clear()
+        work()
+        for stage in dict.fromkeys(stage for stage, _, _ in told):
+            steps = [(done, total) for name, done, total in told if name == stage]
+            assert steps == sorted(steps)
+            assert steps[-1][0] == steps[-1][1]
+        assert len({total for _, _, total in told}) == 1
+
+
 @pytest.mark.parametrize("name", VARIED)
 def test_problems_of_the_same_cell_run_as_one_and_come_apart_again(name: str) -> None:
     problem = several_trials(name, trials=3)

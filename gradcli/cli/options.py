@@ -40,7 +40,7 @@ def _known_format(name: str) -> str:
 
 def _memory_size(text: str) -> int:
     """Return a size in bytes: digits with a unit such as M, MB or MiB, all of them powers of 1024."""
-    found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([KMGT]?)(?:iB|B)?", text.strip(), re.IGNORECASE | re.ASCII)
+    found = re.fullmatch(r"(\d{1,15}\.?\d{0,9}|\.\d{1,9})\s*([KMGT]?)(?:iB|B)?", text.strip(), re.IGNORECASE | re.ASCII)
     size = 0 if found is None else int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
     if size < 1:
         raise UsageError(

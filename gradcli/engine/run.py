@@ -50,8 +50,8 @@ class Engine:
         self._groups: dict[int, TrialGroup] = {}
         self._prepared: dict[int, list[LayerParameters]] = {}
 
-    def _group(self, index: int) -> TrialGroup:
-        """Return the group of some trials, ready to run; groups of the same size share buffers."""
+    def _group(self, index: int, passes: int = 1) -> TrialGroup:
+        """Return the group of some trials, ready for so many passes; groups of the same size share buffers."""
         first, last = self._ranges[index]
         source = _InputOfTrials(self._source, first, last)
         problem = self.problem.of_trials(first, last, source=source, parameters=self._parameters)
@@ -68,12 +68,19 @@ class Engine:
         else:
             group.load(problem, prepared)
         if self._progress is not None:
-            group.progress = self._progress_of(index, self._progress)
+            group.progress = self._progress_of(index, passes, self._progress)
         return group
 
-    def _progress_of(self, index: int, progress: Progress) -> Progress:
-        count = len(self._ranges)
-        return lambda stage, done, total: progress(stage, index * total + done, count * total)
+    def _progress_of(self, index: int, passes: int, progress: Progress) -> Progress:
+        groups = len(self._ranges)
+        if groups == 1:
+            return progress
+
+        def of_all(stage: str, done: int, total: int) -> None:
+            before = index * passes + (stage == "backward")
+            progress("all trials", before * total + done, groups * passes * total)
+
+        return of_all
 
     def set_parameters(self, parameters: Sequence[Mapping[str, Array]]) -> None:
         """Take other parameter values for the runs that follow."""
@@ -94,7 +101,7 @@ class Engine:
             parameters: whether parameter gradients are wanted.
         """
         runs = [
-            self._group(index).run(record=record, step_clip=step_clip, parameters=parameters)
+            self._group(index, passes=2).run(record=record, step_clip=step_clip, parameters=parameters)
             for index in range(len(self._ranges))
         ]
         if len(runs) == 1:
