@@ -188,6 +188,23 @@ def test_a_block_in_which_gradients_leave_the_range_is_halved_until_it_fits() ->
     np.testing.assert_allclose(run.log2_norm["layer0.h"].ravel(), distance * np.log2(1e60), rtol=1e-14)
 
 
+@pytest.mark.parametrize("block", [1, 2, 5, 24])
+def test_single_steps_may_lead_out_of_the_range_of_floats_and_back(block: int) -> None:
+    spec = {
+        "cell": {"equations": "h[t] = x[t] * h[t-1]"},
+        "hidden_size": 1,
+        "seq_len": 24,
+        "loss": {"kind": "sum", "at": "last"},
+    }
+    factors = np.ones(24)
+    factors[[5, 6, 17, 18, 20]] = 1e-200, 1e-200, 1e200, 1e200, 1e-150
+    x = factors[::-1].reshape(1, 24, 1, 1)
+    start = {"x": x, "state.layer0.h": np.zeros((1, 25, 1, 1))}
+    run = Engine(problem_of(spec, start), block=block).run()
+    expected = np.concatenate([[0.0], np.cumsum(np.log2(factors))])[::-1]
+    np.testing.assert_allclose(run.log2_norm["layer0.h"].ravel(), expected, atol=1e-9)
+
+
 # --- the transpose ---------------------------------------------------------------------------------------------------
 
 

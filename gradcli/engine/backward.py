@@ -7,10 +7,8 @@ which they leave the safe range is refused with `OutOfRange`, and the caller tak
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import reduce
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,45 +16,15 @@ import numpy as np
 from gradcli.engine.backward_loop import backward_loop, needs_prefill, runs_of
 from gradcli.engine.coefficients import coefficient_program
 from gradcli.engine.evaluate import HoistedAdjoints, evaluate, product
+from gradcli.engine.exponents import NOTHING, Adjoints, Exponents
 from gradcli.engine.layer import Layer
 from gradcli.engine.loop import Key
 from gradcli.engine.plan import Target
-from gradcli.engine.scaled import Scaled, exponent_of, log2_norm, scale_by
+from gradcli.engine.scaled import Scaled, log2_norm, scale_by
 from gradcli.engine.weights import WeightGradients
 from gradcli.language.graph import Node
 
 Array = np.ndarray[Any, Any]
-
-#: The exponent of an adjoint that is exactly zero so far; any other exponent is larger.
-_NOTHING = -(10**15)
-
-#: How far from 1 the norm of the mantissas may wander within a block, as a power of two.
-_SAFE_EXPONENT = {8: 400.0, 4: 50.0}
-#: And how far it may be at the start of one.
-_NEAR_EXPONENT = {8: 100.0, 4: 10.0}
-#: The share of the safe range that a block is meant to run through: some rates change.
-_WANTED_SPAN = 0.7
-
-
-class OutOfRange(Exception):
-    """The adjoints grew or shrank too far within one block; a shorter block is needed."""
-
-
-@dataclass
-class Adjoints:
-    """The adjoints at a border: what later steps pass to the last `lag` steps before it.
-
-    carry: for each state (lag, R, size, B) mantissas. exponent: for each frame (R, B).
-    near_one: whether all mantissas are so near 1, or zero, that the next block can begin with the same exponents.
-    log2_norm: for each frame with states log2 of the norm of their adjoints one step later, (R, B); none at the start.
-    nothing: whether nothing has entered yet, so that all is zero.
-    """
-
-    carry: dict[str, Array]
-    exponent: Array
-    near_one: bool = False
-    log2_norm: list[Array] = field(default_factory=list)
-    nothing: bool = False
 
 
 @dataclass
@@ -154,10 +122,7 @@ class BackwardPass:
                 case ("temporary", rows, _):
                     self._buffers[key] = layer.empty(block, rows)
         self._views: dict[Key, list[Array]] = {}
-        self._states_of_frames = [
-            (frame, [name for name, of in plan.frames.of_state.items() if of == frame])
-            for frame in sorted(set(plan.frames.of_state.values()))
-        ]
+        self._exponents = Exponents(plan, layer.dtype.itemsize)
         self._exponent = np.zeros((plan.frames.count, layer.trials, layer.batch_size), np.int64)
 
     def _name_hoisted(self) -> None:
@@ -186,7 +151,7 @@ class BackwardPass:
         layer = self.layer
         shape = (self.plan.frames.count, layer.trials, layer.batch_size)
         carry = {name: np.zeros((layer.lag, *a.shape[1:]), layer.dtype) for name, a in layer.states.items()}
-        return Adjoints(carry, np.full(shape, _NOTHING, np.int64), nothing=True)
+        return Adjoints(carry, np.full(shape, NOTHING, np.int64), nothing=True)
 
     def run(
         self,
@@ -212,10 +177,7 @@ class BackwardPass:
         plan, n, lag = self.plan, hi - lo, self.layer.lag
         if entering is not None and plan.cell.output not in self.prefilled:
             entering = entering[n - 1 :]  # nothing enters at other steps
-        exponent = adjoints.exponent
-        if not adjoints.near_one or entering is not None:
-            exponent = self._choose_exponents(adjoints, entering, entering_exponent)
-        self._exponent = exponent
+        exponent = self._exponent = self._exponents.choose(n, adjoints, entering, entering_exponent)
         self._fill_totals(n, adjoints, exponent, entering, entering_exponent)
         program = self._program
         program.run(
@@ -226,8 +188,8 @@ class BackwardPass:
         columns = [self._column(key, n)[::-1] for key in loop.columns]
         loop.run(columns, [self._fixed(key) for key in loop.fixed])
         norms = {name: log2_norm(total[lag : lag + n], axis=2) for name, total in self.totals.items()}
-        joint = self._check_range(norms, n)
-        near_one, ending = self._ending(joint, exponent) if more else (False, [])
+        joint = self._exponents.check(norms, n)
+        near_one, ending = self._exponents.ending(joint, exponent) if more else (False, [])
         frames = plan.frames
         carry = {name: total[:lag].copy() for name, total in self.totals.items()}
         gradients, to_input, to_input_exponent = self._hoisted(lo, hi, exponent)
@@ -239,7 +201,7 @@ class BackwardPass:
             to_input,
             to_input_exponent,
             {name: (t[lag : lag + n], exponent[frames.of_state[name]]) for name, t in self.totals.items()},
-            self._longest_next(n, joint, adjoints.log2_norm, ending) if more else 1,
+            self._exponents.longest_next(n, joint, adjoints.log2_norm, ending) if more else 1,
         )
 
     def collect(self, block: Block) -> None:
@@ -258,24 +220,6 @@ class BackwardPass:
     def weight_gradients(self) -> list[tuple[Node, Scaled]]:
         """Return the sums of what `collect` has added, contributions to the gradients of parameter nodes."""
         return [pair for weights in self._weights for pair in weights.gradients()]
-
-    # Frames.
-
-    def _choose_exponents(self, adjoints: Adjoints, entering: Array | None, entering_exponent: Array) -> Array:
-        """Return for each frame the power of two at which the block's adjoints start near 1."""
-        plan = self.plan
-        chosen = np.full_like(adjoints.exponent, _NOTHING)
-        for frame in plan.frames.in_flow_order():
-            for name, of in plan.frames.of_state.items():
-                if of == frame:
-                    if not adjoints.nothing:
-                        own = _exponent_with(adjoints.carry[name], adjoints.exponent[frame])
-                        chosen[frame] = np.maximum(chosen[frame], own)
-                    if name == plan.cell.output and entering is not None:
-                        chosen[frame] = np.maximum(chosen[frame], _exponent_with(entering, entering_exponent))
-            for feeder in plan.frames.feeds[frame]:
-                chosen[frame] = np.maximum(chosen[frame], chosen[feeder])
-        return chosen
 
     def _fill_totals(
         self, n: int, adjoints: Adjoints, exponent: Array, entering: Array | None, entering_exponent: Array
@@ -296,37 +240,6 @@ class BackwardPass:
                     total[lag : lag + n] += scale_by(entering, shift)
                 else:
                     total[lag + n - 1] += scale_by(entering[0], shift)
-
-    def _check_range(self, norms: dict[str, Array], n: int) -> list[Array]:
-        """Refuse a block whose mantissas left the safe range, unless it is as short as can be.
-
-        Args:
-            norms: log2 of the norm of each state's mantissas, (n, R, B).
-
-        Returns:
-            the norms of the states of each frame together.
-        """
-        joint = [reduce(np.maximum, [norms[name] for name in members]) for _, members in self._states_of_frames]
-        safe = _SAFE_EXPONENT[self.layer.dtype.itemsize]
-        if n > 1 and not all(_within(norm, safe) for norm in joint):
-            raise OutOfRange
-        return joint
-
-    def _ending(self, joint: list[Array], exponent: Array) -> tuple[bool, list[Array]]:
-        """Return whether the mantissas end near 1, and for each frame log2 of the norms at the block's first step."""
-        near = _NEAR_EXPONENT[self.layer.dtype.itemsize]
-        return (
-            all(_within(norm[0], near) for norm in joint),
-            [norm[0] + exponent[frame] for norm, (frame, _) in zip(joint, self._states_of_frames, strict=True)],
-        )
-
-    def _longest_next(self, n: int, joint: list[Array], before: list[Array], after: list[Array]) -> int:
-        """Return how many steps the next block may have, if the norms go on as they did over this one of n steps."""
-        span = max(_span(norm) for norm in joint)
-        if before:
-            span = max(span, *(_largest(np.abs(b - a)) for b, a in zip(before, after, strict=True)))
-        wanted = _WANTED_SPAN * _SAFE_EXPONENT[self.layer.dtype.itemsize]
-        return max(1, int(min(2 * n, wanted * n / span if span else 2 * n)))
 
     # Arrays.
 
@@ -437,31 +350,6 @@ class BackwardPass:
         transposed = self.layer.parameters.transposed(group)
         matrix = transposed[None] if self.layer.trials == 1 else transposed
         return product(matrix, self.lanes[target][:n]), group.frame
-
-
-def _exponent_with(mantissa: Array, exponent: Array) -> Array:
-    """Return the exponent (R, B) that brings mantissa * 2**exponent near 1; `_NOTHING` where all is zero."""
-    largest = np.maximum.reduce(np.abs(mantissa), axis=(0, 2), initial=0.0)
-    return np.where(largest == 0, _NOTHING, exponent + exponent_of(largest))
-
-
-def _within(log2: Array, bound: float) -> bool:
-    """Tell whether all log2 lie within +-bound or belong to exact zeros; never where one is not a number."""
-    if -bound < log2.min() and log2.max() < bound:
-        return True
-    # A fall from within the range to nothing in one step is no underflow.
-    return bool(((np.abs(log2) < bound) | (log2 == -np.inf)).all())
-
-
-def _span(log2: Array) -> float:
-    """Return the largest range that log2 runs through along its first axis; zeros aside."""
-    return _largest(np.maximum.reduce(log2, axis=0) - np.minimum.reduce(log2, axis=0))
-
-
-def _largest(values: Array) -> float:
-    """Return the largest of the finite values; 0 where there is none."""
-    largest = float(values.max())
-    return largest if math.isfinite(largest) else float(np.max(values, where=np.isfinite(values), initial=0.0))
 
 
 def _one_for_all(buffer: Array, steps: int) -> Array:

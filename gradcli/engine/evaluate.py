@@ -62,17 +62,6 @@ def _value(node: Node, args: list[Any], columns: Mapping[Node, tuple[int, int]])
             raise AssertionError(f"the value of {node} was not given")
 
 
-def evaluate_into(out: Array, node: Node, values: Values, columns: Mapping[Node, tuple[int, int]]) -> None:
-    """Write the value of a node into a buffer; a product, as most coefficients are, without a copy in between."""
-    if node.op == "mul" and node not in values:
-        evaluate(node.args, values, columns)
-        a, b = (values[arg] for arg in node.args)
-        np.multiply(a, b, out=out)
-    else:
-        evaluate([node], values, columns)
-        np.copyto(out, values[node])
-
-
 def _call(name: str, argument: Any) -> Any:
     a = np.asarray(argument)
     out = np.empty_like(a, dtype=a.dtype if a.dtype.kind == "f" else np.float64)

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.engine.backward import Adjoints, BackwardPass, Block, OutOfRange, StepClip
+from gradcli.engine.backward import BackwardPass, Block, StepClip
 from gradcli.engine.evaluate import parameter_gradients
+from gradcli.engine.exponents import Adjoints, OutOfRange
 from gradcli.engine.layer import Layer
 from gradcli.engine.loss import CrossEntropy
 from gradcli.engine.parameters import LayerParameters

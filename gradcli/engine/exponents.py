@@ -1,0 +1,148 @@
+"""The powers of two that adjoints are carried at, and how far a block of the backward pass may go with them.
+
+Each frame of a plan, trial and sequence has a power of its own (see `gradcli.engine.plan`). Scaling by it is exact.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from gradcli.engine.plan import LayerPlan
+from gradcli.engine.scaled import exponent_of
+
+Array = np.ndarray[Any, Any]
+
+#: The exponent of an adjoint that is exactly zero so far; any other exponent is larger.
+NOTHING = -(10**15)
+
+#: How far from 1 the norm of the mantissas may wander within a block, as a power of two.
+_SAFE_EXPONENT = {8: 400.0, 4: 50.0}
+#: And how far it may be at the start of one.
+_NEAR_EXPONENT = {8: 100.0, 4: 10.0}
+#: The share of the safe range that a block is meant to run through: some rates change.
+_WANTED_SPAN = 0.7
+
+
+class OutOfRange(Exception):
+    """The adjoints grew or shrank too far within one block; a shorter block is needed."""
+
+
+@dataclass
+class Adjoints:
+    """The adjoints at a border: what later steps pass to the last `lag` steps before it.
+
+    carry: for each state (lag, R, size, B) mantissas. exponent: for each frame (R, B).
+    near_one: whether the mantissas one step later are so near 1, or zero, that the next block can begin with the same
+        exponents.
+    log2_norm: for each frame with states log2 of the norm of their adjoints one step later, (R, B); none at the start.
+    nothing: whether nothing has entered yet, so that all is zero.
+    """
+
+    carry: dict[str, Array]
+    exponent: Array
+    near_one: bool = False
+    log2_norm: list[Array] = field(default_factory=list)
+    nothing: bool = False
+
+
+class Exponents:
+    """Chooses the powers of two of a layer's frames for each block, and watches the range of the mantissas.
+
+    Args:
+        plan: the plan of the layer. itemsize: bytes of a number.
+    """
+
+    def __init__(self, plan: LayerPlan, itemsize: int) -> None:
+        self._plan = plan
+        self._safe, self._near = _SAFE_EXPONENT[itemsize], _NEAR_EXPONENT[itemsize]
+        self._states_of_frames = [
+            (frame, [name for name, of in plan.frames.of_state.items() if of == frame])
+            for frame in sorted(set(plan.frames.of_state.values()))
+        ]
+
+    def choose(self, n: int, adjoints: Adjoints, entering: Array | None, entering_exponent: Array) -> Array:
+        """Return for each frame the power of two (R, B) at which the block's adjoints start near 1.
+
+        Args:
+            n: the steps of the block. adjoints: those at its last step.
+            entering: the gradient that enters at the output state, (k, R, size, B) mantissas, or None.
+            entering_exponent: its exponent, (R, B).
+        """
+        # One step may lead anywhere: a block of one, which nobody can shorten, begins with what is there.
+        if n > 1 and adjoints.near_one and entering is None:
+            return adjoints.exponent
+        plan = self._plan
+        chosen = np.full_like(adjoints.exponent, NOTHING)
+        for frame in plan.frames.in_flow_order():
+            for name, of in plan.frames.of_state.items():
+                if of == frame:
+                    if not adjoints.nothing:
+                        own = _exponent_with(adjoints.carry[name], adjoints.exponent[frame])
+                        chosen[frame] = np.maximum(chosen[frame], own)
+                    if name == plan.cell.output and entering is not None:
+                        chosen[frame] = np.maximum(chosen[frame], _exponent_with(entering, entering_exponent))
+            for feeder in plan.frames.feeds[frame]:
+                chosen[frame] = np.maximum(chosen[frame], chosen[feeder])
+        return chosen
+
+    def check(self, norms: dict[str, Array], n: int) -> list[Array]:
+        """Refuse a block whose mantissas left the safe range, unless it is as short as can be.
+
+        Args:
+            norms: log2 of the norm of each state's mantissas, (n, R, B).
+
+        Returns:
+            the norms of the states of each frame together.
+
+        Raises:
+            OutOfRange: it is to be taken in shorter blocks.
+        """
+        joint = [reduce(np.maximum, [norms[name] for name in members]) for _, members in self._states_of_frames]
+        if n > 1 and not all(_within(norm, self._safe) for norm in joint):
+            raise OutOfRange
+        return joint
+
+    def ending(self, joint: list[Array], exponent: Array) -> tuple[bool, list[Array]]:
+        """Return whether the mantissas end near 1, and for each frame log2 of the norms at the block's first step."""
+        return (
+            all(_within(norm[0], self._near) for norm in joint),
+            [norm[0] + exponent[frame] for norm, (frame, _) in zip(joint, self._states_of_frames, strict=True)],
+        )
+
+    def longest_next(self, n: int, joint: list[Array], before: list[Array], after: list[Array]) -> int:
+        """Return how many steps the next block may have, if the norms go on as they did over this one of n steps."""
+        span = max(_span(norm) for norm in joint)
+        if before:
+            span = max(span, *(_largest(np.abs(b - a)) for b, a in zip(before, after, strict=True)))
+        wanted = _WANTED_SPAN * self._safe
+        return max(1, int(min(2 * n, wanted * n / span if span else 2 * n)))
+
+
+def _exponent_with(mantissa: Array, exponent: Array) -> Array:
+    """Return the exponent (R, B) that brings mantissa * 2**exponent near 1; `NOTHING` where all is zero."""
+    largest = np.maximum.reduce(np.abs(mantissa), axis=(0, 2), initial=0.0)
+    return np.where(largest == 0, NOTHING, exponent + exponent_of(largest))
+
+
+def _within(log2: Array, bound: float) -> bool:
+    """Tell whether all log2 lie within +-bound or belong to exact zeros; never where one is not a number."""
+    if -bound < log2.min() and log2.max() < bound:
+        return True
+    # A fall from within the range to nothing in one step is no underflow.
+    return bool(((np.abs(log2) < bound) | (log2 == -np.inf)).all())
+
+
+def _span(log2: Array) -> float:
+    """Return the largest range that log2 runs through along its first axis; zeros aside."""
+    return _largest(np.maximum.reduce(log2, axis=0) - np.minimum.reduce(log2, axis=0))
+
+
+def _largest(values: Array) -> float:
+    """Return the largest of the finite values; 0 where there is none."""
+    largest = float(values.max())
+    return largest if math.isfinite(largest) else float(np.max(values, where=np.isfinite(values), initial=0.0))
