@@ -33,24 +33,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--only leaves nothing to measure; --list shows the labels")
     from benchmarks import table
     from benchmarks.machine import facts
-    from benchmarks.rows import Preparation, Row
+    from benchmarks.rows import Preparation, Profile, Row
 
     rows: list[Row] = []
     preparations: list[Preparation] = []
+    profiles: list[Profile] = []
     for number, measurement in enumerate(chosen, start=1):
         sys.stderr.write(f"[{number}/{len(chosen)}] {measurement.label}\n")
         for found in measurement.measure():
             if isinstance(found, Row):
                 rows.append(found)
                 sys.stderr.write(f"    {table.progress(found)}\n")
+            elif isinstance(found, Profile):
+                profiles.append(found)
             else:
                 preparations.append(found)
     machine = facts(options.threads)
     lines = "\n".join(f"{name}: {value}" for name, value in machine)
-    sys.stdout.write(f"{lines}\n\n{table.NOTES}\n\n{table.text(rows, preparations)}\n\n{table.summary(rows)}\n")
+    tables = table.text(rows, preparations, profiles)
+    sys.stdout.write(f"{lines}\n\n{table.NOTES}\n\n{tables}\n\n{table.summary(rows, profiles)}\n")
     if options.write:
         command = " ".join(["python -m benchmarks", *(sys.argv[1:] if arguments is None else arguments)])
-        RESULTS.write_text(table.results(command, machine, rows, preparations), encoding="utf-8")
+        RESULTS.write_text(table.results(command, machine, rows, preparations, profiles), encoding="utf-8")
     return 0
 
 

@@ -89,6 +89,27 @@ HAND_WRITTEN_CELLS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 HAND_WRITTEN_SIZES = ((1, 32, 100), (1, 64, 1000), (32, 128, 200))
 QUICK_SIZES = ((2, 8, 12),)
+#: One size more for the LSTM, to see what a step moves through the cache.
+LARGE_HAND_WRITTEN = Case("lstm", 32, 256, 1000)
+
+#: How many draws of the weights are run at once.
+DRAWS = 64
+
+#: What is looked into for where the time goes.
+PROFILE_CASES = (
+    Case("rnn", 1, 32, 100),
+    Case("lstm", 1, 32, 100),
+    Case("gru", 1, 32, 100),
+    Case("lstm", 1, 64, 1000),
+    Case("indrnn", 1, 64, 1000, overrides=dict(HAND_WRITTEN_CELLS)["indrnn"]),
+    Case("rnn-lags", 1, 64, 1000),
+    Case("lstm", 32, 128, 200),
+    Case("lstm", 32, 256, 1000),
+    Case("lstm", 64, 512, 200),
+    Case("rnn", 1, 32, 100, trials=DRAWS),
+    Case("lstm", 1, 32, 100, trials=DRAWS),
+)
+QUICK_PROFILE_CASES = (Case("lstm", 2, 8, 12), Case("rnn", 1, 8, 12, trials=DRAWS))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 
 from gradcli import __version__
 
-_VARIABLE_PREFIXES = ("OPENBLAS_", "MKL_", "OMP_", "VECLIB_")
+_VARIABLE_PREFIXES = ("OPENBLAS_", "MKL_", "OMP_", "VECLIB_", "PYTHONDONTWRITEBYTECODE")
 
 
 def facts(threads: int) -> list[tuple[str, str]]:

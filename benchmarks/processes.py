@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 
 ROOT = Path(__file__).parent.parent
 _LAUNCHER = Path(__file__).with_name("launch.py")
@@ -44,6 +45,29 @@ class LongRun:
         return self.peak_bytes - self.start_up_bytes - self.curve_bytes
 
 
+@dataclass(frozen=True)
+class Imports:
+    """A process that told what it imported: its seconds, and those of each module without what that imports itself."""
+
+    seconds: float
+    self_seconds: Sequence[tuple[str, float]]
+
+
+def imports_of(arguments: Sequence[str]) -> Imports:
+    """Run `python ARGUMENTS` in the checkout's root and return what its imports took; to tell so slows them a little.
+
+    Raises:
+        ProcessError: it failed.
+    """
+    start = perf_counter()
+    finished = _finished(["-X", "importtime", *arguments])
+    seconds = perf_counter() - start
+    # import time: self [us] | cumulative | imported package
+    lines = [line.removeprefix("import time:").split("|") for line in finished.stderr.splitlines()]
+    found = [(line[2].strip(), line[0].strip()) for line in lines if len(line) == 3]
+    return Imports(seconds, [(module, 1e-6 * int(taken)) for module, taken in found if taken.isdecimal()])
+
+
 def run_process(arguments: Sequence[str]) -> Finished:
     """Run `python ARGUMENTS` in the checkout's root; what it prints is thrown away.
 
@@ -68,7 +92,11 @@ def run_long(seq_len: int, *, segment: int | None = None) -> LongRun:
 
 
 def _printed(arguments: Sequence[str]) -> str:
+    return _finished(arguments).stdout
+
+
+def _finished(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
     finished = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     if finished.returncode:
         raise ProcessError(f"python {' '.join(arguments)}: exit code {finished.returncode}\n{finished.stderr}")
-    return finished.stdout
+    return finished

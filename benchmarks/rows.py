@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -56,13 +56,17 @@ class Missing:
 
 @dataclass(frozen=True)
 class Row:
-    """One row. what: ours, on which case. against: the other contestant, and what it gives."""
+    """One row. what: ours, on which case. against: the other contestant, and what it gives.
+
+    reason: why the requirement may not hold, see `benchmarks.reasons`.
+    """
 
     section: str
     what: str
     against: str
     outcome: Compared | Figure | Missing
     requirement: Requirement | None = None
+    reason: str = ""
 
     @property
     def judged(self) -> float | None:
@@ -88,3 +92,26 @@ class Preparation:
     what: str
     case: str
     seconds: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where the time of one thing goes, in milliseconds.
+
+    kind: what is taken apart; profiles of one kind have the same parts. what: that of the row which it is beside.
+    whole: the time without any timers in it. parts: by name; their sum differs from `whole` by what timing disturbs.
+    """
+
+    kind: str
+    what: str
+    whole: float
+    parts: Mapping[str, float]
+
+    @property
+    def total(self) -> float:
+        """The sum of the parts."""
+        return sum(self.parts.values())
+
+    def share(self, part: str) -> float:
+        """The share of a part in the sum."""
+        return self.parts[part] / self.total

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from benchmarks import reasons
 from benchmarks.measurements.measurement import Measurement, Settings
 from benchmarks.peers.peer import missing
 from benchmarks.processes import Finished, run_process
@@ -22,23 +23,41 @@ def measurements(settings: Settings) -> Iterator[Measurement]:
     yield Measurement("whole command lstm torch", partial(_command, settings))
 
 
+def command(settings: Settings) -> list[str]:
+    """Return the arguments of python that are our command."""
+    return ["-m", "gradcli", "simulate", "lstm", "-T", _steps(settings)]
+
+
+def described_time(settings: Settings) -> str:
+    """Return what the row of the command's time says that it is about."""
+    return f"{_described(settings)}: wall time"
+
+
+def _described(settings: Settings) -> str:
+    return " ".join(command(settings)[1:])
+
+
+def _steps(settings: Settings) -> str:
+    return "10" if settings.quick else "100"
+
+
 def _command(settings: Settings) -> Iterator[Row]:
-    steps = "10" if settings.quick else "100"
-    what = f"gradcli simulate lstm -T {steps}"
+    time_row = partial(Row, _SECTION, described_time(settings), _AGAINST)
+    memory_row = partial(Row, _SECTION, f"{_described(settings)}: peak memory", _AGAINST)
     time, memory = settings.required(COMMAND_TIME), settings.required(COMMAND_MEMORY)
     message = missing("torch")
     if message is not None:
-        yield Row(_SECTION, f"{what}: wall time", _AGAINST, Missing(message), time)
-        yield Row(_SECTION, f"{what}: peak memory", _AGAINST, Missing(message), memory)
+        yield time_row(Missing(message), time)
+        yield memory_row(Missing(message), memory)
         return
     ours, theirs = [], []
     for _ in range(settings.process_pairs):
-        ours.append(run_process(["-m", "gradcli", "simulate", "lstm", "-T", steps]))
-        theirs.append(run_process([str(_SCRIPT), "-T", steps]))
+        ours.append(run_process(command(settings)))
+        theirs.append(run_process([str(_SCRIPT), "-T", _steps(settings)]))
     seconds = Compared([p.seconds for p in ours], [p.seconds for p in theirs], "s", Ratio.TIMES_FASTER)
-    yield Row(_SECTION, f"{what}: wall time", _AGAINST, seconds, time)
+    yield time_row(seconds, time, reasons.COMMAND_TIME)
     peaks = Compared([_peak_mib(p) for p in ours], [_peak_mib(p) for p in theirs], "MiB", Ratio.SHARE)
-    yield Row(_SECTION, f"{what}: peak memory", _AGAINST, peaks, memory)
+    yield memory_row(peaks, memory, reasons.COMMAND_MEMORY)
 
 
 def _peak_mib(finished: Finished) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from benchmarks import reasons
 from benchmarks.agreement import require_agreement
 from benchmarks.cases import FRAMEWORK_CASES, QUICK_FRAMEWORK_CASES, Case, ours
 from benchmarks.measurements.measurement import Measurement, Settings
@@ -27,16 +28,16 @@ def measurements(settings: Settings) -> Iterator[Measurement]:
     for case in QUICK_FRAMEWORK_CASES if settings.quick else FRAMEWORK_CASES:
         label = f"frameworks {case.label} {case.dtype}"
         yield Measurement(f"{label} parameter gradients", partial(_parameter_gradients, settings, case))
-        for name, norms_alone, requirement in (
-            (peers_torch.CELL_LOOP, True, against_cell_loop(case)),
-            (peers_torch.CELL_LOOP, False, None),
-            (peers_torch.GRAD, True, against_grad_of_all_h(case)),
-            (peers_torch.FUSED, False, None),
-            (peers_jax.NAME, True, None),
-            (products.NAME, True, against_products(case)),
+        for name, norms_alone, requirement, reason in (
+            (peers_torch.CELL_LOOP, True, against_cell_loop(case), reasons.against_cell_loop(case)),
+            (peers_torch.CELL_LOOP, False, None, ""),
+            (peers_torch.GRAD, True, against_grad_of_all_h(case), reasons.against_grad_of_all_h(case)),
+            (peers_torch.FUSED, False, None, ""),
+            (peers_jax.NAME, True, None, ""),
+            (products.NAME, True, against_products(case), reasons.against_products(case)),
         ):
             work = _NORMS if norms_alone else _WITH_PARAMETERS
-            measure = partial(_against, settings, case, name, norms_alone, settings.required(requirement))
+            measure = partial(_against, settings, case, name, norms_alone, settings.required(requirement), reason)
             yield Measurement(f"{label} {work} {name}", measure)
 
 
@@ -55,7 +56,7 @@ def _parameter_gradients(settings: Settings, case: Case) -> Iterator[Row | Prepa
 
 
 def _against(
-    settings: Settings, case: Case, name: str, norms_alone: bool, requirement: Requirement | None
+    settings: Settings, case: Case, name: str, norms_alone: bool, requirement: Requirement | None, reason: str
 ) -> Iterator[Row | Preparation]:
     what = f"{case.label}: {_NORMS if norms_alone else _WITH_PARAMETERS}"
     module, build = _BUILDERS[name]
@@ -72,7 +73,7 @@ def _against(
     times = alternate((engine.norms_only if norms_alone else engine.with_parameters, peer.run), settings.effort)
     ratio = Ratio.SHARE if name == products.NAME else Ratio.TIMES_FASTER
     outcome = in_milliseconds(times, ratio)
-    yield Row(_section(case), what, f"{name} (gives {peer.gives})", outcome, requirement)
+    yield Row(_section(case), what, f"{name} (gives {peer.gives})", outcome, requirement, reason)
 
 
 def _with_dtype(case: Case) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from benchmarks.requirements import Requirement
-from benchmarks.rows import Preparation, Row
+from benchmarks.rows import Preparation, Profile, Row
 from benchmarks.timing import FULL, QUICK, Effort
 
 
@@ -37,7 +37,7 @@ class Measurement:
     """One thing to measure. label: what `--only` looks at."""
 
     label: str
-    measure: Callable[[], Iterable[Row | Preparation]]
+    measure: Callable[[], Iterable[Row | Preparation | Profile]]
 
     def matches(self, selections: list[str]) -> bool:
         """Tell whether one of the selections has all its words in the label; without any, everything is meant."""

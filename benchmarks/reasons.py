@@ -1,0 +1,80 @@
+"""Why a requirement may not hold, printed where it does not; its row's profile shows where the time goes.
+
+There is one for each name in `benchmarks.requirements`: a text, or a function that gives it for a case.
+"""
+
+from __future__ import annotations
+
+from benchmarks.cases import Case
+
+NONE_KNOWN = "No reason is known: a defect, or a disturbed measurement."
+
+#: A run so short that what is done once for each run counts.
+_FEW_STEPS = 200
+_FIXED_COST = (
+    "Every run has a fixed cost (exponents, norms, buffers brought in place: most of 'rest' in the profile) that so "
+    "few small steps do not hide. The same cell at 1,000 steps is the measure of the loop itself."
+)
+_OTHER_KERNELS = (
+    "PyTorch multiplies with MKL, NumPy with OpenBLAS. The products alone, as NumPy makes them, already take a large "
+    "part of PyTorch's whole time: see the row against the unavoidable products of the same case."
+)
+_ELEMENTWISE = (
+    "Besides its products, a step of the LSTM moves dozens of arrays of hidden size x batch through the second-level "
+    "cache. A loop written by hand takes as long: see the hand-written loops of the LSTM at batch 32."
+)
+_FEW_PRODUCTS = {
+    "indrnn": "The cell has no product, and a step is four calls: what is done for each block of steps (norms, "
+    "exponents, copies to the tape) shows.",
+    "rnn-lags": "A step has little besides its products: what is done for each block of steps (norms, exponents, "
+    "copies to the tape) shows. By hand, h[t-1] and h[t-2] are taken as one vector, which makes one product of two.",
+}
+
+DRAWS_AT_ONCE = (
+    "Single runs became faster more than many at once did. The draws multiply one matrix with one vector each, by a "
+    "batched product for which NumPy has no faster form; the profile shows its share."
+)
+COMMAND_TIME = (
+    "Imports take a large part: numpy, pydantic and typer, the standard library, and gradcli's own modules with their "
+    "pydantic models. The profile shows each, and what is left for the command."
+)
+COMMAND_MEMORY = NONE_KNOWN
+USERS_FILE = NONE_KNOWN  # both run the same compiled calls
+LONG_RUN_MEMORY_MIB = NONE_KNOWN
+LONG_RUN_TIME = NONE_KNOWN
+LINEARITY = (
+    "Up to a tape of 1 GiB nothing is computed twice; beyond it the forward pass is, which makes the longest run "
+    "longer. With segments at every length the exponent is that of the next row."
+)
+LINEARITY_IN_SEGMENTS = NONE_KNOWN
+
+
+def against_cell_loop(case: Case) -> str:
+    """Return the reason for the row against PyTorch's cell loop with retain_grad."""
+    return _OTHER_KERNELS if case.batch_size >= 32 else _of_one_sequence(case)
+
+
+def against_grad_of_all_h(case: Case) -> str:
+    """Return the reason for the row against `torch.autograd.grad(loss, hs)`."""
+    return _of_one_sequence(case)
+
+
+def against_products(case: Case) -> str:
+    """Return the reason for the row against the unavoidable products."""
+    return _ELEMENTWISE
+
+
+def log_scaled(case: Case) -> str:
+    """Return the reason for the row of log-scaled norms."""
+    return _of_one_sequence(case)
+
+
+def hand_written(case: Case) -> str:
+    """Return the reason for a row against a loop written by hand."""
+    if case.batch_size == 1 and case.seq_len > _FEW_STEPS and case.cell in _FEW_PRODUCTS:
+        return _FEW_PRODUCTS[case.cell]
+    return _of_one_sequence(case)
+
+
+def _of_one_sequence(case: Case) -> str:
+    return _FIXED_COST if case.batch_size == 1 and case.seq_len <= _FEW_STEPS else NONE_KNOWN
