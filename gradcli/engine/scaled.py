@@ -6,6 +6,7 @@ Value = mantissa * 2**exponent. Scaling by powers of two is exact, so nothing is
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,10 @@ def log2_norm(values: Array, axis: int) -> Array:
 
 
 def _sum_of_squares(values: Array, axis: int) -> Array:
-    letters = "abcdefgh"[: values.ndim]
-    kept = letters.replace(letters[axis], "")
-    return np.asarray(np.einsum(f"{letters},{letters}->{kept}", values, values))
+    return np.asarray(np.einsum(_subscripts(values.ndim, axis), values, values))
+
+
+@lru_cache(maxsize=16)
+def _subscripts(axes: int, axis: int) -> str:
+    letters = "abcdefgh"[:axes]
+    return f"{letters},{letters}->{letters.replace(letters[axis], '')}"

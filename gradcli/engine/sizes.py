@@ -102,4 +102,6 @@ class Sizes:
 def _rows(plan: LayerPlan) -> int:
     """Return about how many numbers a sequence has in one step of a segment."""
     shapes = plan.cell.shapes
-    return sum(shapes.states.values()) + sum(plan.size(node) for node in plan.stored) + shapes.input_size
+    # What is hoisted exists twice while it is computed.
+    outside = shapes.input_size + 2 * plan.hoisted_rows
+    return sum(shapes.states.values()) + sum(plan.size(node) for node in plan.stored) + outside

@@ -92,17 +92,21 @@ def _target_bytes(spec: Spec, plans: Sequence[LayerPlan]) -> int:
 
 def _curve_bytes(spec: Spec, plans: Sequence[LayerPlan]) -> int:
     states, clips = len(_state_sizes(plans)), _step_clips(spec)
-    # Trials that run in several groups have their norms joined at the end.
-    copies = 1 + bool(clips) + (_sizes(spec, plans).trials_at_once < spec.trials)
+    copies = bool(clips) + _copies_of_groups(spec, plans)
     by_distance = states + 3 * clips + _DISTANCE_CURVES
     return _FLOAT * (spec.seq_len + 1) * (_sequences(spec) * states * copies + by_distance)
+
+
+def _copies_of_groups(spec: Spec, plans: Sequence[LayerPlan]) -> int:
+    """Trials that run in several groups have what was found about them joined at the end: it exists twice then."""
+    return 1 if _sizes(spec, plans).trials_at_once == spec.trials else 2
 
 
 def _recording_bytes(spec: Spec, plans: Sequence[LayerPlan]) -> int:
     """States, adjoints and their exponents, and the input."""
     sizes = _state_sizes(plans)
     entries = 2 * sum(sizes) + len(sizes) + plans[0].cell.shapes.input_size
-    return _FLOAT * (spec.seq_len + 1) * _sequences(spec) * entries
+    return _FLOAT * (spec.seq_len + 1) * _sequences(spec) * entries * _copies_of_groups(spec, plans)
 
 
 def _sizes(spec: Spec, plans: Sequence[LayerPlan], tape_bytes: int = UNLIMITED) -> Sizes:
@@ -122,7 +126,7 @@ def _engine_bytes(
     for plan in plans:
         loop = ForwardWriter(plan, sizes.trials > 1)
         states = sum(plan.cell.shapes.states.values())
-        rows += states + sum(loop.buffers.values())
+        rows += states + sum(loop.buffers.values()) + 2 * plan.hoisted_rows
         borders += states * plan.lag
         for group in plan.groups:
             # What is added to the products, and their adjoints with what they are multiplied by, for some steps each.

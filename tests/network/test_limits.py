@@ -33,6 +33,7 @@ LARGE: dict[str, dict[str, Any]] = {
         "loss": {"kind": "cross_entropy", "at": "every", "classes": 500},
     },
     "targets at every step": {"hidden_size": 128, "seq_len": 1000, "trials": 2, "loss": {"kind": "mse", "at": "every"}},
+    "saved in groups": {"cell": "lstm", "hidden_size": 64, "seq_len": 400, "trials": 3, "record": True},
     "saved": {"cell": "lstm", "hidden_size": 64, "seq_len": 1000, "trials": 1, "num_layers": 2, "record": True},
 }
 
