@@ -152,6 +152,12 @@ def test_only_problems_of_the_same_cell_sizes_and_loss_run_as_one() -> None:
     assert not can_join(lstm, replace(lstm, dtype=np.dtype(np.float32)))
     assert not can_join(lstm, replace(lstm, loss=Linear([T], np.ones((1, 1)))))
     assert not can_join(lstm, replace(lstm, loss=SquaredError([T - 1], np.zeros((1, 1, 1, 1)))))
+    two, three = (
+        replace(lstm, loss=CrossEntropy([T], np.zeros((1, 1, 1), int), np.ones((1, n, 1)), np.ones((1, n))))
+        for n in (2, 3)
+    )
+    assert can_join(two, two)
+    assert not can_join(two, three)
 
 
 def long_problem(name: str, seq_len: int) -> Problem:

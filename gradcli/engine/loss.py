@@ -56,6 +56,10 @@ class Loss(ABC):
     def of_trials(self, first: int, last: int) -> Self:
         """Return the loss of the trials first .. last-1 alone."""
 
+    def can_join(self, other: Loss) -> bool:
+        """Tell whether another loss differs from this one in nothing but numbers."""
+        return type(self) is type(other) and np.array_equal(self.steps, other.steps)
+
     @abstractmethod
     def joined(self, others: Sequence[Self]) -> Self:
         """Return this loss and others at the same steps as one, trial after trial."""
@@ -133,6 +137,10 @@ class CrossEntropy(Loss):
     def of_trials(self, first: int, last: int) -> Self:
         part = slice(first, last)
         return type(self)(self.steps, self.target[:, part], self.W_hy[part], self.b_y[part])
+
+    def can_join(self, other: Loss) -> bool:
+        classes = other.b_y.shape[1] if isinstance(other, CrossEntropy) else 0
+        return super().can_join(other) and self.b_y.shape[1] == classes
 
     def joined(self, others: Sequence[Self]) -> Self:
         losses = (self, *others)
