@@ -211,6 +211,26 @@ def test_single_steps_may_lead_out_of_the_range_of_floats_and_back(block: int) -
     np.testing.assert_allclose(run.log2_norm["layer0.h"].ravel(), expected, atol=1e-9)
 
 
+def test_in_float32_a_state_far_below_its_neighbour_does_not_vanish() -> None:
+    # dL/ds is 1e-24 dL/dh at every distance, and both fall by half a step through the whole range of float32.
+    spec = {
+        "cell": {
+            "equations": "h[t] = 0.5 * h[t-1] + 1e-24 * s[t-1]\ns[t] = 0.5 * s[t-1] + 1e-24 * h[t-1]",
+            "output": "h",
+        },
+        "hidden_size": 1,
+        "seq_len": 300,
+        "loss": {"kind": "sum", "at": "last"},
+    }
+    zeros = np.zeros((1, 301, 1, 1))
+    problem = problem_of(spec, {"x": zeros[:, 1:], "state.layer0.h": zeros, "state.layer0.s": zeros})
+    problem = replace(problem, dtype=np.dtype(np.float32))
+    run = Engine(problem).run()
+    distance = np.arange(300, 0, -1)
+    expected = -(distance - 1.0) + np.log2(1e-24) + np.log2(distance)
+    np.testing.assert_allclose(run.log2_norm["layer0.s"].ravel()[:-1], expected, atol=1e-4)
+
+
 # --- the transpose ---------------------------------------------------------------------------------------------------
 
 

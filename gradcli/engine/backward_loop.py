@@ -172,11 +172,6 @@ def backward_loop(plan: LayerPlan, batched_trials: bool, prefilled: frozenset[st
     return BackwardWriter(plan, batched_trials, prefilled, clipped).loop
 
 
-def is_given(plan: LayerPlan, node: Node) -> bool:
-    """Tell whether a node's values come from the forward pass, or from what was known before it."""
-    return node.dependence < Dependence.STATE or node.op == "state" or node in plan.stored
-
-
 def needs_prefill(plan: LayerPlan, name: str) -> bool:
     """Tell whether a state's adjoint at t - 1 may get nothing from step t, or something from later steps as well."""
     sources = [edge.source for es in plan.edges.values() for edge in es]

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
 
-from gradcli.engine.backward_loop import is_given, runs_of
+from gradcli.engine.backward_loop import runs_of
 from gradcli.engine.elementwise import ElementwiseWriter
 from gradcli.engine.loop import Key, Loop, LoopWriter
 from gradcli.engine.plan import LayerPlan
@@ -25,7 +25,7 @@ def coefficient_program(plan: LayerPlan, vectors: bool) -> Loop:
 
     * ``("output", "lane", target, run, rows)``, some rows of the coefficients of a run of edges;
       ``("output", "edge", target, source)``, those of another edge;
-      with `vectors` also ``("output", "vector", node)``, the vectors of recurrent products that it has not kept;
+      with `vectors` also ``("output", "vector", node)``, the vectors of recurrent products that are not kept otherwise;
     * ``("given", node)``, what the forward pass has kept; ``("temporary", rows, number)``.
 
     Fixed are ``("known", node)``, what depends on parameters alone, and ``("scalar", value)``.
@@ -43,8 +43,13 @@ def coefficient_program(plan: LayerPlan, vectors: bool) -> Loop:
             if edge.coefficient.dependence > Dependence.PARAMETERS:
                 outputs["edge", target, edge.source] = edge.coefficient
     if vectors:
-        outputs |= {("vector", g.vector): g.vector for g in plan.groups if not is_given(plan, g.vector)}
+        outputs |= {("vector", g.vector): g.vector for g in plan.groups if not _is_given(plan, g.vector)}
     return _CoefficientWriter(plan, outputs).program
+
+
+def _is_given(plan: LayerPlan, node: Node) -> bool:
+    """Tell whether a node's values come from the forward pass, or from what was known before it."""
+    return node.dependence < Dependence.STATE or node.op == "state" or node in plan.stored
 
 
 class _CoefficientWriter:
@@ -64,7 +69,7 @@ class _CoefficientWriter:
         wanted: dict[Node, list[Key]] = {}
         for key, node in outputs.items():
             wanted.setdefault(node, []).append(key)
-        given = {node for node in reachable(wanted) if is_given(self._plan, node)}
+        given = {node for node in reachable(wanted) if _is_given(self._plan, node)}
         order = [node for node in reachable(wanted, stop=given) if node not in given]
         uses = Counter(arg for node in order for arg in node.args)
         for node in order:

@@ -21,9 +21,9 @@ Array = np.ndarray[Any, Any]
 NOTHING = -(10**15)
 
 #: How far from 1 the norm of the mantissas may wander within a block, as a power of two.
-_SAFE_EXPONENT = {8: 400.0, 4: 90.0}
+_SAFE_EXPONENT = {8: 400.0, 4: 50.0}
 #: And how far it may be at the start of one.
-_NEAR_EXPONENT = {8: 100.0, 4: 20.0}
+_NEAR_EXPONENT = {8: 100.0, 4: 10.0}
 #: The share of the safe range that a block is meant to run through: some rates change.
 _WANTED_SPAN = 0.7
 

@@ -58,9 +58,9 @@ class Layer:
         self.states = {name: self.empty(segment + self.lag, plan.cell.shapes.states[name]) for name in plan.states}
         self.tape = {name: self.empty(segment, rows) for name, rows in self.forward_code.buffers.items()}
         added = [group for group in plan.groups if any(lane.addend is not None for lane in group.lanes)]
-        sequences = trials * batch_size * dtype.itemsize
+        row_bytes = trials * batch_size * dtype.itemsize
         kept = sum(a.strides[0] for a in (*self.states.values(), *self.tape.values()))
-        self.chunk, copied = chunk_length(kept, sum(group.rows for group in added) * sequences, segment)
+        self.chunk, copied = chunk_length(kept, sum(group.rows for group in added) * row_bytes, segment)
         self.addends = {group.index: np.zeros((self.chunk, trials, group.rows, batch_size), dtype) for group in added}
         # What the loop works on: the tape itself, or a chunk of it that is copied to the tape.
         self._copied = copied

@@ -122,13 +122,6 @@ class LayerPlan:
                 self.sizes[node] = max((self.size(arg) for arg in node.args), default=1)
         return self.sizes[node]
 
-    @cached_property
-    def hoisted_rows(self) -> int:
-        """The numbers for each step and sequence that are known before the loop, beside what is added to products."""
-        added = {lane.addend for group in self.groups for lane in group.lanes}
-        leaves = [leaf for leaf in self.leaf_edges if leaf.dependence is Dependence.INPUT and leaf not in added]
-        return sum(map(self.size, leaves))
-
     def is_cut(self, node: Node) -> bool:
         """Tell whether elementwise differentiation stops at a node."""
         return (

@@ -127,7 +127,7 @@ class Engine:
         step, layer = min(places)
         trials = np.zeros(self.problem.trials, dtype=bool)
         for (first, last), overflow in zip(self._ranges, found, strict=True):
-            if overflow is not None and overflow.step == abs(step):
+            if overflow is not None and (overflow.step, overflow.layer) == (abs(step), layer):
                 trials[first:last] |= overflow.trials
         return Overflow(abs(step), layer, trials)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcli.engine.plan import LayerPlan
+from gradcli.language.graph import Dependence
 
 #: Trials run together while their weights fit into the cache of a core (1 to 2 MiB on today's machines),
 _CACHE_BYTES = 5 * 2**18
@@ -26,8 +27,10 @@ _BLOCK_BYTES = 3 * 2**19
 _SHORTEST_BLOCK, _LONGEST_BLOCK = 8, 256
 #: What is added to the recurrent products is computed for so many bytes of steps at once, and stays in the cache.
 CHUNK_BYTES = 2**20
-#: The adjoints of so many bytes of steps are summed into weight gradients by one product, or those of one block.
-WINDOW_BYTES = 8 * 2**20
+#: Weight gradients are summed by products of so many columns (steps times sequences), which are about as fast as any,
+_COLUMNS = 256
+#: or of fewer, that fit here.
+_WINDOW_BYTES = 8 * 2**20
 #: A step that keeps no more than this is computed in arrays of its own, so many at once, and copied to the tape.
 _COPIED_STEP_BYTES = 2**14
 _COPIED_STEPS = 128
@@ -47,6 +50,12 @@ def chunk_length(kept: int, added: int, segment: int) -> tuple[int, bool]:
     if kept > _COPIED_STEP_BYTES or segment <= _COPIED_STEPS:
         return fitting, False
     return min(fitting, _COPIED_STEPS), True
+
+
+def window_length(rows: int, trials: int, batch_size: int, itemsize: int, block: int) -> int:
+    """Return for how many steps weight gradients are summed in one product; a block is always taken whole."""
+    fitting = _WINDOW_BYTES // (rows * trials * batch_size * itemsize)
+    return max(block, min(fitting, -(-_COLUMNS // batch_size)))
 
 
 @dataclass(frozen=True)
@@ -99,9 +108,16 @@ class Sizes:
         return sum(map(_rows, self.plans)) * self.trials * self.batch_size * self.itemsize
 
 
+def hoisted_rows(plan: LayerPlan) -> int:
+    """Return the numbers of a step and sequence known before the loop, beside what is added to products."""
+    added = {lane.addend for group in plan.groups for lane in group.lanes}
+    leaves = [leaf for leaf in plan.leaf_edges if leaf.dependence is Dependence.INPUT and leaf not in added]
+    return sum(map(plan.size, leaves))
+
+
 def _rows(plan: LayerPlan) -> int:
     """Return about how many numbers a sequence has in one step of a segment."""
     shapes = plan.cell.shapes
     # What is hoisted exists twice while it is computed.
-    outside = shapes.input_size + 2 * plan.hoisted_rows
+    outside = shapes.input_size + 2 * hoisted_rows(plan)
     return sum(shapes.states.values()) + sum(plan.size(node) for node in plan.stored) + outside

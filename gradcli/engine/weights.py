@@ -14,13 +14,11 @@ from gradcli.engine.addends import StackedAddends
 from gradcli.engine.layer import Layer
 from gradcli.engine.plan import Group
 from gradcli.engine.scaled import Scaled, scale_by
-from gradcli.engine.sizes import WINDOW_BYTES
+from gradcli.engine.sizes import window_length
 from gradcli.language.graph import Node
 
 Array = np.ndarray[Any, Any]
 
-#: So many columns make a product about as fast as it gets.
-_COLUMNS = 256
 #: Adjoints whose powers of two differ by more than this are summed apart, by bytes of a float.
 _SAFE_SHIFT = {8: 300, 4: 30}
 
@@ -124,9 +122,3 @@ class WeightGradients:
 def summed_products(adjoints: Array, vectors: Array) -> Array:
     """Return sum_j delta_j v_j^T for each trial: (R, M, columns) and (R, K, columns) -> (R, M, K)."""
     return np.asarray(np.matmul(adjoints, vectors.swapaxes(1, 2)))
-
-
-def window_length(rows: int, trials: int, batch_size: int, itemsize: int, block: int) -> int:
-    """Return how many steps are summed in one product."""
-    fitting = WINDOW_BYTES // (rows * trials * batch_size * itemsize)
-    return max(block, min(fitting, -(-_COLUMNS // batch_size)))

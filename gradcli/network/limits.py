@@ -14,7 +14,7 @@ from gradcli.engine.forward_loop import ForwardWriter
 from gradcli.engine.plan import LayerPlan
 from gradcli.engine.problem import READOUT, UNLIMITED
 from gradcli.engine.run import KEPT_INPUT_BYTES
-from gradcli.engine.sizes import CHUNK_BYTES, WINDOW_BYTES, Sizes
+from gradcli.engine.sizes import CHUNK_BYTES, Sizes, hoisted_rows, window_length
 from gradcli.errors import ResourceError
 from gradcli.spec.inputs import FileInput, Input, TextInput
 from gradcli.spec.losses import CrossEntropyLoss, MSELoss
@@ -126,13 +126,17 @@ def _engine_bytes(
     for plan in plans:
         loop = ForwardWriter(plan, sizes.trials > 1)
         states = sum(plan.cell.shapes.states.values())
-        rows += states + sum(loop.buffers.values()) + 2 * plan.hoisted_rows
+        rows += states + sum(loop.buffers.values()) + 2 * hoisted_rows(plan)
         borders += states * plan.lag
         for group in plan.groups:
             # What is added to the products, and their adjoints with what they are multiplied by, for some steps each.
-            addends, adjoints = number * group.rows, number * (group.rows + plan.size(group.vector))
+            addends, summed = (
+                number * group.rows,
+                group.rows + plan.size(group.vector) + plan.cell.shapes.input_size + 1,
+            )
             outside += max(addends, min(CHUNK_BYTES, addends * sizes.segment))
-            outside += max(adjoints * sizes.block, min(WINDOW_BYTES, adjoints * spec.seq_len))
+            window = window_length(summed, sizes.trials, spec.batch_size, sizes.itemsize, sizes.block)
+            outside += number * summed * min(window, spec.seq_len)
     tape = sizes.segment * number * rows
     kept = -(-spec.seq_len // sizes.segment) * number * borders
     blocks = sizes.block * number * rows * _BLOCK_COPIES
