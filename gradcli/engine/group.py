@@ -129,30 +129,31 @@ class TrialGroup:
         Raises:
             ForwardOverflow: a state stopped being finite.
         """
-        with np.errstate(all="ignore"):
-            p = self.problem
-            histories = [_history(layer, start) for layer, start in zip(self.layers, p.initial, strict=True)]
-            for lo in range(0, p.seq_len, self.segment):
-                hi = min(lo + self.segment, p.seq_len)
+        p = self.problem
+        histories = [_history(layer, start) for layer, start in zip(self.layers, p.initial, strict=True)]
+        for lo in range(0, p.seq_len, self.segment):
+            hi = min(lo + self.segment, p.seq_len)
+            with np.errstate(all="ignore"):
                 self._forward_segment(lo, hi, histories)
                 overflow = self._find_overflow(lo)
-                if overflow is not None:
-                    raise ForwardOverflow(overflow)
-                histories = [layer.history() for layer in self.layers]
-                yield lo, hi
+            if overflow is not None:
+                raise ForwardOverflow(overflow)
+            histories = [layer.history() for layer in self.layers]
+            yield lo, hi
 
     def walk_back(self) -> Iterator[tuple[int, int]]:
         """Yield the segments from the last to the first; see `walk_forward`."""
         with np.errstate(all="ignore"):
             _, histories, overflow = self._forward(lambda *_: None)
-            if overflow is not None:
-                raise ForwardOverflow(overflow)
-            last = self.problem.seq_len
-            for lo in reversed(range(0, last, self.segment)):
-                hi = min(lo + self.segment, last)
-                if hi < last:
+        if overflow is not None:
+            raise ForwardOverflow(overflow)
+        last = self.problem.seq_len
+        for lo in reversed(range(0, last, self.segment)):
+            hi = min(lo + self.segment, last)
+            if hi < last:
+                with np.errstate(all="ignore"):
                     self._forward_segment(lo, hi, histories[lo // self.segment])
-                yield lo, hi
+            yield lo, hi
 
     # Backward.
 
