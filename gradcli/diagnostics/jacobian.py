@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from gradcli.diagnostics.curve import LOG10_2
 from gradcli.engine.linearised import LinearisedBlock, full_state_size
 from gradcli.engine.run import Engine
-from gradcli.engine.scaled import exponent_of, scale_by
+from gradcli.engine.scaled import exponent_of, log2_norm, scale_by
 
 Array = np.ndarray[Any, Any]
 
 #: Steps that are linearised at once.
 BLOCK = 64
-_LOG10_2 = float(np.log10(2.0))
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,11 @@ class Spectra:
 
     An exact zero is -inf. What double precision cannot tell from rounding, below N * 2.2e-16 of the largest, is NaN.
 
-    distances: (D,). largest, median, smallest: (R, D). frobenius: (R, D), ||J||_F = sqrt(sum s_i^2).
-    condition: (R, D), s_1/s_N. effective_rank: (R, D), exp(-sum p_i ln p_i) with p_i = s_i / sum s (Roy and Vetterli
-        2007). surviving: (R, D), how many singular values are at least the threshold.
+    size: N. distances: (D,). largest, median, smallest: (R, D), of the singular values. condition: (R, D), s_1/s_N.
+    frobenius: (R, T+1) at every distance, ||J||_F = sqrt(sum s_i^2): sqrt(N) times the root mean square of the norm
+        that a gradient of norm 1 in a random direction keeps.
+    effective_rank: (R, D), exp(-sum p_i ln p_i) with p_i = s_i / sum s (Roy and Vetterli 2007).
+    surviving: (R, D), how many singular values are at least the threshold.
     step_norm, step_radius: (R, D), the largest singular value and the largest absolute eigenvalue of the factor
         J_{T-d+1} that leads from d-1 to d; NaN at d = 0.
     peak_distance, peak: (R,), where the largest singular value of all distances lies, and what it is there.
@@ -94,6 +96,7 @@ def jacobian_spectra(
         found[0].size,
         distances,
         **rows,
+        frobenius=np.array([product.frobenius for product in found]),
         peak_distance=np.array([product.peak_distance for product in found]),
         peak=np.array([product.exact_peak() for product in found]),
     )
@@ -112,7 +115,6 @@ class _Product:
                 "largest",
                 "median",
                 "smallest",
-                "frobenius",
                 "condition",
                 "effective_rank",
                 "surviving",
@@ -122,6 +124,7 @@ class _Product:
         }
         self.peak_distance, self._peak, self._largest = 0, (self._mantissa, 0), 0.0
         self._direction = np.full(size, 1.0 / np.sqrt(size))
+        self.frobenius = [0.5 * float(np.log10(size))]
         self._look(None)
 
     def take(self, pull_back: Callable[[int, Array], Array], step: int) -> None:
@@ -132,6 +135,7 @@ class _Product:
             self._mantissa = scale_by(self._mantissa, np.asarray(-shift))
             self._exponent += shift
         self.distance += 1
+        self.frobenius.append(float(log2_norm(self._mantissa.ravel(), axis=0) + self._exponent) * LOG10_2)
         self._watch_peak()
         if self.distance in self._wanted:
             self._look(lambda: pull_back(step, np.eye(self.size)))
@@ -158,24 +162,22 @@ class _Product:
     def exact_peak(self) -> float:
         """Return log10 of the largest singular value at the peak."""
         mantissa, exponent = self._peak
-        return float(np.log10(np.linalg.norm(mantissa, 2)) + exponent * _LOG10_2)
+        return float(np.log10(np.linalg.norm(mantissa, 2)) + exponent * LOG10_2)
 
     def _look(self, one_step: Callable[[], Array] | None) -> None:
         """Note the singular values at this distance, and those of the last factor."""
         values = np.linalg.svd(self._mantissa, compute_uv=False)
-        offset = self._exponent * _LOG10_2
+        offset = self._exponent * LOG10_2
         resolved = values > self.size * np.finfo(np.float64).eps * values[0]
         logs = np.full(self.size, -np.inf if values[0] == 0.0 else np.nan)
         logs[resolved] = np.log10(values[resolved]) + offset
         shares = values[values > 0] / values.sum() if values[0] > 0 else np.empty(0)
-        squares = float(np.sqrt(np.square(values).sum()))
         factor = None if one_step is None else one_step()
         eigenvalues = np.nan if factor is None else np.abs(np.linalg.eigvals(factor)).max(initial=0.0)
         row = {
             "largest": logs[0],
             "median": _middle(logs),
             "smallest": logs[-1],
-            "frobenius": np.log10(squares) + offset if squares else -np.inf,
             "condition": logs[0] - logs[-1] if values[0] else np.nan,
             "effective_rank": float(np.exp(-(shares * np.log(shares)).sum())) if shares.size else 0.0,
             "surviving": float((logs[resolved] >= np.log10(self._threshold)).sum()),
@@ -187,7 +189,6 @@ class _Product:
 
 
 def _middle(logs: Array) -> float:
-    """Return the median of logarithms in descending order, NaN where it is not resolved: that of an even number of
-    values is the mean of the two singular values' logarithms."""
+    """Return the median of logarithms in descending order; NaN where it is not resolved."""
     low, high = (len(logs) - 1) // 2, len(logs) // 2
     return float(logs[low] if logs[low] == logs[high] else 0.5 * (logs[low] + logs[high]))

@@ -44,7 +44,7 @@ class Lyapunov:
     @property
     def complete(self) -> bool:
         """Whether all exponents are known, not only the leading ones."""
-        return self.exponents.shape[1] == self.size
+        return int(self.exponents.shape[1]) == self.size
 
     def predictability_time(self) -> Array:
         """Return ln 2 / lambda_1 in steps, (R,): how long until a small difference has doubled (Mikhaeil et al. 2022,
@@ -186,5 +186,7 @@ class _Tangents:
             return np.full(k, np.nan)
         growth = np.array(self._growth)
         with np.errstate(invalid="ignore"):
-            means = np.array([growth[stretch == i].sum(axis=0) / lengths[stretch == i].sum() for i in range(_STRETCHES)])
+            means = np.array(
+                [growth[stretch == i].sum(axis=0) / lengths[stretch == i].sum() for i in range(_STRETCHES)]
+            )
             return np.asarray(means.std(axis=0, ddof=1) / math.sqrt(_STRETCHES))
