@@ -117,7 +117,8 @@ class StepMaps:
             for edge in edges
         }
 
-    def _at(self, target: Target, source: Node, step: int) -> Any:
+    def coefficient(self, target: Target, source: Node, step: int) -> Any:
+        """Return the diagonal derivative of a target by an earlier cut point: (size, b, 1), or a number."""
         value = self._coefficients[target, source]
         if np.ndim(value) == 0:
             return value
@@ -159,7 +160,7 @@ class StepMaps:
             else:
                 adjoint = _times(self._matrices[target].T, lanes[target])
             for edge in self.plan.edges[target]:
-                source, coefficient = edge.source, self._at(target, edge.source, step)
+                source, coefficient = edge.source, self.coefficient(target, edge.source, step)
                 if source.op == "matmul":
                     group, rows = self._lanes[source]
                     if source in written:
@@ -199,7 +200,7 @@ class StepMaps:
                 else:
                     part = known.get(source.data)
                 if part is not None:
-                    total += self._at(target, source, step) * part
+                    total += self.coefficient(target, source, step) * part
             return total
 
         for target in reversed(self._order):
