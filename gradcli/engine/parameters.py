@@ -99,9 +99,12 @@ class LayerParameters:
             self._made[key] = affine.sign * self.known(affine.matrix)
         return self._made[key]
 
-    def affine_constants(self, affine: Affine) -> Any:
+    def affine_constants(self, affine: Affine) -> Array:
         """Return the sum of the signed constants of what is affine in the input, (R, rows, 1) or a number."""
-        return sum(sign * self.known(node) for sign, node in affine.constants)
+        key = ("constants", affine)
+        if key not in self._made:
+            self._made[key] = np.asarray(sum(sign * self.known(node) for sign, node in affine.constants))
+        return self._made[key]
 
     def fold_gradient(self, node: Node, gradient: Scaled) -> Scaled:
         """Return the gradient of a node from one with a row for each entry that it was broadcast to, if it was."""

@@ -352,8 +352,9 @@ class _Frames:
     def _frame(self, node: str | Node) -> int:
         return self.of_state[node] if isinstance(node, str) else self.of_product[node]
 
+    @cached_property
     def in_flow_order(self) -> list[int]:
-        """Return the frames so that each comes after those that feed it."""
+        """The frames so that each comes after those that feed it."""
         return list(TopologicalSorter(self.feeds).static_order())
 
 
