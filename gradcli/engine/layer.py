@@ -141,18 +141,24 @@ class Layer:
 
     # The forward pass.
 
-    def forward(self, x: Array, history: Mapping[str, Array]) -> None:
+    def resume(self, x: Array, history: Mapping[str, Array]) -> None:
+        """Take the input and the history of a segment, whose states and tape are there or will be; see `forward`."""
+        self.steps = len(x)
+        for name, past in history.items():
+            self.states[name][: self.lag] = past
+        self.values = dict(self.parameters.values)
+        self.values[self.plan.graph.input()] = x
+
+    def forward(self, x: Array, history: Mapping[str, Array], *, tape: bool = True) -> None:
         """Run over the steps of one segment.
 
         Args:
             x: the input, (n, R, input_size, B).
             history: for each state the values at the last `lag` steps before the segment, (lag, R, size, B).
+            tape: whether anything but the states is wanted afterwards.
         """
-        steps = self.steps = len(x)
-        for name, past in history.items():
-            self.states[name][: self.lag] = past
-        self.values = dict(self.parameters.values)
-        self.values[self.plan.graph.input()] = x
+        self.resume(x, history)
+        steps = self.steps
         evaluate(self._hoisted, self.values, self.parameters.column_ranges)
         for name in self._known_states:
             self.states[name][self.lag : self.lag + steps] = self.values[self.plan.states[name]]
@@ -169,7 +175,7 @@ class Layer:
                 self._load_chunk(lo, hi)
             loop.run([c[: hi - lo] if own else c[lo:hi] for c, own in zip(columns, of_chunk, strict=True)], fixed)
             if self._copied:
-                self._store_chunk(lo, hi)
+                self._store_chunk(lo, hi, tape)
             self._finite &= self._is_surely_finite(lo, hi)
 
     def _load_chunk(self, lo: int, hi: int) -> None:
@@ -177,10 +183,10 @@ class Layer:
             last = self.lag + hi if name in self._known_states else self.lag + lo
             np.copyto(work[: last - lo], self.states[name][lo:last])
 
-    def _store_chunk(self, lo: int, hi: int) -> None:
+    def _store_chunk(self, lo: int, hi: int, tape: bool) -> None:
         for name, work in self._work_states.items():
             np.copyto(self.states[name][self.lag + lo : self.lag + hi], work[self.lag : self.lag + hi - lo])
-        for name, work in self._work_tape.items():
+        for name, work in self._work_tape.items() if tape else ():
             np.copyto(self.tape[name][lo:hi], work[: hi - lo])
 
     def _is_surely_finite(self, lo: int, hi: int) -> bool:

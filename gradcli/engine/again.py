@@ -1,0 +1,87 @@
+"""A segment of the forward pass once more: its stretches side by side, as if they were sequences of one batch.
+
+The first pass leaves the states at the start of each stretch, so that no stretch has to wait for another. Where a step
+is so small that most of it is the calls' own time, a step of all stretches takes little longer than a step of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradcli.engine.layer import Layer
+from gradcli.engine.parameters import LayerParameters
+
+Array = np.ndarray[Any, Any]
+
+
+class Again:
+    """Computes segments again, and leaves their states and tape where the first pass would have left them.
+
+    Args:
+        layers: the layers of the first pass.
+        stretches: S, into how many of equal length the segment is cut.
+    """
+
+    def __init__(self, layers: Sequence[Layer], stretches: int) -> None:
+        self._layers, self._stretches = layers, stretches
+        self._length = layers[0].segment // stretches
+        self._side_by_side = [
+            Layer(
+                layer.plan,
+                layer.parameters,
+                trials=layer.trials,
+                batch_size=stretches * layer.batch_size,
+                dtype=layer.dtype,
+                segment=self._length,
+            )
+            for layer in layers
+        ]
+        self._copies = [
+            pair for layer, twin in zip(layers, self._side_by_side, strict=True) for pair in self._pairs(layer, twin)
+        ]
+
+    def _pairs(self, layer: Layer, twin: Layer) -> list[tuple[Array, Array]]:
+        """Return the views (S, n, R, size, B) of what is copied to a layer, each with where it comes from."""
+        lag = layer.lag
+        pairs = [(layer.states[name][lag:], twin.states[name][lag:]) for name in layer.states]
+        pairs += [(layer.tape[name], twin.tape[name]) for name in layer.tape]
+        return [
+            (
+                to.reshape(self._stretches, self._length, *to.shape[1:]),
+                source.reshape(*source.shape[:3], self._stretches, -1).transpose(3, 0, 1, 2, 4),
+            )
+            for to, source in pairs
+        ]
+
+    def load(self, parameters: Sequence[LayerParameters]) -> None:
+        """Take other parameters."""
+        for twin, values in zip(self._side_by_side, parameters, strict=True):
+            twin.parameters = values
+
+    def starts(self) -> list[dict[str, Array]]:
+        """Return for each layer what `forward` needs of the segment that the first pass has just gone over."""
+        firsts = range(0, self._stretches * self._length, self._length)
+        return [
+            {
+                name: np.concatenate([array[first : first + layer.lag] for first in firsts], axis=-1)
+                for name, array in layer.states.items()
+            }
+            for layer in self._layers
+        ]
+
+    def forward(self, x: Array, starts: Sequence[Mapping[str, Array]]) -> None:
+        """Run over a whole segment: x is its input, (n, R, input_size, B)."""
+        cut = x.reshape(self._stretches, self._length, *x.shape[1:]).transpose(1, 2, 3, 0, 4)
+        beside = cut.reshape(*cut.shape[:3], -1)
+        for twin, history in zip(self._side_by_side, starts, strict=True):
+            twin.forward(beside, history)
+            beside = twin.outputs()
+        for to, source in self._copies:
+            np.copyto(to, source)
+        batch_size = self._layers[0].batch_size
+        for layer, history in zip(self._layers, starts, strict=True):
+            layer.resume(x, {name: past[..., :batch_size] for name, past in history.items()})
+            x = layer.outputs()
