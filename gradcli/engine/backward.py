@@ -294,7 +294,7 @@ class BackwardPass:
             case ("leaf", node):
                 return layer.leaf(node)
             case ("known", node):
-                return layer.over_sequences(node)
+                return layer.known(node)
             case _:
                 raise AssertionError(f"no array is called {key}")
 

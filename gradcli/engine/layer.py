@@ -117,7 +117,7 @@ class Layer:
             matrix = self.parameters.addend_matrix(item, signed=True)
             product_into(rows, matrix, self.values[item.vector][lo:hi])
             if any(addend.constants for addend in item.addends):
-                np.add(rows, self.parameters.addend_constants(item), out=rows)
+                np.add(rows, self._over_sequences(self.parameters.addend_constants(item)), out=rows)
         for group in self.plan.groups:
             for lane in group.lanes:
                 if lane.addend is None or lane.product in stacked:
@@ -137,7 +137,7 @@ class Layer:
                 continue
             product_into(rows, self.parameters.affine_matrix(affine), self.values[affine.vector][lo:hi])
             if affine.constants:
-                np.add(rows, self.parameters.affine_constants(affine), out=rows)
+                np.add(rows, self._over_sequences(self.parameters.affine_constants(affine)), out=rows)
 
     # The forward pass.
 
@@ -173,7 +173,8 @@ class Layer:
             self._fill_hoisted(lo, hi)
             if self._copied:
                 self._load_chunk(lo, hi)
-            loop.run([c[: hi - lo] if own else c[lo:hi] for c, own in zip(columns, of_chunk, strict=True)], fixed)
+            views = [_part(c, 0, hi - lo) if own else _part(c, lo, hi) for c, own in zip(columns, of_chunk, strict=True)]
+            loop.run(views, fixed)
             if self._copied:
                 self._store_chunk(lo, hi, tape)
             self._finite &= self._is_surely_finite(lo, hi)
@@ -269,15 +270,18 @@ class Layer:
 
     def leaf(self, node: Node) -> Array:
         """Return the value of a node that depends on parameters alone, as an operand of the loops."""
-        return self.squeeze(self.over_sequences(node), 0)
+        return self.squeeze(self.known(node), 0)
 
-    def over_sequences(self, node: Node) -> Array:
-        """Return the value of a node that depends on parameters alone, with a column for each sequence if it is small.
+    def known(self, node: Node) -> Array:
+        """Return the value of a node that depends on parameters alone, as an operand for blocks of steps."""
+        return self._over_sequences(np.asarray(self.parameters.known(node), self.dtype))
 
-        NumPy is then done with all numbers of a step in one go, not with those of one row at a time.
+    def _over_sequences(self, value: Array) -> Array:
+        """Return (R, size, 1) with a column for each sequence, where that is small; anything else as it is.
+
+        NumPy then goes over all numbers of a step at once, and not row by row.
         """
-        value = np.asarray(self.parameters.known(node), self.dtype)
-        if value.ndim == 3 and 1 < self.batch_size and value.size * self.batch_size <= _FULL_CONSTANT:
+        if value.ndim == 3 and self.batch_size > 1 and value.size * self.batch_size <= _FULL_CONSTANT:
             return np.repeat(value, self.batch_size, axis=2)
         return value
 
@@ -319,3 +323,8 @@ class Layer:
             if not np.isfinite(value).all():
                 return equation
         raise AssertionError("every equation is finite at this step")
+
+
+def _part(column: list[Array], lo: int, hi: int) -> list[Array]:
+    """Return column[lo:hi], which is no copy where it is all."""
+    return column if hi - lo == len(column) else column[lo:hi]
