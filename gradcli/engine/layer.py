@@ -173,7 +173,9 @@ class Layer:
             self._fill_hoisted(lo, hi)
             if self._copied:
                 self._load_chunk(lo, hi)
-            views = [_part(c, 0, hi - lo) if own else _part(c, lo, hi) for c, own in zip(columns, of_chunk, strict=True)]
+            views = [
+                _part(c, 0, hi - lo) if own else _part(c, lo, hi) for c, own in zip(columns, of_chunk, strict=True)
+            ]
             loop.run(views, fixed)
             if self._copied:
                 self._store_chunk(lo, hi, tape)
