@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.engine.again import Again
 from gradcli.engine.backward import BackwardPass, Block, StepClip
 from gradcli.engine.evaluate import parameter_gradients
 from gradcli.engine.exponents import Adjoints, OutOfRange
@@ -20,6 +19,7 @@ from gradcli.engine.layer import Layer
 from gradcli.engine.loss import CrossEntropy
 from gradcli.engine.parameters import LayerParameters
 from gradcli.engine.problem import READOUT, Overflow, Problem, Progress, Recording, Run
+from gradcli.engine.recomputation import Recomputation
 from gradcli.engine.scaled import Scaled, log2_norm
 from gradcli.language.graph import Node
 from gradcli.language.parser import Equation
@@ -65,7 +65,7 @@ class TrialGroup:
             for plan, parameters in zip(problem.plans, parameters, strict=True)
         ]
         stretches = problem.sizes.stretches(self.segment) if self.segment < problem.seq_len else 1
-        self._again = Again(self.layers, stretches) if stretches > 1 else None
+        self._recomputation = Recomputation(self.layers, stretches) if stretches > 1 else None
         self._passes: dict[tuple[bool, bool], list[BackwardPass]] = {}
 
     def load(self, problem: Problem, parameters: Sequence[LayerParameters]) -> None:
@@ -73,8 +73,8 @@ class TrialGroup:
         self.problem = problem
         for layer, values in zip(self.layers, parameters, strict=True):
             layer.parameters = values
-        if self._again:
-            self._again.load(parameters)
+        if self._recomputation:
+            self._recomputation.load(parameters)
 
     # Forward.
 
@@ -95,21 +95,21 @@ class TrialGroup:
         p = self.problem
         losses = np.zeros((p.trials, p.batch_size))
         histories = [_history(layer, start) for layer, start in zip(self.layers, p.initial, strict=True)]
-        starts: list[list[dict[str, Array]]] = []
+        checkpoints: list[list[dict[str, Array]]] = []
         for lo in range(0, p.seq_len, self.segment):
             hi = min(lo + self.segment, p.seq_len)
             last = hi == p.seq_len
             self._forward_segment(lo, hi, histories, tape=tape and last)
             overflow = self._find_overflow(lo)
             if overflow is not None:
-                return losses, starts, overflow
+                return losses, checkpoints, overflow
             losses += p.loss.values(self.layers[-1].outputs(), lo + 1)
             on_segment(lo, hi)
             self.progress("forward", hi, p.seq_len)
             if tape and not last:
-                starts.append(self._again.starts() if self._again else histories)
+                checkpoints.append(self._recomputation.checkpoints() if self._recomputation else histories)
             histories = [layer.history() for layer in self.layers]
-        return losses, starts, None
+        return losses, checkpoints, None
 
     def _forward_segment(self, lo: int, hi: int, histories: Sequence[Mapping[str, Array]], *, tape: bool) -> None:
         x = self.problem.source.fill(lo, hi)
@@ -117,10 +117,10 @@ class TrialGroup:
             layer.forward(x, history, tape=tape)
             x = layer.outputs()
 
-    def _forward_again(self, lo: int, hi: int, start: Sequence[Mapping[str, Array]]) -> None:
+    def _recompute(self, lo: int, hi: int, start: Sequence[Mapping[str, Array]]) -> None:
         """Compute a segment before the last one again, from what the first pass left of it."""
-        if self._again:
-            self._again.forward(self.problem.source.fill(lo, hi), start)
+        if self._recomputation:
+            self._recomputation.forward(self.problem.source.fill(lo, hi), start)
         else:
             self._forward_segment(lo, hi, start, tape=True)
 
@@ -175,7 +175,7 @@ class TrialGroup:
         p = self.problem
         recorder = _Recorder(self) if record else None
         keep = recorder.keep_states if recorder else lambda *_: None
-        losses, starts, overflow = self._forward(keep, tape=True)
+        losses, checkpoints, overflow = self._forward(keep, tape=True)
         run = Run(losses, {}, {}, overflow, recording=recorder.recording if recorder else None)
         if overflow is not None:
             return run
@@ -186,7 +186,7 @@ class TrialGroup:
         for lo in reversed(range(0, p.seq_len, self.segment)):
             hi = min(lo + self.segment, p.seq_len)
             if hi < p.seq_len:
-                self._forward_again(lo, hi, starts[lo // self.segment])
+                self._recompute(lo, hi, checkpoints[lo // self.segment])
             if not backward.segment(lo, hi):
                 return run
         backward.finish()

@@ -17,7 +17,7 @@ from gradcli.engine.parameters import LayerParameters
 Array = np.ndarray[Any, Any]
 
 
-class Again:
+class Recomputation:
     """Computes segments again, and leaves their states and tape where the first pass would have left them.
 
     Args:
@@ -61,7 +61,7 @@ class Again:
         for twin, values in zip(self._side_by_side, parameters, strict=True):
             twin.parameters = values
 
-    def starts(self) -> list[dict[str, Array]]:
+    def checkpoints(self) -> list[dict[str, Array]]:
         """Return for each layer what `forward` needs of the segment that the first pass has just gone over."""
         firsts = range(0, self._stretches * self._length, self._length)
         return [
@@ -72,16 +72,16 @@ class Again:
             for layer in self._layers
         ]
 
-    def forward(self, x: Array, starts: Sequence[Mapping[str, Array]]) -> None:
+    def forward(self, x: Array, checkpoints: Sequence[Mapping[str, Array]]) -> None:
         """Run over a whole segment: x is its input, (n, R, input_size, B)."""
         cut = x.reshape(self._stretches, self._length, *x.shape[1:]).transpose(1, 2, 3, 0, 4)
         beside = cut.reshape(*cut.shape[:3], -1)
-        for twin, history in zip(self._side_by_side, starts, strict=True):
+        for twin, history in zip(self._side_by_side, checkpoints, strict=True):
             twin.forward(beside, history)
             beside = twin.outputs()
         for to, source in self._copies:
             np.copyto(to, source)
         batch_size = self._layers[0].batch_size
-        for layer, history in zip(self._layers, starts, strict=True):
+        for layer, history in zip(self._layers, checkpoints, strict=True):
             layer.resume(x, {name: past[..., :batch_size] for name, past in history.items()})
             x = layer.outputs()
