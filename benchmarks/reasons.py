@@ -51,7 +51,7 @@ LONG_RUN_MEMORY_MIB = NONE_KNOWN
 LONG_RUN_TIME = NONE_KNOWN
 LINEARITY = (
     "A short tape is kept whole; where a long one would be, the forward pass is computed again, in stretches side by "
-    "side, and what is drawn is drawn again. That costs little beside the passes that every length needs, but something."
+    "side, and what is drawn is drawn again. That costs little beside what every length needs, but not nothing."
 )
 LINEARITY_IN_SEGMENTS = NONE_KNOWN  # the same work a step at every length
 

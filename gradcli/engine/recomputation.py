@@ -39,22 +39,26 @@ class Recomputation:
             )
             for layer in layers
         ]
+        first = layers[0]
+        self._x = self._side_by_side[0].empty(self._length, first.plan.cell.shapes.input_size)
         self._copies = [
             pair for layer, twin in zip(layers, self._side_by_side, strict=True) for pair in self._pairs(layer, twin)
         ]
 
     def _pairs(self, layer: Layer, twin: Layer) -> list[tuple[Array, Array]]:
-        """Return the views (S, n, R, size, B) of what is copied to a layer, each with where it comes from."""
+        """Return the views of what is copied to a layer, each with where it comes from: (S, n, R, size, B)."""
         lag = layer.lag
         pairs = [(layer.states[name][lag:], twin.states[name][lag:]) for name in layer.states]
         pairs += [(layer.tape[name], twin.tape[name]) for name in layer.tape]
-        return [
-            (
-                to.reshape(self._stretches, self._length, *to.shape[1:]),
-                source.reshape(*source.shape[:3], self._stretches, -1).transpose(3, 0, 1, 2, 4),
-            )
-            for to, source in pairs
-        ]
+        return [(self._one_after_another(to), self._beside_each_other(source)) for to, source in pairs]
+
+    def _one_after_another(self, array: Array) -> Array:
+        """Return (S n, R, size, B) as (S, n, R, size, B)."""
+        return array.reshape(self._stretches, self._length, *array.shape[1:])
+
+    def _beside_each_other(self, array: Array) -> Array:
+        """Return (n, R, size, S B) as (S, n, R, size, B)."""
+        return array.reshape(*array.shape[:3], self._stretches, -1).transpose(3, 0, 1, 2, 4)
 
     def load(self, parameters: Sequence[LayerParameters]) -> None:
         """Take other parameters."""
@@ -74,8 +78,8 @@ class Recomputation:
 
     def forward(self, x: Array, checkpoints: Sequence[Mapping[str, Array]]) -> None:
         """Run over a whole segment: x is its input, (n, R, input_size, B)."""
-        cut = x.reshape(self._stretches, self._length, *x.shape[1:]).transpose(1, 2, 3, 0, 4)
-        beside = cut.reshape(*cut.shape[:3], -1)
+        np.copyto(self._beside_each_other(self._x), self._one_after_another(x))
+        beside = self._x
         for twin, history in zip(self._side_by_side, checkpoints, strict=True):
             twin.forward(beside, history)
             beside = twin.outputs()
