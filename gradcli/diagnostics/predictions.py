@@ -32,8 +32,8 @@ Array = np.ndarray[Any, Any]
 _LARGEST_STATE, _ALL_TRIALS = 512, 64
 #: Mean field speaks of many units, and of weights that are all alike.
 _FEWEST_UNITS, _SHARE_OF_WEIGHTS = 16, 0.9
-#: Steps of the input that its size is read from.
-_STEPS_OF_INPUT = 32
+#: Steps, and sequences of all trials, of the input that its size is read from.
+_STEPS_OF_INPUT, _SEQUENCES_OF_INPUT = 32, 16
 _LARGEST_GAIN, _GAIN_TOLERANCE = 1000.0, 1e-6
 
 
@@ -191,7 +191,8 @@ def _noise(problem: Problem, plan: LayerPlan, addend: Node | None, parameters: L
         return np.zeros(problem.trials)
     values: Values = dict(parameters.values)
     if addend.dependence is Dependence.INPUT:
-        values[plan.graph.input()] = problem.source.fill(0, min(_STEPS_OF_INPUT, problem.seq_len))
+        steps = problem.source.fill(0, min(_STEPS_OF_INPUT, problem.seq_len))
+        values[plan.graph.input()] = steps[..., : max(1, _SEQUENCES_OF_INPUT // problem.trials)]
     evaluate([addend], values, parameters.column_ranges)
     square: Callable[[Array], Array] = np.square
     found = square(np.asarray(values[addend]))
