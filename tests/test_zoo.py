@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -18,20 +19,54 @@ from gradcli.sources.initialisers import Parameter, draw_parameter
 # 5*3 + 5*5 + 5 = 45, one that sees the input alone 5*3 + 5 = 20.
 PARAMETER_COUNTS = {
     "antisymmetric-rnn": 45,
+    "antisymmetric-rnn-gated": 45 + 20,  # the gate shares the recurrent matrix
+    "atr": 45,
+    "brc": 3 * 15 + 4 * 5,  # two diagonals, two biases
+    "cfn": 2 * 45 + 15,
+    "cornn": 45 + 25,  # from the position and from the velocity
+    "fastgrnn": 45 + 5 + 2,  # one pair of matrices, two biases, two numbers
+    "fastrnn": 45 + 2,
     "gru": 3 * 45 + 5,  # b_hn
     "gru-textbook": 3 * 45,
     "indrnn": 20 + 5,  # u in place of a matrix
+    "indylstm": 4 * (20 + 5),
+    "irnn": 45,
     "janet": 2 * 45,
+    "jordan-rnn": 45 + 25 + 5,  # and the output's layer
     "leaky-rnn": 45,
+    "lem": 4 * 45,
+    "light-gru": 2 * 45,
+    "lipschitz-rnn": 45 + 25,  # A and W
+    "lru": 2 * 15 + 2 * 25 + 2 * 5,  # B, C and the eigenvalues, each of two parts
     "lstm": 4 * 45,
     "lstm-coupled": 3 * 45,
+    "lstm-no-forget": 3 * 45,
     "lstm-peephole": 4 * 45 + 3 * 5,
+    "lstm-projected": 4 * 45 + 25,
     "mgu": 2 * 45,
     "mingru": 2 * 20,
+    "minimalrnn": 20 + 25 + 25 + 5,
     "minlstm": 3 * 20,
+    "mlstm": 4 * 45 + 15 + 25,  # and the two factors of m
+    "mrnn": 45 + 15 + 25,
+    "mut3": 3 * 45,
+    "nbrc": 3 * 15 + 2 * 25 + 2 * 5,
+    "orthogonal-rnn": 45,
+    "qrnn": 3 * 20,
+    "ran": 2 * 45 + 15,
     "residual-rnn": 45,
+    "rhn": 2 * 45 + 4 * 30,  # two more layers of 25 + 5 each for candidate and gate
     "rnn": 45,
     "rnn-lags": 45 + 25,  # the second recurrent matrix
+    "rwa": 2 * 40 + 20 + 5,
+    "rwkv": 3 * 15 + 2 * 5,
+    "scrn": 2 * 15 + 2 * 25,
+    "slstm": 4 * 45,
+    "slstm-exp": 4 * 45,
+    "sru": 4 * 15 + 4 * 5,
+    "star": 45 + 20,
+    "ugrnn": 2 * 45,
+    "unicornn": 15 + 3 * 5,
 }
 
 
@@ -59,9 +94,14 @@ def test_parameter_count(name: str) -> None:
 def test_parameters_are_named_as_the_field_does(name: str) -> None:
     for parameter, shape in parsed(name).at_sizes(HIDDEN_SIZE, INPUT_SIZE).shapes.parameters.items():
         if len(shape) == 2:
-            assert parameter.startswith("W_x" if shape[1] == INPUT_SIZE else "W_h")
+            # W_<source><gate>: from the input, from a state, or from an intermediate, which may carry a number.
+            sources = {
+                match.rstrip("0123456789") for match in re.findall(r"(?m)^(\w+)", cells.load(name).cell.equations)
+            }
+            assert parameter.startswith("W_x" if shape[1] == INPUT_SIZE else tuple(f"W_{source}" for source in sources))
         else:
-            assert parameter.startswith(("b_", "w_c")) or (name, parameter) == ("indrnn", "u")
+            is_usual = parameter.startswith(("b_", "w_")) or parameter.endswith(("_log", "_logit"))
+            assert is_usual or (name, parameter) in (("indrnn", "u"), ("rwkv", "u"), ("unicornn", "s"))
 
 
 @pytest.mark.parametrize("name", cells.names())
