@@ -92,13 +92,12 @@ def test_parameter_count(name: str) -> None:
 
 @pytest.mark.parametrize("name", cells.names())
 def test_parameters_are_named_as_the_field_does(name: str) -> None:
+    assigned = re.findall(r"(?m)^(\w+)", cells.load(name).cell.equations)
     for parameter, shape in parsed(name).at_sizes(HIDDEN_SIZE, INPUT_SIZE).shapes.parameters.items():
         if len(shape) == 2:
-            # W_<source><gate>: from the input, from a state, or from an intermediate, which may carry a number.
-            sources = {
-                match.rstrip("0123456789") for match in re.findall(r"(?m)^(\w+)", cells.load(name).cell.equations)
-            }
-            assert parameter.startswith("W_x" if shape[1] == INPUT_SIZE else tuple(f"W_{source}" for source in sources))
+            # W_<source><gate>: from the input, from a state, or from an intermediate such as m, or h1 in a deep step.
+            sources = ["x"] if shape[1] == INPUT_SIZE else [source.rstrip("0123456789") for source in assigned]
+            assert parameter.startswith(tuple(f"W_{source}" for source in sources))
         else:
             is_usual = parameter.startswith(("b_", "w_")) or parameter.endswith(("_log", "_logit"))
             assert is_usual or (name, parameter) in (("indrnn", "u"), ("rwkv", "u"), ("unicornn", "s"))

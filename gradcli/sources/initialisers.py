@@ -97,7 +97,7 @@ class _Place:
         return _parameter_stream(self.parameter, self.seed, self.trial, self.step)
 
     def uniform(self, bound: float, mean: float = 0.0) -> np.ndarray:
-        return mean + self.stream().uniform(-bound, bound, self.shape)
+        return self.stream().uniform(mean - bound, mean + bound, self.shape)
 
     def open_unit_interval(self) -> np.ndarray:
         """Return draws from U(0, 1) whose logarithm is finite, and not 0."""

@@ -141,7 +141,7 @@ class Ring(Choice):
     def _has_some_width(self) -> Self:
         if self.r_min >= self.r_max:
             raise PydanticCustomError(
-                "choice", "expected r_min below r_max; got {low} and {high}", {"low": self.r_min, "high": self.r_max}
+                "bounds", "r_min = {low} is not below r_max = {high}", {"low": self.r_min, "high": self.r_max}
             )
         return self
 
