@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from built_in_cells import HIDDEN_SIZE, INPUT_SIZE, Array, adjoints, parsed, run
 from reference.relative_error import vector_error
+from simulated import simulate
 
 from gradcli import cells
 from gradcli.engine.loss import SquaredError
@@ -136,6 +138,14 @@ def test_the_initialisation_suits_every_parameter(name: str) -> None:
 def test_chrono_is_for_biases_of_the_cell(name: str) -> None:
     chrono = cells.load(name).cell.chrono
     assert chrono.keys() <= {parameter for parameter in parsed(name).parameters if parameter.startswith("b_")}
+
+
+@pytest.mark.parametrize("name", cells.names())
+def test_a_run_with_the_cells_own_settings_stays_finite_and_alive(name: str, tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "input_size": 16, "batch_size": 2, "trials": 2}
+    simulated = simulate({"cell": name, **sizes}, tmp_path)
+    assert simulated.verdict["kind"] in ("stable", "vanishing", "transient")
+    assert np.isfinite(simulated.curve()).all()
 
 
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])

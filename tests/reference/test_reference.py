@@ -12,6 +12,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from built_in_cells import WITHOUT_GRADIENT  # noqa: E402
+
 from reference import framework_cells, make_fixtures  # noqa: E402
 from reference.compare_run import compare, main  # noqa: E402
 from reference.equations import ACROSS_UNITS, FUNCTIONS, OPERATORS, parse  # noqa: E402
