@@ -6,12 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from built_in_cells import WITHOUT_GRADIENT
 from engine_runs import problem_of, recorded, vectors_of, vectors_saved
 from reference.fixture_file import FOLDER, read_fixture
 from simulated import simulate
 
+from gradcli import cells
+
 RELATIVE_ERROR = 1e-10
 STORED = sorted(FOLDER.glob("*.npz"))
+ZOO = "zoo-"
 CELLS = sorted((Path(__file__).parent / "cells").glob("*.yaml"))
 
 
@@ -25,6 +29,8 @@ def largest_error(path: Path) -> float:
 def test_a_stored_run_comes_out_again(path: Path) -> None:
     spec, stored = read_fixture(path)
     errors = vectors_of(recorded(problem_of(spec, stored))).errors(vectors_saved(stored))
+    rounding = f"layer0.{WITHOUT_GRADIENT.get(path.stem.removeprefix(ZOO))}"
+    errors = {key: error for key, error in errors.items() if key[0] not in ("grad_state", "norm") or key[1] != rounding}
     assert {key: error for key, error in errors.items() if not error < RELATIVE_ERROR} == {}
     kinds = {key[0] for key in errors}
     assert kinds == {"loss", "state", "grad_state", "norm", "grad_param"}
@@ -32,6 +38,16 @@ def test_a_stored_run_comes_out_again(path: Path) -> None:
 
 def test_every_cell_of_the_tests_has_a_stored_run() -> None:
     assert {path.stem for path in CELLS} <= {path.stem for path in STORED}
+
+
+@pytest.mark.parametrize("name", cells.names())
+def test_every_built_in_cell_has_a_stored_run_of_its_equations(name: str) -> None:
+    block = cells.load(name).cell
+    stored = read_fixture(FOLDER / f"{ZOO}{name}.npz")[0]["cell"]
+    assert stored["equations"] == block.equations
+    assert stored.get("output") == block.output
+    assert stored.get("activation") == block.activation
+    assert stored.get("constants", {}) == block.constants
 
 
 @pytest.mark.parametrize("name", ["smooth-functions", "builtin-names", "second-order", "structurally-constrained"])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from built_in_cells import HIDDEN_SIZE, INPUT_SIZE, Array, adjoints, parsed, run
 from reference.relative_error import vector_error
+from simulated import simulate
 
 from gradcli import cells
 from gradcli.engine.loss import SquaredError
@@ -18,20 +21,54 @@ from gradcli.sources.initialisers import Parameter, draw_parameter
 # 5*3 + 5*5 + 5 = 45, one that sees the input alone 5*3 + 5 = 20.
 PARAMETER_COUNTS = {
     "antisymmetric-rnn": 45,
+    "antisymmetric-rnn-gated": 45 + 20,  # the gate shares the recurrent matrix
+    "atr": 45,
+    "brc": 3 * 15 + 4 * 5,  # two diagonals, two biases
+    "cfn": 2 * 45 + 15,
+    "cornn": 45 + 25,  # from the position and from the velocity
+    "fastgrnn": 45 + 5 + 2,  # one pair of matrices, two biases, two numbers
+    "fastrnn": 45 + 2,
     "gru": 3 * 45 + 5,  # b_hn
     "gru-textbook": 3 * 45,
     "indrnn": 20 + 5,  # u in place of a matrix
+    "indylstm": 4 * (20 + 5),
+    "irnn": 45,
     "janet": 2 * 45,
+    "jordan-rnn": 45 + 25 + 5,  # and the output's layer
     "leaky-rnn": 45,
+    "lem": 4 * 45,
+    "light-gru": 2 * 45,
+    "lipschitz-rnn": 45 + 25,  # A and W
+    "lru": 2 * 15 + 2 * 25 + 2 * 5,  # B, C and the eigenvalues, each of two parts
     "lstm": 4 * 45,
     "lstm-coupled": 3 * 45,
+    "lstm-no-forget": 3 * 45,
     "lstm-peephole": 4 * 45 + 3 * 5,
+    "lstm-projected": 4 * 45 + 25,
     "mgu": 2 * 45,
     "mingru": 2 * 20,
+    "minimalrnn": 20 + 25 + 25 + 5,
     "minlstm": 3 * 20,
+    "mlstm": 4 * 45 + 15 + 25,  # and the two factors of m
+    "mrnn": 45 + 15 + 25,
+    "mut3": 3 * 45,
+    "nbrc": 3 * 15 + 2 * 25 + 2 * 5,
+    "orthogonal-rnn": 45,
+    "qrnn": 3 * 20,
+    "ran": 2 * 45 + 15,
     "residual-rnn": 45,
+    "rhn": 2 * 45 + 4 * 30,  # two more layers of 25 + 5 each for candidate and gate
     "rnn": 45,
     "rnn-lags": 45 + 25,  # the second recurrent matrix
+    "rwa": 2 * 40 + 20 + 5,
+    "rwkv": 3 * 15 + 2 * 5,
+    "scrn": 2 * 15 + 2 * 25,
+    "slstm": 4 * 45,
+    "slstm-exp": 4 * 45,
+    "sru": 4 * 15 + 4 * 5,
+    "star": 45 + 20,
+    "ugrnn": 2 * 45,
+    "unicornn": 15 + 3 * 5,
 }
 
 
@@ -57,11 +94,15 @@ def test_parameter_count(name: str) -> None:
 
 @pytest.mark.parametrize("name", cells.names())
 def test_parameters_are_named_as_the_field_does(name: str) -> None:
+    assigned = re.findall(r"(?m)^(\w+)", cells.load(name).cell.equations)
     for parameter, shape in parsed(name).at_sizes(HIDDEN_SIZE, INPUT_SIZE).shapes.parameters.items():
         if len(shape) == 2:
-            assert parameter.startswith("W_x" if shape[1] == INPUT_SIZE else "W_h")
+            # W_<source><gate>: from the input, from a state, or from an intermediate such as m, or h1 in a deep step.
+            sources = ["x"] if shape[1] == INPUT_SIZE else [source.rstrip("0123456789") for source in assigned]
+            assert parameter.startswith(tuple(f"W_{source}" for source in sources))
         else:
-            assert parameter.startswith(("b_", "w_c")) or (name, parameter) == ("indrnn", "u")
+            is_usual = parameter.startswith(("b_", "w_")) or parameter.endswith(("_log", "_logit"))
+            assert is_usual or (name, parameter) in (("indrnn", "u"), ("rwkv", "u"), ("unicornn", "s"))
 
 
 @pytest.mark.parametrize("name", cells.names())
@@ -97,6 +138,14 @@ def test_the_initialisation_suits_every_parameter(name: str) -> None:
 def test_chrono_is_for_biases_of_the_cell(name: str) -> None:
     chrono = cells.load(name).cell.chrono
     assert chrono.keys() <= {parameter for parameter in parsed(name).parameters if parameter.startswith("b_")}
+
+
+@pytest.mark.parametrize("name", cells.names())
+def test_a_run_with_the_cells_own_settings_stays_finite_and_alive(name: str, tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "input_size": 16, "batch_size": 2, "trials": 2}
+    simulated = simulate({"cell": name, **sizes}, tmp_path)
+    assert simulated.verdict["kind"] in ("stable", "vanishing", "transient")
+    assert np.isfinite(simulated.curve()).all()
 
 
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])

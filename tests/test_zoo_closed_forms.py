@@ -53,6 +53,29 @@ UPDATES: dict[str, tuple[dict[str, float], float, float, float]] = {
     "leaky-rnn": ({"b_h": 0.6}, 0.9, 0.1, np.tanh(0.6)),
     "residual-rnn": ({"b_h": 0.6}, 1.0, 1.0, np.tanh(0.6)),
     "antisymmetric-rnn": ({"b_h": 0.6}, 1.0, 0.01, np.tanh(0.6 - 0.01 * 0.3)),
+    "antisymmetric-rnn-gated": (
+        {"b_h": 0.6, "b_z": 0.8},
+        1.0,
+        0.01 * sigmoid(0.8 - 0.01 * 0.3),
+        np.tanh(0.6 - 0.01 * 0.3),
+    ),
+    "atr": ({"b_p": 0.6}, sigmoid(0.6), sigmoid(0.6), 0.6),
+    "fastgrnn": (
+        {"b_z": 0.8, "b_n": 0.6, "zeta_logit": 1.0, "nu_logit": -4.0},
+        sigmoid(0.8),
+        sigmoid(1.0) * (1 - sigmoid(0.8)) + sigmoid(-4.0),
+        np.tanh(0.6),
+    ),
+    "fastrnn": ({"b_h": 0.6, "alpha_logit": -3.0, "beta_logit": 3.0}, sigmoid(3.0), sigmoid(-3.0), np.tanh(0.6)),
+    "indylstm": ({"b_f": 0.8, "b_i": -0.2, "b_g": 0.6}, sigmoid(0.8), sigmoid(-0.2), np.tanh(0.6)),
+    "light-gru": ({"b_z": 0.8, "b_n": 0.6}, sigmoid(0.8), 1 - sigmoid(0.8), 0.6),
+    "lstm-no-forget": ({"b_i": -0.2, "b_g": 0.6}, 1.0, sigmoid(-0.2), np.tanh(0.6)),
+    "lstm-projected": ({"b_f": 0.8, "b_i": -0.2, "b_g": 0.6}, sigmoid(0.8), sigmoid(-0.2), np.tanh(0.6)),
+    "minimalrnn": ({"b_u": 0.8, "b_z": 0.6}, sigmoid(0.8), 1 - sigmoid(0.8), np.tanh(0.6)),
+    "mlstm": ({"b_f": 0.8, "b_i": -0.2, "b_g": 0.6}, sigmoid(0.8), sigmoid(-0.2), np.tanh(0.6)),
+    "mut3": ({"b_z": 0.8, "b_n": 0.6}, 1 - sigmoid(0.8), sigmoid(0.8), np.tanh(0.6)),
+    "qrnn": ({"b_f": 0.8, "b_z": 0.6}, sigmoid(0.8), 1 - sigmoid(0.8), np.tanh(0.6)),
+    "ugrnn": ({"b_z": 0.8, "b_n": 0.6}, sigmoid(0.8), 1 - sigmoid(0.8), np.tanh(0.6)),
 }
 
 
@@ -72,9 +95,13 @@ def test_a_step_keeps_and_writes_as_its_gates_say(name: str) -> None:
 @pytest.mark.parametrize(("size", "kept"), [(40.0, 1.0), (-40.0, 0.0)])
 def test_biases_far_in_the_direction_of_their_chrono_signs_keep_the_state(name: str, size: float, kept: float) -> None:
     biases = {bias: sign * size for bias, sign in cells.load(name).cell.chrono.items()}
+    if name in ("brc", "nbrc"):
+        biases["b_a"] = -40.0  # no loop of the unit on itself: the gate alone keeps
+    # star and cfn put a tanh around the old state, whose slope is 1 at 0 alone.
+    start = 0.0 if name in ("cfn", "star") else 0.3
     states = parsed(name).states
     place = states.index("c") if "c" in states else 0
-    found = jacobian(name, biases, hidden_size=1, initial=dict.fromkeys(states, 0.3))[place, place]
+    found = jacobian(name, biases, hidden_size=1, initial=dict.fromkeys(states, start))[place, place]
     assert found == pytest.approx(kept, abs=1e-12)
 
 
@@ -229,3 +256,74 @@ def test_two_lags_of_weight_one_make_fibonacci_numbers() -> None:
     cell = parsed("rnn-lags", activation="identity")
     result = run(cell, params, np.zeros((8, 1, 1, 1)), Linear([8], np.ones((1, 1))), {"h": np.ones((1, 1, 1))})
     assert adjoints(result, "h").ravel()[::-1].tolist() == [1, 1, 2, 3, 5, 8, 13, 21, 34]
+
+
+def test_lru_turns_and_shrinks_its_state_by_its_eigenvalue() -> None:
+    steps, r, theta = 7, 0.9, 0.4
+    params = {"nu_log": np.log(-np.log(r)), "theta_log": np.log(theta)}
+    n = HIDDEN_SIZE
+    found = jacobian("lru", params, steps=steps)[: 2 * n, : 2 * n]
+    np.testing.assert_allclose(np.linalg.svd(found, compute_uv=False), r**steps, rtol=EXACT)
+    eigenvalue = (r * np.exp(1j * theta)) ** steps
+    expected = np.block(
+        [
+            [eigenvalue.real * np.eye(n), -eigenvalue.imag * np.eye(n)],
+            [eigenvalue.imag * np.eye(n), eigenvalue.real * np.eye(n)],
+        ]
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-11, atol=0)
+
+
+def test_unicornn_keeps_the_volume_of_its_states(rng: np.random.Generator) -> None:
+    params = {"w_yz": rng.uniform(0, 1, HIDDEN_SIZE), "s": rng.normal(size=HIDDEN_SIZE), "b_z": 0.3}
+    start = {"y": rng.normal(size=HIDDEN_SIZE), "z": rng.normal(size=HIDDEN_SIZE)}
+    found = jacobian("unicornn", params, initial=start, steps=5)
+    assert np.linalg.det(found) == pytest.approx(1.0, rel=1e-10)
+
+
+def test_cornn_at_the_zero_state_is_a_step_of_a_damped_oscillator(matrix: Array) -> None:
+    constants = cells.load("cornn").cell.constants
+    dt, gamma, epsilon, identity = constants["dt"], constants["gamma"], constants["epsilon"], np.eye(HIDDEN_SIZE)
+    z_z, z_y = (1 - dt * epsilon) * identity, dt * (matrix - gamma * identity)
+    expected = np.block([[z_z, z_y], [dt * z_z, identity + dt * z_y]])  # the position moves by the new velocity
+    np.testing.assert_allclose(jacobian("cornn", {"W_yz": matrix}), expected, rtol=EXACT)
+
+
+def test_lipschitz_rnn_at_the_zero_state(matrix: Array) -> None:
+    constants = cells.load("lipschitz-rnn").cell.constants
+    epsilon, gamma, identity = constants["epsilon"], constants["gamma"], np.eye(HIDDEN_SIZE)
+    beta = 0.75
+    built = beta * (matrix - matrix.T) + (1 - beta) * (matrix + matrix.T) - gamma * identity
+    found = jacobian("lipschitz-rnn", {"W_ha": matrix, "W_hh": matrix.T})
+    of_the_transpose = beta * (matrix.T - matrix) + (1 - beta) * (matrix + matrix.T) - gamma * identity
+    np.testing.assert_allclose(found, identity + epsilon * (built + of_the_transpose), rtol=EXACT)
+
+
+@pytest.mark.parametrize(
+    ("name", "biases", "rate"),
+    [
+        ("star", {"b_k": -2.0}, sigmoid(2.0)),
+        ("cfn", {"b_f": 1.0, "b_i": -1.0}, sigmoid(1.0)),
+        ("rhn", {"b_t1": -2.0, "b_t2": -2.0, "b_t3": -2.0}, sigmoid(2.0) ** 3),
+        ("brc", {"b_c": 0.5, "b_a": 0.3}, sigmoid(0.5) + (1 - sigmoid(0.5)) * (1 + np.tanh(0.3))),
+        ("nbrc", {"b_c": 0.5, "b_a": 0.3}, sigmoid(0.5) + (1 - sigmoid(0.5)) * (1 + np.tanh(0.3))),
+        ("irnn", {"W_hh": np.eye(HIDDEN_SIZE), "b_h": 1.0}, 1.0),
+    ],
+)
+def test_rate_at_the_zero_state_without_other_weights(name: str, biases: dict[str, Any], rate: float) -> None:
+    np.testing.assert_allclose(jacobian(name, biases), rate * np.eye(HIDDEN_SIZE), rtol=EXACT)
+
+
+def test_mrnn_without_input_passes_nothing_back(matrix: Array) -> None:
+    factors = {"W_xm": np.ones((HIDDEN_SIZE, INPUT_SIZE)), "W_hm": matrix, "W_mh": np.eye(HIDDEN_SIZE)}
+    np.testing.assert_array_equal(jacobian("mrnn", factors), np.zeros((HIDDEN_SIZE, HIDDEN_SIZE)))
+    np.testing.assert_allclose(jacobian("mrnn", factors, x=0.2), INPUT_SIZE * 0.2 * matrix, rtol=EXACT)
+
+
+def test_rwkv_fades_by_its_own_rate_whatever_the_input() -> None:
+    w_log = np.linspace(-3.0, 1.0, HIDDEN_SIZE)
+    found = jacobian("rwkv", {"w_log": w_log, "W_xk": 0.3}, initial={"d": 1.0}, x=0.7, steps=4)
+    states = parsed("rwkv").states
+    n, size = states.index("n"), HIDDEN_SIZE
+    block = found[n * size : (n + 1) * size, n * size : (n + 1) * size]
+    np.testing.assert_allclose(block, np.diag(np.exp(-4 * np.exp(w_log))), rtol=EXACT)

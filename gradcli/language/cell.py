@@ -46,7 +46,10 @@ class SizedCell:
 
 
 class ParsedCell:
-    """A cell without sizes yet. See `parse_cell`."""
+    """A cell without sizes yet. See `parse_cell`.
+
+    states: in the order of the equations; `carried` are those that a later step reads, the others are outputs only.
+    """
 
     def __init__(
         self, lowering: Lowering, equations: list[Equation], output: str, shapes: Mapping[str, Sequence[Dimension]]
@@ -58,6 +61,8 @@ class ParsedCell:
         nodes = reachable(lowering.values.values())
         self.parameters = tuple(sorted({n.data for n in nodes if n.op == "parameter"}))
         self.states = tuple(lowering.states)
+        read = {n.data[0] for n in nodes if n.op == "state"}
+        self.carried = tuple(name for name in self.states if name in read)
         self.uses_input = any(n.op == "input" for n in nodes)
         self._lags = dict.fromkeys(self.states, 1)
         for node in nodes:

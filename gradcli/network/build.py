@@ -17,8 +17,9 @@ from gradcli.errors import Problem as SpecProblem
 from gradcli.errors import SpecError, UsageError, did_you_mean
 from gradcli.language.cell import CellError, ParsedCell, SizedCell, parse_cell
 from gradcli.network.limits import require_memory, require_memory_to_read
+from gradcli.sources.exact_values import exact_array
 from gradcli.sources.initial_states import draw_initial_state
-from gradcli.sources.initialisers import USUAL_CHRONO_SIGNS, InitialiserError, Parameter, draw_parameter, exact_array
+from gradcli.sources.initialisers import USUAL_CHRONO_SIGNS, InitialiserError, Parameter, draw_parameter
 from gradcli.sources.inputs import InputSource, SymbolSource, open_input
 from gradcli.sources.targets import TargetError, class_count, draw_target
 from gradcli.spec.base import Choice

@@ -6,31 +6,43 @@ from typing import Any
 
 from gradcli import cells
 from gradcli.errors import UsageError, did_you_mean
-from gradcli.language.cell import CellError, ParsedCell, parse_cell
-from gradcli.language.shapes import HIDDEN, INPUT
+from gradcli.language.cell import ParsedCell, parse_cell
+from gradcli.report.cell_sizes import parameters_per_unit, state_size, symbolic_shapes
 from gradcli.report.model import Block, Column, Line, Records, Report, Table, Verbatim, envelope
 from gradcli.spec.models import CellBlock
 
 _COMMAND = "cells"
-_LISTED = ("name", "title", "year", "reference")
-
-# Sizes so far apart that the size of anything made of them, a H + b I + c, can be read off its digits.
-_H, _I = 10**8, 10**4
+_LISTED = ("name", "title", "year", "reference", "state_size", "parameters_per_unit")
 
 
 def zoo_report() -> Report:
     """Return the list of all built-in cells."""
-    blocks = {name: cells.load(name).cell for name in cells.names()}
-    rows = [(name, block.title, block.year, block.reference) for name, block in blocks.items()]
+    rows = [_listed(name) for name in cells.names()]
     columns = [
         Column("name", "text", keep=9),
-        Column("title", "text", keep=8),
+        Column("state", "number", keep=7),
+        Column("parameters per unit", "number", keep=8),
         Column("year", "number", keep=6),
-        Column("reference", "text", keep=3),
+        Column("title", "text", keep=3),
+        Column("reference", "text", keep=5),
     ]
+    shown = [
+        [row[key] for key in ("name", "state_size", "parameters_per_unit", "year", "title", "reference")]
+        for row in rows
+    ]
+    note = "H hidden units, I inputs. state: the numbers that a step hands on to the next"
     hint = Line("gradcli cells NAME shows one cell's equations and parameters", style="dim")
-    data = envelope(_COMMAND) | {"cells": [dict(zip(_LISTED, row, strict=True)) for row in rows]}
-    return Report(_COMMAND, [[Table(columns, rows)], [hint]], data, Records(_LISTED, rows))
+    data = envelope(_COMMAND) | {"cells": rows}
+    records = Records(_LISTED, [[row[key] for key in _LISTED] for row in rows])
+    return Report(_COMMAND, [[Table(columns, shown, note=note)], [hint]], data, records)
+
+
+def _listed(name: str) -> dict[str, Any]:
+    """Return what the list says of one cell."""
+    block = cells.load(name).cell
+    parsed = _parsed(block)
+    values = (name, block.title, block.year, block.reference, state_size(parsed), parameters_per_unit(parsed))
+    return dict(zip(_LISTED, values, strict=True))
 
 
 def cell_report(name: str) -> Report:
@@ -41,20 +53,19 @@ def cell_report(name: str) -> Report:
     if name not in cells.names():
         raise UsageError(f"no built-in cell is called {name!r}; known: {_known(name)}")
     block = cells.load(name).cell
-    parsed = parse_cell(
-        block.equations,
-        output=block.output,
-        constants=block.constants,
-        shapes=block.shapes,
-        activation=block.activation,
-    )
+    parsed = _parsed(block)
     shapes = symbolic_shapes(parsed)
     init = {pattern: initialiser.model_dump(mode="json") for pattern, initialiser in block.init.items()}
+    size, per_unit = state_size(parsed), parameters_per_unit(parsed)
     rows = [(parameter, " x ".join(shape) or "scalar") for parameter, shape in shapes.items()]
     groups: list[list[Block]] = [
         [Line(block.title or "", name, "title")],
         [Verbatim(block.equations)],
-        [Table([Column("parameter", "text", keep=9), Column("shape", "text", keep=9)], rows)],
+        [
+            Table([Column("parameter", "text", keep=9), Column("shape", "text", keep=9)], rows),
+            Line(f"{per_unit} per hidden unit, with H hidden units and I inputs", "parameters", "dim"),
+            Line(f"{size} numbers from step to step", "state", "dim"),
+        ],
         [Verbatim(_as_yaml(block, init))],
         [Line(text, label, "dim") for label, text in (("reference", block.reference), ("notes", block.notes)) if text],
     ]
@@ -67,6 +78,8 @@ def cell_report(name: str) -> Report:
         "equations": block.equations,
         "output": parsed.output,
         "states": list(parsed.states),
+        "state_size": size,
+        "parameters_per_unit": per_unit,
         "activation": block.activation,
         "constants": dict(block.constants),
         "parameters": {parameter: {"shape": list(shape)} for parameter, shape in shapes.items()},
@@ -75,20 +88,14 @@ def cell_report(name: str) -> Report:
     return Report(_COMMAND, [group for group in groups if group], data, Records(("parameter", "shape"), rows))
 
 
-def symbolic_shapes(cell: ParsedCell) -> dict[str, tuple[str, ...]]:
-    """Return the shape of every parameter in terms of the sizes, such as ("hidden_size", "input_size")."""
-    try:
-        shapes = cell.at_sizes(_H, _I).shapes
-    except CellError:  # a cell that adds its input to its state exists only where both have one size
-        shapes = cell.at_sizes(_H, _H).shapes
-    return {name: tuple(map(_size_in_words, shapes.parameters[name])) for name in cell.parameters}
-
-
-def _size_in_words(size: int) -> str:
-    hidden, rest = divmod(size, _H)
-    inputs, number = divmod(rest, _I)
-    terms = [word if count == 1 else f"{count} {word}" for count, word in ((hidden, HIDDEN), (inputs, INPUT)) if count]
-    return " + ".join(terms + [str(number)] * (number > 0))
+def _parsed(block: CellBlock) -> ParsedCell:
+    return parse_cell(
+        block.equations,
+        output=block.output,
+        constants=block.constants,
+        shapes=block.shapes,
+        activation=block.activation,
+    )
 
 
 def _as_yaml(block: CellBlock, init: dict[str, Any]) -> str:

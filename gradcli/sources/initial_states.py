@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.sources.initialisers import exact_view
+from gradcli.sources.exact_values import exact_view
 from gradcli.sources.streams import stream
 from gradcli.spec.base import Choice
 from gradcli.spec.initialisers import Exact, NormalState, UniformState, Zeros

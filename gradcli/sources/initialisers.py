@@ -28,6 +28,9 @@ from gradcli.spec.initialisers import (
     LecunNormal,
     Normal,
     Orthogonal,
+    Ramp,
+    Ring,
+    RingPhase,
     SpectralRadius,
     TorchDefault,
     Uniform,
@@ -93,8 +96,12 @@ class _Place:
     def stream(self) -> np.random.Generator:
         return _parameter_stream(self.parameter, self.seed, self.trial, self.step)
 
-    def uniform(self, bound: float) -> np.ndarray:
-        return self.stream().uniform(-bound, bound, self.shape)
+    def uniform(self, bound: float, mean: float = 0.0) -> np.ndarray:
+        return self.stream().uniform(mean - bound, mean + bound, self.shape)
+
+    def open_unit_interval(self) -> np.ndarray:
+        """Return draws from U(0, 1) whose logarithm is finite, and not 0."""
+        return self.stream().uniform(np.nextafter(0.0, 1.0), 1.0, self.shape)
 
     def normal(self, std: float, mean: float = 0.0) -> np.ndarray:
         return self.stream().normal(mean, std, self.shape)
@@ -184,6 +191,21 @@ def _chrono(law: Chrono, place: _Place) -> np.ndarray:
     t_max = law.t_max if law.t_max is not None else max(float(place.seq_len), 2.0)
     shared = stream(place.seed, "chrono", place.parameter.layer, *_draw_names(place.trial, place.step))
     return place.chrono_signs[name] * np.log(shared.uniform(1.0, t_max - 1.0, place.shape))
+
+
+def _ring(law: Ring, place: _Place) -> np.ndarray:
+    """Return log(-1/2 log r^2), r^2 ~ U(r_min^2, r_max^2): evenly over the ring, whose area grows with r^2.
+
+    Source: Orvieto et al., Resurrecting recurrent neural networks for long sequences (2023), Lemma 3.2.
+    """
+    square = law.r_min**2 + (law.r_max**2 - law.r_min**2) * place.open_unit_interval()
+    # A sum rounded up to 1 would never decay, and has no logarithm of its logarithm.
+    return np.log(-0.5 * np.log(np.minimum(square, np.nextafter(1.0, 0.0))))
+
+
+def _ramp(law: Ramp, place: _Place) -> np.ndarray:
+    share = np.linspace(0.0, 1.0, place.shape[0])
+    return np.asarray(law.first + (law.last - law.first) * share**law.power)
 
 
 def _torch(law: TorchDefault, place: _Place) -> np.ndarray:
@@ -291,7 +313,7 @@ _LAWS: dict[type[Choice], tuple[str, _Draw]] = {
     Zeros: ("parameter", lambda law, at: np.zeros(at.shape)),
     Constant: ("parameter", lambda law, at: np.full(at.shape, float(law.value))),
     Normal: ("parameter", lambda law, at: at.normal(law.std, law.mean)),
-    Uniform: ("parameter", lambda law, at: at.uniform(law.bound)),
+    Uniform: ("parameter", lambda law, at: at.uniform(law.bound, law.mean)),
     XavierUniform: ("matrix", lambda law, at: at.uniform(law.gain * math.sqrt(6.0 / (at.fan_in + at.fan_out)))),
     XavierNormal: ("matrix", lambda law, at: at.normal(law.gain * math.sqrt(2.0 / (at.fan_in + at.fan_out)))),
     HeUniform: ("matrix", lambda law, at: at.uniform(law.gain * math.sqrt(6.0 / at.fan_in))),
@@ -301,84 +323,10 @@ _LAWS: dict[type[Choice], tuple[str, _Draw]] = {
     Identity: ("square matrix", lambda law, at: law.gain * np.eye(at.fan_in)),
     SpectralRadius: ("square matrix", _spectral_radius),
     Chrono: ("vector", _chrono),
+    Ring: ("vector", _ring),
+    RingPhase: ("vector", lambda law, at: np.log(law.max_phase * at.open_unit_interval())),
+    Ramp: ("vector", _ramp),
     TorchDefault: ("parameter", _torch),
     KerasDefault: ("parameter", _keras),
     FlaxDefault: ("parameter", _flax),
 }
-
-
-def exact_array(values: float | list[Any], shape: tuple[int, ...], *, count: int | None = None) -> np.ndarray:
-    """Return exact values as a float64 array; a single number fills the whole shape.
-
-    With `count`, what is wanted is `count` arrays of `shape`, stacked: (count, *shape). The values may then be one
-    array for all of them, or one for each.
-
-    Raises InitialiserError for another shape, and for anything but finite numbers.
-
-    >>> exact_array([[0.9, 1], [0, 0.9]], (2, 2))
-    array([[0.9, 1. ],
-           [0. , 0.9]])
-    >>> exact_array(0.5, (2,))
-    array([0.5, 0.5])
-    """
-    return exact_view(values, shape, count=count).copy()
-
-
-def exact_view(values: float | list[Any], shape: tuple[int, ...], *, count: int | None = None) -> np.ndarray:
-    """Return what `exact_array` does, read-only and without repeating anything in memory."""
-    wanted = shape if count is None else (count, *shape)
-    if not isinstance(values, list):
-        return np.broadcast_to(_finite(values, ""), wanted)
-    given = _shape_of(values, "")
-    if given not in (shape, wanted):
-        expected = _describe(shape) if count in (None, 1) else f"{_describe(shape)}, or {count} such lists"
-        raise InitialiserError(f"expected {expected}; got {_describe(given)}")
-    flat: list[float] = []
-    _flatten(values, "", flat)
-    return np.broadcast_to(np.reshape(flat, given), wanted)
-
-
-def _describe(shape: tuple[int, ...]) -> str:
-    if not shape:
-        return "a single number"
-    if len(shape) == 1:
-        return f"a list of {shape[0]} number{'' if shape[0] == 1 else 's'}"
-    return f"nested lists of {' x '.join(map(str, shape))}"
-
-
-def _shape_of(values: Any, place: str) -> tuple[int, ...]:
-    """Return the shape of nested lists, all of whose lists at one depth must have one length."""
-    if not isinstance(values, list):
-        return ()
-    if not values:
-        raise InitialiserError(f"expected numbers; got an empty list{place and ' at ' + place}")
-    first = _shape_of(values[0], f"{place}[0]")
-    for index, value in enumerate(values):
-        other = _shape_of(value, f"{place}[{index}]")
-        if other != first:
-            raise InitialiserError(
-                f"expected lists of one length; got {_describe(first)} at {place}[0], "
-                f"but {_describe(other)} at {place}[{index}]"
-            )
-    return (len(values), *first)
-
-
-def _flatten(values: Any, place: str, flat: list[float]) -> None:
-    for index, value in enumerate(values):
-        if isinstance(value, list):
-            _flatten(value, f"{place}[{index}]", flat)
-        else:
-            flat.append(_finite(value, f"{place}[{index}]"))
-
-
-def _finite(value: Any, place: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InitialiserError(f"expected a number{place and ' at ' + place}; got {value!r}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        shown = value if isinstance(value, float) else "an integer beyond 1e308"
-        raise InitialiserError(f"expected a finite number{place and ' at ' + place}; got {shown}")
-    return number

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from gradcli.errors import UsageError
+from gradcli.sources.exact_values import exact_array, exact_view
 from gradcli.sources.initial_states import DRAWS
-from gradcli.sources.initialisers import exact_array, exact_view
 from gradcli.sources.inputs import InputSource, SymbolSource
 from gradcli.sources.streams import DrawnSteps, stream
 from gradcli.spec.initialisers import Exact

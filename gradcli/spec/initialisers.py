@@ -5,9 +5,11 @@ The laws themselves are in `gradcli.sources.initialisers`; here is only what a s
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from math import pi
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from gradcli.spec.base import Choice, choice_of
 
@@ -48,11 +50,12 @@ class Normal(Choice):
 
 
 class Uniform(Choice):
-    """Independent draws from U(-bound, bound)."""
+    """Independent draws from U(mean - bound, mean + bound)."""
 
     NAME = "uniform"
     MAIN = "bound"
     bound: Positive = 0.1
+    mean: Finite = 0.0
 
 
 class XavierUniform(Choice):
@@ -127,6 +130,39 @@ class Chrono(Choice):
     t_max: Annotated[float, Field(gt=2, le=1e300)] | None = None
 
 
+class Ring(Choice):
+    """nu_log = log(-log r), where the moduli r fill the ring r_min < r < r_max evenly (LRU: Orvieto et al. 2023)."""
+
+    NAME = "ring"
+    r_min: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    r_max: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _has_some_width(self) -> Self:
+        if self.r_min >= self.r_max:
+            raise PydanticCustomError(
+                "bounds", "r_min = {low} is not below r_max = {high}", {"low": self.r_min, "high": self.r_max}
+            )
+        return self
+
+
+class RingPhase(Choice):
+    """theta_log = log U(0, max_phase), the logarithm of an angle in radians (LRU: Orvieto et al. 2023)."""
+
+    NAME = "ring_phase"
+    MAIN = "max_phase"
+    max_phase: Annotated[float, Field(gt=0, le=2 * pi)] = 2 * pi
+
+
+class Ramp(Choice):
+    """From `first` to `last` over the n units, the same in every trial: first + (last - first) (i / (n - 1))^power."""
+
+    NAME = "ramp"
+    first: Finite
+    last: Finite
+    power: Positive = 1.0
+
+
 class TorchDefault(Choice):
     """What PyTorch's recurrent layers do: U(-1/sqrt(hidden_size), 1/sqrt(hidden_size)) for everything."""
 
@@ -160,6 +196,9 @@ Initialiser: Any = choice_of(
     Identity,
     SpectralRadius,
     Chrono,
+    Ring,
+    RingPhase,
+    Ramp,
     TorchDefault,
     KerasDefault,
     FlaxDefault,

@@ -2,9 +2,10 @@
 
     cd tests && python -m reference.make_fixtures
 
-Writes ``fixtures/<cell>.npz`` for every ``cells/*.yaml`` and for the RNN, LSTM and GRU of torch.nn, in the layout of a
-saved run (see `fixture_file`), but small: one trial, two sequences, at most two layers. The parameters are drawn here:
-feed them to gradcli to redo the run.
+Writes ``fixtures/<cell>.npz`` for every ``cells/*.yaml`` and for the RNN, LSTM and GRU of torch.nn, and
+``fixtures/zoo-<cell>.npz`` for every built-in cell, in the layout of a saved run (see `fixture_file`), but small: one
+trial, two sequences (one for the built-in cells), at most two layers. The parameters are drawn here: feed them to
+gradcli to redo the run.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import yaml
 from numpy.typing import NDArray
 
 from reference.compare_run import redo, steps_of
+from reference.equations import reads_input_elementwise
 from reference.fixture_file import FOLDER, write_fixture
 from reference.framework_cells import EQUATIONS
 from reference.shapes import shapes_of
@@ -29,12 +31,15 @@ PARAMETER_STD = 0.4
 INITIAL_STD = 0.5
 CLASSES = 4
 MAX_LAYERS = 2
+ZOO = "zoo-"
+ZOO_SIZES = 3, 2
+IN_A_FIXTURE = ("equations", "output", "activation", "constants", "shapes")
 BATCH_SIZE = 2
 Arrays = dict[str, NDArray[Any]]
 
 
 def specs() -> Iterator[dict[str, Any]]:
-    """Yield the specs of all fixtures: the test cells' own, and one for each cell of torch.nn."""
+    """Yield the specs of all fixtures: the test cells' own, one for each cell of torch.nn and for each built-in one."""
     for path in sorted((TESTS / "cells").glob("*.yaml")):
         spec = yaml.safe_load(path.read_text(encoding="utf-8"))
         yield spec | {"batch_size": BATCH_SIZE, "num_layers": min(spec.get("num_layers", 1), MAX_LAYERS)}
@@ -46,6 +51,21 @@ def specs() -> Iterator[dict[str, Any]]:
             "num_layers": MAX_LAYERS,
             "seq_len": 12,
             "batch_size": BATCH_SIZE,
+            "loss": {"kind": "mse", "at": "every"},
+        }
+    yield from _zoo_specs()
+
+
+def _zoo_specs() -> Iterator[dict[str, Any]]:
+    for path in sorted((TESTS.parent / "gradcli" / "cells").glob("*.yaml")):
+        block = yaml.safe_load(path.read_text(encoding="utf-8"))  # not by gradcli's own reader
+        hidden_size, input_size = ZOO_SIZES
+        yield {
+            "cell": {key: block[key] for key in IN_A_FIXTURE if key in block} | {"name": f"{ZOO}{block['name']}"},
+            "hidden_size": hidden_size,
+            "input_size": hidden_size if reads_input_elementwise(block["equations"]) else input_size,
+            "seq_len": 6,
+            "batch_size": 1,
             "loss": {"kind": "mse", "at": "every"},
         }
 

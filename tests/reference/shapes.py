@@ -72,6 +72,10 @@ class _Reader:
             case ast.Attribute(value=ast.Name(id=name), attr="T"):
                 self._name(name, (size, self.hidden_size))
                 return self.params[name][1]
+            case ast.BinOp(op=ast.Add() | ast.Sub() | ast.Mult()):
+                # A sum of matrices, transposed or not, and of their multiples.
+                names = [node.id for node in ast.walk(left) if isinstance(node, ast.Name)]
+                return max(self._name(name, (self.hidden_size, size)) for name in names)
         return self.size(left)
 
     def _name(self, name: str, shape: Shape) -> int:

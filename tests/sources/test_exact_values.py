@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from gradcli.sources.initialisers import InitialiserError, exact_array
+from gradcli.sources.exact_values import exact_array
+from gradcli.sources.initialisers import InitialiserError
 
 
 @given(

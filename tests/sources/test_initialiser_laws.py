@@ -136,6 +136,12 @@ def test_uniform_laws_fill_their_interval_and_keep_within_it(law, bound):
     assert -bound <= values.min() < -0.999 * bound
 
 
+def test_uniform_has_a_mean():
+    values = draw(matrix(300, 100), Uniform(bound=0.5, mean=0.5))
+    assert 0 <= values.min() < 0.001
+    assert 0.999 < values.max() <= 1
+
+
 def test_normal_has_a_mean():
     assert draw(matrix(300, 100), Normal(std=0.1, mean=5)).mean() == pytest.approx(5, abs=4 * 0.1 / math.sqrt(30_000))
 
@@ -215,7 +221,8 @@ def test_a_spectral_radius_of_zero_is_the_zero_matrix():
             Orthogonal(),
             VECTOR,
             "orthogonal needs a matrix, but b_f is a vector of 128 numbers; "
-            "initialisers that suit it: zeros, constant, normal, uniform, chrono, torch, keras, flax",
+            "initialisers that suit it: "
+            "zeros, constant, normal, uniform, chrono, ring, ring_phase, ramp, torch, keras, flax",
         ),
         (
             XavierUniform(),

@@ -78,8 +78,8 @@ def test_a_field_is_set_over_its_default(override: str, field: str, expected: An
     [
         ("init.W.normal.mean=1", "W", {"normal": {"std": 3.0, "mean": 1.0}}),
         ("init.V.normal.std=5", "V", {"normal": {"std": 5.0, "mean": 2.0}}),
-        ("init.U.uniform.bound=2", "U", {"uniform": 2.0}),
-        ("init.V.uniform=2", "V", {"uniform": 2.0}),
+        ("init.U.uniform.bound=2", "U", {"uniform": {"bound": 2.0, "mean": 0.0}}),
+        ("init.V.uniform=2", "V", {"uniform": {"bound": 2.0, "mean": 0.0}}),
         ("init.V=zeros", "V", "zeros"),
     ],
 )

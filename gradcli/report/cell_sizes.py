@@ -1,0 +1,88 @@
+"""The size of a cell's state and the number of its parameters, as formulas in H (hidden_size) and I (input_size)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from functools import reduce
+
+from gradcli.language.cell import CellError, ParsedCell, SizedCell
+from gradcli.language.shapes import HIDDEN, INPUT
+
+# Sizes so far apart that the size of anything made of them, a H + b I + c, can be read off its digits.
+_H, _I = 10**8, 10**4
+
+#: A polynomial in H and I: (power of H, power of I) -> coefficient.
+_Polynomial = Counter[tuple[int, int]]
+
+
+def symbolic_shapes(cell: ParsedCell) -> dict[str, tuple[str, ...]]:
+    """Return the shape of every parameter in terms of the sizes, such as ("hidden_size", "input_size")."""
+    shapes = _sized(cell).shapes
+    return {name: tuple(map(_in_words, shapes.parameters[name])) for name in cell.parameters}
+
+
+def state_size(cell: ParsedCell) -> str:
+    """Return how many numbers a step hands on to the next ones: "2H" for the c and h of an LSTM.
+
+    A state that is only an output, which no later step reads, does not count; one read k steps back counts k times.
+    """
+    sized = _sized(cell)
+    return _formula(_sum(_scaled(_size(sized.shapes.states[name]), sized.lags[name]) for name in cell.carried))
+
+
+def parameters_per_unit(cell: ParsedCell) -> str:
+    """Return the number of parameters divided by H: "4H + 4I + 4" for an LSTM."""
+    count = _sum(reduce(_product, map(_size, shape), _size(1)) for shape in _sized(cell).shapes.parameters.values())
+    return _formula(Counter({(h - 1, i): coefficient for (h, i), coefficient in count.items()}))
+
+
+def _sized(cell: ParsedCell) -> SizedCell:
+    try:
+        return cell.at_sizes(_H, _I)
+    except CellError:  # a cell that adds its input to its state exists only where both have one size
+        return cell.at_sizes(_H, _H)
+
+
+def _digits(size: int) -> tuple[int, int, int]:
+    hidden, rest = divmod(size, _H)
+    return hidden, *divmod(rest, _I)
+
+
+def _in_words(size: int) -> str:
+    hidden, inputs, number = _digits(size)
+    terms = [word if count == 1 else f"{count} {word}" for count, word in ((hidden, HIDDEN), (inputs, INPUT)) if count]
+    return " + ".join(terms + [str(number)] * (number > 0))
+
+
+def _size(size: int) -> _Polynomial:
+    return Counter(dict(zip(((1, 0), (0, 1), (0, 0)), _digits(size), strict=True)))
+
+
+def _sum(terms: Iterable[_Polynomial]) -> _Polynomial:
+    return reduce(Counter.__add__, terms, Counter())
+
+
+def _scaled(polynomial: _Polynomial, factor: int) -> _Polynomial:
+    return Counter({powers: factor * coefficient for powers, coefficient in polynomial.items()})
+
+
+def _product(a: _Polynomial, b: _Polynomial) -> _Polynomial:
+    result: _Polynomial = Counter()
+    for (h, i), one in a.items():
+        for (k, j), other in b.items():
+            result[h + k, i + j] += one * other
+    return result
+
+
+def _formula(polynomial: _Polynomial) -> str:
+    """Return the terms in falling powers of H and then I, such as "H + I + 2 + 2/H"; "0" where there is none."""
+    return " + ".join(_term(*powers, n) for powers, n in sorted(polynomial.items(), reverse=True) if n) or "0"
+
+
+def _term(h: int, i: int, coefficient: int) -> str:
+    letters = "".join(
+        letter + (f"^{power}" if power > 1 else "") for letter, power in (("H", h), ("I", i)) if power > 0
+    )
+    number = "" if coefficient == 1 and letters else str(coefficient)
+    return number + letters + ("/H" if h < 0 else "")
