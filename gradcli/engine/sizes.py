@@ -90,6 +90,7 @@ class Sizes:
         rows = 0
         for plan in self.plans:
             rows += sum(group.rows for group in plan.groups) + sum(plan.cell.shapes.states.values())
+            rows += sum(map(plan.size, plan.across))
         step = 2 * rows * self.trials * self.batch_size * self.itemsize
         return min(int(np.clip(_BLOCK_BYTES // step, _SHORTEST_BLOCK, _LONGEST_BLOCK)), self.seq_len)
 
@@ -120,4 +121,5 @@ def _rows(plan: LayerPlan) -> int:
     shapes = plan.cell.shapes
     # What is hoisted exists twice while it is computed.
     outside = shapes.input_size + 2 * hoisted_rows(plan)
-    return sum(shapes.states.values()) + sum(plan.size(node) for node in plan.stored) + outside
+    kept = sum(map(plan.size, plan.stored)) + sum(map(plan.slope_rows, plan.across))
+    return sum(shapes.states.values()) + kept + outside
