@@ -26,7 +26,7 @@ LENGTHS = [1, 2, 3, 7, T]
 VARIED = ["torch-lstm", "torch-gru", "third-order", "delay-line", "readout-state", "normalised-average", "low-rank"]
 VARIED += ["layer-norm-gates", "softmax-gate", "norm-as-state", "batch-norm-cascade", "norm-of-norms"]
 #: With batch normalisation the sequences of a batch depend on each other.
-COUPLED = ["batch-norm-apart", "batch-norm-cascade", "norm-of-norms"]
+COUPLED = ["batch-norm-apart", "batch-norm-cascade", "batch-norm-of-input", "norm-of-norms"]
 
 
 def stored_problem(name: str) -> Problem:
