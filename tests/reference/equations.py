@@ -131,7 +131,8 @@ def evaluate(node: ast.expr, scope: Scope) -> Tensor:
         case ast.BinOp(left=left, op=operator, right=right) if type(operator) in OPERATORS:
             return OPERATORS[type(operator)](evaluate(left, scope), evaluate(right, scope))
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in NORMS:
-            return NORMS[name](*(evaluate(argument, scope) for argument in arguments))
+            vector, *eps = (evaluate(argument, scope) for argument in arguments)
+            return NORMS[name](vector.expand(-1, scope.x.shape[1]), *eps)
         case ast.Call(func=ast.Name(id=name), args=[argument], keywords=[]):
             function = scope.activation if name == ACTIVATION else name
             if function in FUNCTIONS:
