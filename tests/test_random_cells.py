@@ -65,7 +65,7 @@ class Writer:
             return f"({left} {rng.choice('+-') if left != right else '+'} {right})"  # a - a is no vector any more
 
         def vector() -> str:
-            # Never a number, whatever cancels. The factor outside keeps a sum of the entries, which is 0 or 1, from the loss.
+            # Never a number, whatever cancels. (The factors outside are there as the sum of the entries is constant.)
             return f"({part()} - 0.37 * q)"
 
         kinds: dict[float, Callable[[], str]] = {
