@@ -306,7 +306,7 @@ class Lowering:
                 raise _Mistake(where, f"the second argument of {name} is eps, a number or constant of at least 0")
             eps = second.data
         if function.over_sequences and self.batch_size == 1:
-            message = f"{name} takes the statistics of the batch, which need at least two sequences; batch_size is 1"
+            message = f"{name} takes statistics over the sequences of a batch: make batch_size 2 or more; got 1"
             raise _Mistake(place, message)
         return self.graph.across(name, eps, argument)
 
