@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from graphlib import TopologicalSorter
 
 from gradcli.language.across import ACROSS
@@ -55,8 +56,9 @@ class Frames:
     def _frame(self, node: str | Node) -> int:
         return self.of_state[node] if isinstance(node, str) else self.of_node[node]
 
+    @cached_property
     def in_flow_order(self) -> list[int]:
-        """Return the frames so that each comes after those that feed it."""
+        """The frames so that each comes after those that feed it."""
         return list(TopologicalSorter(self.feeds).static_order())
 
 

@@ -256,12 +256,15 @@ class LayerPlan:
 
     # What the backward pass needs of the forward pass.
 
+    def coefficients(self) -> list[Node]:
+        """Return the diagonal derivatives of all targets, with respect to recurrent and to hoisted nodes."""
+        recurrent = [edge.coefficient for edges in self.edges.values() for edge in edges]
+        return recurrent + [coefficient for pairs in self.leaf_edges.values() for _, coefficient in pairs]
+
     def _stored_nodes(self) -> frozenset[Node]:
         """Return the nodes whose values are kept for every step: what the coefficients and weight gradients mention."""
         forward = set(self.order)
-        roots = [edge.coefficient for e in self.edges.values() for edge in e]
-        roots += [coefficient for pairs in self.leaf_edges.values() for _, coefficient in pairs]
-        roots += [group.vector for group in self.groups] + self.across
+        roots = [*self.coefficients(), *(group.vector for group in self.groups), *self.across]
         lanes = {lane.value for group in self.groups for lane in group.lanes}
         kept: set[Node] = set()
         seen: set[Node] = set()

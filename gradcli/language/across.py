@@ -13,6 +13,7 @@ normalisation, with the statistics of each step alone).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,12 @@ class Across:
     name: str
     over_sequences: bool = False
     is_norm: bool = True
+
+    def gamma(self, eps: float) -> float:
+        """Return a bound on the spectral norm of the Jacobian: 1 / sqrt(eps) for a norm, 1/2 for the softmax."""
+        if not self.is_norm:
+            return 0.5
+        return 1.0 / math.sqrt(eps) if eps else math.inf
 
     def evaluate(self, a: Array, eps: float, axis: int) -> tuple[Array, Array | None]:
         """Return y and, for a norm, the slope 1 / s, with length 1 along the axis; None for others."""
