@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from engine_runs import problem_of, recorded, vectors_of, vectors_saved
+from in_process import gradcli
 from numpy.typing import NDArray
 from reference.fixture_file import FOLDER, read_fixture
 from simulated import simulate
 
+from gradcli.errors import ExitCode
 from gradcli.language.across import ACROSS, DEFAULT_EPS
 
 Array = NDArray[np.float64]
@@ -65,6 +67,15 @@ def test_the_jacobian_of_layer_norm_has_two_singular_values_of_zero_and_one_over
     singular = np.linalg.svd(matrix, compute_uv=False)
     np.testing.assert_allclose(singular[:6], 1 / a.std(), rtol=1e-12)
     assert singular[6] < 1e-15 / a.std()
+
+
+@pytest.mark.parametrize("name", ACROSS)
+def test_gamma_bounds_the_jacobian(name: str) -> None:
+    rng = np.random.default_rng(6)
+    for scale in (1e-6, 1e-3, 1.0, 30.0):
+        norm = np.linalg.norm(jacobian(name, scale * rng.normal(size=7), eps=1e-4), 2)
+        assert norm <= ACROSS[name].gamma(1e-4) * (1 + 1e-12)
+    assert ACROSS[name].gamma(0.0) == (0.5 if name == "softmax" else np.inf)
 
 
 def test_softmax_of_large_numbers_is_finite() -> None:
@@ -153,6 +164,12 @@ def test_what_has_no_finite_value_is_reported_and_not_hidden(equation: str, tmp_
     spec = {"cell": {"equations": equation}, "hidden_size": 4, "input_size": 4, "seq_len": 3, "batch_size": 4}
     run = simulate(spec, tmp_path)
     assert run.report["verdict"]["kind"] == "nonfinite"
+
+
+def test_the_jacobian_of_one_sequence_alone_is_refused_where_sequences_depend_on_each_other() -> None:
+    finished = gradcli("jacobian", "batch-norm-rnn", "-T", 5)
+    assert finished.code == ExitCode.USAGE
+    assert "batch_norm makes the sequences of a batch depend on each other" in finished.stderr
 
 
 # --- against PyTorch -------------------------------------------------------------------------------------------------
