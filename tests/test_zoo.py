@@ -23,6 +23,8 @@ PARAMETER_COUNTS = {
     "antisymmetric-rnn": 45,
     "antisymmetric-rnn-gated": 45 + 20,  # the gate shares the recurrent matrix
     "atr": 45,
+    "batch-norm-lstm": 4 * (45 + 2 * 5) + 2 * 5,  # two gains a gate; gain and shift of the cell state
+    "batch-norm-rnn": 45 + 2 * 5,
     "brc": 3 * 15 + 4 * 5,  # two diagonals, two biases
     "cfn": 2 * 45 + 15,
     "cornn": 45 + 25,  # from the position and from the velocity
@@ -35,6 +37,7 @@ PARAMETER_COUNTS = {
     "irnn": 45,
     "janet": 2 * 45,
     "jordan-rnn": 45 + 25 + 5,  # and the output's layer
+    "layer-norm-lstm": 4 * (45 + 2 * 5) + 2 * 5,
     "leaky-rnn": 45,
     "lem": 4 * 45,
     "light-gru": 2 * 45,
@@ -101,7 +104,7 @@ def test_parameters_are_named_as_the_field_does(name: str) -> None:
             sources = ["x"] if shape[1] == INPUT_SIZE else [source.rstrip("0123456789") for source in assigned]
             assert parameter.startswith(tuple(f"W_{source}" for source in sources))
         else:
-            is_usual = parameter.startswith(("b_", "w_")) or parameter.endswith(("_log", "_logit"))
+            is_usual = parameter.startswith(("b_", "w_", "g_")) or parameter.endswith(("_log", "_logit"))
             assert is_usual or (name, parameter) in (("indrnn", "u"), ("rwkv", "u"), ("unicornn", "s"))
 
 
