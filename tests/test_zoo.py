@@ -18,6 +18,7 @@ from gradcli.sources.initialisers import Parameter, draw_parameter
 # 5*3 + 5*5 + 5 = 45, one that sees the input alone 5*3 + 5 = 20.
 PARAMETER_COUNTS = {
     "antisymmetric-rnn": 45,
+    "dense-block": 20 + 12 * 25,  # a matrix for each of twelve layers
     "gru": 3 * 45 + 5,  # b_hn
     "gru-textbook": 3 * 45,
     "indrnn": 20 + 5,  # u in place of a matrix
@@ -29,7 +30,9 @@ PARAMETER_COUNTS = {
     "mgu": 2 * 45,
     "mingru": 2 * 20,
     "minlstm": 3 * 20,
+    "plain-stack": 45,
     "residual-rnn": 45,
+    "residual-stack": 15 + 2 * (25 + 5),
     "rnn": 45,
     "rnn-lags": 45 + 25,  # the second recurrent matrix
 }

@@ -322,9 +322,7 @@ class _Values:
             self._problems.append(self._loaded.problem(("params", matching[-1]), str(error)))
         return True
 
-    def _draw(
-        self, parameter: Parameter, layer: Sequence[Parameter], trial: int, step: int | None, out: Array
-    ) -> None:
+    def _draw(self, parameter: Parameter, layer: Sequence[Parameter], trial: int, step: int | None, out: Array) -> None:
         spec, cell = self._loaded.spec, self._loaded.cell
         law, path = self._law(f"{parameter.layer}.{parameter.name}")
         try:

@@ -51,8 +51,9 @@ def estimate_memory(
 ) -> int:
     """Return about how many bytes a run and its report need, up to twice too many.
 
-    What lasts are the parameters, R sum(shape), T times as many where they are not `tied`, the targets, a curve for each state, R B (T + 1), and with `record`
-    the states and adjoints themselves, R B (T + 1) H. On top of it comes the engine's tape, at most about `tape_bytes`.
+    What lasts are the parameters, R sum(shape), whose shapes have the steps first where they are not `tied`, the
+    targets, a curve for each state, R B (T + 1), and with `record` the states and adjoints themselves, R B (T + 1) H.
+    On top of it comes the engine's tape, at most about `tape_bytes`.
     """
     parameters = spec.trials * sum(int(np.prod(shape, dtype=object)) for shape in shapes.values())
     lasting = _FLOAT * parameters * _PARAMETER_COPIES + _target_bytes(spec, plans) + _curve_bytes(spec, plans)
@@ -201,10 +202,11 @@ def require_memory(
     needed = estimate_memory(spec, shapes, plans, tied=tied, record=record, tape_bytes=tape_bytes)
     if needed > limit // runs_kept:
         share = origin + (f", shared by {runs_kept} runs" if runs_kept > 1 else "")
+        advice = "" if tied else "With tied: false every step has weights of its own. "
+        advice += f"Make hidden_size ({spec.hidden_size}), input_size ({plans[0].cell.shapes.input_size})"
         raise ResourceError(
             f"this run would need about {_readable(needed)} of memory; {_readable(limit // runs_kept)} ({share}) is the"
-            f" limit. {'' if tied else 'With tied: false every step has weights of its own. '}Make hidden_size ({spec.hidden_size}), input_size ({plans[0].cell.shapes.input_size}), batch_size"
-            f" ({spec.batch_size}), trials ({spec.trials}) or seq_len ({spec.seq_len}) smaller,"
+            f" limit. {advice}, batch_size ({spec.batch_size}), trials ({spec.trials}) or seq_len ({spec.seq_len}) smaller,"
             f" {'leave out --save, ' if record else ''}or allow more with --max-memory"
         )
     return tape_bytes
