@@ -161,7 +161,9 @@ def test_he_normal_suits_the_plain_stack_and_not_the_residual_one() -> None:
     plain = ratios(example("deep-plain.yaml", "init.W_hh=he_normal", trials=64))
     assert 0.5 < plain[30] < 2
     assert example("deep-residual.yaml", "init.W_h2=he_normal")["verdict"]["kind"] == "exploding"
-    assert ratios(example("deep-identity.yaml", "init.W_hh.identity=0.8"))[30] == pytest.approx(0.71 * 0.8**30, rel=0.02)
+    assert ratios(example("deep-identity.yaml", "init.W_hh.identity=0.8"))[30] == pytest.approx(
+        0.71 * 0.8**30, rel=0.02
+    )
 
 
 def test_a_gain_below_one_turns_the_power_into_an_exponential() -> None:
