@@ -203,11 +203,11 @@ def require_memory(
     if needed > limit // runs_kept:
         share = origin + (f", shared by {runs_kept} runs" if runs_kept > 1 else "")
         advice = "" if tied else "With tied: false every step has weights of its own. "
-        advice += f"Make hidden_size ({spec.hidden_size}), input_size ({plans[0].cell.shapes.input_size})"
+        advice += f"Make hidden_size ({spec.hidden_size}), input_size ({plans[0].cell.shapes.input_size}), "
+        advice += f"batch_size ({spec.batch_size}), trials ({spec.trials}) or seq_len ({spec.seq_len}) smaller"
         raise ResourceError(
             f"this run would need about {_readable(needed)} of memory; {_readable(limit // runs_kept)} ({share}) is the"
-            f" limit. {advice}, batch_size ({spec.batch_size}), trials ({spec.trials}) or seq_len ({spec.seq_len}) smaller,"
-            f" {'leave out --save, ' if record else ''}or allow more with --max-memory"
+            f" limit. {advice}, {'leave out --save, ' if record else ''}or allow more with --max-memory"
         )
     return tape_bytes
 
