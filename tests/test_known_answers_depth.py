@@ -88,6 +88,13 @@ def test_x_enters_at_the_first_step_only(tmp_path: Path) -> None:
     np.testing.assert_array_equal(tied.arrays["x"], found.arrays["x"])
 
 
+def test_a_file_needs_no_more_than_the_step_that_enters(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("0.5,-1.0,2.0\n")
+    spec = {"cell": "plain-stack", "hidden_size": 4, "seq_len": 5, "input": {"kind": "file", "path": "x.csv"}}
+    found = simulate({**spec, **ONE_SEQUENCE}, tmp_path, save=True)
+    assert found.arrays["x"].tolist() == [[[[0.5, -1.0, 2.0]], *[[[0.0] * 3]] * 4]]
+
+
 def test_the_weights_of_a_step_do_not_depend_on_the_depth(tmp_path: Path) -> None:
     spec = {"cell": "plain-stack", "hidden_size": 3, "trials": 2}
     short, long, again, other = (

@@ -191,12 +191,18 @@ def open_source(loaded: LoadedSpec, *, max_memory: int | None = None) -> InputSo
             folder=loaded.folder,
             input_size=spec.input_size if "input_size" in spec.model_fields_set else None,
             default_size=spec.input_size,
-            seq_len=spec.seq_len,
+            seq_len=_steps_read(loaded),
             batch_size=spec.batch_size,
             trials=spec.trials,
             seed=spec.seed,
         ),
     )
+
+
+def _steps_read(loaded: LoadedSpec) -> int:
+    """Return how many steps of the input there must be: one where no other enters, unless they may be the targets."""
+    alone = loaded.input_at == "first" and not isinstance(loaded.spec.loss, CrossEntropyLoss)
+    return 1 if alone else loaded.spec.seq_len
 
 
 def _located(loaded: LoadedSpec, path: str, build_it: Callable[[], T]) -> T:
