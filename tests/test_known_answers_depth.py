@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from in_process import gradcli
 from numpy.typing import NDArray
 from simulated import ONE_SEQUENCE, Simulated, simulate
 from test_known_answers import EXACT, LINEAR, assert_log10, scalar
@@ -37,6 +39,22 @@ def test_one_matrix_for_each_step(tmp_path: Path) -> None:
     for matrix in matrices[::-1]:
         gradients.append(matrix.T @ gradients[-1])
     assert_log10(found.curve(), np.log10([np.linalg.norm(gradient) for gradient in gradients]))
+
+
+def test_the_jacobian_of_a_network_in_depth_is_the_product_of_its_matrices(tmp_path: Path) -> None:
+    """dh_T/dh_(T-d) = W_T ... W_(T-d+1); what holds for powers of one matrix, or at rest, is not said of it."""
+    matrices = np.random.default_rng(3).normal(size=(6, 3, 3))
+    spec = {"cell": {"equations": LINEAR}, "hidden_size": 3, "seq_len": 6, **UNTIED, **ONE_SEQUENCE}
+    (tmp_path / "spec.yaml").write_text(json.dumps({**spec, "params": {"W": matrices.tolist()}}))
+    (run,) = gradcli("jacobian", tmp_path / "spec.yaml", "--format", "json").report()["runs"]
+    product, expected = np.eye(3), [0.0]
+    for matrix in matrices[::-1]:
+        product = product @ matrix
+        expected.append(math.log10(np.linalg.norm(product, 2)))
+    assert run["singular_values"]["distance"] == list(range(7))
+    assert run["singular_values"]["log10_largest"] == pytest.approx(expected, rel=1e-10, abs=1e-12)
+    assert (run["matrices"], run["certificate"]) == ([], None)
+    assert run["at_rest"] == {"spectral_radius": None, "critical_gain": None}
 
 
 def test_one_matrix_for_all_steps_is_the_tied_network(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from gradcli.engine.exponents import Adjoints, OutOfRange
 from gradcli.engine.layer import Layer
 from gradcli.engine.loss import CrossEntropy
 from gradcli.engine.parameters import ParametersOfSteps
-from gradcli.engine.problem import READOUT, Overflow, Problem, Progress, Recording, Run
+from gradcli.engine.problem import READOUT, ForwardOverflow, Overflow, Problem, Progress, Recording, Run
 from gradcli.engine.scaled import Scaled, log2_norm
 from gradcli.engine.step_gradients import StepGradients
 from gradcli.language.graph import Node
@@ -120,6 +120,42 @@ class TrialGroup:
         index = (overflow.step - 1) % self.segment
         with np.errstate(all="ignore"):
             return self.layers[overflow.layer].first_nonfinite_equation(index)
+
+    # Walks: the values of every step once, for whoever looks at the steps themselves.
+
+    def walk_forward(self) -> Iterator[tuple[int, int]]:
+        """Yield the segments from the first to the last, as (lo, hi) for the steps lo+1 .. hi.
+
+        While a segment is being visited, the layers' buffers hold its values (`Layer.array`, `Layer.block_values`).
+
+        Raises:
+            ForwardOverflow: a state stopped being finite.
+        """
+        p = self.problem
+        histories = [_history(layer, start) for layer, start in zip(self.layers, p.initial, strict=True)]
+        for lo in range(0, p.seq_len, self.segment):
+            hi = min(lo + self.segment, p.seq_len)
+            with np.errstate(all="ignore"):
+                self._forward_segment(lo, hi, histories)
+                overflow = self._find_overflow(lo)
+            if overflow is not None:
+                raise ForwardOverflow(overflow)
+            histories = [layer.history() for layer in self.layers]
+            yield lo, hi
+
+    def walk_back(self) -> Iterator[tuple[int, int]]:
+        """Yield the segments from the last to the first; see `walk_forward`."""
+        with np.errstate(all="ignore"):
+            _, histories, overflow = self._forward(lambda *_: None)
+        if overflow is not None:
+            raise ForwardOverflow(overflow)
+        last = self.problem.seq_len
+        for lo in reversed(range(0, last, self.segment)):
+            hi = min(lo + self.segment, last)
+            if hi < last:
+                with np.errstate(all="ignore"):
+                    self._forward_segment(lo, hi, histories[lo // self.segment])
+            yield lo, hi
 
     # Backward.
 

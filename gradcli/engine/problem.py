@@ -87,6 +87,14 @@ class Overflow:
     trials: Array
 
 
+class ForwardOverflow(ArithmeticError):
+    """A walk over a trajectory that is not finite: `overflow` tells where."""
+
+    def __init__(self, overflow: Overflow) -> None:
+        super().__init__(f"not finite at step {overflow.step}")
+        self.overflow = overflow
+
+
 @dataclass
 class Recording:
     """Everything that `--save` wants, kept only on request. Layer and state name -> array.

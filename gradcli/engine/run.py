@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -117,6 +117,11 @@ class Engine:
         found = joined_runs(runs)
         found.backward_overflow = self._first([run.backward_overflow for run in runs], backward=True)
         return found
+
+    def groups(self) -> Iterator[tuple[slice, TrialGroup]]:
+        """Yield the trials group by group, each ready for a walk; finish one before the next: they share buffers."""
+        for index, (first, last) in enumerate(self._ranges):
+            yield slice(first, last), self._group(index, passes=2)
 
     def _first(self, found: Sequence[Overflow | None], backward: bool = False) -> Overflow | None:
         """Return the overflow that a pass over all trials would have met first, with all trials that it concerns."""
