@@ -80,6 +80,51 @@ def test_built_in_cells(name: str, setting: str, tmp_path: Path) -> None:
     assert {key: error for key, error in compared.items() if not error < RELATIVE_ERROR} == {}
 
 
+UNTIED: dict[str, dict[str, Any]] = {
+    "mse at last": {"loss": {"kind": "mse", "at": "last"}},
+    "cross-entropy at some, 2 layers": {
+        "loss": {"kind": "cross_entropy", "at": AT_SOME, "classes": 4},
+        "num_layers": 2,
+        "batch_size": 1,
+    },
+    "projection at every, input at every, 3 layers": {
+        "loss": {"kind": "projection", "at": "every"},
+        "input_at": "every",
+        "num_layers": 3,
+        "trials": 1,
+    },
+}
+
+
+@pytest.mark.parametrize("setting", UNTIED)
+@pytest.mark.parametrize("name", cells.names())
+def test_built_in_cells_with_weights_of_their_own_at_every_step(name: str, setting: str, tmp_path: Path) -> None:
+    block = built_in(name)
+    states = [equation.target for equation in parse(block["equations"]) if equation.is_state]
+    spec = {
+        "cell": name,
+        "tied": False,
+        "hidden_size": HIDDEN_SIZE,
+        "input_size": HIDDEN_SIZE if reads_input_elementwise(block["equations"]) else INPUT_SIZE,
+        "seq_len": SEQ_LEN,
+        "batch_size": 4,
+        "trials": 2,
+        **{f"{state}_0": {"normal": {"std": 0.5}} for state in states},
+        **UNTIED[setting],
+    }
+    comparison = agreement(spec, block, tmp_path)
+    assert comparison.skipped == 0
+    assert {name: error for name, error in comparison.worst.items() if not error < RELATIVE_ERROR} == {}
+
+
+@pytest.mark.parametrize("path", TEST_CELLS, ids=lambda path: path.stem)
+def test_cells_of_the_tests_with_weights_of_their_own_at_every_step(path: Path, tmp_path: Path) -> None:
+    spec = yaml.safe_load(path.read_text(encoding="utf-8")) | {"tied": False, "input_at": "every"}
+    comparison = agreement(spec, spec["cell"], tmp_path)
+    assert comparison.skipped == 0
+    assert {name: error for name, error in comparison.worst.items() if not error < RELATIVE_ERROR} == {}
+
+
 def test_gradients_agree_down_to_where_float64_ends(tmp_path: Path) -> None:
     spec = {
         "cell": "rnn",

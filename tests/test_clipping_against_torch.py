@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from simulated import simulate
 
 from gradcli import cells
 from gradcli.diagnostics.clipping import StepClipper
+from gradcli.engine.problem import Problem
 from gradcli.engine.run import Engine
 
 torch = pytest.importorskip("torch")
@@ -27,15 +30,39 @@ CLIPPED_CELLS = ["torch-lstm", "torch-gru", "second-order"]
 @pytest.mark.parametrize("method", ["step_value", "step_norm"])
 @pytest.mark.parametrize("name", CLIPPED_CELLS)
 def test_clipping_inside_is_what_hooks_on_every_state_do(name: str, method: str, threshold: float) -> None:
+    spec, stored = read_fixture(FOLDER / f"{name}.npz")
+    assert_clipped_as_by_hooks(problem_of(spec, stored), spec, stored, method, threshold)
+
+
+@pytest.mark.parametrize("method", ["step_value", "step_norm"])
+def test_clipping_inside_a_network_in_depth(method: str, tmp_path: Path) -> None:
+    spec = {
+        "cell": {"equations": "h[t] = h[t-1] + W_2 @ tanh(W_1 @ h[t-1] + V @ h[t-2] + W_xh @ x[t] + b)"},
+        "tied": False,
+        "hidden_size": 5,
+        "input_size": 3,
+        "seq_len": 8,
+        "batch_size": 3,
+        "trials": 1,
+    }
+    simulated = simulate(spec, tmp_path, save=True)
+    resolved, stored = simulated.report["spec"], simulated.arrays
+    problem = replace(problem_of(resolved, stored), tied=False)
+    assert_clipped_as_by_hooks(problem, resolved, {k: v for k, v in stored.items() if k != "at"}, method, 0.7)
+
+
+def assert_clipped_as_by_hooks(
+    problem: Problem, spec: Mapping[str, Any], stored: Mapping[str, Any], method: str, threshold: float
+) -> None:
+    """Compare a run that clips inside BPTT with the reference, whose hooks clip the gradient of every state."""
+
     def clip(gradient: Any) -> Any:  # (size, batch)
         if method == "step_value":
             return gradient.clamp(-threshold, threshold)
         norm = torch.linalg.vector_norm(gradient, dim=0, keepdim=True)
         return gradient * torch.clamp(threshold / norm, max=1.0)
 
-    spec, stored = read_fixture(FOLDER / f"{name}.npz")
     expected = redo({key: value[0] for key, value in stored.items()}, spec, spec["cell"], on_state_gradient=clip)
-    problem = problem_of(spec, stored)
     clipper = StepClipper(method, threshold)
     run = Engine(problem, block=5).run(record=True, step_clip=clipper)
     assert 0 < clipper.changed <= clipper.seen
@@ -67,7 +94,7 @@ def test_clipping_inside_does_the_same_for_any_number_of_trials_and_sequences(
 @pytest.mark.parametrize(
     "loss", [{"kind": "mse", "at": "every"}, {"kind": "cross_entropy", "at": "last", "classes": 3}]
 )
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn-lags"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn-lags", "plain-stack", "dense-block"])
 def test_clipping_after_and_the_step_are_those_of_torch(cell: str, loss: dict[str, Any], tmp_path: Path) -> None:
     rate, norm, value = 0.5, 0.2, 0.01
     spec = {

@@ -179,12 +179,20 @@ def _check_table(rows: Mapping[str, list[str]], model: type[BaseModel], words: M
             assert bound in kind, f"{name}: {bound}"
 
 
+_DEFAULTS_IN_WORDS = {
+    "activation": "the cell's",
+    "initial_states": "zeros",
+    "tied": "the cell's, else `true`",
+    "input_at": "the cell's, else `every`, or `first` where `tied` is `false`",
+}
+
+
 def test_spec_page_has_every_field() -> None:
     rows = named(section(text_of("spec.md"), "Fields"))
     states = rows.pop("h_0`, `c_0`, ...")
     assert states[2] == "zeros"
     rows["initial_states"] = states
-    _check_table(rows, Spec, {"activation": "the cell's", "initial_states": "zeros"})
+    _check_table(rows, Spec, _DEFAULTS_IN_WORDS)
     assert "initial_states: {h: zeros}" in text_of("spec.md")
 
 

@@ -73,6 +73,11 @@ EXPECTED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "activation-sigmoid.yaml": ("vanishing", "exponential", {"rate_per_step": pytest.approx(0.237, abs=0.005)}),
     "activation-relu.yaml": ("vanishing", "exponential", {"rate_per_step": pytest.approx(math.sqrt(0.5), abs=0.03)}),
     "clipping.yaml": ("exploding", "exponential", {"rate_per_step": pytest.approx(1.49, abs=0.1)}),
+    # relu halves the square, and weights of variance c/n multiply it by c.
+    "deep-plain.yaml": ("vanishing", "exponential", {"rate_per_step": pytest.approx(math.sqrt(1 / 2), abs=0.03)}),
+    "deep-residual.yaml": ("stable", "exponential", {"rate_per_step": pytest.approx(math.sqrt(1.08), abs=0.01)}),
+    "deep-identity.yaml": ("stable", "flat", {"rate_per_step": pytest.approx(1.0, abs=1e-9), "half_life": None}),
+    "deep-dense.yaml": ("stable", "exponential", {"rate_per_step": pytest.approx(math.sqrt(13 / 12), abs=0.02)}),
     "forget-bias-chrono.yaml": ("stable", "exponential", {"horizon": {"threshold": None, "float32": None}}),
     # The zero state of the LSTM: sigmoid(b_f) + rho(W_hg) / 4.
     "framework-torch.yaml": ("vanishing", "exponential", {"rate_per_step": pytest.approx(0.644, abs=0.03)}),
@@ -144,6 +149,21 @@ def test_stacked_linear_has_its_peak_where_the_header_says() -> None:
     curve = example("stacked-linear.yaml")["states"]["layer0.h"]["log10_norm"]
     assert int(np.argmax(curve)) == 2
     assert 10 ** curve[2] == pytest.approx(1.51)
+
+
+def test_a_dense_block_loses_once_and_then_gains() -> None:
+    """E r_d^2 = (13/12)^(d-1) / 12: twelve matrices share the variance, and every layer adds those behind it."""
+    expected = [1.0, *(math.sqrt((13 / 12) ** (d - 1) / 12) for d in range(1, 13))]
+    assert ratios(example("deep-dense.yaml", trials=64)) == pytest.approx(expected, rel=0.05)
+
+
+def test_he_normal_suits_the_plain_stack_and_not_the_residual_one() -> None:
+    plain = ratios(example("deep-plain.yaml", "init.W_hh=he_normal", trials=64))
+    assert 0.5 < plain[30] < 2
+    assert example("deep-residual.yaml", "init.W_h2=he_normal")["verdict"]["kind"] == "exploding"
+    assert ratios(example("deep-identity.yaml", "init.W_hh.identity=0.8"))[30] == pytest.approx(
+        0.71 * 0.8**30, rel=0.02
+    )
 
 
 def test_a_gain_below_one_turns_the_power_into_an_exponential() -> None:

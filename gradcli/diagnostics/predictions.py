@@ -58,6 +58,8 @@ def predict(problem: Problem, layer: int) -> list[Prediction]:
         problem: what would be run. layer: its number.
     """
     found: list[Prediction] = []
+    if not problem.tied:
+        return found  # a network in depth has no state of rest: every layer is another map
     plan = problem.plans[layer]
     size = full_state_size(plan)
     if size <= _LARGEST_STATE and not _normalises(plan):
@@ -73,10 +75,11 @@ def critical_gain(problem: Problem, layer: int) -> float | None:
     """Return the factor on the recurrent matrices at which the first trial's layer, at rest, neither grows nor falls.
 
     g with rho(dS[t]/dS[t-1]) = 1 at zero states and no input, all recurrent matrices multiplied by g: for the plain RNN
-    1/rho(W_hh), for the LSTM (1 - f)/(i o)/lambda(W_hg). None where no factor up to a thousand is critical.
+    1/rho(W_hh), for the LSTM (1 - f)/(i o)/lambda(W_hg). None where no factor up to a thousand is critical, and where
+    weights are not tied.
     """
     plan = problem.plans[layer]
-    if full_state_size(plan) > _LARGEST_STATE or _normalises(plan):
+    if not problem.tied or full_state_size(plan) > _LARGEST_STATE or _normalises(plan):
         return None
     recurrent = {
         node.data

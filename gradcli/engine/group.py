@@ -17,10 +17,11 @@ from gradcli.engine.evaluate import parameter_gradients
 from gradcli.engine.exponents import Adjoints, OutOfRange
 from gradcli.engine.layer import Layer
 from gradcli.engine.loss import CrossEntropy
-from gradcli.engine.parameters import LayerParameters
+from gradcli.engine.parameters import ParametersOfSteps
 from gradcli.engine.problem import READOUT, ForwardOverflow, Overflow, Problem, Progress, Recording, Run
 from gradcli.engine.recomputation import Recomputation
 from gradcli.engine.scaled import Scaled, log2_norm
+from gradcli.engine.step_gradients import StepGradients
 from gradcli.language.graph import Node
 from gradcli.language.parser import Equation
 
@@ -35,46 +36,46 @@ class TrialGroup:
     """Runs the trials of one problem together; buffers and compiled loops are kept for further runs.
 
     Args:
-        problem: what to run. parameters: its parameters, layer by layer.
-        segment: steps a segment, chosen from the sizes unless given. block: steps a block, likewise.
+        problem: what to run. parameters: its parameters, step by step.
+        segment: steps a segment, chosen from the sizes unless given. block: steps a block, likewise. Where weights are
+            not tied, both are one step: the parameters of another step are then loaded for it.
         progress: called after every segment of a forward pass and every block of a backward pass.
     """
 
     def __init__(
         self,
         problem: Problem,
-        parameters: Sequence[LayerParameters],
+        parameters: ParametersOfSteps,
         *,
         segment: int | None = None,
         block: int | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.problem = problem
+        self.problem, self._parameters = problem, parameters
         self.progress: Progress = progress or (lambda stage, done, total: None)
-        self.block = min(block or problem.sizes.block, problem.seq_len)
-        self.segment = min(segment or problem.sizes.segment, problem.seq_len)
+        longest = problem.seq_len if problem.tied else 1
+        self.block = min(block or problem.sizes.block, longest)
+        self.segment = min(segment or problem.sizes.segment, longest)
         self.layers = [
             Layer(
                 plan,
-                parameters,
+                values,
                 trials=problem.trials,
                 batch_size=problem.batch_size,
                 dtype=problem.dtype,
                 segment=self.segment,
             )
-            for plan, parameters in zip(problem.plans, parameters, strict=True)
+            for plan, values in zip(problem.plans, parameters.at(0), strict=True)
         ]
         stretches = problem.sizes.stretches(self.segment) if self.segment < problem.seq_len else 1
         self._recomputation = Recomputation(self.layers, stretches) if stretches > 1 else None
         self._passes: dict[tuple[bool, bool], list[BackwardPass]] = {}
 
-    def load(self, problem: Problem, parameters: Sequence[LayerParameters]) -> None:
+    def load(self, problem: Problem, parameters: ParametersOfSteps) -> None:
         """Take other trials of the same problem, as many as before, or other parameters."""
-        self.problem = problem
-        for layer, values in zip(self.layers, parameters, strict=True):
-            layer.parameters = values
+        self.problem, self._parameters = problem, parameters
         if self._recomputation:
-            self._recomputation.load(parameters)
+            self._recomputation.load(parameters.at(0))
 
     # Forward.
 
@@ -113,7 +114,8 @@ class TrialGroup:
 
     def _forward_segment(self, lo: int, hi: int, histories: Sequence[Mapping[str, Array]], *, tape: bool) -> None:
         x = self.problem.source.fill(lo, hi)
-        for layer, history in zip(self.layers, histories, strict=True):
+        for layer, history, parameters in zip(self.layers, histories, self._parameters.at(lo), strict=True):
+            layer.parameters = parameters
             layer.forward(x, history, tape=tape)
             x = layer.outputs()
 
@@ -242,6 +244,7 @@ class _Backward:
         self.passes = engine.passes(parameters, clipped=step_clip is not None)
         self.adjoints: list[Adjoints] = [backward.start(step_clip) for backward in self.passes]
         self.gradients: list[dict[Node, Scaled]] = [{} for _ in engine.layers]
+        self.of_steps = StepGradients(engine.problem.seq_len)
         self.readout: dict[str, Array] = {}
         self.parameters = parameters
         self.step_clip = step_clip
@@ -300,6 +303,8 @@ class _Backward:
                     self.recorder.keep_adjoints(f"layer{index}.{state}", start + 1, end + 1, mantissa, exponent)
         if run.backward_overflow is not None:
             return False
+        if self.parameters and not p.tied:
+            self._keep_step(start)
         if self.parameters and isinstance(p.loss, CrossEntropy):
             segment_start = start - (start % self.engine.segment)
             outputs = self.engine.layers[-1].outputs()[start - segment_start : end - segment_start]
@@ -311,6 +316,30 @@ class _Backward:
         sums = self.gradients[index]
         for node, gradient in gradients:
             sums[node] = sums[node].add(gradient) if node in sums else gradient
+
+    def _keep_step(self, step: int) -> None:
+        """Put away the gradients of the weights that this step has for itself, and begin the sums anew."""
+        for index, backward in enumerate(self.passes):
+            for name, gradient in self._parameter_gradients(index):
+                self.of_steps.keep(name, step, gradient)
+            self.gradients[index].clear()
+            backward.clear_weights()
+
+    def _parameter_gradients(self, index: int) -> Iterator[tuple[str, Scaled]]:
+        """Yield what a layer's sums make of each of its parameters, as gradients of the batch loss."""
+        p, layer = self.engine.problem, self.passes[index].layer
+        self._add(index, self.passes[index].weight_gradients())
+        found = parameter_gradients(
+            layer.plan.graph, dict(self.gradients[index]), layer.parameters.values, layer.parameters.column_ranges
+        )
+        for name, shape in layer.plan.cell.shapes.parameters.items():
+            gradient = found.get(name) or Scaled(np.zeros((p.trials, 1)), np.zeros(p.trials, np.int64))
+            mean = np.divide(gradient.mantissa, p.batch_size, dtype=np.float64).reshape(p.trials, -1)
+            entries = math.prod(shape)
+            if mean.shape[1] < entries:
+                mean = np.broadcast_to(mean, (p.trials, entries))
+            mean = mean.reshape(p.trials, *shape)
+            yield f"layer{index}.{name}", Scaled(mean, gradient.exponent).normalised()
 
     def finish(self) -> None:
         """Take the adjoints of the initial states, and turn the sums into gradients of the batch loss."""
@@ -328,21 +357,10 @@ class _Backward:
                     run.backward_overflow = Overflow(0, index, np.asarray(np.isnan(norm).any(axis=1)))
                 if self.recorder:
                     self.recorder.keep_adjoints(f"layer{index}.{state}", 0, 1, initial[None], exponent)
-            if not self.parameters:
-                continue
-            layer = backward.layer
-            self._add(index, backward.weight_gradients())
-            found = parameter_gradients(
-                layer.plan.graph, dict(self.gradients[index]), layer.parameters.values, layer.parameters.column_ranges
-            )
-            for name, shape in layer.plan.cell.shapes.parameters.items():
-                gradient = found.get(name) or Scaled(np.zeros((p.trials, 1)), np.zeros(p.trials, np.int64))
-                mean = np.divide(gradient.mantissa, p.batch_size, dtype=np.float64).reshape(p.trials, -1)
-                entries = math.prod(shape)
-                if mean.shape[1] < entries:
-                    mean = np.broadcast_to(mean, (p.trials, entries))
-                mean = mean.reshape(p.trials, *shape)
-                run.gradients[f"layer{index}.{name}"] = Scaled(mean, gradient.exponent).normalised()
+            if self.parameters and p.tied:
+                run.gradients.update(self._parameter_gradients(index))
+        if self.parameters and not p.tied:
+            run.gradients |= self.of_steps.joined()
         self._settle(kept=True)
         for name, value in self.readout.items():
             scaled = Scaled(np.asarray(value / p.batch_size, np.float64), np.zeros(p.trials, np.int64))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -112,6 +112,46 @@ class LayerParameters:
         if len(shape) == 3 and shape[1] == 1 < gradient.mantissa.shape[1]:
             return Scaled(gradient.mantissa.sum(axis=1, keepdims=True), gradient.exponent)
         return gradient
+
+
+class ParametersOfSteps:
+    """The parameters of all layers at each step: the same at all, or those of one step at a time, made when asked for.
+
+    Args:
+        plans: one a layer. tables: one a layer, name -> (R, ...), or (R, T, ...) where not `tied`.
+        trials: R. dtype: float64 or float32. tied: whether all steps share their parameters.
+    """
+
+    def __init__(
+        self,
+        plans: Sequence[LayerPlan],
+        tables: Sequence[Mapping[str, Array]],
+        *,
+        trials: int,
+        dtype: np.dtype[Any],
+        tied: bool,
+    ) -> None:
+        self._plans, self._tables, self._trials, self._dtype = plans, tables, trials, dtype
+        self.tied = tied
+        self._step = 0
+        self._made = self._of_step(0)
+
+    def at(self, step: int) -> list[LayerParameters]:
+        """Return the parameters of each layer at a step, counted from 0."""
+        if not self.tied and step != self._step:
+            self._step, self._made = step, self._of_step(step)
+        return self._made
+
+    def _of_step(self, step: int) -> list[LayerParameters]:
+        return [
+            LayerParameters(
+                plan,
+                table if self.tied else {name: values[:, step] for name, values in table.items()},
+                trials=self._trials,
+                dtype=self._dtype,
+            )
+            for plan, table in zip(self._plans, self._tables, strict=True)
+        ]
 
 
 def forward_sign(plan: LayerPlan, lane: Lane) -> int:

@@ -33,8 +33,9 @@ class Input(Protocol):
 class Problem:
     """All that a run needs.
 
-    plans: one a layer. parameters: one table a layer, name -> (R, ...).
+    plans: one a layer. parameters: one table a layer, name -> (R, ...), or (R, T, ...) where they are not `tied`.
     initial: one table a layer, state -> (R, size, B).
+    tied: whether all steps share their parameters; if not, each has its own, and the recurrence is a network in depth.
     tape_bytes: the most memory that what is kept of the forward pass for the backward pass may take, about.
     """
 
@@ -48,10 +49,12 @@ class Problem:
     batch_size: int
     dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float64))
     tape_bytes: int = UNLIMITED
+    tied: bool = True
 
     @property
     def sizes(self) -> Sizes:
-        return Sizes(self.plans, self.seq_len, self.trials, self.batch_size, self.dtype.itemsize, self.tape_bytes)
+        item = self.dtype.itemsize
+        return Sizes(self.plans, self.seq_len, self.trials, self.batch_size, item, self.tape_bytes, self.tied)
 
     def of_trials(self, first: int, last: int, *, source: Input, parameters: Sequence[Mapping[str, Array]]) -> Problem:
         """Return the problem of the trials first .. last-1 alone; `source` gives their input, `parameters` are all."""
@@ -110,7 +113,7 @@ class Run:
     """What a run gave.
 
     losses: (R, B). log2_norm: "layer0.h" -> (T+1, R, B), log2 of the norm of dL/ds_t, by step t; -inf for exact zeros.
-    gradients: "layer0.W_hh" -> gradient of the batch loss, by trial.
+    gradients: "layer0.W_hh" -> gradient of the batch loss, by trial; of the shape of the parameters.
     overflow: set where the forward pass was not finite; then there are no gradients. backward_overflow likewise.
     """
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from gradcli.engine.backward import StepClip
 from gradcli.engine.group import TrialGroup
-from gradcli.engine.parameters import LayerParameters
+from gradcli.engine.parameters import ParametersOfSteps
 from gradcli.engine.problem import Input, Overflow, Problem, Progress, Run
 from gradcli.engine.together import joined_runs
 from gradcli.language.parser import Equation
@@ -49,17 +49,16 @@ class Engine:
         self._ranges = list(pairwise(borders))
         self._whole = self._part(0, problem.trials) if count == 1 else None
         self._groups: dict[int, TrialGroup] = {}
-        self._prepared: dict[int, list[LayerParameters]] = {}
+        self._prepared: dict[int, ParametersOfSteps] = {}
 
     def _group(self, index: int, passes: int = 1) -> TrialGroup:
         """Return the group of some trials, ready for so many passes; groups of the same size share buffers."""
         first, last = self._ranges[index]
         problem = self._whole or self._part(first, last)
         if index not in self._prepared:
-            self._prepared[index] = [
-                LayerParameters(plan, values, trials=last - first, dtype=problem.dtype)
-                for plan, values in zip(problem.plans, problem.parameters, strict=True)
-            ]
+            self._prepared[index] = ParametersOfSteps(
+                problem.plans, problem.parameters, trials=last - first, dtype=problem.dtype, tied=problem.tied
+            )
         prepared = self._prepared[index]
         group = self._groups.get(last - first)
         if group is None:

@@ -65,6 +65,7 @@ class Sizes:
     """What the choice depends on.
 
     plans: one a layer. itemsize: bytes of a number. tape_bytes: the most memory that the tape may take, about.
+    tied: whether all steps share their parameters; if not, steps are taken one by one, each with its own.
     """
 
     plans: Sequence[LayerPlan]
@@ -73,6 +74,7 @@ class Sizes:
     batch_size: int
     itemsize: int
     tape_bytes: int
+    tied: bool = True
 
     @property
     def trials_at_once(self) -> int:
@@ -89,6 +91,8 @@ class Sizes:
     @property
     def block(self) -> int:
         """How many steps the backward pass takes at once."""
+        if not self.tied:
+            return 1
         rows = 0
         for plan in self.plans:
             rows += sum(group.rows for group in plan.groups) + sum(plan.cell.shapes.states.values())
@@ -99,6 +103,8 @@ class Sizes:
     @property
     def segment(self) -> int:
         """How many steps of the tape are kept at once: all, where that pays, else a whole number of blocks."""
+        if not self.tied:
+            return 1
         step = self._step
         # The more stretches of a segment are computed again at once, the less it costs.
         if self.seq_len * step <= min(_WHOLE_TAPE_BYTES // self._wanted_stretches, self.tape_bytes):

@@ -20,7 +20,7 @@ from gradcli.network.limits import require_memory, require_memory_to_read
 from gradcli.sources.exact_values import exact_array
 from gradcli.sources.initial_states import draw_initial_state
 from gradcli.sources.initialisers import USUAL_CHRONO_SIGNS, InitialiserError, Parameter, draw_parameter
-from gradcli.sources.inputs import InputSource, SymbolSource, open_input
+from gradcli.sources.inputs import FirstStepAlone, InputSource, SymbolSource, open_input
 from gradcli.sources.targets import TargetError, class_count, draw_target
 from gradcli.spec.base import Choice
 from gradcli.spec.initialisers import TorchDefault, Zeros
@@ -36,7 +36,8 @@ T = TypeVar("T")
 class Network:
     """A spec, ready to run.
 
-    shapes: "layer0.W_hh" -> shape, for every parameter, the readout's included.
+    shapes: "layer0.W_hh" -> shape, for every parameter, the readout's included; with the steps first where weights are
+        not tied.
     problem: the engine's, with all numbers drawn.
     """
 
@@ -113,9 +114,12 @@ def size_cells(loaded: LoadedSpec, cell: ParsedCell, input_size: int) -> list[Si
     return sized
 
 
-def parameter_shapes(sized: Sequence[SizedCell]) -> dict[str, tuple[int, ...]]:
-    """Return "layer0.W_hh" -> shape for all layers."""
-    return {f"layer{i}.{name}": shape for i, c in enumerate(sized) for name, shape in c.shapes.parameters.items()}
+def parameter_shapes(loaded: LoadedSpec, sized: Sequence[SizedCell]) -> dict[str, tuple[int, ...]]:
+    """Return "layer0.W_hh" -> shape for all layers; (T, ...) where every step has weights of its own."""
+    steps = () if loaded.tied else (loaded.spec.seq_len,)
+    return {
+        f"layer{i}.{name}": (*steps, *shape) for i, c in enumerate(sized) for name, shape in c.shapes.parameters.items()
+    }
 
 
 def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_memory: int | None = None) -> Network:
@@ -134,7 +138,7 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_m
     cell = parse(loaded)
     source = open_source(loaded, max_memory=max_memory)
     sized = size_cells(loaded, cell, source.size)
-    shapes = parameter_shapes(sized)
+    shapes = parameter_shapes(loaded, sized)
     output_size = sized[-1].shapes.states[cell.output]
     loss = spec.loss
     if isinstance(loss, CrossEntropyLoss):
@@ -143,7 +147,9 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_m
         shapes |= {f"{READOUT}.W_hy": (classes, output_size), f"{READOUT}.b_y": (classes,)}
     values = _Values(loaded, cell, shapes)
     plans = _plans(sized)
-    tape_bytes = require_memory(spec, shapes, plans, record=record, runs_kept=runs_kept, max_memory=max_memory)
+    tape_bytes = require_memory(
+        spec, shapes, plans, tied=loaded.tied, record=record, runs_kept=runs_kept, max_memory=max_memory
+    )
     mistakes: list[SpecProblem] = []
     parameters = _attempt(mistakes, values.draw)
     initial = _attempt(mistakes, partial(_initial_states, loaded, sized))
@@ -154,13 +160,14 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_m
         plans=plans,
         parameters=[_layer_table(parameters, f"layer{i}") for i in range(spec.num_layers)],
         initial=initial,
-        source=source,
+        source=source if loaded.input_at == "every" else FirstStepAlone(source),
         loss=_loss(spec, target, _layer_table(parameters, READOUT)),
         seq_len=spec.seq_len,
         trials=spec.trials,
         batch_size=spec.batch_size,
         dtype=np.dtype(spec.dtype),
         tape_bytes=tape_bytes,
+        tied=loaded.tied,
     )
     return Network(loaded, cell, shapes, problem)
 
@@ -186,12 +193,18 @@ def open_source(loaded: LoadedSpec, *, max_memory: int | None = None) -> InputSo
             folder=loaded.folder,
             input_size=spec.input_size if "input_size" in spec.model_fields_set else None,
             default_size=spec.input_size,
-            seq_len=spec.seq_len,
+            seq_len=_steps_read(loaded),
             batch_size=spec.batch_size,
             trials=spec.trials,
             seed=spec.seed,
         ),
     )
+
+
+def _steps_read(loaded: LoadedSpec) -> int:
+    """Return how many steps of the input there must be: one where no other enters, unless they may be the targets."""
+    alone = loaded.input_at == "first" and not isinstance(loaded.spec.loss, CrossEntropyLoss)
+    return 1 if alone else loaded.spec.seq_len
 
 
 def _located(loaded: LoadedSpec, path: str, build_it: Callable[[], T]) -> T:
@@ -217,6 +230,7 @@ class _Values:
     def __init__(self, loaded: LoadedSpec, cell: ParsedCell, shapes: Mapping[str, tuple[int, ...]]) -> None:
         self._loaded = loaded
         self._shapes = shapes
+        self._steps = None if loaded.tied else loaded.spec.seq_len
         self._names = sorted({name.partition(".")[2] for name in shapes if not name.startswith(f"{READOUT}.")})
         self._usual_chrono = {name: sign for name, sign in USUAL_CHRONO_SIGNS.items() if name in self._names}
         self._problems: list[SpecProblem] = []
@@ -279,15 +293,27 @@ class _Values:
         by_layer: dict[str, list[Parameter]] = {}
         for name, shape in self._shapes.items():
             layer, _, short = name.partition(".")
-            by_layer.setdefault(layer, []).append(Parameter(layer, short, shape))
-        drawn = [name for name in self._shapes if not self._exact(name, values[name])]
+            by_layer.setdefault(layer, []).append(Parameter(layer, short, shape[1:] if self._by_step(name) else shape))
+        drawn = {f"{p.layer}.{p.name}": p for parameters in by_layer.values() for p in parameters}
+        for name in self._shapes:
+            if self._exact(name, values[name]):
+                del drawn[name]
+        of_all_steps = [name for name in drawn if not self._by_step(name)]
+        of_each_step = [name for name in drawn if self._by_step(name)]
         for trial in range(spec.trials):
-            # All parameters of a trial, then the next: some laws draw several parameters together.
-            for name in drawn:
-                layer, _, short = name.partition(".")
-                self._draw(Parameter(layer, short, self._shapes[name]), by_layer[layer], trial, values[name])
+            # All parameters of a trial and step, then the next: some laws draw several parameters together.
+            for name in of_all_steps:
+                self._draw(drawn[name], by_layer[drawn[name].layer], trial, None, values[name][trial, ...])
             self._raise_problems()
+            for step in range(spec.seq_len if of_each_step else 0):
+                for name in of_each_step:
+                    self._draw(drawn[name], by_layer[drawn[name].layer], trial, step, values[name][trial, step, ...])
+                self._raise_problems()
         return values
+
+    def _by_step(self, name: str) -> bool:
+        """Tell whether every step has a parameter of this name for itself."""
+        return self._steps is not None and not name.startswith(f"{READOUT}.")
 
     def _exact(self, name: str, out: Array) -> bool:
         """Fill in the exact values that the spec gives for a parameter, if it does."""
@@ -296,16 +322,19 @@ class _Values:
         if not matching:
             return False
         try:
-            out[...] = exact_array(params[matching[-1]], out.shape[1:])
+            if self._by_step(name):
+                out[...] = exact_array(params[matching[-1]], out.shape[2:], count=self._steps)
+            else:
+                out[...] = exact_array(params[matching[-1]], out.shape[1:])
         except InitialiserError as error:
             self._problems.append(self._loaded.problem(("params", matching[-1]), str(error)))
         return True
 
-    def _draw(self, parameter: Parameter, layer: Sequence[Parameter], trial: int, out: Array) -> None:
+    def _draw(self, parameter: Parameter, layer: Sequence[Parameter], trial: int, step: int | None, out: Array) -> None:
         spec, cell = self._loaded.spec, self._loaded.cell
         law, path = self._law(f"{parameter.layer}.{parameter.name}")
         try:
-            out[trial] = draw_parameter(
+            out[...] = draw_parameter(
                 parameter,
                 law,
                 cell_parameters=layer,
@@ -313,6 +342,7 @@ class _Values:
                 seq_len=spec.seq_len,
                 seed=spec.seed,
                 trial=trial,
+                step=step,
                 chrono_signs=cell.chrono or self._usual_chrono,
             )
         except InitialiserError as error:

@@ -45,19 +45,21 @@ def estimate_memory(
     shapes: Mapping[str, tuple[int, ...]],
     plans: Sequence[LayerPlan],
     *,
+    tied: bool = True,
     record: bool,
     tape_bytes: int = UNLIMITED,
 ) -> int:
     """Return about how many bytes a run and its report need, up to twice too many.
 
-    What lasts are the parameters, R sum(shape), the targets, a curve for each state, R B (T + 1), and with `record`
-    the states and adjoints themselves, R B (T + 1) H. On top of it comes the engine's tape, at most about `tape_bytes`.
+    What lasts are the parameters, R sum(shape), whose shapes have the steps first where they are not `tied`, the
+    targets, a curve for each state, R B (T + 1), and with `record` the states and adjoints themselves, R B (T + 1) H.
+    On top of it comes the engine's tape, at most about `tape_bytes`.
     """
     parameters = spec.trials * sum(int(np.prod(shape, dtype=object)) for shape in shapes.values())
     lasting = _FLOAT * parameters * _PARAMETER_COPIES + _target_bytes(spec, plans) + _curve_bytes(spec, plans)
     if record:
         lasting += _recording_bytes(spec, plans)
-    return int(_MARGIN * (lasting + _engine_bytes(spec, shapes, plans, tape_bytes)))
+    return int(_MARGIN * (lasting + _engine_bytes(spec, shapes, plans, tape_bytes, tied)))
 
 
 def _state_sizes(plans: Sequence[LayerPlan]) -> list[int]:
@@ -115,11 +117,11 @@ def _sizes(spec: Spec, plans: Sequence[LayerPlan], tape_bytes: int = UNLIMITED) 
 
 
 def _engine_bytes(
-    spec: Spec, shapes: Mapping[str, tuple[int, ...]], plans: Sequence[LayerPlan], tape_bytes: int
+    spec: Spec, shapes: Mapping[str, tuple[int, ...]], plans: Sequence[LayerPlan], tape_bytes: int, tied: bool
 ) -> int:
     """One segment of the tape, one block of the backward pass, and what the loss makes of a segment."""
     sizes = _sizes(spec, plans, tape_bytes)
-    sizes = replace(sizes, trials=sizes.trials_at_once)
+    sizes = replace(sizes, trials=sizes.trials_at_once, tied=tied)
     sequences = sizes.trials * spec.batch_size
     number = sequences * sizes.itemsize
     rows = borders = outside = 0
@@ -182,6 +184,7 @@ def require_memory(
     shapes: Mapping[str, tuple[int, ...]],
     plans: Sequence[LayerPlan],
     *,
+    tied: bool = True,
     record: bool,
     runs_kept: int = 1,
     max_memory: int | None = None,
@@ -189,6 +192,7 @@ def require_memory(
     """Refuse a run that would need more memory than it may take, and return how much of that the tape may take.
 
     Args:
+        tied: whether all steps share their weights.
         runs_kept: how many runs of about this size share the memory.
         max_memory: the limit in bytes; by default half of what is free.
 
@@ -197,14 +201,15 @@ def require_memory(
     """
     limit, origin = _memory_limit(max_memory)
     tape_bytes = int(limit // runs_kept * _SHARE_OF_TAPE)
-    needed = estimate_memory(spec, shapes, plans, record=record, tape_bytes=tape_bytes)
+    needed = estimate_memory(spec, shapes, plans, tied=tied, record=record, tape_bytes=tape_bytes)
     if needed > limit // runs_kept:
         share = origin + (f", shared by {runs_kept} runs" if runs_kept > 1 else "")
+        advice = "" if tied else "With tied: false every step has weights of its own. "
+        advice += f"Make hidden_size ({spec.hidden_size}), input_size ({plans[0].cell.shapes.input_size}), "
+        advice += f"batch_size ({spec.batch_size}), trials ({spec.trials}) or seq_len ({spec.seq_len}) smaller"
         raise ResourceError(
             f"this run would need about {_readable(needed)} of memory; {_readable(limit // runs_kept)} ({share}) is the"
-            f" limit. Make hidden_size ({spec.hidden_size}), input_size ({plans[0].cell.shapes.input_size}), batch_size"
-            f" ({spec.batch_size}), trials ({spec.trials}) or seq_len ({spec.seq_len}) smaller,"
-            f" {'leave out --save, ' if record else ''}or allow more with --max-memory"
+            f" limit. {advice}, {'leave out --save, ' if record else ''}or allow more with --max-memory"
         )
     return tape_bytes
 

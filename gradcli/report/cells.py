@@ -84,6 +84,7 @@ def cell_report(name: str) -> Report:
         "constants": dict(block.constants),
         "parameters": {parameter: {"shape": list(shape)} for parameter, shape in shapes.items()},
         "init": init,
+        "tied": block.tied is not False,
     }
     return Report(_COMMAND, [group for group in groups if group], data, Records(("parameter", "shape"), rows))
 
@@ -103,7 +104,9 @@ def _as_yaml(block: CellBlock, init: dict[str, Any]) -> str:
     import yaml
 
     rest = {"activation": block.activation, "constants": dict(block.constants), "init": init}
-    return str(yaml.safe_dump({key: value for key, value in rest.items() if value}, sort_keys=False))
+    depth = {"tied": block.tied, "input_at": block.input_at}
+    said = {key: value for key, value in rest.items() if value} | {k: v for k, v in depth.items() if v is not None}
+    return str(yaml.safe_dump(said, sort_keys=False))
 
 
 def _known(name: str) -> str:

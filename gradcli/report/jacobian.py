@@ -57,7 +57,7 @@ class JacobianFindings:
     spectra: Spectra
     lyapunov: Lyapunov
     matrices: Sequence[MatrixSpectrum]
-    certificate: Certificate
+    certificate: Certificate | None
     at_rest: float | None
     critical_gain: float | None
 
@@ -78,7 +78,7 @@ def jacobian_report(found: JacobianFindings) -> Report:
         verdict_lines(found.verdict),
         [_product_table(found)],
         _transient(found),
-        [*_certificate_lines(found.certificate), *_at_rest(found)],
+        [*([] if found.certificate is None else _certificate_lines(found.certificate)), *_at_rest(found)],
         _matrix_table(found),
         _lyapunov_blocks(found),
     ]
@@ -102,9 +102,16 @@ def _middle(values: Array) -> Array:
     return np.where(unresolved, np.nan, median_of_trials(np.where(np.isnan(values), 0.0, values)))
 
 
+def _log10_bounds(found: JacobianFindings) -> Array:
+    """Return the certificate's bound at each distance, median over trials; infinite where there is none."""
+    if found.certificate is None:
+        return np.full(len(found.spectra.distances), np.inf)
+    return _middle(found.certificate.log10_bounds(found.spectra.distances))
+
+
 def _product_table(found: JacobianFindings) -> Table:
     s, thresholds = found.spectra, found.network.spec.thresholds
-    bounds = _middle(found.certificate.log10_bounds(s.distances))
+    bounds = _log10_bounds(found)
     bounded = bool(np.isfinite(bounds).any())
     columns = [
         Column("distance", keep=9),
@@ -283,7 +290,7 @@ def _dimension(ly: Lyapunov) -> str:
 def _rows(found: JacobianFindings) -> Iterator[Sequence[Cell]]:
     s = found.spectra
     largest, median, smallest, condition = map(_middle, (s.largest, s.median, s.smallest, s.condition))
-    bounds = _middle(found.certificate.log10_bounds(s.distances))
+    bounds = _log10_bounds(found)
     columns = [np.median(values, axis=0) for values in (s.effective_rank, s.surviving, s.step_norm, s.step_radius)]
     for i, d in enumerate(s.distances):
         logs = (found.curve[d], largest[i], median[i], smallest[i], condition[i])
@@ -313,7 +320,7 @@ def _data(found: JacobianFindings) -> dict[str, Any]:
             "log10_condition": Numbers(_middle(s.condition)),
             "effective_rank": Numbers(np.median(s.effective_rank, axis=0)),
             "surviving": Numbers(np.median(s.surviving, axis=0)),
-            "log10_bound": Numbers(_middle(certificate.log10_bounds(s.distances))),
+            "log10_bound": Numbers(_log10_bounds(found)),
         },
         "one_step": {
             "distance": list(s.distances),
@@ -334,7 +341,9 @@ def _data(found: JacobianFindings) -> dict[str, Any]:
             }
             for m in found.matrices
         ],
-        "certificate": {
+        "certificate": None
+        if certificate is None
+        else {
             "bound_per_step": number(float(np.median(certificate.growth))),
             "proves_vanishing": bool(certificate.growth.max() < 1.0),
             "gamma": dict(certificate.gammas),

@@ -47,7 +47,12 @@ def run_data(measured: Measured) -> dict[str, Any]:
 
 def resolved_spec(network: Network) -> dict[str, Any]:
     """Return the spec with every default filled in; read again, it gives the same run."""
-    spec = network.spec.model_copy(update={"input_size": network.problem.plans[0].cell.shapes.input_size})
+    found = {
+        "input_size": network.problem.plans[0].cell.shapes.input_size,
+        "tied": network.loaded.tied,
+        "input_at": network.loaded.input_at,
+    }
+    spec = network.spec.model_copy(update=found)
     data: dict[str, Any] = spec.model_dump(mode="json", exclude_none=True)
     return data
 

@@ -72,6 +72,10 @@ def describe(network: Network) -> str:
     if spec.num_layers > 1:
         sizes.append(f"{spec.num_layers} layers")
     sizes.append(f"T = {grouped(spec.seq_len)}")
+    if not network.loaded.tied:
+        sizes.append("untied weights")
+    if network.cell.uses_input and network.loaded.input_at == "first":
+        sizes.append("x at step 1 only")
     if spec.dtype != "float64":
         sizes.append(spec.dtype)
     return "\n".join(part for part in (name, f"{', '.join(sizes)}   {sample_words(spec)}") if part)

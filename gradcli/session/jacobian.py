@@ -55,7 +55,6 @@ def jacobian(
         )
         burn_in = _burn_in(burn_in, spec.seq_len)
         engine = Engine(problem)
-        parameters = LayerParameters(plan, problem.parameters[index], trials=problem.trials, dtype=problem.dtype)
         steps = problem.trials * spec.seq_len
 
         def tell(stage: str, done: int) -> None:
@@ -83,6 +82,12 @@ def jacobian(
             return Result(nonfinite_report("jacobian", network, verdict), [(loaded.label, verdict.kind)])
         curve = median_of_trials(spectra.frobenius)
         verdict = judge(curve, vanishing=spec.thresholds.vanishing, exploding=spec.thresholds.exploding)
+        # Weights that every step has for itself are no matrix whose powers would matter, and prove nothing as one.
+        matrices, certificate = [], None
+        if problem.tied:
+            parameters = LayerParameters(plan, problem.parameters[index], trials=problem.trials, dtype=problem.dtype)
+            matrices = matrix_spectra(plan, parameters)
+            certificate = certify(plan, parameters, problem.initial[index], problem.trials)
         findings = JacobianFindings(
             network=network,
             layer=problem.names[index],
@@ -90,8 +95,8 @@ def jacobian(
             curve=curve,
             spectra=spectra,
             lyapunov=lyapunov,
-            matrices=matrix_spectra(plan, parameters),
-            certificate=certify(plan, parameters, problem.initial[index], problem.trials),
+            matrices=matrices,
+            certificate=certificate,
             at_rest=next((p.rate_per_step for p in predict(problem, index) if p.name == "rest"), None),
             critical_gain=critical_gain(problem, index),
         )

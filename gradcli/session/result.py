@@ -43,8 +43,9 @@ def saved_arrays(measured: Measured) -> dict[str, Array]:
 
     Keys and shapes, with R trials, T steps, B sequences, H units:
 
-    * ``x`` (R, T, B, input); ``param.<layer>.<name>`` (R, ...); ``state.<layer>.<name>`` (R, T+1, B, H), index 0 the
-      initial state; ``target`` (R, steps, B, H) or class numbers (R, steps, B), or ``vector`` (R, H); ``at`` (steps,).
+    * ``x`` (R, T, B, input); ``param.<layer>.<name>`` (R, ...), or (R, T, ...) where weights are not tied;
+      ``state.<layer>.<name>`` (R, T+1, B, H), index 0 the initial state; ``target`` (R, steps, B, H) or class numbers
+      (R, steps, B), or ``vector`` (R, H); ``at`` (steps,).
     * ``grad_state.<layer>.<name>`` mantissas of the gradient of each sequence's own loss, with
       ``log2_state.<layer>.<name>`` (R, T+1, B); ``grad_param.<layer>.<name>`` mantissas of that of the batch loss, with
       ``log2_param.<layer>.<name>`` (R,). gradient = mantissa * 2**log2.

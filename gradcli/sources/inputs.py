@@ -56,6 +56,21 @@ class InputSource(ABC):
         return np.empty((steps, self.extent.trials, self.size, self.extent.batch_size))
 
 
+class FirstStepAlone(InputSource):
+    """The input of a network in depth: x[1] is that of `source`, and x[2], ..., x[T] are zero."""
+
+    def __init__(self, source: InputSource) -> None:
+        super().__init__(source.size, source.extent)
+        self._source = source
+
+    def fill(self, start: int, stop: int) -> np.ndarray:
+        x = self._new(stop - start)
+        x.fill(0.0)
+        if start == 0:
+            x[:1] = self._source.fill(0, 1)
+        return x
+
+
 class SymbolSource(InputSource):
     """An input of one-hot vectors, that is of symbols in [0, size)."""
 

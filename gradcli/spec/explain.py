@@ -19,7 +19,7 @@ from gradcli.spec.shown import Path, counted, got, shown
 Model = TypeVar("Model", bound=BaseModel)
 
 # Published keys that this version reads as a mistake of their own: "unknown key" would be wrong.
-LATER_KEYS = ("weights", "expect", "bidirectional", "tied", "input_at")
+LATER_KEYS = ("weights", "expect", "bidirectional")
 
 # Up to so many known keys are listed; of more, only the nearest is named.
 FEW = 8
@@ -364,6 +364,7 @@ _EXPLANATIONS: Mapping[str, Callable[[_Trail], str]] = {
     "literal_error": _wrong_literal,
     "choice": _wrong_choice,
     "bounds": lambda trail: trail.detail["msg"],
+    "bool_type": _expected("true or false"),
     "int_type": _expected("a whole number"),
     "float_type": _not_a_number,
     "finite_number": _expected("a finite number"),

@@ -15,6 +15,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)]
 Pattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*?.\[\]!-]+$", max_length=128)]
 LARGEST_SIZE = 65_536
 Size = Annotated[int, Field(ge=1, le=LARGEST_SIZE)]
+InputAt = Literal["every", "first"]
 Dimension = Annotated[int, Field(ge=1, le=1_000_000)] | Annotated[str, Field(max_length=64)]
 
 
@@ -71,6 +72,8 @@ class CellBlock(SpecModel):
     shapes: dict[Name, Annotated[list[Dimension], Field(max_length=2)]] = {}
     init: dict[Pattern, Initialiser] = {}
     chrono: dict[Name, Literal[1, -1]] = {}
+    tied: bool | None = None
+    input_at: InputAt | None = None
     title: Annotated[str, Field(max_length=200)] | None = None
     reference: Annotated[str, Field(max_length=500)] | None = None
     year: Annotated[int, Field(ge=1900, le=2100)] | None = None
@@ -87,6 +90,8 @@ class Spec(SpecModel):
     input_size: Size = 32
     num_layers: Annotated[int, Field(ge=1, le=1000)] = 1
     seq_len: Annotated[int, Field(ge=1, le=MAX_SEQ_LEN)] = 100
+    tied: bool | None = None
+    input_at: InputAt | None = None
     batch_size: Size = 16
     trials: Annotated[int, Field(ge=1, le=65_536)] = 4
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -115,6 +120,16 @@ class Spec(SpecModel):
         data: dict[str, Any] = handler(self)
         states = data.pop("initial_states", {})
         return data | {f"{state}_0": value for state, value in states.items()}
+
+
+def is_tied(spec: Spec, cell: CellBlock) -> bool:
+    """Tell whether all steps share their weights: by the spec, else by the cell, else they do."""
+    return next((tied for tied in (spec.tied, cell.tied) if tied is not None), True)
+
+
+def steps_with_input(spec: Spec, cell: CellBlock) -> InputAt:
+    """Return where x enters: by the spec, else by the cell; else at every step of weights that are tied."""
+    return spec.input_at or cell.input_at or ("every" if is_tied(spec, cell) else "first")
 
 
 def is_initial_state(key: str) -> bool:

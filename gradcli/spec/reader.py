@@ -15,7 +15,7 @@ from gradcli import cells
 from gradcli.errors import InputFileError, Problem, SpecError, UsageError
 from gradcli.spec import yaml12
 from gradcli.spec.explain import Finding, check
-from gradcli.spec.models import CellBlock, Spec, is_initial_state
+from gradcli.spec.models import CellBlock, InputAt, Spec, is_initial_state, is_tied, steps_with_input
 from gradcli.spec.overrides import apply_options, apply_overrides, split_path
 from gradcli.spec.positions import Positions
 from gradcli.spec.shown import Path, counted, got, printable, shown
@@ -40,6 +40,16 @@ class LoadedSpec:
     folder: FilePath
     positions: Positions
     built_in: cells.LoadedCell | None
+
+    @property
+    def tied(self) -> bool:
+        """Whether all steps share their weights."""
+        return is_tied(self.spec, self.cell)
+
+    @property
+    def input_at(self) -> InputAt:
+        """Whether x enters at every step, or at the first alone."""
+        return steps_with_input(self.spec, self.cell)
 
     def problem(self, path: str | Path, message: str) -> Problem:
         """Return a problem of the value at `path`, or of its nearest ancestor that was written down."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from gradcli import cells
 from gradcli.errors import UsageError
-from gradcli.spec.models import CellBlock, Spec
+from gradcli.spec.models import CellBlock, Spec, is_tied, steps_with_input
 from gradcli.spec.schema import SPEC_NOTES
 from gradcli.spec.shown import flow
 
@@ -28,7 +28,8 @@ def starter_spec(name: str) -> str:
 
 def _lines(name: str) -> Iterator[str]:
     cell = cells.load(name).cell
-    defaults = Spec(cell=name).model_dump()
+    spec = Spec(cell=name)
+    defaults = spec.model_dump()
     for text in (cell.title, cell.reference):
         if text:
             yield f"# {' '.join(text.split())}"
@@ -39,6 +40,8 @@ def _lines(name: str) -> Iterator[str]:
     yield ""
     for field in _SIZES:
         yield from _field(field, defaults[field])
+    for field, value in (("tied", is_tied(spec, cell)), ("input_at", steps_with_input(spec, cell))):
+        yield from (f"# {line}" for line in _field(field, value))
     yield ""
     yield _sentence(f"{SPEC_NOTES['init']}; of this cell, unless given here:")
     yield from (f"# {line}" for line in _table("init", _dumped(cell)["init"]))

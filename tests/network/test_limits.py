@@ -33,6 +33,16 @@ LARGE: dict[str, dict[str, Any]] = {
         "loss": {"kind": "cross_entropy", "at": "every", "classes": 500},
     },
     "targets at every step": {"hidden_size": 128, "seq_len": 1000, "trials": 2, "loss": {"kind": "mse", "at": "every"}},
+    "untied": {"hidden_size": 64, "input_size": 8, "batch_size": 4, "seq_len": 500, "trials": 4, "tied": False},
+    "untied and long": {
+        "hidden_size": 2,
+        "input_size": 1,
+        "batch_size": 1,
+        "seq_len": 40_000,
+        "trials": 1,
+        "num_layers": 2,
+        "tied": False,
+    },
     "saved in groups": {"cell": "lstm", "hidden_size": 64, "seq_len": 400, "trials": 3, "record": True},
     "saved": {"cell": "lstm", "hidden_size": 64, "seq_len": 1000, "trials": 1, "num_layers": 2, "record": True},
 }
@@ -69,8 +79,8 @@ class _Reckoned(Exception):
 def estimate(record: bool = False, cell: str = "rnn", **fields: object) -> int:
     """Return what a spec is reckoned to need, however large, without taking it."""
 
-    def reckon(*arguments: Any, record: bool, runs_kept: int, max_memory: int | None) -> None:
-        raise _Reckoned(limits.estimate_memory(*arguments, record=record))
+    def reckon(*arguments: Any, tied: bool, record: bool, runs_kept: int, max_memory: int | None) -> None:
+        raise _Reckoned(limits.estimate_memory(*arguments, tied=tied, record=record))
 
     spec = loaded(cell, **fields)
     with patch("gradcli.network.build.require_memory", reckon), pytest.raises(_Reckoned) as caught:

@@ -71,13 +71,15 @@ def run(
     initial: Mapping[str, Array],
     loss: Loss,
     on_state_gradient: Hook | None = None,
+    *,
+    tied: bool = True,
 ) -> Run:
     """Run a cell forward over x (T, batch, input) from the `initial` states (batch, size), and its loss backward.
 
     The layers are those that `initial` names (``layer0.h``, ``layer0.c``, ``layer1.h``...).
     Gradients are what ``retain_grad()`` shows: the total derivative by each state at each step. `on_state_gradient`
     takes the gradient of each state at each step, (size, batch), as soon as it is complete, and returns what is to be
-    propagated in its place.
+    propagated in its place. Where weights are not `tied` the parameters of layers are (T, ...), one for each step.
     """
     leaves = {name: _leaf(value) for name, value in params.items()}
     states = {name: [_leaf(np.asarray(value).T)] for name, value in initial.items()}
@@ -85,7 +87,7 @@ def run(
     for layer in sorted({name.split(".")[0] for name in initial}, key=lambda name: int(name.removeprefix("layer"))):
         of_layer = {name.removeprefix(f"{layer}."): history for name, history in states.items() if _is_in(layer, name)}
         weights = {name.removeprefix(f"{layer}."): leaf for name, leaf in leaves.items() if _is_in(layer, name)}
-        _run_layer(cell, weights, signal, of_layer)
+        _run_layer(cell, weights, signal, of_layer, tied)
         signal = of_layer[cell.output_state][1:]
     if on_state_gradient is not None:
         for history in states.values():
@@ -120,12 +122,17 @@ def _gradient(value: Tensor) -> Tensor:
 
 
 def _run_layer(
-    cell: Cell, weights: Mapping[str, Tensor], signal: Sequence[Tensor], states: Mapping[str, list[Tensor]]
+    cell: Cell,
+    weights: Mapping[str, Tensor],
+    signal: Sequence[Tensor],
+    states: Mapping[str, list[Tensor]],
+    tied: bool,
 ) -> None:
     equations = parse(cell.equations)
     constants = {name: torch.tensor(float(value), dtype=torch.float64) for name, value in cell.constants.items()}
-    columns = {name: leaf[:, None] if leaf.ndim == 1 else leaf for name, leaf in weights.items()}
     for t, x in enumerate(signal, start=1):
+        at_step = weights if tied else {name: leaf[t - 1] for name, leaf in weights.items()}
+        columns = {name: leaf[:, None] if leaf.ndim == 1 else leaf for name, leaf in at_step.items()}
         named = {**columns, **constants}
         for equation in equations:
             value = evaluate(equation.expression, Scope(t, x, states, named, cell.activation))

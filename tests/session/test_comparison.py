@@ -63,6 +63,7 @@ def test_what_an_arm_does_not_say_is_no_note() -> None:
 
 def test_what_is_shared_and_what_is_an_arms_own() -> None:
     own = {"cell", "activation", "constants", "hidden_size", "num_layers", "init", "params", "initial_states"}
+    own |= {"tied", "input_at"}
     assert set(SHARED) | own == set(Spec.model_fields)
     assert set(SHARED).isdisjoint(own)
     first = arm("a", learning_rate=0.5, clip=[{"value": 2.0}], thresholds={"vanishing": 0.25})
@@ -213,6 +214,7 @@ def test_a_mistake_in_an_option_names_the_arm_that_it_does_not_suit() -> None:
 
 def test_arms_of_the_same_cell_share_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     arms = [arm("a"), arm("b", "lstm"), arm("c", seed=9), arm("d", init={"W_hh": "orthogonal"})]
+    arms.append(arm("e", tied=False))
     alone = [compare([a, a]).report.data["runs"][0]["curve"]["log10_norm"] for a in (arms[0], arms[3])]
     shared: list[int] = []
     monkeypatch.setattr(
@@ -220,7 +222,7 @@ def test_arms_of_the_same_cell_share_a_run(monkeypatch: pytest.MonkeyPatch) -> N
         lambda problem, **options: shared.append(problem.trials) or Engine(problem, **options),
     )
     runs = compare(arms).report.data["runs"]
-    assert shared == [3 * SMALL["trials"]], "the three rnn arms, and not the lstm"
+    assert shared == [3 * SMALL["trials"]], "the three tied rnn arms, and neither the lstm nor the untied one"
     for found, expected in zip((runs[0], runs[3]), alone, strict=True):
         np.testing.assert_allclose(list(found["curve"]["log10_norm"]), list(expected), rtol=1e-12)
 

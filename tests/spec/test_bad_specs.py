@@ -20,7 +20,7 @@ CODES = {
         series-header-only series-kind series-latin-1 series-missing series-nan series-ragged series-semicolons
         series-short series-word text-latin-1 text-short
     """,
-    5: "memory-hidden-size memory-seq-len memory-sine",
+    5: "memory-hidden-size memory-seq-len memory-sine untied-memory",
 }
 CODE_OF = {f"{name}.yaml": code for code, names in CODES.items() for name in names.split()}
 

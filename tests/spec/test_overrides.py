@@ -142,7 +142,7 @@ def test_a_mistake_in_an_option_names_the_option(options: dict[str, object], mes
         ("dtype=!!str x", "dtype: a tag (!!str) cannot stand in a spec; if a text is meant, quote it"),
         ("loss.at=[1, 500]", "loss.at[1]: must be a step from 1 to seq_len = 100; got 500"),
         ("hiden_size=3", "hiden_size: unknown key; did you mean 'hidden_size'?"),
-        ("tied=false", "tied: not offered by this version of gradcli"),
+        ("tied=no", "tied: expected true or false; got 'no'"),
         ("seq_len.x=1", "seq_len: holds no block, so nothing can be set in it; set seq_len as a whole"),
         ("clip[1].norm=1", "clip: has 1 entry, numbered from 0; none is '1'"),
         ("clip.x=1", "clip: has 1 entry, numbered from 0; none is 'x'"),
