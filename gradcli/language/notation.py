@@ -6,6 +6,7 @@ one ``f (1 - f)``; in LaTeX the latter has its dot. ``[a > 0]`` is 1 where that 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 #: The functions that derivatives take beyond those of the equations: as text, and as LaTeX.
@@ -25,8 +26,8 @@ _LATEX_CALLS = {name: rf"\{name}({{}})" for name in ("tanh", "exp", "log", "sin"
     "sqrt": r"\sqrt{{{}}}",
     "abs": r"\lvert {} \rvert",
 }
-_GREEK = frozenset(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau phi chi psi omega".split()
+_GREEK = re.compile(
+    "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|pi|rho|sigma|tau|phi|chi|psi|omega"
 )
 _LONGEST_ITALIC = 3  # letters of a subscript; a longer one is a word and stands upright
 
@@ -118,13 +119,13 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _head(head: str) -> str:
-    if head in _GREEK:
+    if _GREEK.fullmatch(head):
         return rf"\{head}"
     return head if len(head) == 1 else rf"\mathrm{{{_escaped(head)}}}"
 
 
 def _subscript(tail: str) -> str:
-    if tail in _GREEK:
+    if _GREEK.fullmatch(tail):
         return rf"\{tail}"
     return tail if len(tail) <= _LONGEST_ITALIC and tail.isalnum() else rf"\mathrm{{{_escaped(tail)}}}"
 
