@@ -82,7 +82,7 @@ def run(
     threads: opt.Threads = None,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Which routes through the cell the gradient takes: the Jacobian of one step as formulas, and each route's share."""
+    """Which routes through the cell the gradient takes: one step's Jacobian as formulas, and each route's share."""
     delivery = Delivery(format, output, None, (), quiet)
     options = opt.given(
         seq_len=seq_len,

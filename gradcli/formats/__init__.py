@@ -21,7 +21,7 @@ _PIECE = 2**16
 
 
 def render(report: Report, name: str, *, width: int | None, color: bool, unicode: bool) -> str:
-    """Return the report in the format called `name`, one of `FORMATS` or `FORMULA_FORMATS`, in one string (see `render_pieces`)."""
+    """Return the report in the format called `name` in one string; see `render_pieces`."""
     return "".join(render_pieces(report, name, width=width, color=color, unicode=unicode))
 
 

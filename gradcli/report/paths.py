@@ -18,7 +18,7 @@ from gradcli.report.run_data import number, resolved_spec, verdict_data
 from gradcli.report.simulate import describe, verdict_lines
 
 _COMMAND = "paths"
-_LATEX_INDENT = "  "
+_LATEX_BREAK = r" \\"
 
 CSV_HEADER = (
     "label",
@@ -99,10 +99,9 @@ def _latex(found: Paths) -> str:
     jacobian = step_jacobian(found.graph, Latex())
     lines = [line for block in jacobian.blocks for line in _latex_lines(block)]
     lines += [(f"{symbol} &= {formula}", "") for symbol, formula in jacobian.definitions]
-    rows = [
-        f"{_LATEX_INDENT}{text}{' \\\\' if index < len(lines) - 1 else ''}{f'  % {route}' if route else ''}"
-        for index, (text, route) in enumerate(lines)
-    ]
+    ends = [*[_LATEX_BREAK] * (len(lines) - 1), ""]
+    comments = [f"  % {route}" if route else "" for _, route in lines]
+    rows = [f"  {text}{end}{note}" for (text, _), end, note in zip(lines, ends, comments, strict=True)]
     return "\n".join([r"\begin{align*}", *rows, r"\end{align*}", ""])
 
 
