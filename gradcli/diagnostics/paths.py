@@ -7,7 +7,7 @@ route's share is its projection on the sum, v . total / |total|^2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,7 +71,7 @@ class RouteTable:
     is_complete: whether `shares` has them all. Else it has the last steps of all routes, each the sum of whatever came
         before: from the last state on the way that is later than the end.
     log10_norm: of the total gradient, the median. zeros: the fraction of sequences that have none.
-    residual: |sum of the routes - total| / |total|, the largest.
+    residual: |sum of the routes - total| / |total|, the largest; None where no sequence has a gradient.
     """
 
     start: str
@@ -142,7 +142,7 @@ def trace_paths(
     step = network.problem.loss.last_step
     found = []
     for trials, group in engine.groups():
-        tracer = _Tracer(graph, group, layer, step, distance, start, ends)
+        tracer = Tracer(graph, group, layer, step, distance, start, ends)
         try:
             tracer.run()
         except ForwardOverflow as error:
@@ -191,10 +191,13 @@ class _Direct:
     cosine: list[Array]
 
 
-class _Tracer:
+class Tracer:
     """Walks back over one group of trials, and gathers what the tables are made of.
 
     at: the step that it is at. routes: by end. direct: by state.
+
+    Args:
+        group: ready for a walk. step: where routes start. The others are those of `trace_paths`.
     """
 
     def __init__(
@@ -208,6 +211,7 @@ class _Tracer:
         self.routes: dict[str, _Measured] = {}
         self.direct: dict[str, _Direct] = {}
         self._wanted = set(measured_distances(step))
+        self._entering = self._zero(start)
         # For the routes: the values of factors and the adjoints, by the number of steps back.
         self._values: dict[int, StepValues] = {}
         self._adjoints: dict[int, dict[str, Adjoint]] = {}
@@ -225,8 +229,7 @@ class _Tracer:
                 whole = Backpropagation(self.graph, self.graph.cell.output, step, gradient)
             whole.step(step, values)
             if chosen is None:
-                nothing = Adjoint.of(np.zeros_like(next(iter(whole.at.values())).mantissa))
-                self._entering = whole.at.get(self.start, nothing)
+                self._entering = whole.at.get(self.start, self._zero(self.start))
                 chosen = Backpropagation(self.graph, self.start, step, self._entering)
             self._visit(step, values, whole, chosen)
             if step == last:
@@ -237,7 +240,7 @@ class _Tracer:
             self.at = 0
             whole.step(0, {})
             self._visit(0, {}, whole, chosen)
-        self._trace()
+        self.routes = {end: self._measure(end) for end in self.ends}
 
     def _visit(self, step: int, values: StepValues, whole: Backpropagation, chosen: Backpropagation) -> None:
         behind = self.first - step
@@ -245,6 +248,9 @@ class _Tracer:
             chosen.step(step, values)
             self._keep(behind, values, chosen.at)
         self._follow_direct(behind, values, whole.at)
+
+    def _zero(self, state: str) -> Adjoint:
+        return Adjoint.of(np.zeros_like(self.group.layers[self.layer].states[state][0]))
 
     def _keep(self, behind: int, values: StepValues, adjoints: dict[str, Adjoint]) -> None:
         """Keep what the routes need: of all steps where they are few, else of those around their ends."""
@@ -260,11 +266,10 @@ class _Tracer:
             if edge is None:
                 continue
             if behind == 0:
-                empty = Adjoint.of(np.zeros_like(self.group.layers[self.layer].states[state][0]))
-                self.direct[state] = _Direct(edge, totals.get(state, empty), [], [], [], [])
+                self.direct[state] = _Direct(edge, totals.get(state, self._zero(state)), [], [], [], [])
             found = self.direct[state]
             if behind in self._wanted:
-                total = totals.get(state, Adjoint.of(np.zeros_like(found.vector.mantissa)))
+                total = totals.get(state, self._zero(state))
                 found.distances.append(behind)
                 found.log2_direct.append(found.vector.log2_norm())
                 found.log2_total.append(total.log2_norm())
@@ -273,30 +278,32 @@ class _Tracer:
                 with np.errstate(all="ignore"):
                     found.vector = pull_back(edge, found.vector, values).normalised()
 
-    def _trace(self) -> None:
-        """Follow every route, or every last step of routes, to its end."""
-        for end in self.ends:
-            total = self._adjoints[self.distance].get(end)
-            if total is None:
-                total = Adjoint.of(np.zeros_like(self.group.layers[self.layer].states[end][0]))
-            parts: dict[Route, tuple[Array, Array]] = {}
-            rest = Adjoint(-total.mantissa, total.exponent)
-            if is_listed(self.graph, self.start, end, self.distance, self.first):
-                routes = self.graph.routes(self.start, end, self.distance, self.first)
-                groups = [along(routes, self._entering, self._by_step(0))]
-            else:
-                groups = []
-                for lag in range(1, self.lag + 1):
-                    behind = self.distance - lag
-                    for state, adjoint in self._adjoints.get(behind, {}).items():
-                        last = last_routes(self.graph, state, end, lag, self.first - behind)
-                        groups.append(along(last, adjoint, self._by_step(behind)))
-            for group in groups:
-                for route, vector in group:
-                    parts[route] = vector.log2_norm(), vector.cosine(total)
-                    rest = rest + vector
-            residual = np.exp2(rest.normalised().log2_norm() - np.maximum(total.log2_norm(), -(2.0**40)))
-            self.routes[end] = _Measured(total, parts, residual)
+    def total(self, end: str) -> Adjoint:
+        """Return the whole gradient at a route's end."""
+        return self._adjoints[self.distance].get(end, self._zero(end)).normalised()
+
+    def vectors(self, end: str) -> Iterator[tuple[Route, Adjoint]]:
+        """Yield every route to an end, or every last step of routes, with what it passes on of the gradient."""
+        if is_listed(self.graph, self.start, end, self.distance, self.first):
+            routes = self.graph.routes(self.start, end, self.distance, self.first)
+            yield from along(routes, self._entering, self._by_step(0))
+            return
+        for lag in range(1, self.lag + 1):
+            behind = self.distance - lag
+            for state, adjoint in self._adjoints.get(behind, {}).items():
+                last = last_routes(self.graph, state, end, lag, self.first - behind)
+                yield from along(last, adjoint, self._by_step(behind))
+
+    def _measure(self, end: str) -> _Measured:
+        total = self.total(end)
+        parts: dict[Route, tuple[Array, Array]] = {}
+        rest = Adjoint(-total.mantissa, total.exponent)
+        for route, vector in self.vectors(end):
+            parts[route] = vector.log2_norm(), vector.cosine(total)
+            rest = rest + vector
+        with np.errstate(invalid="ignore"):
+            residual = np.exp2(rest.normalised().log2_norm() - total.log2_norm())
+        return _Measured(total, parts, residual)
 
     def _by_step(self, behind: int) -> list[StepValues]:
         """Return the values of factors at the steps from `behind` to the distance."""

@@ -101,8 +101,7 @@ def pull_back(edge: Edge, adjoint: Adjoint, values: StepValues) -> Adjoint:
 
 def _pull(factor: Factor, mantissa: Array, values: StepValues) -> Array:
     if isinstance(factor, Diagonal):
-        product = mantissa * values[factor.coefficient]
-        return np.asarray(product.sum(axis=1, keepdims=True)) if factor.spreads else np.asarray(product)
+        return np.asarray(mantissa * values[factor.coefficient])
     return np.asarray(np.matmul(values[factor.matrix].swapaxes(-1, -2), mantissa))
 
 
@@ -132,6 +131,7 @@ def steps_back(graph: PathGraph, group: TrialGroup, layer: Layer, last: int) -> 
             for index in reversed(range(end - start)):
                 yield start + index + 1, {node: _at(value, index) for node, value in block.items()}
             end = start
+            group.progress("backward", last - end, last)
 
 
 def _at(value: Any, index: int) -> Any:

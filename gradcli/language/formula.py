@@ -173,21 +173,17 @@ class FormulaWriter:
         pieces: list[str] = []
         for is_diagonal, group in groupby(factors, key=lambda placed: isinstance(placed[0], Diagonal)):
             entries: list[tuple[Node, int]] = []
-            spreads = False
             for factor, behind in group:
                 if isinstance(factor, Matrix):
                     pieces.append(self._bracketed(factor.matrix, behind, _ATOM))
                     continue
-                number, parts = _flattened(factor.coefficient)
+                number, parts = self._flattened(factor.coefficient)
                 constant *= number
                 single = [part for part in parts if self._is_single(part)]
                 scalars += [self._bracketed(part, behind, _PRODUCT) for part in single]
                 entries += [(part, behind) for part in parts if part not in single]
-                spreads = spreads or factor.spreads
             if is_diagonal and entries:
                 pieces.append(self.notation.diagonal(self._vectors(entries)))
-            if spreads:
-                pieces.append(self.notation.ones)
         if abs(constant) != 1.0:
             scalars.insert(0, self.notation.number(abs(constant)))
         words = [*scalars, *(pieces or [self.notation.identity])]
@@ -272,24 +268,46 @@ class FormulaWriter:
 
     def _sum(self, node: Node, behind: int) -> str:
         terms = []
-        for sign, arg in zip(node.data, node.args, strict=True):
-            constant, parts = _flattened(arg)
-            if constant < 0:
-                text = self._scaled(-constant, parts, behind)[0] if parts else self.notation.number(-constant)
-                terms.append((-sign, text))
-            else:
-                terms.append((sign, self._bracketed(arg, behind, _QUOTIENT)))
+        for constant, parts in self._collected(node):
+            text = self._scaled(abs(constant), parts, behind)[0] if parts else self.notation.number(abs(constant))
+            terms.append((-1 if constant < 0 else 1, text))
         return signed_sum(sorted(terms, key=lambda term: term[0] < 0))
 
+    def _flattened(self, node: Node) -> tuple[float, list[Node]]:
+        """Return a product as its constant and its other factors; what has a name is one factor."""
+        if not self._has_name(node):
+            match node.op:
+                case "number":
+                    return node.data, []
+                case "sum" if len(terms := self._collected(node)) == 1:
+                    return terms[0]
+                case "mul":
+                    (a, left), (b, right) = map(self._flattened, node.args)
+                    return a * b, [*left, *right]
+        return 1.0, [node]
+
+    def _collected(self, node: Node) -> list[tuple[float, list[Node]]]:
+        """Return the terms of a sum, and of sums in it, each flattened; those of the same factors are one."""
+        constants: dict[tuple[Node, ...], float] = {}
+        for sign, arg in zip(node.data, node.args, strict=True):
+            inner = arg.op == "sum" and not self._has_name(arg)
+            for constant, parts in self._collected(arg) if inner else [self._flattened(arg)]:
+                constants[tuple(parts)] = constants.get(tuple(parts), 0.0) + sign * constant
+        return [(constant, list(parts)) for parts, constant in constants.items() if constant] or [(0.0, [])]
+
+    def _has_name(self, node: Node) -> bool:
+        return any(node in names for names in (self._symbols, self.graph.named, self._known, self._outputs))
+
     def _product_of_vectors(self, node: Node, behind: int) -> tuple[str, int]:
-        constant, parts = _flattened(node)
+        constant, parts = self._flattened(node)
         text, level = self._scaled(abs(constant), parts, behind)
         return (f"-{text}", _SUM) if constant < 0 else (text, level)
 
     def _scaled(self, constant: float, parts: Sequence[Node], behind: int) -> tuple[str, int]:
         if constant == 1.0 and len(set(parts)) == 1:
-            text, level = self._expression(parts[0], behind)
-            return (text, level) if len(parts) == 1 else (self._power(parts[0], behind, len(parts)), _POWER)
+            if len(parts) > 1:
+                return self._power(parts[0], behind, len(parts)), _POWER
+            return self._expression(parts[0], behind)
         vectors = self._vectors([(part, behind) for part in parts])
         if constant == 1.0:
             return vectors, _PRODUCT
@@ -300,10 +318,8 @@ class FormulaWriter:
     def _argument(self, node: Node, behind: int) -> str:
         """Return the argument of a function; one with products of matrices gets a symbol, explained elsewhere."""
         if (
-            node not in self._symbols
-            and node.op == "sum"
-            and node not in self.graph.named
-            and node not in self._known
+            node.op == "sum"
+            and not self._has_name(node)
             and any(below.op == "matmul" for below in reachable([node], stop=self.graph.named))
         ):
             taken = self.graph.names_in_use | set(self._symbols.values())
@@ -334,17 +350,3 @@ def _at_first_step(route: Route) -> tuple[tuple[Edge, ...], tuple[Edge, ...]]:
     """Split a route over one step behind the edge that leaves step t."""
     leaving = next(i for i, edge in enumerate(route.edges) if edge.lag)
     return route.edges[: leaving + 1], route.edges[leaving + 1 :]
-
-
-def _flattened(node: Node) -> tuple[float, list[Node]]:
-    """Return a product as its constant and its other factors."""
-    match node.op:
-        case "number":
-            return node.data, []
-        case "sum" if len(node.args) == 1:
-            constant, parts = _flattened(node.args[0])
-            return constant * node.data[0], parts
-        case "mul":
-            (a, left), (b, right) = map(_flattened, node.args)
-            return a * b, [*left, *right]
-    return 1.0, [node]

@@ -36,7 +36,6 @@ class Text:
     """Plain text, in the names and the form of the equations."""
 
     identity = "I"
-    ones = "ones"
     times = " "
     times_elementwise = " "
     transposed = "{}.T"
@@ -71,7 +70,6 @@ class Text:
 class Latex(Text):
     """LaTeX, for an align* environment of amsmath."""
 
-    ones = r"\mathbf{1}"
     times = r" \, "
     times_elementwise = r" \odot "
     transposed = r"{}^{{\top}}"

@@ -23,10 +23,9 @@ from gradcli.language.graph import Dependence, Node, reachable
 
 @dataclass(frozen=True)
 class Diagonal:
-    """diag(coefficient); where `spreads`, diag(coefficient) 1: one number on the right acts on every entry."""
+    """diag(coefficient): entry by entry."""
 
     coefficient: Node
-    spreads: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,6 @@ class PathGraph:
 
     def __init__(self, cell: SizedCell) -> None:
         self.cell = cell
-        self._sizes: dict[Node, int] = dict(cell.shapes.sizes)
         self.states = tuple(cell.states)
         self.named: dict[Node, str] = {}
         for name, node in cell.values.items():
@@ -107,16 +105,16 @@ class PathGraph:
     def _edges(self, name: str, expression: Node) -> tuple[Edge, ...]:
         own = None if name in self.states else expression
         edges = []
-        for factors, source in self._chains(expression, own, self._size(expression)):
+        for factors, source in self._chains(expression, own):
             variable, lag = source.data if source.op == "state" else (self.named[source], 0)
             edges.append(Edge(name, variable, lag, factors))
         # What acts entry by entry on the variable itself comes first, as in dc[t]/dc[t-1] = f + ...
         return tuple(sorted(edges, key=lambda edge: not edge.is_direct))
 
-    def _chains(self, target: Node, own: Node | None, size: int) -> Iterator[tuple[tuple[Factor, ...], Node]]:
+    def _chains(self, target: Node, own: Node | None) -> Iterator[tuple[tuple[Factor, ...], Node]]:
         """Yield the variables that an expression takes directly, each behind the factors that lead to it.
 
-        own: the node that `target` itself stands for, which is no place to stop at. size: entries of the target.
+        own: the node that `target` itself stands for, which is no place to stop at.
         """
 
         def is_boundary(node: Node) -> bool:
@@ -130,27 +128,14 @@ class PathGraph:
             if source.dependence < Dependence.STATE:
                 continue
             first: tuple[Factor, ...] = ()
-            spreads = self._size(source) < size
-            if spreads or not (coefficient.is_number and coefficient.data == 1.0):
-                first = (Diagonal(coefficient, spreads),)
+            if not (coefficient.is_number and coefficient.data == 1.0):
+                first = (Diagonal(coefficient),)
             if source.op == "state" or (source in self.named and source is not own):
                 yield first, source
                 continue
             matrix, vector = source.args
-            for factors, variable in self._chains(vector, None, self._size(vector)):
+            for factors, variable in self._chains(vector, None):
                 yield (*first, Matrix(matrix), *factors), variable
-
-    def _size(self, node: Node) -> int:
-        if node not in self._sizes:
-            shapes = self.cell.shapes
-            if node.op == "state":
-                size = shapes.states[node.data[0]]
-            elif node.op == "matmul":
-                size = shapes.matrices[node.args[0]][0]
-            else:
-                size = max((self._size(arg) for arg in node.args), default=1)
-            self._sizes[node] = size
-        return self._sizes[node]
 
     def factors(self) -> Iterator[Factor]:
         """Yield the factors of all edges."""

@@ -18,6 +18,8 @@ from gradcli.report.run_data import number, resolved_spec, verdict_data
 from gradcli.report.simulate import describe, verdict_lines
 
 _COMMAND = "paths"
+#: From this projection on, a route is clearly more than the whole of which it is a part.
+_MORE_THAN_ALL = 1.5
 _LATEX_BREAK = r" \\"
 
 CSV_HEADER = (
@@ -40,9 +42,8 @@ def paths_report(found: Paths) -> Report:
     writer = FormulaWriter(found.graph, Text())
     jacobian = step_jacobian(found.graph, Text())
     title = Line(describe(found.network), found.network.loaded.label, "title")
-    layers = len(found.network.problem.plans)
-    which = [Line(_layer_words(found.layer, layers), style="dim")] if layers > 1 else []
-    groups: list[list[Block]] = [[title, *which], *_jacobian_tables(jacobian)]
+    notes = [Line(text, style="dim") for text in _notes(found)]
+    groups: list[list[Block]] = [[title, *notes], *_jacobian_tables(jacobian)]
     if found.verdict is not None:
         groups.insert(1, verdict_lines(found.verdict))
     groups += [[_route_table(found, table, writer)] for table in found.tables]
@@ -57,10 +58,21 @@ def paths_report(found: Paths) -> Report:
     )
 
 
-def _layer_words(layer: int, layers: int) -> str:
-    if layer == layers - 1:
-        return f"layer {layer}, the top one"
-    return f"layer {layer} of 0 to {layers - 1}: from the gradient that the layers above pass on at the last step alone"
+def _notes(found: Paths) -> Iterator[str]:
+    """Yield what is to be known of the layer, and of the step at which routes start."""
+    layers = len(found.network.problem.plans)
+    if found.layer < layers - 1:
+        yield (
+            f"layer {found.layer} of 0 to {layers - 1}: routes inside it, of the gradient that the layers above pass on"
+            f" at step {found.step} alone"
+        )
+    elif layers > 1:
+        yield f"layer {found.layer}, the top one"
+    problem = found.network.problem
+    if len(problem.loss.steps) > 1:
+        yield f"the loss at step {found.step} alone: what enters at other steps takes the same routes from there"
+    if found.step < problem.seq_len:
+        yield f"the loss counts last at step {found.step}: distances are counted from there"
 
 
 # Formulas.
@@ -130,13 +142,15 @@ def _route_table(found: Paths, table: RouteTable, writer: FormulaWriter) -> Tabl
         Column("", "bar", keep=3),
         Column("cosine", keep=5),
     ]
+    # Long names need the room that bars would take.
+    long = table.is_complete and table.distance > 1
     rows: list[list[Cell]] = [
         [
             _route_name(found, table, share, writer),
             power_of_ten(share.log10_norm),
             _maybe_power(share.log10_relative),
             _signed(share.projection),
-            None if share.projection is None else min(abs(share.projection), 1.0),
+            None if share.projection is None or long else min(abs(share.projection), 1.0),
             _signed(share.cosine),
         ]
         for share in _largest_first(table.shares)
@@ -199,7 +213,9 @@ def _direct_blocks(found: Paths, writer: FormulaWriter) -> list[list[Block]]:
             f"None: no step takes {states} over entry by entry, so all of the gradient goes through matrices or gates."
         )
         return [[Line(text, "direct route")]] if found.tables else []
-    return [[Line(direct_sentence(curve, writer), "direct route"), _direct_table(curve)] for curve in found.direct]
+    return [
+        [Line(direct_sentence(curve, writer), "direct route"), _direct_table(curve, found)] for curve in found.direct
+    ]
 
 
 def direct_sentence(curve: DirectCurve, writer: FormulaWriter) -> str:
@@ -215,7 +231,8 @@ def direct_sentence(curve: DirectCurve, writer: FormulaWriter) -> str:
     ratio = float(curve.log10_direct[last] - curve.log10_total[last])
     if curve.carries_to >= farthest:
         answer = f"It carries the gradient of {state}: its projection on the whole is {_signed(share)} {steps}"
-        return f"{name}. {answer}, and at least {CARRIES:g} at every distance."
+        more = "; other routes work against it" if share > _MORE_THAN_ALL else ""
+        return f"{name}. {answer}, and at least {CARRIES:g} at every distance{more}."
     size = f"{steps} its norm is {power_of_ten(ratio)} of the whole gradient's"
     rest = "the other routes carry it" if ratio <= 0 else "the other routes work against it"
     if curve.carries_to >= int(curve.distances[min(1, last)]):
@@ -228,9 +245,10 @@ def _coefficient(curve: DirectCurve, writer: FormulaWriter) -> str:
     return signed_sum([writer.product([(factor, 0) for factor in curve.edge.factors])])
 
 
-def _direct_table(curve: DirectCurve) -> Table:
+def _direct_table(curve: DirectCurve, found: Paths) -> Table:
     place = {int(distance): index for index, distance in enumerate(curve.distances)}
-    shown = [place[d] for d in shown_distances(int(curve.distances[-1]), [curve.carries_to]) if d in place]
+    also = [curve.carries_to, *(table.distance for table in found.tables)]
+    shown = [place[d] for d in shown_distances(int(curve.distances[-1]), also) if d in place]
     columns = [
         Column("distance", keep=9),
         Column("log10 direct", keep=8),
