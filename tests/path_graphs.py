@@ -77,7 +77,7 @@ def vectors(tracer: Tracer, end: str) -> dict[Route, Array]:
 
 
 def relative_error(found: Array, expected: Array) -> float:
-    """Return the largest |found - expected| / |expected| over trials and sequences, in norm; an exact zero must be one."""
+    """Return the largest |found - expected| / |expected| over trials and sequences; an exact zero must be one."""
     error, norm = np.linalg.norm(found - expected, axis=1), np.linalg.norm(expected, axis=1)
     assert norm.max() > 0, "nothing to compare with"
     return float(np.where(norm > 0, error / np.where(norm > 0, norm, 1.0), np.where(error > 0, np.inf, 0.0)).max())

@@ -217,7 +217,17 @@ class Tracer:
         self._adjoints: dict[int, dict[str, Adjoint]] = {}
 
     def run(self) -> None:
-        """Go back as far as there is something to see."""
+        """Go back as far as there is something to see.
+
+        Raises:
+            ForwardOverflow: a state stopped being finite. NotFinite: an adjoint did, at step `at`.
+        """
+        # What is not finite is found where it shows, see `Adjoint.normalised`.
+        with np.errstate(all="ignore"):
+            self._walk()
+            self.routes = {end: self._measure(end) for end in self.ends}
+
+    def _walk(self) -> None:
         layer = self.group.layers[self.layer]
         whole: Backpropagation | None = None
         chosen: Backpropagation | None = None
@@ -240,7 +250,6 @@ class Tracer:
             self.at = 0
             whole.step(0, {})
             self._visit(0, {}, whole, chosen)
-        self.routes = {end: self._measure(end) for end in self.ends}
 
     def _visit(self, step: int, values: StepValues, whole: Backpropagation, chosen: Backpropagation) -> None:
         behind = self.first - step
@@ -275,8 +284,7 @@ class Tracer:
                 found.log2_total.append(total.log2_norm())
                 found.cosine.append(found.vector.cosine(total))
             if values:
-                with np.errstate(all="ignore"):
-                    found.vector = pull_back(edge, found.vector, values).normalised()
+                found.vector = pull_back(edge, found.vector, values).normalised()
 
     def total(self, end: str) -> Adjoint:
         """Return the whole gradient at a route's end."""
@@ -301,9 +309,7 @@ class Tracer:
         for route, vector in self.vectors(end):
             parts[route] = vector.log2_norm(), vector.cosine(total)
             rest = rest + vector
-        with np.errstate(invalid="ignore"):
-            residual = np.exp2(rest.normalised().log2_norm() - total.log2_norm())
-        return _Measured(total, parts, residual)
+        return _Measured(total, parts, np.exp2(rest.normalised().log2_norm() - total.log2_norm()))
 
     def _by_step(self, behind: int) -> list[StepValues]:
         """Return the values of factors at the steps from `behind` to the distance."""

@@ -125,8 +125,7 @@ def steps_back(graph: PathGraph, group: TrialGroup, layer: Layer, last: int) -> 
         while end > lo:
             start = max(lo, end - length)
             values = layer.block_values(start - lo, end - lo)
-            with np.errstate(all="ignore"):
-                evaluate(nodes, values, layer.parameters.column_ranges)
+            evaluate(nodes, values, layer.parameters.column_ranges)
             block = {node: values[node] for node in nodes}
             for index in reversed(range(end - start)):
                 yield start + index + 1, {node: _at(value, index) for node, value in block.items()}
@@ -150,12 +149,11 @@ def loss_gradient(group: TrialGroup, layer: int, step: int) -> Adjoint:
     assert gradient is not None, "the loss counts at this step"
     exponent = np.zeros((problem.trials, problem.batch_size), np.int64)
     passes = group.passes(parameters=False, clipped=False)
-    with np.errstate(all="ignore"):
-        for above in reversed(passes[layer + 1 :]):
-            block = above.run(index, index + 1, above.start(None), gradient, exponent, more=False)
-            if block.input_adjoint is None:
-                return Adjoint.of(np.zeros_like(group.layers[layer].outputs()[0]))
-            gradient, exponent = block.input_adjoint, block.input_exponent
+    for above in reversed(passes[layer + 1 :]):
+        block = above.run(index, index + 1, above.start(None), gradient, exponent, more=False)
+        if block.input_adjoint is None:
+            return Adjoint.of(np.zeros_like(group.layers[layer].outputs()[0]))
+        gradient, exponent = block.input_adjoint, block.input_exponent
     return Adjoint.of(gradient[0], exponent)
 
 
@@ -185,8 +183,7 @@ class Backpropagation:
                 continue
             adjoint = self.at[name] = self.at[name].normalised()
             for edge in self._graph.edges[name] if step else ():
-                with np.errstate(all="ignore"):
-                    self._receive(edge, step, pull_back(edge, adjoint, values))
+                self._receive(edge, step, pull_back(edge, adjoint, values))
 
     def _receive(self, edge: Edge, step: int, part: Adjoint) -> None:
         there = self._coming.setdefault(step - edge.lag, {}) if edge.lag else self.at
@@ -208,7 +205,6 @@ def along(routes: Iterable[Route], start: Adjoint, values: Sequence[StepValues])
             common += 1
         del vectors[common + 1 :]
         for edge, (_, behind) in zip(route.edges[common:], route.vertices[common:], strict=False):
-            with np.errstate(all="ignore"):
-                vectors.append(pull_back(edge, vectors[-1], values[behind]).normalised())
+            vectors.append(pull_back(edge, vectors[-1], values[behind]).normalised())
         taken = route.edges
         yield route, vectors[-1]

@@ -230,9 +230,9 @@ def direct_sentence(curve: DirectCurve, writer: FormulaWriter) -> str:
     steps = f"{grouped(farthest)} step{'' if farthest == 1 else 's'} back"
     ratio = float(curve.log10_direct[last] - curve.log10_total[last])
     if curve.carries_to >= farthest:
-        answer = f"It carries the gradient of {state}: its projection on the whole is {_signed(share)} {steps}"
-        more = "; other routes work against it" if share > _MORE_THAN_ALL else ""
-        return f"{name}. {answer}, and at least {CARRIES:g} at every distance{more}."
+        answer = f"It carries the gradient of {state}: {steps} its projection on the whole is {_signed(share)}"
+        more = ", so that other routes work against it" if share > _MORE_THAN_ALL else ""
+        return f"{name}. {answer}{more}; it is at least {CARRIES:g} at every distance."
     size = f"{steps} its norm is {power_of_ten(ratio)} of the whole gradient's"
     rest = "the other routes carry it" if ratio <= 0 else "the other routes work against it"
     if curve.carries_to >= int(curve.distances[min(1, last)]):
