@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,8 @@ from numpy.typing import NDArray
 
 from gradcli import cells
 from gradcli.diagnostics.paths import Tracer
+from gradcli.diagnostics.paths_walk import Adjoint
+from gradcli.engine.problem import Problem
 from gradcli.engine.run import Engine
 from gradcli.language.cell import parse_cell
 from gradcli.language.formula import StepJacobian, step_jacobian
@@ -56,24 +57,28 @@ def network(cell: Any, **fields: object) -> Network:
     return build(loaded(cell, **fields))
 
 
-def traced(
-    net: Network, distance: int, *, start: str | None = None, layer: int = -1, ends: Sequence[str] = ()
-) -> Tracer:
-    """Walk back over all trials of a network together."""
-    index = range(len(net.problem.plans))[layer]
-    graph = PathGraph(net.problem.plans[index].cell)
-    [(_, group)] = Engine(net.problem, at_once=net.problem.trials).groups()
-    tracer = Tracer(graph, group, index, net.problem.loss.last_step, distance, start or graph.cell.output, ends)
+def traced(net: Network, distance: int, *, start: str | None = None, layer: int = -1) -> Tracer:
+    """Walk back over all trials of a network together; `layer` as an index."""
+    return traced_problem(net.problem, distance, start=start, layer=layer)
+
+
+def traced_problem(problem: Problem, distance: int, *, start: str | None = None, layer: int = -1) -> Tracer:
+    index = range(len(problem.plans))[layer]
+    graph = PathGraph(problem.plans[index].cell)
+    [(_, group)] = Engine(problem, at_once=problem.trials).groups()
+    tracer = Tracer(graph, group, index, problem.loss.last_step, distance, start or graph.cell.output, ())
     tracer.run()
     return tracer
 
 
 def vectors(tracer: Tracer, end: str) -> dict[Route, Array]:
     """Return what each route passes on, (R, size, B), as plain floats."""
-    return {
-        route: np.ldexp(vector.mantissa, np.maximum(vector.exponent, -5000)[:, None, :])
-        for route, vector in tracer.vectors(end)
-    }
+    return {route: plain(vector) for route, vector in tracer.vectors(end)}
+
+
+def plain(adjoint: Adjoint) -> Array:
+    """Return an adjoint as plain floats."""
+    return np.asarray(np.ldexp(adjoint.mantissa, np.maximum(adjoint.exponent, -5000)[:, None, :]))
 
 
 def relative_error(found: Array, expected: Array) -> float:

@@ -20,6 +20,7 @@ from gradcli.report.simulate import describe, verdict_lines
 _COMMAND = "paths"
 #: From this projection on, a route is clearly more than the whole of which it is a part.
 _MORE_THAN_ALL = 1.5
+_NOTHING_EARLIER = "No state depends on an earlier one: there is no way back through time."
 _LATEX_BREAK = r" \\"
 
 CSV_HEADER = (
@@ -80,6 +81,8 @@ def _notes(found: Paths) -> Iterator[str]:
 
 def _jacobian_tables(jacobian: StepJacobian) -> list[list[Block]]:
     """Return the blocks of the Jacobian, the partial derivatives and the total ones each in a table."""
+    if not jacobian.blocks:
+        return [[Line(_NOTHING_EARLIER)]]
     partial = [block for block in jacobian.blocks if not block.is_total]
     total = [block for block in jacobian.blocks if block.is_total]
     symbols = [f"{symbol} = {formula}" for symbol, formula in jacobian.definitions]
@@ -111,6 +114,8 @@ def _latex(found: Paths) -> str:
     jacobian = step_jacobian(found.graph, Latex())
     lines = [line for block in jacobian.blocks for line in _latex_lines(block)]
     lines += [(f"{symbol} &= {formula}", "") for symbol, formula in jacobian.definitions]
+    if not lines:
+        return f"% {_NOTHING_EARLIER}\n"
     ends = [*[_LATEX_BREAK] * (len(lines) - 1), ""]
     comments = [f"  % {route}" if route else "" for _, route in lines]
     rows = [f"  {text}{end}{note}" for (text, _), end, note in zip(lines, ends, comments, strict=True)]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from path_graphs import network, relative_error, traced, vectors
+from path_graphs import network, plain, relative_error, traced, vectors
 from reference.equations import reads_input_elementwise
 
 from gradcli import cells
@@ -108,14 +108,10 @@ def test_layers_below_the_top_and_losses_before_the_end() -> None:
     assert relative_error(np.sum(list(vectors(top, "h").values()), axis=0), expected) < ROUNDING
     assert top.first == 7
     below = traced(net, 1, layer=0)
-    assert relative_error(_value(below._entering), adjoint(net, "layer0.h", 7)) < ROUNDING
+    assert relative_error(plain(below._entering), adjoint(net, "layer0.h", 7)) < ROUNDING
     # What comes down through the layer above at step 6 is the rest.
     missing = adjoint(net, "layer0.h", 6) - np.sum(list(vectors(below, "h").values()), axis=0)
     assert np.linalg.norm(missing) > 0.01
-
-
-def _value(adjoint: Any) -> Any:
-    return np.ldexp(adjoint.mantissa, adjoint.exponent[:, None, :])
 
 
 # Single routes.
@@ -127,7 +123,7 @@ def test_each_route_of_the_lstm_is_what_torch_gives_when_the_others_are_detached
     p = {name: torch.tensor(value[0]) for name, value in net.problem.parameters[0].items()}
     x = torch.tensor(net.problem.source.fill(0, 1)[0, 0])
     tracer = traced(net, 1)
-    upstream = torch.tensor(_value(tracer._entering)[0])
+    upstream = torch.tensor(plain(tracer._entering)[0])
     kept = vectors(tracer, "h") | vectors(tracer, "c")
     for route, found in kept.items():
         names = [name for name, _ in route.vertices]

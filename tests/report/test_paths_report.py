@@ -172,6 +172,14 @@ def test_latex_is_an_environment_that_says_where_each_term_comes_from() -> None:
     )
 
 
+def test_a_cell_without_a_way_back() -> None:
+    found = report({"name": "forward", "equations": "h[t] = tanh(W_xh @ x[t])"})
+    screen = table_of(found, width=None)
+    assert "No state depends on an earlier one" in screen
+    assert "routes from h[12] back to h[11]: the gradient is exactly zero" in screen
+    assert text("latex", found).startswith("% No state")
+
+
 def test_formulas_alone_take_no_run() -> None:
     found = report({"name": "square", "equations": "h[t] = h[t-1] ** 2 + 2"}, formulas_only=True)
     assert "overflows" not in text("table", found)
