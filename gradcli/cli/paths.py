@@ -18,7 +18,7 @@ EXAMPLES = (
     "gradcli paths gru --to h --distance 50",
     "gradcli paths my.yaml --format latex",
 )
-_ROUTES = "Which routes"
+_ROUTES = "What to look at"
 
 Distance = Annotated[
     int,
@@ -50,17 +50,6 @@ End = Annotated[
         rich_help_panel=_ROUTES,
     ),
 ]
-Layer = Annotated[
-    int | None,
-    typer.Option(
-        "--layer",
-        metavar="N",
-        help="The layer looked into; 0 is the one that reads the input.",
-        min=0,
-        show_default="the top one",
-        rich_help_panel=_ROUTES,
-    ),
-]
 
 
 def run(
@@ -68,13 +57,13 @@ def run(
     distance: Distance = 1,
     start: Start = None,
     end: End = None,
-    layer: Layer = None,
     seq_len: opt.SeqLen = None,
     hidden_size: opt.HiddenSize = None,
     input_size: opt.InputSize = None,
     batch_size: opt.BatchSize = None,
     trials: opt.Trials = None,
     seed: opt.Seed = None,
+    layer: opt.Layer = None,
     overrides: opt.Overrides = None,
     format: opt.FormulaFormat = opt.DEFAULT_FORMAT,  # noqa: A002
     output: opt.Output = None,

@@ -137,8 +137,10 @@ def _engine_bytes(
             outside += max(addends, min(CHUNK_BYTES, addends * sizes.segment))
             window = window_length(summed, sizes.trials, spec.batch_size, sizes.itemsize, sizes.block)
             outside += number * summed * min(window, spec.seq_len)
-    tape = sizes.segment * number * rows
-    kept = -(-spec.seq_len // sizes.segment) * number * borders
+    segments = -(-spec.seq_len // sizes.segment)
+    stretches = sizes.stretches(sizes.segment) if segments > 1 else 1
+    tape = sizes.segment * number * rows * (2 if stretches > 1 else 1)  # computed again, it is copied to its place
+    kept = segments * stretches * number * borders
     blocks = sizes.block * number * rows * _BLOCK_COPIES
     input_step = _FLOAT * _sequences(spec) * plans[0].cell.shapes.input_size
     inputs = min(2 * sizes.segment * input_step, KEPT_INPUT_BYTES + sizes.segment * input_step)
@@ -233,6 +235,24 @@ def require_memory_to_read(model: Input, folder: Path, *, max_memory: int | None
             f"reading {model.path} ({_readable(size)}) could need {_readable(size * copies)} of memory;"
             f" {_readable(limit)} ({origin}) is the limit. Cut out the part that is needed, or allow more with"
             " --max-memory"
+        )
+
+
+def require_memory_for(needed: int, what: str, change: str, *, max_memory: int | None = None) -> None:
+    """Refuse work that would need more memory than it may take.
+
+    Args:
+        needed: bytes. what: the work, as in "the Jacobian of 4096 x 4096 entries". change: what to make smaller.
+        max_memory: as for `require_memory`.
+
+    Raises:
+        ResourceError: with the figure, the limit and where it comes from, and what to change.
+    """
+    limit, origin = _memory_limit(max_memory)
+    if needed > limit:
+        raise ResourceError(
+            f"{what} would need about {_readable(needed)} of memory; {_readable(limit)} ({origin}) is the limit."
+            f" Make {change} smaller, or allow more with --max-memory"
         )
 
 

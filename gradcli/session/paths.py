@@ -8,6 +8,7 @@ from gradcli.errors import UsageError, did_you_mean
 from gradcli.network.build import Network, build
 from gradcli.network.threads import blas_threads
 from gradcli.report.paths import paths_report
+from gradcli.session.layers import choose_layer
 from gradcli.session.result import Result
 from gradcli.spec.reader import LoadedSpec
 
@@ -18,7 +19,7 @@ def paths(
     distance: int,
     start: str | None = None,
     end: str | None = None,
-    layer: int | None = None,
+    layer: str | None = None,
     formulas_only: bool = False,
     max_memory: int | None = None,
     threads: int | None = None,
@@ -31,7 +32,7 @@ def paths(
     """
     with blas_threads(threads):
         network = build(loaded, max_memory=max_memory)
-    chosen = _layer(network, layer)
+    chosen = choose_layer(network, layer)
     cell = network.problem.plans[chosen].cell
     states = list(cell.states)
     first = _state("--from", start or cell.output, states)
@@ -45,16 +46,6 @@ def paths(
         )
     verdicts = [(loaded.label, found.verdict.kind)] if found.verdict else []
     return Result(paths_report(found), verdicts)
-
-
-def _layer(network: Network, layer: int | None) -> int:
-    count = len(network.problem.plans)
-    if layer is None:
-        return count - 1
-    if layer >= count:
-        known = "the only layer is 0" if count == 1 else f"layers are 0 to {count - 1}"
-        raise UsageError(f"--layer: there is no layer {layer}; {known}")
-    return layer
 
 
 def _state(option: str, name: str, states: list[str]) -> str:

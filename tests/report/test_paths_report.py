@@ -108,7 +108,7 @@ def test_other_routes_may_work_against_the_direct_one() -> None:
 
 def test_what_is_to_be_known_of_layers_and_losses() -> None:
     fields = SMALL | {"num_layers": 2, "loss": {"kind": "sum", "at": [4, 7]}}
-    screen = table_of(report("rnn", fields=fields, layer=0), width=None)
+    screen = table_of(report("rnn", fields=fields, layer="layer0"), width=None)
     assert "layer 0 of 0 to 1: routes inside it" in screen
     assert "the loss at step 7 alone" in screen
     assert "the loss counts last at step 7: distances are counted from there" in screen
@@ -197,7 +197,7 @@ def test_latex_is_no_format_of_reports_without_formulas() -> None:
     [
         ({"start": "cc"}, "--from: no state is called 'cc'; states: c, h"),
         ({"end": "f"}, "--to: no state is called 'f'; states: c, h"),
-        ({"layer": 3}, "--layer: there is no layer 3; the only layer is 0"),
+        ({"layer": "3"}, "--layer: no layer is called '3'; layers: layer0"),
         ({"distance": 13}, "take a distance from 1 to 12"),
     ],
 )
