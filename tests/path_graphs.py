@@ -9,7 +9,7 @@ from measured import loaded
 from numpy.typing import NDArray
 
 from gradcli import cells
-from gradcli.diagnostics.paths import Tracer
+from gradcli.diagnostics.paths_tracer import Tracer
 from gradcli.diagnostics.paths_walk import Adjoint
 from gradcli.engine.problem import Problem
 from gradcli.engine.run import Engine

@@ -101,11 +101,14 @@ class FormulaWriter:
 
     def definitions(self) -> list[tuple[str, str]]:
         """Return the abbreviations in use, each with what it stands for."""
-        arguments = [
-            (self.notation.variable(symbol, 0, is_state=False), self._plain(node))
-            for node, symbol in list(self._symbols.items())
-        ]
-        return [*self._tails.items(), *arguments]
+        found = list(self._tails.items())
+        done: set[Node] = set()
+        # What explains one may need another.
+        while waiting := [node for node in self._symbols if node not in done]:
+            symbol = self.notation.variable(self._symbols[waiting[0]], 0, is_state=False)
+            found.append((symbol, self._compound(waiting[0], 0)[0]))
+            done.add(waiting[0])
+        return found
 
     # Routes by name.
 
@@ -157,9 +160,10 @@ class FormulaWriter:
         tails = [tail for _, tail in map(_at_first_step, routes) if tail]
         found: dict[tuple[Edge, ...], str] = {}
         for tail in dict.fromkeys(tails):
-            symbol = self.notation.parameter(tail[0].target.upper())
-            taken = symbol in self._tails or tail[0].target.upper() in self.graph.names_in_use
-            several = sum(other[:1] == tail[:1] or other[0].target == tail[0].target for other in set(tails)) > 1
+            name = tail[0].target.upper()
+            symbol = self.notation.parameter(name)
+            taken = symbol in self._tails or name in self.graph.names_in_use
+            several = sum(other[0].target == tail[0].target for other in set(tails)) > 1
             if tails.count(tail) > 1 and not taken and not several:
                 sign, text = self.product(_placed(tail, behind=1))
                 self._tails[symbol] = signed_sum([(sign, text)])
@@ -207,13 +211,6 @@ class FormulaWriter:
 
     # Expressions.
 
-    def _plain(self, node: Node) -> str:
-        """Return an expression at t, itself not abbreviated."""
-        symbols, self._symbols = self._symbols, {n: s for n, s in self._symbols.items() if n is not node}
-        text = self._expression(node, 0)[0]
-        self._symbols = symbols
-        return text
-
     def _bracketed(self, node: Node, behind: int, needed: int) -> str:
         text, level = self._expression(node, behind)
         return text if level >= needed else f"({text})"
@@ -231,6 +228,11 @@ class FormulaWriter:
             return n.parameter(name) if fixed else n.variable(name, behind, is_state=False), _ATOM
         if node in self._outputs:
             return n.variable(self._outputs[node], behind, is_state=True), _ATOM
+        return self._compound(node, behind)
+
+    def _compound(self, node: Node, behind: int) -> tuple[str, int]:
+        """Return an expression in terms of its parts, whether or not it has a name of its own."""
+        n = self.notation
         match node.op:
             case "number":
                 return n.number(node.data), _ATOM if node.data >= 0 else _SUM

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.diagnostics.paths import CARRIES, LONGEST_ROUTE, MOST_ROUTES, DirectCurve, Paths, RouteTable, Share
+from gradcli.diagnostics.paths import CARRIES, DirectCurve, Paths, RouteTable, Share
+from gradcli.diagnostics.paths_tracer import LONGEST_ROUTE, MOST_ROUTES
 from gradcli.diagnostics.verdict_words import grouped
 from gradcli.language.formula import FormulaWriter, JacobianBlock, StepJacobian, step_jacobian
 from gradcli.language.notation import Latex, Text, signed_sum
@@ -20,6 +21,8 @@ from gradcli.report.simulate import describe, verdict_lines
 _COMMAND = "paths"
 #: From this projection on, a route is clearly more than the whole of which it is a part.
 _MORE_THAN_ALL = 1.5
+#: A projection below this is no float any more, or has lost digits.
+_SMALLEST = 1e-300
 _NOTHING_EARLIER = "No state depends on an earlier one: there is no way back through time."
 _LATEX_BREAK = r" \\"
 
@@ -273,7 +276,7 @@ def _direct_table(curve: DirectCurve, found: Paths) -> Table:
                 log10_text(direct),
                 log10_text(whole),
                 None if math.isinf(whole) else power_of_ten(direct - whole),
-                _signed(projection),
+                f"< {_SMALLEST:g}" if abs(projection) < _SMALLEST and math.isfinite(direct) else _signed(projection),
                 None if math.isnan(projection) else min(abs(projection), 1.0),
                 _signed(float(curve.cosine[i])),
             ]

@@ -11,7 +11,8 @@ from path_graphs import network, plain, relative_error, traced, vectors
 from reference.equations import reads_input_elementwise
 
 from gradcli import cells
-from gradcli.diagnostics.paths import CARRIES, LONGEST_ROUTE, MOST_ROUTES, measured_distances, trace_paths
+from gradcli.diagnostics.paths import CARRIES, trace_paths
+from gradcli.diagnostics.paths_tracer import LONGEST_ROUTE, MOST_ROUTES, measured_distances
 from gradcli.engine.run import Engine
 from gradcli.language.formula import FormulaWriter
 from gradcli.language.notation import Text
@@ -79,7 +80,7 @@ def test_enumerated_and_summed_routes_agree(monkeypatch: pytest.MonkeyPatch) -> 
     net = small("lstm")
     tracer = traced(net, 3)
     listed = {state: vectors(tracer, state) for state in ("c", "h")}
-    monkeypatch.setattr("gradcli.diagnostics.paths.MOST_ROUTES", 0)
+    monkeypatch.setattr("gradcli.diagnostics.paths_tracer.MOST_ROUTES", 0)
     summed = traced(net, 3)
     for state, one_by_one in listed.items():
         for last, expected in vectors(summed, state).items():

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from path_graphs import plain, traced_problem, vectors, written
 from test_random_cells import made_up
 
-from gradcli.diagnostics.paths import Tracer
+from gradcli.diagnostics.paths_tracer import Tracer
 from gradcli.engine.problem import Problem
 from gradcli.engine.run import Engine
 from gradcli.language.notation import Latex

@@ -99,6 +99,13 @@ def test_abbreviations_are_explained() -> None:
     assert jacobian(built_in("rnn")).definitions == ()
 
 
+def test_an_abbreviation_in_another_is_explained_too() -> None:
+    graph = graph_of("h[t] = h[t-1] + tanh(U @ tanh(V @ h[t-1] + b) + d)")
+    found = jacobian(graph)
+    assert found.blocks[0].terms[1].text == "diag(1 - tanh(a)^2) U diag(1 - tanh(a1)^2) V"
+    assert found.definitions == (("a", "U tanh(a1) + d"), ("a1", "V h[t-1] + b"))
+
+
 def test_names_of_the_equations_are_not_used_again() -> None:
     graph = graph_of("h[t] = 0.5 * h[t-1] + tanh(a * (H @ h[t-1] + b) + a1) + sin(V @ h[t-1] + a)")
     symbols = [symbol for symbol, _ in jacobian(graph).definitions]
