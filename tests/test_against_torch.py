@@ -69,6 +69,9 @@ def test_built_in_cells(name: str, setting: str, tmp_path: Path) -> None:
         **{f"{state}_0": {"normal": {"std": 0.5}} for state in states},
         **SETTINGS[setting],
     }
+    if "batch_norm" in block["equations"]:
+        # One sequence has no statistics, and of a few little but rounding comes through.
+        spec["batch_size"] = 5
     comparison = agreement(spec, block, tmp_path)
     assert comparison.skipped == 0
     assert {name: error for name, error in comparison.worst.items() if not error < RELATIVE_ERROR} == {}

@@ -20,7 +20,8 @@ import gradcli
 from gradcli import cells
 from gradcli.diagnostics.verdict_kinds import VERDICT_KINDS
 from gradcli.errors import ExitCode
-from gradcli.language.functions import ELEMENTWISE, FUNCTIONS, NOT_OFFERED
+from gradcli.language.across import ACROSS, DEFAULT_EPS
+from gradcli.language.functions import ELEMENTWISE, FUNCTIONS
 from gradcli.spec import yaml12
 from gradcli.spec.base import alternatives_of
 from gradcli.spec.initialisers import Initialiser, InitialState
@@ -267,8 +268,15 @@ def test_equations_page_lists_every_function_with_its_largest_slope() -> None:
     for name, row in rows.items():
         gamma = FUNCTIONS[name].gamma
         assert row[2] == ("none" if gamma is None else f"{gamma:.4g}"), name
-    for name in NOT_OFFERED:
-        assert f"`{name}`" in text
+
+
+def test_equations_page_lists_every_function_across() -> None:
+    text = section(text_of("equations.md"), "Functions across entries or sequences")
+    rows = named(text)
+    assert tuple(rows) == tuple(ACROSS)
+    for name, row in rows.items():
+        assert ("sequences" in row[1]) == ACROSS[name].over_sequences, name
+    assert f"eps is {DEFAULT_EPS:.0e}".replace("e-0", "e-") in " ".join(text.split())
 
 
 def test_numbers_page_has_every_verdict() -> None:

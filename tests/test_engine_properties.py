@@ -24,6 +24,9 @@ T = 12
 LENGTHS = [1, 2, 3, 7, T]
 #: One of each kind: gates, lags, states that feed each other or only others, layers, hoisted parts, a readout.
 VARIED = ["torch-lstm", "torch-gru", "third-order", "delay-line", "readout-state", "normalised-average", "low-rank"]
+VARIED += ["layer-norm-gates", "softmax-gate", "norm-as-state", "batch-norm-cascade", "norm-of-norms"]
+#: With batch normalisation the sequences of a batch depend on each other.
+COUPLED = ["batch-norm-apart", "batch-norm-cascade", "batch-norm-of-input", "norm-of-norms"]
 
 
 def stored_problem(name: str) -> Problem:
@@ -92,7 +95,7 @@ def _part_of_loss(loss: Loss, trials: slice, sequences: slice) -> Loss:
     raise AssertionError(f"no loss is a {type(loss).__name__}")
 
 
-@pytest.mark.parametrize("name", STORED)
+@pytest.mark.parametrize("name", [name for name in STORED if name not in COUPLED])
 def test_trials_and_sequences_do_not_know_of_each_other(name: str) -> None:
     problem = several_trials(name)
     together = recorded(problem)
@@ -110,6 +113,25 @@ def test_trials_and_sequences_do_not_know_of_each_other(name: str) -> None:
                 assert_close(everything[place], (mantissa, exponent))
     for place, total in summed.items():
         assert_close(everything[place], (total / problem.batch_size, 0))
+
+
+@pytest.mark.parametrize("name", COUPLED)
+def test_with_batch_normalisation_trials_do_not_know_of_each_other_and_the_order_of_sequences_is_nothing(
+    name: str,
+) -> None:
+    problem = several_trials(name)
+    whole = recorded(problem)
+    together = vectors_of(whole).table
+    for trial in range(problem.trials):
+        alone = vectors_of(recorded(part(problem, slice(trial, trial + 1), slice(None, None, -1)))).table
+        for key, value in alone.items():
+            place = (*key[:2], trial) if key[0] == "grad_param" else (*key[:-2], trial, 1 - key[-1])  # type: ignore[operator]
+            assert_close(together[place], value)
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_sequences_are_said_to_be_coupled_where_they_are(name: str) -> None:
+    assert any(plan.couples_sequences for plan in stored_problem(name).plans) == (name in COUPLED)
 
 
 @pytest.mark.parametrize("name", VARIED)

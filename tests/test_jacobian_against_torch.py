@@ -28,6 +28,9 @@ Array = NDArray[np.float64]
 RELATIVE_ERROR = 1e-9
 STEPS = 7
 SIZES: dict[str, Any] = {"seq_len": STEPS, "hidden_size": 4, "input_size": 3, "batch_size": 3, "trials": 2}
+#: With batch normalisation there is no Jacobian of one sequence alone.
+UNCOUPLED_TEST_CELLS = [path for path in TEST_CELLS if "batch_norm" not in path.read_text(encoding="utf-8")]
+UNCOUPLED_CELLS = [name for name in cells.names() if "batch_norm" not in cells.load(name).cell.equations]
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def relative_error(found: Array, wanted: Array) -> float:
     return float(np.abs(found - wanted).max() / np.abs(wanted).max())
 
 
-@pytest.mark.parametrize("name", cells.names())
+@pytest.mark.parametrize("name", UNCOUPLED_CELLS)
 def test_built_in_cells(name: str) -> None:
     block = built_in(name)
     overrides = ["h_0={normal: {std: 1}}"] if "h" in parse(load_spec(name)).states else []
@@ -100,7 +103,7 @@ def test_built_in_cells(name: str) -> None:
         assert relative_error(walked.pushed(first), walked.product(first)) < RELATIVE_ERROR
 
 
-@pytest.mark.parametrize("path", TEST_CELLS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", UNCOUPLED_TEST_CELLS, ids=lambda path: path.stem)
 def test_cells_of_the_tests(path: Path) -> None:
     block = yaml.safe_load(path.read_text(encoding="utf-8"))["cell"]
     sizes = {key: SIZES[key] for key in ("seq_len", "batch_size", "trials")}

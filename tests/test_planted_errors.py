@@ -12,6 +12,7 @@ from test_stored_runs import RELATIVE_ERROR, STORED, largest_error
 
 from gradcli.engine import evaluate, loss, parameters, weights
 from gradcli.language import derivative, functions
+from gradcli.language.across import ACROSS, Across
 from gradcli.language.cell import parse_cell
 from gradcli.language.functions import ELEMENTWISE, FUNCTIONS, Function
 from gradcli.language.graph import Graph, Node
@@ -124,6 +125,25 @@ def test_the_derivative_of_every_operation_is_watched(op: str, position: int, mo
 def test_products_and_losses_are_watched(place: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     right: Callable[..., Any] = getattr(place, name)
     monkeypatch.setattr(place, name, lambda *arguments: WRONG * right(*arguments))
+    assert some_cell_notices()
+
+
+@pytest.mark.parametrize("part", ["all", "mean", "along y"])
+@pytest.mark.parametrize("name", ACROSS)
+def test_the_jacobian_of_every_function_across_is_watched(
+    name: str, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = Across.apply_jacobian
+
+    def wrong(self: Across, axis: int, y: Any, slope: Any, v: Any, out: Any) -> None:
+        extra = {"all": None, "mean": v.mean(axis, keepdims=True), "along y": y * (y * v).mean(axis, keepdims=True)}[
+            part
+        ]
+        right(self, axis, y, slope, v, out)
+        if self.name == name:
+            out += (WRONG - 1) * (out if extra is None else extra)
+
+    monkeypatch.setattr(Across, "apply_jacobian", wrong)
     assert some_cell_notices()
 
 

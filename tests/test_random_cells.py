@@ -30,8 +30,9 @@ MATRICES, VECTORS = ["A", "B", "C"], ["p", "q"]
 class Writer:
     """Writes equations at random. Everything has the same size, so that any expression fits anywhere."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, batch_size: int) -> None:
         self.rng = rng
+        self.batch_norms = 0.5 if batch_size > 1 else 0.0
         self.names = ["x[t]"]
 
     def cell(self) -> tuple[str, list[str]]:
@@ -63,6 +64,10 @@ class Writer:
             left, right = part(), part()
             return f"({left} {rng.choice('+-') if left != right else '+'} {right})"  # a - a is no vector any more
 
+        def vector() -> str:
+            # Never a number, whatever cancels. (The factors outside are there as the sum of the entries is constant.)
+            return f"({part()} - 0.37 * q)"
+
         kinds: dict[float, Callable[[], str]] = {
             3: lambda: f"{rng.choice(SMOOTH + KINKED)}({part()})",
             4: total,
@@ -72,6 +77,11 @@ class Writer:
             1.1: lambda: f"({part()} / (1.5 + ({part()}) ** 2))",
             0.9: lambda: f"(1.2 + tanh({part()})) ** {rng.choice(['2', '-1', '0.5', f'sin({part()})'])}",
             0.8: lambda: f"({rng.choice(MATRICES)} @ {rng.choice(MATRICES)} @ tanh({part()}))",
+            0.7: lambda: f"(q * layer_norm({vector()}, 0.1))",
+            0.6: lambda: f"(p * softmax({vector()}))",
+            self.batch_norms: lambda: (
+                f"({rng.choice(self.names)} * batch_norm({rng.choice(self.names)} * {part()}, 0.1))"
+            ),
         }
         return rng.choices(list(kinds.values()), list(kinds))[0]()
 
@@ -80,8 +90,8 @@ def made_up(seed: int) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Return the spec of a random cell, and the numbers of a run of it, in the layout of a saved run."""
     rng = random.Random(seed)
     draw = np.random.default_rng(seed)
-    equations, states = Writer(rng).cell()
     trials, batch_size, layers = rng.choice([1, 2]), rng.choice([1, 3]), rng.choice([1, 1, 2])
+    equations, states = Writer(rng, batch_size).cell()
     kind, at = rng.choice(["mse", "projection", "sum"]), rng.choice(["last", "every", [2, 5]])
     spec = {
         "cell": {"equations": equations},

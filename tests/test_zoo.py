@@ -18,10 +18,13 @@ from gradcli.sources.initialisers import Parameter, draw_parameter
 # 5*3 + 5*5 + 5 = 45, one that sees the input alone 5*3 + 5 = 20.
 PARAMETER_COUNTS = {
     "antisymmetric-rnn": 45,
+    "batch-norm-lstm": 4 * (45 + 2 * 5) + 2 * 5,  # two gains a gate; gain and shift of the cell state
+    "batch-norm-rnn": 45 + 2 * 5,
     "gru": 3 * 45 + 5,  # b_hn
     "gru-textbook": 3 * 45,
     "indrnn": 20 + 5,  # u in place of a matrix
     "janet": 2 * 45,
+    "layer-norm-lstm": 4 * (45 + 2 * 5) + 2 * 5,
     "leaky-rnn": 45,
     "lstm": 4 * 45,
     "lstm-coupled": 3 * 45,
@@ -61,7 +64,7 @@ def test_parameters_are_named_as_the_field_does(name: str) -> None:
         if len(shape) == 2:
             assert parameter.startswith("W_x" if shape[1] == INPUT_SIZE else "W_h")
         else:
-            assert parameter.startswith(("b_", "w_c")) or (name, parameter) == ("indrnn", "u")
+            assert parameter.startswith(("b_", "g_", "w_c")) or (name, parameter) == ("indrnn", "u")
 
 
 @pytest.mark.parametrize("name", cells.names())

@@ -17,6 +17,7 @@ import numpy as np
 from gradcli.engine.backward_loop import backward_order
 from gradcli.engine.parameters import LayerParameters
 from gradcli.engine.plan import LayerPlan, Target
+from gradcli.language.across import ACROSS
 from gradcli.language.bounds import Bounds, Interval
 from gradcli.language.functions import FUNCTIONS
 from gradcli.language.graph import Node, reachable
@@ -175,15 +176,16 @@ class _Blocks:
                 group = plan.group_of[source]
                 factor = slope * float(np.linalg.norm(self._known(source.args[0]), 2)) if slope else 0.0
                 parts = self._reach[group.index]
+            elif source.op == "across":
+                name, eps = source.data
+                factor = slope * ACROSS[name].gamma(eps) if slope else 0.0
+                parts = self._reach[source]
             else:
                 factor, parts = slope, {source.data: 1.0}
                 if source.data[1] == 0:
                     parts = self._reach[source.data[0]]
             if math.isinf(factor) and not self.unbounded and isinstance(target, str):
-                what = (
-                    matrix_label(source.args[0]) if source.op == "matmul" else f"{source.data[0]}[t-{source.data[1]}]"
-                )
-                self.unbounded = target, what
+                self.unbounded = target, _label(source)
             for key, bound in parts.items():
                 total[key] = total.get(key, 0.0) + (factor * bound if bound else 0.0)
         return total
@@ -200,3 +202,10 @@ class _Blocks:
                 elif name == other and back == lag - 1:
                     matrix[row, column] = 1.0
         return matrix
+
+
+def _label(source: Node) -> str:
+    """Return a cut point in words: W_hh, h[t-1] or layer_norm."""
+    if source.op == "matmul":
+        return matrix_label(source.args[0])
+    return str(source.data[0]) if source.op == "across" else f"{source.data[0]}[t-{source.data[1]}]"

@@ -60,7 +60,7 @@ def predict(problem: Problem, layer: int) -> list[Prediction]:
     found: list[Prediction] = []
     plan = problem.plans[layer]
     size = full_state_size(plan)
-    if size <= _LARGEST_STATE:
+    if size <= _LARGEST_STATE and not _normalises(plan):
         with np.errstate(all="ignore"):
             found += _at_rest(problem, layer, problem.trials if size <= _ALL_TRIALS else 1)
     if layer == 0:
@@ -76,7 +76,7 @@ def critical_gain(problem: Problem, layer: int) -> float | None:
     1/rho(W_hh), for the LSTM (1 - f)/(i o)/lambda(W_hg). None where no factor up to a thousand is critical.
     """
     plan = problem.plans[layer]
-    if full_state_size(plan) > _LARGEST_STATE:
+    if full_state_size(plan) > _LARGEST_STATE or _normalises(plan):
         return None
     recurrent = {
         node.data
@@ -104,6 +104,11 @@ def critical_gain(problem: Problem, layer: int) -> float | None:
         middle = 0.5 * (low + high)
         low, high = (low, middle) if excess(middle) >= 0 else (middle, high)
     return 0.5 * (low + high)
+
+
+def _normalises(plan: LayerPlan) -> bool:
+    """Tell whether a layer divides by a deviation: at rest there is none, and the slope there says nothing."""
+    return plan.couples_sequences or any(plan.slope_rows(node) for node in plan.across)
 
 
 def _at_rest(problem: Problem, index: int, trials: int) -> list[Prediction]:

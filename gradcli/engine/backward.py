@@ -105,6 +105,15 @@ class BackwardPass:
                 self.lanes[group.index] = layer.empty(block, group.rows)
             else:
                 self.lanes[group.index] = _one_for_all(layer.empty(1, group.rows), block)
+        # Functions across: the adjoint, and what the forward pass has kept of the block.
+        self.across: dict[Node, Array] = {}
+        self._kept: dict[Key, Array] = {}
+        for node in plan.across:
+            size, slope_rows = plan.size(node), plan.slope_rows(node)
+            self.across[node] = layer.empty(block, size) if outside else _one_for_all(layer.empty(1, size), block)
+            self._kept["value", node] = layer.empty(block, size)
+            if slope_rows:
+                self._kept["slope", node] = layer.empty(block, slope_rows)
         self._weights = [
             WeightGradients(layer, group, [item for item in self._stacked if item.group == group.index], block)
             for group in (plan.groups if parameters else [])
@@ -183,6 +192,8 @@ class BackwardPass:
         program.run(
             [self._block_array(key, lo, hi) for key in program.columns], [self._fixed(key) for key in program.fixed]
         )
+        for (what, node), buffer in self._kept.items():
+            np.copyto(buffer[:n], self.layer.array(node)[lo:hi] if what == "value" else self.layer.slope(node)[lo:hi])
         loop = self.code
         # Backwards in time: the last step of the block first.
         columns = [self._column(key, n)[::-1] for key in loop.columns]
@@ -266,6 +277,10 @@ class BackwardPass:
         match key:
             case ("adjoint", name, lag):
                 return self.totals[name][self.layer.lag - lag :]
+            case ("across", node):
+                return self.across[node]
+            case ("value" | "slope", _):
+                return self._kept[key]
             case ("coefficient", target, Node() as source):
                 return self._buffers["edge", target, source]
             case ("coefficient", target, number, parts):
@@ -310,6 +325,8 @@ class BackwardPass:
         """Return the block's contributions to the gradients of hoisted nodes, and the adjoint of the input."""
         plan, layer, n = self.plan, self.layer, hi - lo
         common = exponent.max(axis=0)
+        if plan.couples_hoisted:
+            common = np.broadcast_to(common.max(axis=1, keepdims=True), common.shape)
         elsewhere = self._leaves or self._aliases
         if not (self.to_input or (self.parameters and elsewhere)):
             return {}, None, common
@@ -320,7 +337,7 @@ class BackwardPass:
         hoisted = HoistedAdjoints(plan.graph, values, layer.parameters.column_ranges, weight, self.to_input)
 
         def in_common(adjoint: Array, frame: int) -> Array:
-            if plan.frames.count == 1:
+            if plan.frames.count == 1 and not plan.couples_hoisted:
                 return adjoint
             return scale_by(adjoint, (exponent[frame] - common)[:, None, :])
 
@@ -346,6 +363,8 @@ class BackwardPass:
         plan, lag = self.plan, self.layer.lag
         if isinstance(target, str):
             return self.totals[target][lag : lag + n], plan.frames.of_state[target]
+        if isinstance(target, Node):
+            return self.across[target][:n], plan.frames.of_node[target]
         group = plan.groups[target]
         transposed = self.layer.parameters.transposed(group)
         matrix = transposed[None] if self.layer.trials == 1 else transposed

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
 from gradcli.engine.loop import Loop, LoopWriter, Rows
 from gradcli.engine.plan import Edge, Group, LayerPlan, Target
+from gradcli.language.across import ACROSS
 from gradcli.language.graph import Dependence, Node
 
 
@@ -44,6 +45,8 @@ class BackwardWriter:
             self._rescaled.clear()
             if isinstance(target, str):
                 self._emit_state(target)
+            elif isinstance(target, Node):
+                self._emit_across(target)
             else:
                 self._emit_group(plan.groups[target])
         self.loop = self.writer.loop()
@@ -52,8 +55,7 @@ class BackwardWriter:
         w = self.writer
         adjoint = w.column("adjoint", name, 0)
         if self.clipped:
-            w.names["clip_state"] = _clip_state
-            w.lines.append(f"clip_state({adjoint}, {w.constant('clip', name)})")
+            w.bound("clip_state", _clip_state, adjoint, w.constant("clip", name))
         frame = self.plan.frames.of_state[name]
         self._spread(name, adjoint, frame, self.plan.edges[name], self.plan.cell.shapes.states[name])
 
@@ -67,9 +69,10 @@ class BackwardWriter:
         edges = plan.edges[group.index]
         transposed = w.constant("transposed", group.index)
         size = plan.size(group.vector)
-        if len(edges) == 1 and edges[0].source is group.vector and self._same_frame(group.frame, group.vector):
+        only = edges[0].source if len(edges) == 1 else None
+        if only is group.vector and only.op != "matmul" and self._frame_of(only) == group.frame:
             source = group.vector
-            if source.op == "state" and self._first(self._slot(source)):
+            if self._first(self._slot(source)):
                 w.call(w.product, transposed, lanes, self._destination(source))
                 return
         if not edges:
@@ -77,6 +80,20 @@ class BackwardWriter:
         adjoint = self._temporary(size)
         w.call(w.product, transposed, lanes, adjoint)
         self._spread(group.index, adjoint, group.frame, edges, size)
+
+    def _emit_across(self, node: Node) -> None:
+        """Turn the adjoint of a function across into that of its argument, in place, and pass it on."""
+        w, plan = self.writer, self.plan
+        adjoint, size = w.column("across", node), plan.size(node)
+        if self._first(self._slot(node)):
+            # Nothing in this step takes it (all its derivatives are zero).
+            w.call("copyto", adjoint, self._zero(size))
+        function = ACROSS[node.data[0]]
+        axis = w.features_axis + function.over_sequences
+        slope = w.column("slope", node) if function.is_norm else "None"
+        jacobian = partial(function.apply_jacobian, axis)
+        w.bound(f"jacobian{node.index}", jacobian, w.column("value", node), slope, adjoint, adjoint)
+        self._spread(node, adjoint, self._frame_of(node), plan.edges[node], size)
 
     def _zero(self, rows: int) -> str:
         return self.writer.constant("number", 0.0, rows)
@@ -142,17 +159,18 @@ class BackwardWriter:
             self._rescaled[adjoint, wanted] = out
         return self._rescaled[adjoint, wanted]
 
-    def _same_frame(self, frame: int, source: Node) -> bool:
-        return source.op == "state" and frame == self._frame_of(source)
-
     def _frame_of(self, source: Node) -> int:
         frames = self.plan.frames
-        return frames.of_state[source.data[0]] if source.op == "state" else frames.of_product[source]
+        return frames.of_state[source.data[0]] if source.op == "state" else frames.of_node[source]
 
     def _destination(self, source: Node) -> str:
+        if source.op == "across":
+            return self.writer.column("across", source)
         return self.writer.column("adjoint", *source.data)
 
     def _slot(self, source: Node) -> str:
+        if source.op == "across":
+            return f"across{source.index}"
         name, lag = source.data
         return f"{name}@{min(lag, 1)}"
 
@@ -207,7 +225,7 @@ def _written_together(plan: LayerPlan, a: Node, b: Node) -> bool:
 
 
 def backward_order(plan: LayerPlan) -> list[Target]:
-    """Return states and groups so that each comes after everything in the step that takes it."""
+    """Return the targets so that each comes after everything in the step that takes it."""
     order: list[Target] = []
     names: dict[Node, list[str]] = {}
     for name, expression in plan.states.items():
@@ -215,6 +233,8 @@ def backward_order(plan: LayerPlan) -> list[Target]:
     for node in plan.order:
         if node.op == "matmul" and plan.group_of[node].index not in order:
             order.append(plan.group_of[node].index)
+        if node.op == "across":
+            order.append(node)
         order += names.get(node, [])
     hoisted = [name for name, expression in plan.states.items() if expression.dependence < Dependence.STATE]
     return [*reversed(order), *hoisted]

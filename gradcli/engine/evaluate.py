@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradcli.engine.scaled import Scaled
+from gradcli.language.across import ACROSS
 from gradcli.language.derivative import slopes
 from gradcli.language.functions import FUNCTIONS
 from gradcli.language.graph import Dependence, Graph, Node, reachable
@@ -51,6 +52,8 @@ def _value(node: Node, args: list[Any], columns: Mapping[Node, tuple[int, int]])
             return np.square(args[0]) if node.args[1].is_number and args[1] == 2.0 else np.power(args[0], args[1])
         case "call":
             return _call(node.data, args[0])
+        case "across":
+            return _across(node, args[0])[0]
         case "matmul":
             return product(args[0], args[1])
         case "transpose":
@@ -67,6 +70,22 @@ def _call(name: str, argument: Any) -> Any:
     out = np.empty_like(a, dtype=a.dtype if a.dtype.kind == "f" else np.float64)
     FUNCTIONS[name].evaluate(a, out)
     return float(out) if out.ndim == 0 else out
+
+
+def _across(node: Node, argument: Array) -> tuple[Array, Array | None, int]:
+    """Return the value of a function across, its slope, and the axis that it goes over."""
+    name, eps = node.data
+    function = ACROSS[name]
+    axis = argument.ndim - (1 if function.over_sequences else 2)
+    return *function.evaluate(argument, eps, axis), axis
+
+
+def _through_across(node: Node, argument: Array, adjoint: Array) -> Array:
+    """Return the adjoint of the argument of a function across."""
+    y, slope, axis = _across(node, argument)
+    out = np.empty_like(adjoint)
+    ACROSS[node.data[0]].apply_jacobian(axis, y, slope, adjoint, out)
+    return out
 
 
 def product(matrix: Array, vector: Array) -> Array:
@@ -165,6 +184,10 @@ class HoistedAdjoints:
                 if vector.op != "input" or self._to_input:
                     self.receive(vector, product(self._values[matrix].swapaxes(-1, -2), adjoint))
                 continue
+            if node.op == "across":
+                evaluate(node.args, self._values, self._columns)
+                self.receive(node.args[0], _through_across(node, self._values[node.args[0]], adjoint))
+                continue
             for arg, slope in slopes(self._graph, node):
                 if not arg.is_number:
                     evaluate([slope], self._values, self._columns)
@@ -203,6 +226,9 @@ def _pull_back(
             to_matrix = np.matmul(gradient.mantissa, values[vector].swapaxes(-1, -2))
             to_vector = np.matmul(values[matrix].swapaxes(-1, -2), gradient.mantissa)
             return [(matrix, Scaled(to_matrix, gradient.exponent)), (vector, Scaled(to_vector, gradient.exponent))]
+        case "across":
+            through = _through_across(node, values[node.args[0]], gradient.mantissa)
+            return [(node.args[0], Scaled(through, gradient.exponent).normalised())]
         case _:
             found = []
             for arg, slope in slopes(graph, node):

@@ -1,6 +1,7 @@
 """The powers of two that adjoints are carried at, and how far a block of the backward pass may go with them.
 
 Each frame of a plan, trial and sequence has a power of its own (see `gradcli.engine.plan`). Scaling by it is exact.
+Where the sequences of a batch pass adjoints on to each other, those of a trial share one.
 """
 
 from __future__ import annotations
@@ -88,6 +89,8 @@ class Exponents:
                         chosen[frame] = np.maximum(chosen[frame], _exponent_with(entering, entering_exponent))
             for feeder in plan.frames.feeds[frame]:
                 chosen[frame] = np.maximum(chosen[frame], chosen[feeder])
+            if frame in plan.frames.coupled:
+                chosen[frame] = chosen[frame].max(axis=-1, keepdims=True)
         return chosen
 
     def check(self, norms: dict[str, Array], n: int) -> list[Array]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from gradcli.engine.elementwise import ElementwiseWriter, reads_before_it_writes
 from gradcli.engine.loop import Key, LoopWriter, Rows
 from gradcli.engine.plan import Group, Lane, LayerPlan
+from gradcli.language.across import ACROSS
 from gradcli.language.graph import Dependence, Node
 
 
@@ -58,6 +60,11 @@ def on_tape(plan: LayerPlan, group: Group) -> bool:
     return any(lane.product in plan.stored or lane.value in plan.stored for lane in group.lanes)
 
 
+def slope_buffer(node: Node) -> str:
+    """Return the name of the buffer that keeps the slope of a function across."""
+    return f"slope{node.index}"
+
+
 class ForwardWriter:
     """Writes the forward loop of a plan. `locations` tells where the value of each node is found afterwards."""
 
@@ -81,10 +88,24 @@ class ForwardWriter:
     def _emit(self, node: Node) -> set[Node]:
         if node.op == "matmul":
             return self._emit_group(self.plan.group_of[node])
-        if node.op != "state":
+        if node.op == "across":
+            self._emit_across(node)
+        elif node.op != "state":
             self._elementwise.write(node, self._place(node), self.plan.size(node))
         self._copy_to_states(node)
         return {node}
+
+    def _emit_across(self, node: Node) -> None:
+        w, plan = self.writer, self.plan
+        name, eps = node.data
+        function = ACROSS[name]
+        operands = [self._ref(node.args[0]), self._place(node)]
+        if function.is_norm:
+            slope, rows = slope_buffer(node), plan.slope_rows(node)
+            self.buffers[slope] = rows
+            operands.append(w.column("tape", slope, (0, rows)))
+        axis = w.features_axis + function.over_sequences
+        w.bound(f"across{node.index}", partial(function.write_value, eps, axis), *operands)
 
     def _place(self, node: Node) -> str:
         """Decide where the value of an elementwise node goes, and return its variable."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from gradcli.engine.addends import Affine, affine_in_input, stacked_addends
 from gradcli.engine.evaluate import Values, evaluate, product_into
-from gradcli.engine.forward_loop import ForwardWriter
+from gradcli.engine.forward_loop import ForwardWriter, slope_buffer
 from gradcli.engine.loop import Key
 from gradcli.engine.parameters import LayerParameters, forward_sign
 from gradcli.engine.plan import LayerPlan
@@ -50,6 +50,8 @@ class Layer:
         dtype: np.dtype[Any],
         segment: int,
     ) -> None:
+        if plan.couples_sequences and batch_size == 1:
+            raise ValueError("statistics of the batch need at least two sequences")
         self.plan = plan
         self.trials, self.batch_size, self.dtype, self.segment = trials, batch_size, dtype, segment
         self.lag = plan.lag
@@ -214,6 +216,10 @@ class Layer:
                     raise AssertionError(f"{node} is not kept, but at {place}")
         evaluate([node], self.values, self.parameters.column_ranges)
         return np.asarray(self.values[node])
+
+    def slope(self, node: Node) -> Array:
+        """Return the slopes over the segment of a function across that the forward pass has computed."""
+        return self.tape[slope_buffer(node)][: self.steps]
 
     def block_values(self, lo: int, hi: int) -> Values:
         """Return the values of all that is known without computing, over the steps lo+1 .. hi of the segment."""

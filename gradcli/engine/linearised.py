@@ -23,6 +23,8 @@ from gradcli.engine.backward_loop import backward_order
 from gradcli.engine.evaluate import evaluate
 from gradcli.engine.layer import Layer
 from gradcli.engine.plan import Edge, Group, LayerPlan, Target
+from gradcli.errors import UsageError
+from gradcli.language.across import ACROSS
 from gradcli.language.graph import Dependence, Node
 
 Array = np.ndarray[Any, Any]
@@ -64,10 +66,18 @@ class LinearisedBlock:
 
     def __init__(self, layer: Layer, lo: int, hi: int, sequence: int = 0) -> None:
         self.layer, self.plan, self.steps = layer, layer.plan, hi - lo
+        if self.plan.couples_sequences:
+            raise UsageError(
+                "batch_norm makes the sequences of a batch depend on each other: the Jacobian of one sequence's states"
+                " alone does not say how its gradient goes. simulate goes through all of them; layer_norm couples none"
+            )
         only = slice(sequence, sequence + 1)
         self._values = {
             node: value[..., only] if np.ndim(value) == 4 and value.shape[-1] > 1 else value
             for node, value in layer.block_values(lo, hi).items()
+        }
+        self.slopes = {
+            node: layer.slope(node)[lo:hi, ..., only] for node in self.plan.across if layer.plan.slope_rows(node)
         }
         nodes = [edge.coefficient for edges in self.plan.edges.values() for edge in edges]
         with np.errstate(all="ignore"):
@@ -85,6 +95,11 @@ class LinearisedBlock:
         if edge.coefficient.dependence is Dependence.PARAMETERS:
             return value[trial][None, :, :, None]
         return value[:, trial, ..., None]
+
+    def across(self, node: Node, trial: int) -> tuple[Array, Array | None]:
+        """Return the value of a function across, (n, size, b), and its slope, (n, 1, b), if it has one."""
+        slope = self.slopes.get(node)
+        return self._values[node][:, trial], None if slope is None else slope[:, trial]
 
     def matrix(self, group: Group, trial: int) -> Array:
         """Return a group's matrices one below the other, (rows, columns)."""
@@ -111,6 +126,7 @@ class StepMaps:
         self._lanes = {
             lane.product: (group.index, slice(lane.start, lane.stop)) for group in plan.groups for lane in group.lanes
         }
+        self._across = {node: block.across(node, trial) for node in plan.across}
         self._coefficients: dict[tuple[Target, Node], Any] = {
             (target, edge.source): block.coefficient(edge, trial)
             for target, edges in plan.edges.items()
@@ -123,6 +139,14 @@ class StepMaps:
         if np.ndim(value) == 0:
             return value
         return value[step if len(value) > 1 else 0]
+
+    def _through(self, node: Node, step: int, vectors: Array) -> Array:
+        """Return J v for a function across, the same forward and backward: vectors (size, b, K)."""
+        y, slope = self._across[node]
+        out = np.empty_like(vectors)
+        at_step = None if slope is None else slope[step]
+        ACROSS[node.data[0]].apply_jacobian(0, y[step], at_step, vectors, out)
+        return out
 
     def _split(self, vectors: Array) -> dict[tuple[str, int], Array]:
         """Return the parts of full-state vectors (N, K) as (state, lag) -> (size, b, K)."""
@@ -154,9 +178,14 @@ class StepMaps:
         adjoints = self._split(cotangents)
         lanes = self._lane_adjoints(count)
         written: set[Node] = set()
+        across: dict[Node, Array] = {}
         for target in self._order:
             if isinstance(target, str):
                 adjoint = adjoints[target, 0]
+            elif isinstance(target, Node):
+                if target not in across:
+                    continue  # nothing in this step takes it
+                adjoint = self._through(target, step, across[target])
             else:
                 adjoint = _times(self._matrices[target].T, lanes[target])
             for edge in self.plan.edges[target]:
@@ -168,6 +197,9 @@ class StepMaps:
                     else:
                         np.multiply(coefficient, adjoint, out=lanes[group][rows])
                         written.add(source)
+                elif source.op == "across":
+                    term = coefficient * adjoint
+                    across[source] = across[source] + term if source in across else term
                 elif source.data in adjoints:
                     adjoints[source.data] = adjoints[source.data] + coefficient * adjoint
                 else:
@@ -189,6 +221,7 @@ class StepMaps:
         count = tangents.shape[1]
         known = {(name, lag + 1): part for (name, lag), part in self._split(tangents).items()}
         lanes: dict[int, Array] = {}
+        across: dict[Node, Array] = {}
 
         def gathered(target: Target, size: int) -> Array:
             total = np.zeros((size, self._width, count))
@@ -197,6 +230,8 @@ class StepMaps:
                 if source.op == "matmul":
                     index, rows = self._lanes[source]
                     part: Array | None = lanes[index][rows]
+                elif source.op == "across":
+                    part = across[source]
                 else:
                     part = known.get(source.data)
                 if part is not None:
@@ -206,6 +241,8 @@ class StepMaps:
         for target in reversed(self._order):
             if isinstance(target, str):
                 known[target, 0] = gathered(target, self.plan.cell.shapes.states[target])
+            elif isinstance(target, Node):
+                across[target] = self._through(target, step, gathered(target, self.plan.size(target)))
             else:
                 vector = gathered(target, self.plan.size(self.plan.groups[target].vector))
                 lanes[target] = _times(self._matrices[target], vector)

@@ -6,7 +6,8 @@ and functions are bound as objects, so there is nothing in it that a spec could 
 A loop names what it works on by `Key`s, which the layer resolves to arrays:
 
 * columns, one view a step: ``("state", name, lag)``, ``("tape", buffer, rows)``, ``("hoisted", node)``,
-  ``("addend", group, rows)``, ``("adjoint", name, lag)``, ``("coefficient", target, run)``, ``("lanes", group, rows)``;
+  ``("addend", group, rows)``, ``("adjoint", name, lag)``, ``("coefficient", target, run)``, ``("lanes", group, rows)``,
+  ``("across", node)``, ``("value", node)``, ``("slope", node)``;
 * fixed, the same array at every step: ``("matrix", group)``, ``("transposed", group)``, ``("scratch", ...)``,
   ``("number", value, rows)``, ``("leaf", node)``, ``("rescale", frame, frame)``.
 """
@@ -47,6 +48,8 @@ class LoopWriter:
         self.fixed: dict[Key, str] = {}
         self.names: dict[str, Any] = {}
         self.product = "matmul" if batched_trials else "dot"
+        #: The axis of a vector's entries in a loop's arrays; that of the sequences, if there are several, is the next.
+        self.features_axis = 1 if batched_trials else 0
 
     def column(self, *key: Any) -> str:
         return self.columns.setdefault(key, f"v{len(self.columns)}")
@@ -65,6 +68,11 @@ class LoopWriter:
         # NumPy wants the output of these two by name; by position, where it may be, it is a little faster.
         named = "out=" if function in ("maximum", "minimum") else ""
         self.lines.append(f"{function}({', '.join([*operands, named + out])})")
+
+    def bound(self, name: str, function: Callable[..., Any], *args: str) -> None:
+        """Write the call of a function that is bound to a name of its own."""
+        self.names[name] = function
+        self.lines.append(f"{name}({', '.join(args)})")
 
     def loop(self) -> Loop:
         """Return the calls as a loop over steps."""

@@ -3,28 +3,31 @@
 * What depends on parameters or on the input alone is hoisted out of the loop.
 * Recurrent products on the same vector form a `Group`, computed as one product with stacked matrices; each member is a
   `Lane` of rows. Lanes with the same nonlinearity lie side by side, so that one call serves them all.
-* The cut points are the states and the results of recurrent products. Between them the cell is elementwise: `Edge`s
-  with a diagonal coefficient, an expression. The products are the dense edges.
+* The cut points are the states, the results of recurrent products, and those of functions across entries or sequences.
+  Between them the cell is elementwise: `Edge`s with a diagonal coefficient, an expression. The products are the dense
+  edges; a function across has a Jacobian of its own (see `gradcli.language.across`), and edges from its argument on.
 * A `frame` is the power of two that a cut point's adjoint is carried at. States that depend on each other share one;
   a state that only feeds others (or is only fed) has its own, because its gradient may vanish at another rate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from graphlib import TopologicalSorter
 from itertools import combinations, pairwise, permutations
 
+from gradcli.engine.frames import Frames, over_sequences
+from gradcli.language.across import ACROSS
 from gradcli.language.cell import SizedCell
 from gradcli.language.derivative import diagonal_derivatives
 from gradcli.language.graph import Dependence, Graph, Node, reachable
 
 _MAX_LANES_TO_PERMUTE = 6
 
-#: What an edge leads to: a state by its name, or the vector of a group by the group's index.
-Target = str | int
+#: What an edge leads to: a state by its name, the vector of a group by the group's index, or the argument of a function
+#: across by the function's node.
+Target = str | int | Node
 
 
 @dataclass
@@ -73,14 +76,20 @@ class Group:
 
 @dataclass(frozen=True)
 class Edge:
-    """The diagonal derivative of a target (a state, or the vector of a group) with respect to an earlier cut point."""
+    """The diagonal derivative of a target with respect to an earlier cut point."""
 
     source: Node
     coefficient: Node
 
 
 class LayerPlan:
-    """Everything about a layer that does not depend on its numbers."""
+    """Everything about a layer that does not depend on its numbers.
+
+    across: the functions across that are evaluated within the loop, in order.
+    couples_sequences: whether the sequences of a batch depend on each other. The gradient kept for a sequence's state
+        is then that of the sum of all sequences' losses.
+    couples_hoisted: whether they do so outside of the loop already.
+    """
 
     def __init__(self, cell: SizedCell) -> None:
         self.cell = cell
@@ -90,6 +99,10 @@ class LayerPlan:
         self.states = _Hoisting(cell).states
         self.sizes = dict(cell.shapes.sizes)
         self.order = self._evaluation_order()
+        self.across = [node for node in self.order if node.op == "across"]
+        coupling = [node for node in reachable(self.states.values()) if over_sequences(node)]
+        self.couples_sequences = bool(coupling)
+        self.couples_hoisted = any(node.dependence is Dependence.INPUT for node in coupling)
         self.edges: dict[Target, list[Edge]] = {}
         self.leaf_edges: dict[Node, list[tuple[Target, Node]]] = {}
         self.groups: list[Group] = []
@@ -126,9 +139,17 @@ class LayerPlan:
         """Tell whether elementwise differentiation stops at a node."""
         return (
             node.op == "state"
-            or (node.op == "matmul" and node.dependence is Dependence.STATE)
+            or (node.op in ("matmul", "across") and node.dependence is Dependence.STATE)
             or (node.dependence < Dependence.STATE and not node.is_number)
         )
+
+    def slope_rows(self, node: Node) -> int:
+        """Return how many numbers the slope of a function across has for each sequence; see `Across`."""
+        function = ACROSS[node.data[0]]
+        if not function.is_norm:
+            return 0
+        # One a unit, if it is the same for all sequences: kept for each of them, it is an array like others.
+        return self.size(node) if function.over_sequences else 1
 
     def _evaluation_order(self) -> list[Node]:
         """Return the nodes inside the loop, each after all that it needs; a state's [t] needs its equation."""
@@ -171,13 +192,18 @@ class LayerPlan:
 
     def _form_groups(self) -> None:
         products = [node for node in self.order if node.op == "matmul"]
-        vectors = {product.args[1] for product in products}
-        derivatives = {vector: self._differentiate(vector) for vector in vectors}
-        frames = _Frames(self.states, self.edges, products, derivatives)
-        self.frames = frames
+        # What the cut points within a step are computed from, elementwise: vectors of products, arguments of functions.
+        operands = {node: node.args[-1] for node in self.order if node.op in ("matmul", "across")}
+        derivatives = {operand: self._differentiate(operand) for operand in operands.values()}
+        for node in self.across:
+            self.edges[node] = self._split(node, derivatives[node.args[0]])
+        frames = self.frames = Frames(
+            {name: [edge.source for edge in self.edges[name]] for name in self.states},
+            {node: derivatives[operand] for node, operand in operands.items()},
+        )
         groups: dict[tuple[Node, int], Group] = {}
         for product in products:
-            frame = frames.of_product[product]
+            frame = frames.of_node[product]
             vector = product.args[1]
             if (vector, frame) not in groups:
                 group = groups[vector, frame] = Group(len(groups), vector, frame)
@@ -187,7 +213,7 @@ class LayerPlan:
         self.group_of = {lane.product: group for group in self.groups for lane in group.lanes}
 
     def targets_of(self, product: Node) -> frozenset[Target]:
-        """Return the states and groups whose equations take this product elementwise."""
+        """Return the targets that take this product elementwise."""
         return frozenset(
             target for target, edges in self.edges.items() if any(edge.source is product for edge in edges)
         )
@@ -238,7 +264,7 @@ class LayerPlan:
     def _stored_nodes(self) -> frozenset[Node]:
         """Return the nodes whose values are kept for every step: what the coefficients and weight gradients mention."""
         forward = set(self.order)
-        roots = [*self.coefficients(), *(group.vector for group in self.groups)]
+        roots = [*self.coefficients(), *(group.vector for group in self.groups), *self.across]
         lanes = {lane.value for group in self.groups for lane in group.lanes}
         kept: set[Node] = set()
         seen: set[Node] = set()
@@ -248,7 +274,7 @@ class LayerPlan:
             if node in seen or node.dependence < Dependence.STATE or node.op == "state":
                 continue
             seen.add(node)
-            if node in forward and (node.op in ("call", "matmul") or node in lanes):
+            if node in forward and (node.op in ("call", "matmul", "across") or node in lanes):
                 kept.add(node)
             else:
                 stack.extend(node.args)
@@ -298,75 +324,6 @@ class _Hoisting:
             return self._graph.sum([*inner, (1, hoisted)])
         inner.remove(product)
         return self._graph.sum([(1, self._graph.sum([product, (1, hoisted)])), *inner])
-
-
-class _Frames:
-    """Which cut points share a power of two. Adjoints flow from later to earlier; see the module's docstring.
-
-    of_state, of_product: the frame's number. feeds: for each frame, those that pass adjoints on to it.
-    """
-
-    def __init__(
-        self,
-        states: dict[str, Node],
-        edges: dict[Target, list[Edge]],
-        products: list[Node],
-        derivatives: dict[Node, dict[Node, Node]],
-    ) -> None:
-        # For each state, the states and products that its equation takes; for products likewise through their vector.
-        def sources(nodes: Iterable[Node]) -> set[str | Node]:
-            return {n.data[0] if n.op == "state" else n for n in nodes if n.dependence is Dependence.STATE}
-
-        takes: dict[str | Node, set[str | Node]] = {
-            name: sources(edge.source for edge in edges[name]) for name in states
-        }
-        for product in products:
-            takes[product] = sources(derivatives[product.args[1]])
-        below = {node: _closure(node, takes) for node in takes}
-        self.of_state: dict[str, int] = {}
-        for name in states:
-            twin = next((o for o in self.of_state if o in below[name] and name in below[o]), None)
-            self.of_state[name] = self.of_state[twin] if twin else len(set(self.of_state.values()))
-        self.count = len(set(self.of_state.values()))
-        self.of_product: dict[Node, int] = {}
-        users: dict[str | Node, set[str | Node]] = {}
-        for user, taken in takes.items():
-            for node in taken:
-                users.setdefault(node, set()).add(user)
-        # Products in reverse order of evaluation: whatever takes a product comes after it.
-        for product in reversed(products):
-            # One in a cycle of states belongs to their frame, whatever else takes it: its adjoint comes back to it.
-            cycle = {self.of_state[name] for name in states if product in below[name] and name in below[product]}
-            frames = cycle or {self._frame(user) for user in users.get(product, ())}
-            if len(frames) == 1:
-                self.of_product[product] = frames.pop()
-            else:
-                self.of_product[product] = self.count
-                self.count += 1
-        self.feeds: dict[int, set[int]] = {frame: set() for frame in range(self.count)}
-        for user, taken in takes.items():
-            for node in taken:
-                if self._frame(node) != self._frame(user):
-                    self.feeds[self._frame(node)].add(self._frame(user))
-
-    def _frame(self, node: str | Node) -> int:
-        return self.of_state[node] if isinstance(node, str) else self.of_product[node]
-
-    @cached_property
-    def in_flow_order(self) -> list[int]:
-        """The frames so that each comes after those that feed it."""
-        return list(TopologicalSorter(self.feeds).static_order())
-
-
-def _closure(start: str | Node, takes: dict[str | Node, set[str | Node]]) -> set[str | Node]:
-    seen: set[str | Node] = set()
-    stack = list(takes[start])
-    while stack:
-        node = stack.pop()
-        if node not in seen:
-            seen.add(node)
-            stack.extend(takes.get(node, ()))
-    return seen
 
 
 def _fuse(lane: Lane, takers: dict[Node, list[Node]]) -> None:

@@ -92,6 +92,7 @@ class Sizes:
         rows = 0
         for plan in self.plans:
             rows += sum(group.rows for group in plan.groups) + sum(plan.cell.shapes.states.values())
+            rows += sum(map(plan.size, plan.across))
         step = 2 * rows * self.trials * self.batch_size * self.itemsize
         return min(int(np.clip(_BLOCK_BYTES // step, _SHORTEST_BLOCK, _LONGEST_BLOCK)), self.seq_len)
 
@@ -112,7 +113,9 @@ class Sizes:
 
     @property
     def _wanted_stretches(self) -> int:
-        """As many as make the numbers of a call worth the call."""
+        """As many as make the numbers of a call worth the call; one where stretches would share batch statistics."""
+        if any(plan.couples_sequences for plan in self.plans):
+            return 1
         fitting = _NUMBERS_A_CALL // (self._widest * self.trials * self.batch_size)
         return int(np.clip(fitting, 1, _MOST_STRETCHES))
 
@@ -134,4 +137,5 @@ def _rows(plan: LayerPlan) -> int:
     shapes = plan.cell.shapes
     # What is hoisted exists twice while it is computed.
     outside = shapes.input_size + 2 * hoisted_rows(plan)
-    return sum(shapes.states.values()) + sum(plan.size(node) for node in plan.stored) + outside
+    kept = sum(map(plan.size, plan.stored)) + sum(map(plan.slope_rows, plan.across))
+    return sum(shapes.states.values()) + kept + outside

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gradcli.errors import did_you_mean
+from gradcli.language.across import ACROSS
 from gradcli.language.functions import ELEMENTWISE
 from gradcli.language.graph import Graph, Node, reachable
 from gradcli.language.lower import ACTIVATION_NAME, Lowering
@@ -87,6 +88,7 @@ def parse_cell(
     constants: Mapping[str, float] | None = None,
     shapes: Mapping[str, Sequence[Dimension]] | None = None,
     activation: str | None = None,
+    batch_size: int | None = None,
 ) -> ParsedCell:
     """Return the cell that the text of its equations describes.
 
@@ -96,6 +98,7 @@ def parse_cell(
         constants: names that stand for numbers.
         shapes: sizes that inference cannot find, such as ``{"W_hm": ["hidden_size", 4]}``; ``[]`` is a scalar.
         activation: the elementwise function that ``phi`` stands for.
+        batch_size: how many sequences it will run on; with one, what takes statistics over the batch is a mistake.
 
     Raises:
         CellError: every mistake found, in the equations and in the settings.
@@ -105,7 +108,7 @@ def parse_cell(
     scalars = frozenset(name for name, dims in shapes.items() if len(dims) == 0 or list(dims) == [1])
     is_known = activation is None or activation in ELEMENTWISE
     # Equations that use an unknown function are checked with another in its place.
-    lowering = Lowering(parsed, constants, activation if is_known else ELEMENTWISE[0], scalars)
+    lowering = Lowering(parsed, constants, activation if is_known else ELEMENTWISE[0], scalars, batch_size)
     unreadable = {problem.line for problem in problems}
     problems += [problem for problem in lowering.problems if problem.line not in unreadable]
     for name in lowering.matrices.keys() & lowering.vectors.keys():
@@ -113,10 +116,9 @@ def parse_cell(
         problems.append(lowering.vectors[name].problem(message, lowering.matrices[name].line))
     settings = []
     if not is_known:
+        what = f"{activation} is not elementwise" if activation in ACROSS else f"no function is called {activation!r}"
         hint = did_you_mean(str(activation), ELEMENTWISE)
-        settings.append(
-            ("activation", f"no function is called {activation!r}; functions: {', '.join(ELEMENTWISE)}{hint}")
-        )
+        settings.append(("activation", f"{what}; functions: {', '.join(ELEMENTWISE)}{hint}"))
     if not unreadable:
         settings += _output_problems(lowering, output)
     if not problems:

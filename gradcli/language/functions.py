@@ -209,9 +209,6 @@ FUNCTIONS: dict[str, Function] = {
 #: What equations may call, in the order in which messages and docs list it.
 ELEMENTWISE: tuple[str, ...] = tuple(name for name in FUNCTIONS if not name.startswith("_"))
 
-#: Functions across features or the batch that the published interface names, but that this version does not offer yet.
-NOT_OFFERED: tuple[str, ...] = ("layer_norm", "batch_norm", "softmax")
-
 
 def derivative(graph: Graph, y: Node) -> Node:
     """Return phi'(a) for a node y = phi(a)."""

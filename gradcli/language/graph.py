@@ -14,6 +14,7 @@ op              arguments                                        data
 ``div``         numerator, denominator
 ``pow``         base, exponent
 ``call``        argument                                         the function's name
+``across``      argument                                         (the function's name, eps), see `across`
 ``matmul``      matrix, vector
 ``transpose``   matrix
 ``columns``     matrix                                           (part, the parts' nodes) of a concatenation
@@ -146,6 +147,9 @@ class Graph:
 
     def call(self, function: str, a: Node) -> Node:
         return a if function == "identity" else self.node("call", (a,), function)
+
+    def across(self, function: str, eps: float, a: Node) -> Node:
+        return self.node("across", (a,), (function, eps))
 
     def transpose(self, matrix: Node) -> Node:
         return matrix.args[0] if matrix.op == "transpose" else self.node("transpose", (matrix,))

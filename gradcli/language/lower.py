@@ -7,7 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from gradcli.errors import did_you_mean
-from gradcli.language.functions import ELEMENTWISE, NOT_OFFERED, value_at
+from gradcli.language.across import ACROSS, DEFAULT_EPS, Across
+from gradcli.language.functions import ELEMENTWISE, value_at
 from gradcli.language.graph import Dependence, Graph, Node, reachable
 from gradcli.language.parser import (
     INPUT_NAME,
@@ -24,6 +25,9 @@ from gradcli.language.syntax import OPERATORS_NOT_OFFERED, names_left_of_product
 
 #: The name that equations may call and that `activation:` binds to an elementwise function.
 ACTIVATION_NAME = "phi"
+
+#: Every function that equations may call, in the order in which messages list them.
+CALLABLE = (*ELEMENTWISE, *ACROSS)
 
 _LONGEST_WORDS = 24
 
@@ -46,11 +50,13 @@ class Lowering:
         constants: Mapping[str, float],
         activation: str | None,
         scalars: frozenset[str],
+        batch_size: int | None,
     ) -> None:
         self.graph = Graph()
         self.scalars = scalars
         self.constants = constants
         self.activation = activation
+        self.batch_size = batch_size
         self.places: dict[Node, Place] = {}
         self._texts: dict[Node, tuple[Statement, ast.expr]] = {}
         self.matrices: dict[str, Place] = {}
@@ -94,7 +100,7 @@ class Lowering:
         name = equation.name
         if name in self.constants:
             return f"{name} is given as a constant and by an equation; rename one of them"
-        if name in ELEMENTWISE or name == ACTIVATION_NAME:
+        if name in CALLABLE or name == ACTIVATION_NAME:
             return f"{name} is a function; choose another name"
         return ""
 
@@ -195,7 +201,7 @@ class Lowering:
             raise _Mistake(place, "x is the input: write x[t]")
         if name == TIME_NAME:
             raise _Mistake(place, "t is the time step and has no value of its own")
-        if name in ELEMENTWISE or name == ACTIVATION_NAME:
+        if name in CALLABLE or name == ACTIVATION_NAME:
             raise _Mistake(place, f"{name} is a function: write {name}(...)")
         if name in self._given:
             return self._vector_value(name, place, equation)
@@ -257,31 +263,52 @@ class Lowering:
         return self.graph.state(name, 0)
 
     def _call(self, tree: ast.Call, place: Place, equation: Equation) -> Node:
-        if isinstance(tree.func, ast.Attribute) and tree.func.attr in ELEMENTWISE:
+        if isinstance(tree.func, ast.Attribute) and tree.func.attr in CALLABLE:
             raise _Mistake(place, f"write {tree.func.attr}(...), with nothing before it")
         if not isinstance(tree.func, ast.Name):
-            raise _Mistake(place, "only functions of the list can be called: " + ", ".join(ELEMENTWISE))
+            raise _Mistake(place, "only functions of the list can be called: " + ", ".join(CALLABLE))
         name = tree.func.id
         if name == ACTIVATION_NAME and self.activation is not None:
             self.uses_activation = True
             name = self.activation
-        if name in NOT_OFFERED:
-            raise _Mistake(place, f"{name} is not offered by this version of gradcli")
         if name == ACTIVATION_NAME:
             raise _Mistake(
                 place, "phi stands for the function that 'activation:' names; give it, as in 'activation: tanh'"
             )
         if name in self._given or name in self.constants:
             raise _Mistake(place, f"{name} is no function; a product is written {name} * (...) or {name} @ (...)")
-        if name not in ELEMENTWISE:
-            hint = did_you_mean(name, ELEMENTWISE) or f"; functions: {', '.join(ELEMENTWISE)}"
+        if name not in CALLABLE:
+            hint = did_you_mean(name, CALLABLE) or f"; functions: {', '.join(CALLABLE)}"
             raise _Mistake(place, f"no function is called {name}{hint}")
+        if name in ACROSS:
+            return self._across(ACROSS[name], tree, place, equation)
         if len(tree.args) != 1 or tree.keywords or isinstance(tree.args[0], ast.Starred):
             raise _Mistake(place, f"{name} takes one argument: {name}(a)")
         argument = self._vector(tree.args[0], equation)
         if argument.is_number:
             return _finite(self.graph.number(value_at(name, argument.data)), place)
         return self.graph.call(name, argument)
+
+    def _across(self, function: Across, tree: ast.Call, place: Place, equation: Equation) -> Node:
+        name = function.name
+        plain = not tree.keywords and not any(isinstance(arg, ast.Starred) for arg in tree.args)
+        if not plain or len(tree.args) not in ((1, 2) if function.is_norm else (1,)):
+            also = f", or with an eps of your own {name}(a, 1e-3)" if function.is_norm else ""
+            raise _Mistake(place, f"{name} takes one vector: {name}(a){also}")
+        argument = self._vector(tree.args[0], equation)
+        if argument.is_number:
+            raise _Mistake(place, f"{name} takes a vector, and this is a single number")
+        eps = DEFAULT_EPS if function.is_norm else 0.0
+        if len(tree.args) == 2:
+            second = self._vector(tree.args[1], equation)
+            if not second.is_number or second.data < 0.0:
+                where = equation.statement.place(tree.args[1])
+                raise _Mistake(where, f"the second argument of {name} is eps, a number or constant of at least 0")
+            eps = second.data
+        if function.over_sequences and self.batch_size == 1:
+            message = f"{name} takes statistics over the sequences of a batch: make batch_size 2 or more; got 1"
+            raise _Mistake(place, message)
+        return self.graph.across(name, eps, argument)
 
     # Products with a matrix.
 
@@ -331,7 +358,7 @@ class Lowering:
             case ast.Name(id=name) if name in self._given and not self._given[name].is_state:
                 return self._assigned(name, place, equation)
             case ast.Name(id=name) if name not in self._given:
-                if name in (INPUT_NAME, TIME_NAME, ACTIVATION_NAME) or name in ELEMENTWISE:
+                if name in (INPUT_NAME, TIME_NAME, ACTIVATION_NAME) or name in CALLABLE:
                     return self._name(name, place, equation)
                 if name not in self.scalars:
                     self.matrices.setdefault(name, place)

@@ -89,6 +89,12 @@ class _Inference:
                 operand = self.vector(node.args[1]) or _Size(1, "1")
                 self.equate(columns, operand, node, "{2} has {0} columns, but {3} has {1} entries", node.args)
                 return rows
+            case "across":
+                own = self.vector(node.args[0])
+                if own is None:
+                    place = self.cell.places.get(node, Place(1, 1))
+                    self.problems.append(place.problem(f"{node.data[0]} takes a vector, and this is a single number"))
+                return own
             case _:
                 size: _Size | None = None
                 first = node

@@ -73,6 +73,7 @@ def parse(loaded: LoadedSpec) -> ParsedCell:
             constants={**cell.constants, **spec.constants},
             shapes=cell.shapes,
             activation=spec.activation or cell.activation,
+            batch_size=spec.batch_size,
         )
     except CellError as error:
         raise _placed(loaded, error) from None

@@ -37,11 +37,13 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "cos": torch.cos,
     "abs": torch.abs,
     "identity": lambda a: a,
-    "layer_norm": lambda a: functional.layer_norm(a.T, (a.shape[0],)).T,
-    "batch_norm": lambda a: functional.batch_norm(a.T, None, None, training=True).T,
     "softmax": lambda a: functional.softmax(a, dim=0),
 }
-ACROSS_UNITS = {"layer_norm", "batch_norm", "softmax"}
+#: Functions of a vector that take an eps of their own, if one is given.
+NORMS: dict[str, Callable[..., Tensor]] = {
+    "layer_norm": lambda a, eps=1e-5: functional.layer_norm(a.T, (a.shape[0],), eps=float(eps)).T,
+    "batch_norm": lambda a, eps=1e-5: functional.batch_norm(a.T, None, None, training=True, eps=float(eps)).T,
+}
 OPERATORS: dict[type[ast.operator], Callable[[Tensor, Tensor], Tensor]] = {
     ast.Add: torch.add,
     ast.Sub: torch.sub,
@@ -128,6 +130,9 @@ def evaluate(node: ast.expr, scope: Scope) -> Tensor:
             return evaluate(left, scope) @ _concatenated([evaluate(part, scope) for part in parts], scope)
         case ast.BinOp(left=left, op=operator, right=right) if type(operator) in OPERATORS:
             return OPERATORS[type(operator)](evaluate(left, scope), evaluate(right, scope))
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in NORMS:
+            vector, *eps = (evaluate(argument, scope) for argument in arguments)
+            return NORMS[name](vector.expand(-1, scope.x.shape[1]), *eps)
         case ast.Call(func=ast.Name(id=name), args=[argument], keywords=[]):
             function = scope.activation if name == ACTIVATION else name
             if function in FUNCTIONS:

@@ -55,7 +55,7 @@ class _Reader:
                 return self._name(name, (self.hidden_size,))
             case ast.Subscript(value=ast.Name(id=name)):
                 return self.columns[name]
-            case ast.UnaryOp(operand=operand) | ast.Call(args=[operand]):
+            case ast.UnaryOp(operand=operand) | ast.Call(args=[operand, *_]):
                 return self.size(operand)
             case ast.BinOp(left=left, op=ast.MatMult(), right=right):
                 return self._product(left, right)
