@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.engine.evaluate import evaluate
+from gradcli.engine.evaluate import evaluate, through_across
 from gradcli.engine.group import TrialGroup
 from gradcli.engine.layer import Layer
 from gradcli.engine.scaled import exponent_of, log2_norm, scale_by
 from gradcli.language.graph import Node
-from gradcli.language.routes import Diagonal, Edge, Factor, PathGraph, Route
+from gradcli.language.routes import AcrossJacobian, Diagonal, Edge, Factor, Matrix, PathGraph, Route
 
 Array = np.ndarray[Any, Any]
 
@@ -60,6 +60,11 @@ class Adjoint:
         mine, theirs = (scale_by(part.mantissa, (part.exponent - exponent)[:, None, :]) for part in (self, other))
         return Adjoint(mine + theirs, exponent)
 
+    def aligned(self) -> Adjoint:
+        """Return the same with one exponent for all sequences of a trial."""
+        exponent = np.broadcast_to(self.exponent.max(axis=1, keepdims=True), self.exponent.shape)
+        return Adjoint(scale_by(self.mantissa, (self.exponent - exponent)[:, None, :]), exponent)
+
     def normalised(self) -> Adjoint:
         """Return the same with mantissas far from the ends of the range of floats.
 
@@ -93,21 +98,38 @@ def _norm(mantissa: Array) -> Array:
 
 def pull_back(edge: Edge, adjoint: Adjoint, values: StepValues) -> Adjoint:
     """Return what an edge's target passes on to its source: the transposes of its factors, applied one by one."""
-    mantissa = adjoint.mantissa
     for factor in edge.factors:
-        mantissa = _pull(factor, mantissa, values)
-    return Adjoint(mantissa, adjoint.exponent)
+        adjoint = _pull(factor, adjoint, values)
+    return adjoint
 
 
-def _pull(factor: Factor, mantissa: Array, values: StepValues) -> Array:
-    if isinstance(factor, Diagonal):
-        return np.asarray(mantissa * values[factor.coefficient])
-    return np.asarray(np.matmul(values[factor.matrix].swapaxes(-1, -2), mantissa))
+def _pull(factor: Factor, adjoint: Adjoint, values: StepValues) -> Adjoint:
+    value = values[_value_node(factor)]
+    match factor:
+        case Diagonal():
+            return Adjoint(adjoint.mantissa * value, adjoint.exponent)
+        case Matrix():
+            return Adjoint(np.matmul(value.swapaxes(-1, -2), adjoint.mantissa), adjoint.exponent)
+        case AcrossJacobian():
+            # Sequences that mix have one exponent.
+            adjoint = adjoint.aligned() if factor.over_sequences else adjoint
+            return Adjoint(through_across(factor.node, value, adjoint.mantissa), adjoint.exponent)
+
+
+def _value_node(factor: Factor) -> Node:
+    """Return the node whose value a factor is made of."""
+    match factor:
+        case Diagonal():
+            return factor.coefficient
+        case Matrix():
+            return factor.matrix
+        case AcrossJacobian():
+            return factor.argument
 
 
 def factor_nodes(graph: PathGraph) -> list[Node]:
-    """Return the nodes whose values the factors of a path graph are."""
-    return list(dict.fromkeys(f.coefficient if isinstance(f, Diagonal) else f.matrix for f in graph.factors()))
+    """Return the nodes whose values the factors of a path graph are made of."""
+    return list(dict.fromkeys(map(_value_node, graph.factors())))
 
 
 def steps_back(graph: PathGraph, group: TrialGroup, layer: Layer, last: int) -> Iterator[tuple[int, StepValues]]:

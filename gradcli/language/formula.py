@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, count, groupby
 
+from gradcli.language.across import ACROSS, DEFAULT_EPS
 from gradcli.language.graph import Dependence, Node, reachable
 from gradcli.language.notation import Text, signed_sum
-from gradcli.language.routes import Diagonal, Edge, Factor, Matrix, PathGraph, Route
+from gradcli.language.routes import AcrossJacobian, Diagonal, Edge, Factor, Matrix, PathGraph, Route
 
 #: A Jacobian block of more routes than that is not written out.
 MOST_TERMS = 60
@@ -178,14 +179,17 @@ class FormulaWriter:
         for is_diagonal, group in groupby(factors, key=lambda placed: isinstance(placed[0], Diagonal)):
             entries: list[tuple[Node, int]] = []
             for factor, behind in group:
-                if isinstance(factor, Matrix):
-                    pieces.append(self._bracketed(factor.matrix, behind, _ATOM))
-                    continue
-                number, parts = self._flattened(factor.coefficient)
-                constant *= number
-                single = [part for part in parts if self._is_single(part)]
-                scalars += [self._bracketed(part, behind, _PRODUCT) for part in single]
-                entries += [(part, behind) for part in parts if part not in single]
+                match factor:
+                    case Matrix():
+                        pieces.append(self._bracketed(factor.matrix, behind, _ATOM))
+                    case AcrossJacobian():
+                        pieces.append(self.notation.jacobian(factor.node.data[0], self._operand(factor.node, behind)))
+                    case Diagonal():
+                        number, parts = self._flattened(factor.coefficient)
+                        constant *= number
+                        single = [part for part in parts if self._is_single(part)]
+                        scalars += [self._bracketed(part, behind, _PRODUCT) for part in single]
+                        entries += [(part, behind) for part in parts if part not in single]
             if is_diagonal and entries:
                 pieces.append(self.notation.diagonal(self._vectors(entries)))
         if abs(constant) != 1.0:
@@ -254,6 +258,8 @@ class FormulaWriter:
                 return n.times.join(self._bracketed(arg, behind, _ATOM) for arg in node.args), _QUOTIENT
             case "call":
                 return n.call(node.data, self._argument(node.args[0], behind)), _ATOM
+            case "across":
+                return n.call(node.data[0], self._operand(node, behind)), _ATOM
             case "sum":
                 return self._sum(node, behind), _SUM
             case "mul":
@@ -317,12 +323,19 @@ class FormulaWriter:
             vectors = self._bracketed(parts[0], behind, _PRODUCT)
         return self.notation.times.join([self.notation.number(constant), vectors]), _PRODUCT
 
+    def _operand(self, node: Node, behind: int) -> str:
+        """Return what stands in the brackets of a function across: its eps only where that is not the usual one."""
+        name, eps = node.data
+        argument = self._argument(node.args[0], behind)
+        usual = eps == DEFAULT_EPS or not ACROSS[name].is_norm
+        return argument if usual else f"{argument}, {self.notation.number(eps)}"
+
     def _argument(self, node: Node, behind: int) -> str:
-        """Return the argument of a function; one with products of matrices gets a symbol, explained elsewhere."""
+        """Return the argument of a function; a sum with matrices in it gets a symbol, explained elsewhere."""
         if (
             node.op == "sum"
             and not self._has_name(node)
-            and any(below.op == "matmul" for below in reachable([node], stop=self.graph.named))
+            and any(below.op in ("matmul", "across") for below in reachable([node], stop=self.graph.named))
         ):
             taken = self.graph.names_in_use | set(self._symbols.values())
             names = chain(["a"], (f"a{i}" for i in count(1)))

@@ -63,6 +63,10 @@ class Text:
     def call(self, function: str, argument: str) -> str:
         return HELPERS.get(function, (f"{function}({{}})",))[0].format(argument)
 
+    def jacobian(self, function: str, argument: str) -> str:
+        """Return the Jacobian of a function across entries, at its argument."""
+        return f"J_{function}({argument})"
+
     def diagonal(self, entries: str) -> str:
         return f"diag({entries})"
 
@@ -102,6 +106,9 @@ class Latex(Text):
             return HELPERS[function][1].format(argument)
         usual = rf"\operatorname{{{{{_escaped(function)}}}}}({{}})"
         return _LATEX_CALLS.get(function, usual).format(argument)
+
+    def jacobian(self, function: str, argument: str) -> str:
+        return rf"J_{{\mathrm{{{_escaped(function)}}}}}({argument})"
 
     def diagonal(self, entries: str) -> str:
         return rf"\mathrm{{diag}}({entries})"

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from gradcli.language.across import ACROSS
 from gradcli.language.cell import SizedCell
 from gradcli.language.derivative import diagonal_derivatives
 from gradcli.language.graph import Dependence, Node, reachable
@@ -35,8 +36,26 @@ class Matrix:
     matrix: Node
 
 
+@dataclass(frozen=True)
+class AcrossJacobian:
+    """The Jacobian of a function across entries or sequences, such as layer_norm, at its argument. It is symmetric.
+
+    node: the function's value.
+    """
+
+    node: Node
+
+    @property
+    def argument(self) -> Node:
+        return self.node.args[0]
+
+    @property
+    def over_sequences(self) -> bool:
+        return ACROSS[self.node.data[0]].over_sequences
+
+
 #: A kind of factor is one class here, one case where it is written (`formula`), and one where an adjoint passes it.
-Factor = Diagonal | Matrix
+Factor = Diagonal | Matrix | AcrossJacobian
 
 
 @dataclass(frozen=True)
@@ -120,7 +139,7 @@ class PathGraph:
         def is_boundary(node: Node) -> bool:
             return (
                 (node in self.named and node is not own)
-                or node.op in ("state", "matmul")
+                or node.op in ("state", "matmul", "across")
                 or (node.dependence < Dependence.STATE and not node.is_number)
             )
 
@@ -133,9 +152,9 @@ class PathGraph:
             if source.op == "state" or (source in self.named and source is not own):
                 yield first, source
                 continue
-            matrix, vector = source.args
-            for factors, variable in self._chains(vector, None):
-                yield (*first, Matrix(matrix), *factors), variable
+            through = AcrossJacobian(source) if source.op == "across" else Matrix(source.args[0])
+            for factors, variable in self._chains(source.args[-1], None):
+                yield (*first, through, *factors), variable
 
     def factors(self) -> Iterator[Factor]:
         """Yield the factors of all edges."""

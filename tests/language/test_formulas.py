@@ -65,6 +65,7 @@ DERIVED = {
             "+ diag(i (1 - g^2)) W_hg",
         ]
     },
+    "batch-norm-rnn": {"dh[t]/dh[t-1]": ["+ diag(g_h (1 - h[t]^2)) J_batch_norm(W_hh h[t-1]) W_hh"]},
     "indrnn": {"dh[t]/dh[t-1]": ["+ diag(u [a > 0])"]},
     "mingru": {"dh[t]/dh[t-1]": ["+ diag(1 - z)"]},
     "minlstm": {"dh[t]/dh[t-1]": ["+ diag(f / (f + i))"]},
@@ -120,6 +121,8 @@ def test_names_of_the_equations_are_not_used_again() -> None:
         ("h[t] = U @ (V @ h[t-1])", ["+ U V"]),
         ("h[t] = U @ tanh(V @ h[t-1])", ["+ U diag(1 - tanh(V h[t-1])^2) V"]),
         ("h[t] = -(U @ h[t-1])", ["- U"]),
+        ("h[t] = softmax(h[t-1])", ["+ J_softmax(h[t-1])"]),
+        ("h[t] = layer_norm(2 * h[t-1], 0.5)", ["+ 2 J_layer_norm(2 h[t-1], 0.5)"]),
         ("h[t] = h[t-1] ** 2", ["+ 2 diag(h[t-1])"]),
         ("h[t] = h[t-1] ** 3 / 3", ["+ diag(h[t-1]^2)"]),
         ("h[t] = u * relu(h[t-1]) / v", ["+ diag(u (1 / v) [h[t-1] > 0])"]),
