@@ -11,7 +11,7 @@ import typer
 
 from gradcli.diagnostics.verdict_kinds import VERDICT_KINDS
 from gradcli.errors import UsageError, did_you_mean
-from gradcli.formats import FORMATS
+from gradcli.formats import FORMATS, FORMULA_FORMATS
 
 _SPEC = "In place of the spec's fields"
 _OUTPUT = "What comes out"
@@ -31,9 +31,19 @@ def _stdout_as_none(path: Path | None) -> Path | None:
 
 
 def _known_format(name: str) -> str:
-    if name not in FORMATS:
+    if name in FORMULA_FORMATS:
+        raise UsageError(f"--format: {name} is for formulas, which 'gradcli paths' derives; here: {', '.join(FORMATS)}")
+    return _one_of(name, FORMATS)
+
+
+def _known_formula_format(name: str) -> str:
+    return _one_of(name, (*FORMATS, *FORMULA_FORMATS))
+
+
+def _one_of(name: str, formats: Sequence[str]) -> str:
+    if name not in formats:
         raise UsageError(
-            f"--format: no format is called {name!r}; known: {', '.join(FORMATS)}{did_you_mean(name, FORMATS)}"
+            f"--format: no format is called {name!r}; known: {', '.join(formats)}{did_you_mean(name, formats)}"
         )
     return name
 
@@ -119,6 +129,17 @@ Format = Annotated[
         help="A table for people, JSON or CSV for programs, Markdown for notes.",
         callback=_known_format,
         autocompletion=lambda: list(FORMATS),
+        rich_help_panel=_OUTPUT,
+    ),
+]
+FormulaFormat = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="|".join((*FORMATS, *FORMULA_FORMATS)),
+        help="A table for people, JSON or CSV for programs, Markdown for notes; LaTeX: the formulas alone.",
+        callback=_known_formula_format,
+        autocompletion=lambda: [*FORMATS, *FORMULA_FORMATS],
         rich_help_panel=_OUTPUT,
     ),
 ]

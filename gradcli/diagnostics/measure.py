@@ -67,7 +67,7 @@ def measure(
     if run is None:
         run = engine.run(record=record)
     kept = run if record else None
-    verdict = _nonfinite(network, engine, run)
+    verdict = judge_nonfinite(network, engine, run)
     if verdict is not None:
         return Measured(network, run.losses, verdict, None, {}, {}, [], [], kept)
     top = network.problem.names[-1]
@@ -104,7 +104,7 @@ def _judged(curve: Array, thresholds: Thresholds) -> Verdict:
     return judge(curve, vanishing=thresholds.vanishing, exploding=thresholds.exploding)
 
 
-def _nonfinite(network: Network, engine: Engine, run: Run) -> Verdict | None:
+def judge_nonfinite(network: Network, engine: Engine, run: Run) -> Verdict | None:
     """Return the verdict on a run in which a number stopped being finite; None where all were."""
     if run.overflow is not None:
         return nonfinite_verdict(network, engine, run.overflow)

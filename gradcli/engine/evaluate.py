@@ -80,7 +80,7 @@ def _across(node: Node, argument: Array) -> tuple[Array, Array | None, int]:
     return *function.evaluate(argument, eps, axis), axis
 
 
-def _through_across(node: Node, argument: Array, adjoint: Array) -> Array:
+def through_across(node: Node, argument: Array, adjoint: Array) -> Array:
     """Return the adjoint of the argument of a function across."""
     y, slope, axis = _across(node, argument)
     out = np.empty_like(adjoint)
@@ -186,7 +186,7 @@ class HoistedAdjoints:
                 continue
             if node.op == "across":
                 evaluate(node.args, self._values, self._columns)
-                self.receive(node.args[0], _through_across(node, self._values[node.args[0]], adjoint))
+                self.receive(node.args[0], through_across(node, self._values[node.args[0]], adjoint))
                 continue
             for arg, slope in slopes(self._graph, node):
                 if not arg.is_number:
@@ -227,7 +227,7 @@ def _pull_back(
             to_vector = np.matmul(values[matrix].swapaxes(-1, -2), gradient.mantissa)
             return [(matrix, Scaled(to_matrix, gradient.exponent)), (vector, Scaled(to_vector, gradient.exponent))]
         case "across":
-            through = _through_across(node, values[node.args[0]], gradient.mantissa)
+            through = through_across(node, values[node.args[0]], gradient.mantissa)
             return [(node.args[0], Scaled(through, gradient.exponent).normalised())]
         case _:
             found = []

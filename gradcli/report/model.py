@@ -141,13 +141,14 @@ class Report:
 
     blocks: what a person reads, in order; between groups of blocks stands one empty line.
     data: what `--format json` prints; finite numbers, strings, sequences, mappings and None only.
-    records: what `--format csv` prints.
+    records: what `--format csv` prints. latex: what `--format latex` prints, of commands that derive formulas.
     """
 
     command: str
     blocks: Sequence[Sequence[Block]]
     data: Mapping[str, Any]
     records: Records = field(default_factory=lambda: Records((), ()))
+    latex: str = ""
 
 
 def envelope(command: str) -> dict[str, Any]:

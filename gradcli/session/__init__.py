@@ -113,3 +113,47 @@ def run_jacobian(
         threads=threads,
         progress=progress,
     )
+
+
+def run_paths(
+    target: str,
+    *,
+    distance: int,
+    start: str | None,
+    end: str | None,
+    layer: str | None,
+    options: Mapping[str, object],
+    overrides: Sequence[str],
+    formulas_only: bool = False,
+    max_memory: int | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Derive the routes of the gradient through a cell, and measure each.
+
+    Args:
+        target, options, overrides, max_memory, threads, progress: as for `run_simulation`.
+        distance: how many steps back the routes lead.
+        start: the state that they start from; the output unless given. end: that they lead to; all unless given.
+        layer: its name or number; the top one unless given.
+        formulas_only: derive, and measure nothing.
+
+    Raises:
+        GradcliError: as for `run_simulation`, and a state, layer or distance that there is not.
+    """
+    from gradcli.network.build import parse
+    from gradcli.session.paths import paths
+    from gradcli.spec.reader import load_spec
+
+    loaded = load_spec(target, options=options, overrides=overrides, examine_cell=parse)
+    return paths(
+        loaded,
+        distance=distance,
+        start=start,
+        end=end,
+        layer=layer,
+        formulas_only=formulas_only,
+        max_memory=max_memory,
+        threads=threads,
+        progress=progress,
+    )

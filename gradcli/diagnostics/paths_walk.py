@@ -1,0 +1,232 @@
+"""Adjoints on the path graph of a layer: pulled back edge by edge, step by step, with a power of two each.
+
+The engine's own backward pass knows cut points only; here every named variable has its adjoint, so that what flows
+through it can be told apart. Arrays are (R, size, B): R trials, B sequences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradcli.engine.evaluate import evaluate, through_across
+from gradcli.engine.group import TrialGroup
+from gradcli.engine.layer import Layer
+from gradcli.engine.scaled import exponent_of, log2_norm, scale_by
+from gradcli.language.graph import Node
+from gradcli.language.routes import AcrossJacobian, Diagonal, Edge, Factor, Matrix, PathGraph, Route
+
+Array = np.ndarray[Any, Any]
+
+#: The values of factors at one step, by node.
+StepValues = Mapping[Node, Any]
+
+#: The exponent of an exact zero: below every other, so that it never decides the exponent of a sum.
+_NOTHING = -(2**40)
+#: Mantissas between these are left as they are.
+_SAFE = (2.0**-100, 2.0**100)
+#: The values of a block of steps take about so many bytes.
+_BLOCK_BYTES = 32 * 2**20
+
+
+class NotFinite(ArithmeticError):
+    """An adjoint is not finite; `trials` (R,) tells in which trials."""
+
+    def __init__(self, trials: Array) -> None:
+        super().__init__("an adjoint is not finite")
+        self.trials = trials
+
+
+@dataclass(frozen=True)
+class Adjoint:
+    """The gradient at one variable: mantissa (R, size, B) times 2**exponent, the exponent (R, B) integers."""
+
+    mantissa: Array
+    exponent: Array
+
+    @classmethod
+    def of(cls, gradient: Array, exponent: Array | int = 0) -> Adjoint:
+        """Return a gradient (R, size, B), or its mantissas, as an adjoint."""
+        mantissa = gradient.astype(np.float64)
+        return cls(mantissa, np.zeros((len(mantissa), mantissa.shape[2]), np.int64) + exponent).normalised()
+
+    def __add__(self, other: Adjoint) -> Adjoint:
+        if np.array_equal(self.exponent, other.exponent):
+            return Adjoint(self.mantissa + other.mantissa, self.exponent)
+        exponent = np.maximum(self.exponent, other.exponent)
+        mine, theirs = (scale_by(part.mantissa, (part.exponent - exponent)[:, None, :]) for part in (self, other))
+        return Adjoint(mine + theirs, exponent)
+
+    def aligned(self) -> Adjoint:
+        """Return the same with one exponent for all sequences of a trial."""
+        exponent = np.broadcast_to(self.exponent.max(axis=1, keepdims=True), self.exponent.shape)
+        return Adjoint(scale_by(self.mantissa, (self.exponent - exponent)[:, None, :]), exponent)
+
+    def normalised(self) -> Adjoint:
+        """Return the same with mantissas far from the ends of the range of floats.
+
+        Raises:
+            NotFinite: an entry is infinite or not a number.
+        """
+        largest = np.abs(self.mantissa).max(axis=1)
+        if _SAFE[0] < largest.min() and largest.max() < _SAFE[1]:
+            return self
+        if not np.isfinite(largest).all():
+            raise NotFinite(~np.isfinite(largest).all(axis=1))
+        shift = exponent_of(largest)
+        exponent = np.where(largest > 0, self.exponent + shift, _NOTHING)
+        return Adjoint(scale_by(self.mantissa, -shift[:, None, :]), exponent)
+
+    def log2_norm(self) -> Array:
+        """Return log2 of the norm, (R, B); -inf for an exact zero."""
+        return log2_norm(self.mantissa, axis=1) + self.exponent
+
+    def cosine(self, other: Adjoint) -> Array:
+        """Return the cosine of the angle to another adjoint, (R, B); NaN where one of the two is zero."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            dot = np.einsum("rsb,rsb->rb", self.mantissa, other.mantissa)
+            # Mantissas are not far from 1, so that neither their squares nor these norms leave the range of floats.
+            return np.asarray(dot / (_norm(self.mantissa) * _norm(other.mantissa)))
+
+
+def _norm(mantissa: Array) -> Array:
+    return np.asarray(np.sqrt(np.einsum("rsb,rsb->rb", mantissa, mantissa)))
+
+
+def pull_back(edge: Edge, adjoint: Adjoint, values: StepValues) -> Adjoint:
+    """Return what an edge's target passes on to its source: the transposes of its factors, applied one by one."""
+    for factor in edge.factors:
+        adjoint = _pull(factor, adjoint, values)
+    return adjoint
+
+
+def _pull(factor: Factor, adjoint: Adjoint, values: StepValues) -> Adjoint:
+    value = values[_value_node(factor)]
+    match factor:
+        case Diagonal():
+            return Adjoint(adjoint.mantissa * value, adjoint.exponent)
+        case Matrix():
+            return Adjoint(np.matmul(value.swapaxes(-1, -2), adjoint.mantissa), adjoint.exponent)
+        case AcrossJacobian():
+            # Sequences that mix have one exponent.
+            adjoint = adjoint.aligned() if factor.over_sequences else adjoint
+            return Adjoint(through_across(factor.node, value, adjoint.mantissa), adjoint.exponent)
+
+
+def _value_node(factor: Factor) -> Node:
+    """Return the node whose value a factor is made of."""
+    match factor:
+        case Diagonal():
+            return factor.coefficient
+        case Matrix():
+            return factor.matrix
+        case AcrossJacobian():
+            return factor.argument
+
+
+def factor_nodes(graph: PathGraph) -> list[Node]:
+    """Return the nodes whose values the factors of a path graph are made of."""
+    return list(dict.fromkeys(map(_value_node, graph.factors())))
+
+
+def steps_back(graph: PathGraph, group: TrialGroup, layer: Layer, last: int) -> Iterator[tuple[int, StepValues]]:
+    """Yield the steps last, last - 1, ..., 1, each with the values of all factors at it.
+
+    Raises:
+        ForwardOverflow: a state stopped being finite.
+    """
+    nodes = factor_nodes(graph)
+    # What is evaluated on the way to them counts too: about twice as much.
+    step_bytes = 2 * len(nodes) * layer.trials * layer.batch_size * 8 * max(graph.cell.shapes.states.values())
+    length = max(1, _BLOCK_BYTES // max(step_bytes, 1))
+    for lo, hi in group.walk_back():
+        end = min(hi, last)
+        while end > lo:
+            start = max(lo, end - length)
+            values = layer.block_values(start - lo, end - lo)
+            evaluate(nodes, values, layer.parameters.column_ranges)
+            block = {node: values[node] for node in nodes}
+            for index in reversed(range(end - start)):
+                yield start + index + 1, {node: _at(value, index) for node, value in block.items()}
+            end = start
+            group.progress("backward", last - end, last)
+
+
+def _at(value: Any, index: int) -> Any:
+    return value[index] if np.ndim(value) == 4 else value
+
+
+def loss_gradient(group: TrialGroup, layer: int, step: int) -> Adjoint:
+    """Return the gradient of the loss at `step` alone that enters a layer's output there.
+
+    Through the layers above, the engine's own backward pass takes it, over this one step.
+    """
+    problem = group.problem
+    lo = (step - 1) // group.segment * group.segment
+    index = step - 1 - lo
+    gradient = problem.loss.gradient(group.layers[-1].outputs()[index : index + 1], step)
+    assert gradient is not None, "the loss counts at this step"
+    exponent = np.zeros((problem.trials, problem.batch_size), np.int64)
+    passes = group.passes(parameters=False, clipped=False)
+    for above in reversed(passes[layer + 1 :]):
+        block = above.run(index, index + 1, above.start(None), gradient, exponent, more=False)
+        if block.input_adjoint is None:
+            return Adjoint.of(np.zeros_like(group.layers[layer].outputs()[0]))
+        gradient, exponent = block.input_adjoint, block.input_exponent
+    return Adjoint.of(gradient[0], exponent)
+
+
+class Backpropagation:
+    """Back-propagation over a path graph: the sum over all routes, variable by variable, step by step.
+
+    at: the adjoints at the step that was taken last, by variable.
+
+    Args:
+        start: the variable and the step at which `gradient` enters.
+    """
+
+    def __init__(self, graph: PathGraph, start: str, step: int, gradient: Adjoint) -> None:
+        self._graph = graph
+        self._coming: dict[int, dict[str, Adjoint]] = {step: {start: gradient}}
+        self.at: dict[str, Adjoint] = {}
+
+    def step(self, step: int, values: StepValues) -> None:
+        """Take one step: complete its adjoints, and pass them on. At step 0 there is nothing to pass them on to.
+
+        Raises:
+            NotFinite: a derivative is not finite.
+        """
+        self.at = self._coming.pop(step, {})
+        for name in reversed(self._graph.variables):
+            if name not in self.at:
+                continue
+            adjoint = self.at[name] = self.at[name].normalised()
+            for edge in self._graph.edges[name] if step else ():
+                self._receive(edge, step, pull_back(edge, adjoint, values))
+
+    def _receive(self, edge: Edge, step: int, part: Adjoint) -> None:
+        there = self._coming.setdefault(step - edge.lag, {}) if edge.lag else self.at
+        there[edge.source] = there[edge.source] + part if edge.source in there else part
+
+
+def along(routes: Iterable[Route], start: Adjoint, values: Sequence[StepValues]) -> Iterator[tuple[Route, Adjoint]]:
+    """Yield each route with what it alone passes on of the gradient at its start.
+
+    Args:
+        routes: from one variable; what follows each other's first edges shares them.
+        values: by the number of steps behind the start, the factors there.
+    """
+    taken: tuple[Edge, ...] = ()
+    vectors = [start]
+    for route in routes:
+        common = 0
+        while common < min(len(taken), len(route.edges)) and taken[common] is route.edges[common]:
+            common += 1
+        del vectors[common + 1 :]
+        for edge, (_, behind) in zip(route.edges[common:], route.vertices[common:], strict=False):
+            vectors.append(pull_back(edge, vectors[-1], values[behind]).normalised())
+        taken = route.edges
+        yield route, vectors[-1]

@@ -1,0 +1,145 @@
+"""How expressions are written: as text in the names of the equations, and as LaTeX. See `formula` for what is written.
+
+Both leave the signs of products out. In text a product of a matrix and a vector is ``W_hh h[t-1]`` and an elementwise
+one ``f (1 - f)``; in LaTeX the latter has its dot. ``[a > 0]`` is 1 where that holds, else 0 (Iverson's bracket).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+#: The functions that derivatives take beyond those of the equations: as text, and as LaTeX.
+HELPERS: dict[str, tuple[str, str]] = {
+    "_positive": ("[{} > 0]", "[{} > 0]"),
+    "_nonpositive": ("[{} <= 0]", r"[{} \le 0]"),
+    "_negative_part": ("min({}, 0)", r"\min({}, 0)"),
+    "_sign": ("sign({})", r"\operatorname{{sign}}({})"),
+    "_within_1": ("[|{}| < 1]", r"[\lvert {} \rvert < 1]"),
+    "_within_3": ("[|{}| < 3]", r"[\lvert {} \rvert < 3]"),
+    "_normal_cdf": ("Phi({})", r"\Phi({})"),
+    "_normal_density": ("Phi'({})", r"\Phi'({})"),
+    "_softplus_slope": ("sigmoid({})", r"\sigma({})"),
+}
+_LATEX_CALLS = {name: rf"\{name}({{}})" for name in ("tanh", "exp", "log", "sin", "cos")} | {
+    "sigmoid": r"\sigma({})",
+    "sqrt": r"\sqrt{{{}}}",
+    "abs": r"\lvert {} \rvert",
+}
+_GREEK = re.compile(
+    "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|pi|rho|sigma|tau|phi|chi|psi|omega"
+)
+_LONGEST_ITALIC = 3  # letters of a subscript; a longer one is a word and stands upright
+
+
+class Text:
+    """Plain text, in the names and the form of the equations."""
+
+    identity = "I"
+    times = " "
+    times_elementwise = " "
+    transposed = "{}.T"
+    columns = "{}[:, {}]"
+    quotient_in_line = True
+    derivative = "d{}/d{}"
+    partial = derivative
+
+    def variable(self, name: str, behind: int, *, is_state: bool) -> str:
+        """Return a variable at step t - behind; what is assigned bears no step at t, as in the equations."""
+        return f"{name}[t-{behind}]" if behind else f"{name}[t]" if is_state else name
+
+    def parameter(self, name: str) -> str:
+        return name
+
+    def number(self, value: float) -> str:
+        return format(value, ".12g")
+
+    def power(self, base: str, exponent: str) -> str:
+        return f"{base}^{exponent}"
+
+    def quotient(self, above: str, below: str) -> str:
+        return f"{above} / {below}"
+
+    def call(self, function: str, argument: str) -> str:
+        return HELPERS.get(function, (f"{function}({{}})",))[0].format(argument)
+
+    def jacobian(self, function: str, argument: str) -> str:
+        """Return the Jacobian of a function across entries, at its argument."""
+        return f"J_{function}({argument})"
+
+    def diagonal(self, entries: str) -> str:
+        return f"diag({entries})"
+
+
+class Latex(Text):
+    """LaTeX, for an align* environment of amsmath."""
+
+    times = r" \, "
+    times_elementwise = r" \odot "
+    transposed = r"{}^{{\top}}"
+    columns = "{}^{{({})}}"
+    quotient_in_line = False
+    derivative = r"\frac{{\mathrm{{d}} {}}}{{\mathrm{{d}} {}}}"
+    partial = r"\frac{{\partial {}}}{{\partial {}}}"
+
+    def variable(self, name: str, behind: int, *, is_state: bool) -> str:
+        head, tail = _split(name)
+        step = f"t-{behind}" if behind else "t"
+        return f"{_head(head)}_{{{_subscript(tail) + ',' if tail else ''}{step}}}"
+
+    def parameter(self, name: str) -> str:
+        head, tail = _split(name)
+        return f"{_head(head)}_{{{_subscript(tail)}}}" if tail else _head(head)
+
+    def number(self, value: float) -> str:
+        mantissa, _, exponent = super().number(value).partition("e")
+        return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if exponent else mantissa
+
+    def power(self, base: str, exponent: str) -> str:
+        return f"{{{base}}}^{{{exponent}}}"
+
+    def quotient(self, above: str, below: str) -> str:
+        return rf"\frac{{{above}}}{{{below}}}"
+
+    def call(self, function: str, argument: str) -> str:
+        if function in HELPERS:
+            return HELPERS[function][1].format(argument)
+        usual = rf"\operatorname{{{{{_escaped(function)}}}}}({{}})"
+        return _LATEX_CALLS.get(function, usual).format(argument)
+
+    def jacobian(self, function: str, argument: str) -> str:
+        return rf"J_{{\mathrm{{{_escaped(function)}}}}}({argument})"
+
+    def diagonal(self, entries: str) -> str:
+        return rf"\mathrm{{diag}}({entries})"
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Return the letter or word of a name, and its subscript: W_hf -> W, hf; h1 -> h, 1."""
+    head, _, tail = name.partition("_")
+    letters = head.rstrip("0123456789")
+    if not letters:  # a name such as _1
+        return name, ""
+    return letters, head[len(letters) :] + tail
+
+
+def _head(head: str) -> str:
+    if _GREEK.fullmatch(head):
+        return rf"\{head}"
+    return head if len(head) == 1 else rf"\mathrm{{{_escaped(head)}}}"
+
+
+def _subscript(tail: str) -> str:
+    if _GREEK.fullmatch(tail):
+        return rf"\{tail}"
+    return tail if len(tail) <= _LONGEST_ITALIC and tail.isalnum() else rf"\mathrm{{{_escaped(tail)}}}"
+
+
+def _escaped(name: str) -> str:
+    return name.replace("_", r"\_")
+
+
+def signed_sum(terms: Sequence[tuple[int, str]]) -> str:
+    """Return a sum of signed terms as one text: (1, "a"), (-1, "b") -> a - b."""
+    first, *rest = terms
+    return ("-" if first[0] < 0 else "") + first[1] + "".join(f" {'-' if s < 0 else '+'} {text}" for s, text in rest)

@@ -1,0 +1,75 @@
+"""Cells of every form, made-up ones among them: their routes add up, and their formulas can be written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from engine_runs import problem_of
+from measured import loaded
+from numpy.typing import NDArray
+from path_graphs import plain, traced_problem, vectors, written
+from test_random_cells import made_up
+
+from gradcli.diagnostics.paths_tracer import Tracer
+from gradcli.engine.problem import Problem
+from gradcli.engine.run import Engine
+from gradcli.language.notation import Latex
+from gradcli.network.build import build
+
+FOLDER = Path(__file__).parent.parent / "cells"
+TEST_CELLS = sorted(FOLDER.glob("*.yaml"))
+#: Made-up formulas cancel: what is lost is measured against the sum of the routes' norms.
+ROUNDING = 1e-12
+MADE_UP = [seed for seed in range(120) if made_up(seed)[0]["loss"]["at"] == "last"]
+
+
+def check_sums(problem: Problem, distance: int) -> None:
+    """Compare the sum of all routes to every state with the gradient of the engine's own backward pass."""
+    recording = Engine(problem).run(record=True).recording
+    assert recording is not None
+    tracer = traced_problem(problem, distance)
+    layer = f"layer{len(problem.plans) - 1}"
+    for state in tracer.graph.states:
+        step = tracer.first - distance
+        exponents = recording.exponents[f"{layer}.{state}"][step]
+        expected = np.ldexp(recording.adjoints[f"{layer}.{state}"][step], exponents[:, None, :])
+        _compare(tracer, state, expected)
+
+
+def _compare(tracer: Tracer, state: str, expected: NDArray[Any]) -> None:
+    found = list(vectors(tracer, state).values())
+    scale = np.sum([np.linalg.norm(vector, axis=1) for vector in found], axis=0)
+    error = np.linalg.norm(np.sum(found, axis=0) - expected, axis=1)
+    assert (error <= ROUNDING * scale).all(), (state, (error / scale).max())
+    assert (np.linalg.norm(plain(tracer.total(state)) - expected, axis=1) <= ROUNDING * scale).all()
+
+
+@pytest.mark.parametrize("distance", [1, 2])
+@pytest.mark.parametrize("seed", MADE_UP)
+def test_made_up_cells(seed: int, distance: int) -> None:
+    problem = problem_of(*made_up(seed))
+    check_sums(problem, distance)
+
+
+@pytest.mark.parametrize("distance", [1, 3, 9])
+@pytest.mark.parametrize("path", TEST_CELLS, ids=lambda path: path.stem)
+def test_cells_of_the_tests(path: Path, distance: int) -> None:
+    spec = yaml.safe_load(path.read_text(encoding="utf-8"))
+    fields = {key: value for key, value in spec.items() if key not in ("cell", "clip", "num_layers")}
+    sizes = {"seq_len": 10, "batch_size": 2, "trials": 2, "loss": {"kind": "projection"}}
+    check_sums(build(loaded(spec["cell"], **{**fields, **sizes})).problem, distance)
+
+
+@pytest.mark.parametrize("seed", MADE_UP)
+def test_made_up_cells_can_be_written(seed: int) -> None:
+    from language.test_latex import check
+
+    graph = traced_problem(problem_of(*made_up(seed)), 1).graph
+    assert len(written(graph)) == len(written(graph, Latex()))
+    for terms in written(graph, Latex()).values():
+        for term in terms:
+            check(term)
