@@ -146,8 +146,7 @@ class BackwardPass:
             step_clip: what to clip with, for a pass made with `clipped`.
         """
         self.step_clip = step_clip
-        for weights in self._weights:
-            weights.clear()
+        self.forget()
         layer = self.layer
         shape = (self.plan.frames.count, layer.trials, layer.batch_size)
         carry = {name: np.zeros((layer.lag, *a.shape[1:]), layer.dtype) for name, a in layer.states.items()}
@@ -220,6 +219,11 @@ class BackwardPass:
     def weight_gradients(self) -> list[tuple[Node, Scaled]]:
         """Return the sums of what `collect` has added, contributions to the gradients of parameter nodes."""
         return [pair for weights in self._weights for pair in weights.gradients()]
+
+    def forget(self) -> None:
+        """Begin the sums of `collect` anew."""
+        for weights in self._weights:
+            weights.clear()
 
     def _fill_totals(
         self, n: int, adjoints: Adjoints, exponent: Array, entering: Array | None, entering_exponent: Array
