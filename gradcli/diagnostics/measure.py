@@ -64,7 +64,7 @@ def measure(
     if run is None:
         run = engine.run(record=record)
     kept = run if record else None
-    verdict = _nonfinite(network, engine, run)
+    verdict = nonfinite_verdict(network, engine, run)
     if verdict is not None:
         return Measured(network, run.losses, verdict, None, {}, {}, [], kept)
     top = network.problem.names[-1]
@@ -100,7 +100,7 @@ def _judged(curve: Array, thresholds: Thresholds) -> Verdict:
     return judge(curve, vanishing=thresholds.vanishing, exploding=thresholds.exploding)
 
 
-def _nonfinite(network: Network, engine: Engine, run: Run) -> Verdict | None:
+def nonfinite_verdict(network: Network, engine: Engine, run: Run) -> Verdict | None:
     """Return the verdict on a run in which a number stopped being finite; None where all were."""
     found = run.overflow or run.backward_overflow
     if found is None:
