@@ -81,6 +81,10 @@ Seed = Annotated[
     int | None,
     typer.Option("--seed", help="Seed of everything drawn.", show_default=_OF_SPEC, rich_help_panel=_SPEC),
 ]
+Layer = Annotated[
+    int | None,
+    typer.Option("--layer", help="Which of several layers, from 0.", min=0, show_default="the top one"),
+]
 Clips = Annotated[
     list[str] | None,
     typer.Option(

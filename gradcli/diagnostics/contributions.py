@@ -68,7 +68,7 @@ class Terms:
     rounding: float
 
     def window(self, tolerance: float) -> int | None:
-        """Return the smallest K with a bias of at most `tolerance`, there and for all larger K; None without gradient."""
+        """Return the smallest K from which on the bias is at most `tolerance`; None where there is no gradient."""
         return _first_for_good(self.bias <= tolerance) if self.exists else None
 
     def window_by_cosine(self, tolerance: float) -> int | None:
@@ -239,11 +239,17 @@ def _relative(sums: _Sums, squared: Array, exponent: Array, value: float | None,
         bias = np.sqrt(sums.missing / squared)
         log2_total = 0.5 * np.log2(squared) + exponent
         relative = sums.log2_norm - log2_total
-    of_some = [_median(values[:, some]) for values in (relative, share, kept, norm_kept, cosine, bias)]
+    relative, share, kept, norm_kept, cosine, bias = (
+        _median(values[:, some]) for values in (relative, share, kept, norm_kept, cosine, bias)
+    )
     return Terms(
-        _median(sums.log2_norm) * LOG10_2,
-        of_some[0] * LOG10_2,
-        *of_some[1:],
+        log10_norm=_median(sums.log2_norm) * LOG10_2,
+        log10_relative=relative * LOG10_2,
+        share=share,
+        kept=kept,
+        norm_kept=norm_kept,
+        cosine=cosine,
+        bias=bias,
         log10_total=float(_median(log2_total[None])[0]) * LOG10_2,
         value=value,
         rounding=rounding,

@@ -207,6 +207,32 @@ def require_memory(
     return tape_bytes
 
 
+def require_memory_beside(
+    size: int,
+    spec: Spec,
+    shapes: Mapping[str, tuple[int, ...]],
+    plans: Sequence[LayerPlan],
+    *,
+    max_memory: int | None = None,
+) -> None:
+    """Refuse work that keeps so many bytes beside a run, where both together would need more than they may take.
+
+    Args:
+        size: the bytes. max_memory: as for `require_memory`.
+
+    Raises:
+        ResourceError: with the figure, the limit and where it comes from, and what to change.
+    """
+    limit, origin = _memory_limit(max_memory)
+    run = estimate_memory(spec, shapes, plans, record=False, tape_bytes=int(limit * _SHARE_OF_TAPE))
+    if run + size > limit:
+        raise ResourceError(
+            f"this would need about {_readable(run + size)} of memory, {_readable(size)} of it for what is kept of every"
+            f" step; {_readable(limit)} ({origin}) is the limit. Make seq_len ({spec.seq_len}), batch_size"
+            f" ({spec.batch_size}) or trials ({spec.trials}) smaller, or allow more with --max-memory"
+        )
+
+
 def require_memory_to_read(model: Input, folder: Path, *, max_memory: int | None = None) -> None:
     """Refuse an input file that would need more memory than a run may take, before it is read.
 

@@ -12,6 +12,7 @@ from gradcli.diagnostics.clipping import Clipped
 from gradcli.diagnostics.curve import Curve
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.verdict import Verdict
+from gradcli.network.build import Network
 from gradcli.report.model import PART, Cell, Numbers, Records
 
 CSV_HEADER = ("label", "distance", "log10_norm", "log10_norm_p10", "log10_norm_p90", "log10_ratio")
@@ -26,10 +27,10 @@ def run_data(measured: Measured) -> dict[str, Any]:
         "status": "nonfinite" if curve is None else "ok",
         "seq_len": spec.seq_len,
         "parameter_count": measured.network.parameter_count,
-        "spec": resolved_spec(measured),
+        "spec": resolved_spec(measured.network),
         "verdict": verdict_data(measured.verdict),
         "loss": None if curve is None else number(float(measured.losses.mean())),
-        "curve": None if curve is None else _curve_data(curve) | {"zero_from": measured.verdict.zero_from},
+        "curve": None if curve is None else curve_data(curve) | {"zero_from": measured.verdict.zero_from},
         "states": {
             name: {"log10_norm": Numbers(state.median), "verdict": verdict_data(state.verdict)}
             for name, state in measured.states.items()
@@ -42,9 +43,8 @@ def run_data(measured: Measured) -> dict[str, Any]:
     }
 
 
-def resolved_spec(measured: Measured) -> dict[str, Any]:
+def resolved_spec(network: Network) -> dict[str, Any]:
     """Return the spec with every default filled in; read again, it gives the same run."""
-    network = measured.network
     spec = network.spec.model_copy(update={"input_size": network.problem.plans[0].cell.shapes.input_size})
     data: dict[str, Any] = spec.model_dump(mode="json", exclude_none=True)
     return data
@@ -65,7 +65,7 @@ def verdict_data(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _curve_data(curve: Curve) -> dict[str, Any]:
+def curve_data(curve: Curve) -> dict[str, Any]:
     return {
         "distance": range(len(curve.median)),
         "log10_norm": Numbers(curve.median),
@@ -88,7 +88,7 @@ def _clip_data(clipped: Clipped) -> dict[str, Any]:
         "loss_after_clipped": number(clipped.loss_after_clipped),
     }
     if clipped.curve is not None:
-        data["curve"] = _curve_data(clipped.curve)
+        data["curve"] = curve_data(clipped.curve)
     return data
 
 

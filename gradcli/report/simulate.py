@@ -9,6 +9,7 @@ from gradcli.diagnostics.curve import Curve
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.diagnostics.verdict_words import grouped
+from gradcli.network.build import Network
 from gradcli.report.clipping import clip_blocks, method_text
 from gradcli.report.curves import (
     bars,
@@ -41,7 +42,7 @@ _STATES, _LAYERS = 12, 6
 
 def simulation_report(measured: Measured) -> Report:
     """Return the report of one run."""
-    groups: list[list[Block]] = [[Line(describe(measured), measured.label, "title")], verdict_lines(measured.verdict)]
+    groups: list[list[Block]] = [[Line(describe(measured.network), measured.label, "title")], verdict_lines(measured.verdict)]
     if measured.curve is not None:
         groups += [
             [_curve_table(measured, measured.curve)],
@@ -54,15 +55,15 @@ def simulation_report(measured: Measured) -> Report:
     return Report("simulate", [group for group in groups if group], data, records([measured]))
 
 
-def describe(measured: Measured) -> str:
+def describe(network: Network) -> str:
     """Return what is run, and below it the sizes and settings."""
-    spec = measured.network.spec
-    cell = measured.network.loaded.cell
+    spec = network.spec
+    cell = network.loaded.cell
     activation = spec.activation or cell.activation
     name = " ".join(part for part in (cell.title or "", f"({activation})" if activation else "") if part)
     sizes = [f"hidden {spec.hidden_size}"]
-    if measured.network.cell.uses_input:
-        sizes.append(f"input {measured.network.problem.plans[0].cell.shapes.input_size}")
+    if network.cell.uses_input:
+        sizes.append(f"input {network.problem.plans[0].cell.shapes.input_size}")
     if spec.num_layers > 1:
         sizes.append(f"{spec.num_layers} layers")
     sizes.append(f"T = {grouped(spec.seq_len)}")
