@@ -197,8 +197,7 @@ def _windows_table(joint: Terms) -> Table:
         for k in windows
     ]
     note = (
-        "G_K: the terms of the last K steps; share kept <G_K, G> / <G, G>, norm kept |G_K| / |G|,"
-        " bias |G_K - G| / |G|"
+        "G_K: the terms of the last K steps; share kept <G_K, G> / <G, G>, norm kept |G_K| / |G|, bias |G_K - G| / |G|"
     )
     return Table(columns, rows, title="truncated BPTT", note=note)
 

@@ -42,7 +42,10 @@ _STATES, _LAYERS = 12, 6
 
 def simulation_report(measured: Measured) -> Report:
     """Return the report of one run."""
-    groups: list[list[Block]] = [[Line(describe(measured.network), measured.label, "title")], verdict_lines(measured.verdict)]
+    groups: list[list[Block]] = [
+        [Line(describe(measured.network), measured.label, "title")],
+        verdict_lines(measured.verdict),
+    ]
     if measured.curve is not None:
         groups += [
             [_curve_table(measured, measured.curve)],
