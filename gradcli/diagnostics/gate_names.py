@@ -81,7 +81,7 @@ def _numbered(found: dict[Node, str]) -> dict[Node, str]:
 
 
 def retentions_of(cell: SizedCell) -> list[Retention]:
-    """Return the direct routes of a cell: d s[t] / d s[t-1] with gates and products held constant, where it is not 0."""
+    """Return the direct routes of a cell: d s[t] / d s[t-1] with gates and products held constant, unless it is 0."""
     named = {cell.values[equation.name]: equation.name for equation in cell.equations}
     gates = {activation.node for activation in activations_of(cell)}
 

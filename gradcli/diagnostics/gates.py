@@ -75,7 +75,6 @@ class Rates:
     total = activations + weights + other; NaN where a gradient is exactly zero in every sequence.
     other: None where nothing but the next step's adjoints enters. direct: median of the norm of what the direct routes
     bring over the norm of all that arrives; 0 where there is no direct route.
-    spectral_norms: of each recurrent matrix, "W_hh" -> the largest singular value, median over trials.
     """
 
     total: Array
@@ -145,11 +144,13 @@ def measure_gates(network: Network, layer: int, *, progress: Progress | None = N
                 whole[first:last, trials] = part
             at = _Place(problem.seq_len - last, last - first, trials, group.problem.batch_size)
             values = backward.layer.block_values(*block.steps)
-            nodes = [node for item in looking for node in item.nodes] + [item.retention.factor for item in keeping]
+            nodes = [node for one in looking for node in one.nodes] + [other.retention.factor for other in keeping]
             with np.errstate(all="ignore"):
                 evaluate(nodes, values, backward.layer.parameters.column_ranges)
-                for item in (*looking, *keeping):
-                    item.look(values, at)
+                for one in looking:
+                    one.look(values, at)
+                for other in keeping:
+                    other.look(values, at)
     prefix = f"{problem.names[layer]}."
     total = joined(norm for name, norm in run.log2_norm.items() if name.startswith(prefix))
     return Gates(
@@ -163,6 +164,20 @@ def measure_gates(network: Network, layer: int, *, progress: Progress | None = N
         _rates(total, before, after, direct, closed),
         _spectral_norms(network, layer),
     )
+
+
+def bytes_kept(network: Network, layer: int) -> int:
+    """Return about how many bytes `measure_gates` needs beside the run: norms and moments of every step."""
+    problem = network.problem
+    cell = problem.plans[layer].cell
+    activations = len(activations_of(cell))
+    moments = activations * problem.trials * 4
+    sequences = problem.trials * problem.batch_size
+    width = max(cell.shapes.states.values())
+    sampled = len(sampled_distances(problem.seq_len)) * sequences * width * activations
+    # Five norms by sequence, their differences, and the values of a block.
+    block = problem.sizes.block * problem.sizes.trials_at_once * problem.batch_size * width * 4 * activations
+    return 8 * (problem.seq_len * (moments + 10 * sequences) + 2 * sampled + block)
 
 
 @dataclass(frozen=True)
@@ -244,7 +259,7 @@ def _rates(total: Array, before: Array, after: Array, direct: Array, closed: boo
         count = valid.sum(axis=(1, 2))
         summed = np.where(valid, values, 0.0).sum(axis=(1, 2))
         with np.errstate(invalid="ignore"):
-            return (_LN2 * summed / count)[::-1]
+            return np.asarray((_LN2 * summed / count)[::-1])
 
     with np.errstate(invalid="ignore"):
         inside, arrival = mean(before - later), mean(earlier - after)

@@ -227,8 +227,8 @@ def require_memory_beside(
     run = estimate_memory(spec, shapes, plans, record=False, tape_bytes=int(limit * _SHARE_OF_TAPE))
     if run + size > limit:
         raise ResourceError(
-            f"this would need about {_readable(run + size)} of memory, {_readable(size)} of it for what is kept of every"
-            f" step; {_readable(limit)} ({origin}) is the limit. Make seq_len ({spec.seq_len}), batch_size"
+            f"this would need about {_readable(run + size)} of memory, {_readable(size)} of it for what is kept of"
+            f" every step; {_readable(limit)} ({origin}) is the limit. Make seq_len ({spec.seq_len}), batch_size"
             f" ({spec.batch_size}) or trials ({spec.trials}) smaller, or allow more with --max-memory"
         )
 

@@ -15,7 +15,7 @@ from gradcli.diagnostics.verdict_words import grouped
 from gradcli.report.curves import bars, log10_text, plain_number, power_of_ten, shown_distances
 from gradcli.report.model import Block, Cell, Column, Deferred, Line, Numbers, Records, Report, Table, envelope
 from gradcli.report.run_data import curve_data, number, resolved_spec, verdict_data
-from gradcli.report.simulate import describe, verdict_lines
+from gradcli.report.simulate import describe, loss_lines, verdict_lines
 
 _COMMAND = "contributions"
 #: Up to so many steps, every term of every parameter is printed by its name.
@@ -40,7 +40,9 @@ CSV_HEADER = (
 def contributions_report(found: Contributions) -> Report:
     """Return the report of one run."""
     label = found.network.loaded.label
-    groups: list[list[Block]] = [[Line(describe(found.network), label, "title"), *_about_the_loss(found)]]
+    groups: list[list[Block]] = [
+        [Line(describe(found.network), label, "title"), *loss_lines(found.network, found.loss_steps)]
+    ]
     if found.verdict is not None:
         groups.append(verdict_lines(found.verdict))
     elif found.joint is not None and found.state_curve is not None:
@@ -54,15 +56,6 @@ def contributions_report(found: Contributions) -> Report:
         groups.append([Line("The layer has no parameters: there is no gradient to take apart.")])
     data = Deferred(lambda: envelope(_COMMAND) | {"runs": [_data(found)]})
     return Report(_COMMAND, groups, data, Records(CSV_HEADER, _Rows(found)))
-
-
-def _about_the_loss(found: Contributions) -> list[Block]:
-    last = found.network.problem.seq_len
-    if found.loss_steps == 1 and last == found.network.spec.seq_len:
-        return []
-    which = f"of its {found.loss_steps} steps the last one" if found.loss_steps > 1 else "its only step"
-    text = f"The loss counts at step {grouped(last)} alone, {which}: distance is steps back from there."
-    return [Line(text, style="warn" if found.loss_steps > 1 else "dim")]
 
 
 def _layer_words(found: Contributions) -> str:
@@ -330,7 +323,8 @@ class _Rows:
             return
         label = found.network.loaded.label
         for name, terms in {ALL: found.joint, **(found.parameters or {})}.items():
-            columns = (terms.log10_norm, terms.log10_relative, terms.share, terms.kept)
-            columns = (*columns, terms.norm_kept, terms.cosine, terms.bias, found.state_curve.median[:-1])
+            by_distance = [terms.log10_norm, terms.log10_relative, terms.share]
+            by_window = [terms.kept, terms.norm_kept, terms.cosine, terms.bias]
+            columns = [*by_distance, *by_window, found.state_curve.median[:-1]]
             for d, row in enumerate(zip(*map(Numbers, columns), strict=True)):
                 yield label, name, d, *row
