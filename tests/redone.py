@@ -26,7 +26,7 @@ class Given:
 
 
 def given(network: Network, trial: int) -> Given:
-    """Return the cell, parameters (``layer0.W_hh``), input (T, B, size), initial states (B, size) and loss of a trial."""
+    """Return cell, parameters (``layer0.W_hh``), input (T, B, size), initial states (B, size) and loss of a trial."""
     problem, block, spec = network.problem, network.loaded.cell, network.spec
     cell = Cell(
         block.equations,
