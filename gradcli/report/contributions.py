@@ -71,13 +71,13 @@ def _summary(found: Contributions, joint: Terms, curve: Curve) -> list[Block]:
     if not joint.exists:
         lines.append(Line("Every term is exactly zero, or they cancel exactly: there is no gradient.", style="bad"))
     else:
-        steps = ", ".join(f"{_window(joint.window(e), joint)} to within {e * 100:g} %" for e in TOLERANCES)
-        cosine = ", ".join(f"{_window(joint.window_by_cosine(e), joint)} for {1 - e:g}" for e in TOLERANCES)
+        steps = ", ".join(f"to within {e * 100:g} % with {_window(joint.window(e), joint)}" for e in TOLERANCES)
+        cosine = ", ".join(f"{1 - e:g} with {_window(joint.window_by_cosine(e), joint)}" for e in TOLERANCES)
         text = (
-            f"truncated BPTT: steps that keep the gradient{_layer_words(found)}: {steps}\n"
-            f"(|G_K - G| / |G|, there and for every larger window K; by the cosine alone: {cosine})"
+            f"keeps the gradient{_layer_words(found)} {steps} steps\n"
+            f"(|G_K - G| / |G|, there and for every larger window K; by the cosine: {cosine})"
         )
-        lines.append(Line(text, "window", "title"))
+        lines.append(Line(text, "truncated BPTT", "title"))
     lines.append(Line(_two_curves(joint, curve), "two curves", "dim"))
     return lines
 

@@ -88,7 +88,7 @@ def _rate_table(found: Gates, rates: Rates) -> Table:
     has_direct = bool(np.nanmax(rates.direct, initial=0.0) > 0)
     parts = [rates.total, rates.activations, rates.weights, rates.other, rates.direct if has_direct else None]
     columns = [
-        Column("from distance", "text", keep=9),
+        Column("distance", "text", keep=9),
         Column("rate", keep=9),
         Column("activations", keep=8),
         Column("weights", keep=8),
@@ -97,7 +97,7 @@ def _rate_table(found: Gates, rates: Rates) -> Table:
     ]
     rows: list[list[Cell]] = [[str(d), *(None if p is None else _nats(float(p[d])) for p in parts)] for d in distances]
     if len(distances) > 1:
-        rows.append(["all, mean", *(None if p is None else _nats(mean(p)) for p in parts)])
+        rows.append(["mean", *(None if p is None else _nats(mean(p)) for p in parts)])
     other = (
         "; other: what else arrives there (a layer above, earlier lags, products within the step)"
         if rates.other is not None
@@ -105,8 +105,8 @@ def _rate_table(found: Gates, rates: Rates) -> Table:
     )
     direct = "; direct: norm of what direct routes bring, over the norm of all that arrives" if has_direct else ""
     note = (
-        "rate: ln |dL/ds| at the next distance minus at this, nats, mean over trials and sequences = activations"
-        " (elementwise factors: slopes, gates, direct routes) + weights (multiplication by the transposed matrices)"
+        "rate: ln |dL/ds| at the next distance minus that at this one, nats, mean over trials and sequences ="
+        " activations (elementwise factors: slopes, gates, direct routes) + weights (multiplication by the transposed matrices)"
         f"{other}{direct}"
     )
     return Table(columns, rows, title="parts of the rate", note=note)
