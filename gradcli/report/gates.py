@@ -106,7 +106,8 @@ def _rate_table(found: Gates, rates: Rates) -> Table:
     direct = "; direct: norm of what direct routes bring, over the norm of all that arrives" if has_direct else ""
     note = (
         "rate: ln |dL/ds| at the next distance minus that at this one, nats, mean over trials and sequences ="
-        " activations (elementwise factors: slopes, gates, direct routes) + weights (multiplication by the transposed matrices)"
+        " activations (elementwise factors: slopes, gates, direct routes) + weights (multiplication by the transposed"
+        " matrices)"
         f"{other}{direct}"
     )
     return Table(columns, rows, title="parts of the rate", note=note)
