@@ -16,7 +16,6 @@ EXAMPLES = (
 
 def run(
     target: opt.Target,
-    layer: opt.Layer = None,
     seq_len: opt.SeqLen = None,
     hidden_size: opt.HiddenSize = None,
     input_size: opt.InputSize = None,
@@ -24,6 +23,7 @@ def run(
     trials: opt.Trials = None,
     seed: opt.Seed = None,
     overrides: opt.Overrides = None,
+    layer: opt.Layer = None,
     format: opt.Format = opt.DEFAULT_FORMAT,  # noqa: A002
     output: opt.Output = None,
     max_memory: opt.MaxMemory = None,

@@ -81,10 +81,6 @@ Seed = Annotated[
     int | None,
     typer.Option("--seed", help="Seed of everything drawn.", show_default=_OF_SPEC, rich_help_panel=_SPEC),
 ]
-Layer = Annotated[
-    int | None,
-    typer.Option("--layer", help="Which of several layers, from 0.", min=0, show_default="the top one"),
-]
 Clips = Annotated[
     list[str] | None,
     typer.Option(
@@ -103,6 +99,16 @@ Overrides = Annotated[
         help="Any field of the spec, for example init.b_f=1; may be given several times.",
         show_default=False,
         rich_help_panel=_SPEC,
+    ),
+]
+Layer = Annotated[
+    str | None,
+    typer.Option(
+        "--layer",
+        metavar="LAYER",
+        help="Which layer of a stack: its number, or a name such as layer1.",
+        show_default="the top one",
+        rich_help_panel="What to look at",
     ),
 ]
 Format = Annotated[

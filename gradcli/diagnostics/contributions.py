@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from gradcli.diagnostics.curve import LOG10_2, Curve, curve_of, quantiles
-from gradcli.diagnostics.measure import nonfinite_verdict
+from gradcli.diagnostics.measure import nonfinite_run_verdict
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.engine.adjoint_walk import walk_gradients
 from gradcli.engine.exponents import NOTHING
@@ -117,7 +117,7 @@ def measure_contributions(network: Network, layer: int, *, progress: Progress | 
     network = of_last_loss(network)
     engine = Engine(network.problem, progress=progress)
     run = engine.run()
-    verdict = nonfinite_verdict(network, engine, run)
+    verdict = nonfinite_run_verdict(network, engine, run)
     if verdict is not None:
         return Contributions(network, layer, loss_steps, verdict)
     prefix = f"{network.problem.names[layer]}."

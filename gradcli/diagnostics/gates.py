@@ -24,7 +24,7 @@ import numpy as np
 from gradcli.diagnostics.contributions import of_last_loss
 from gradcli.diagnostics.curve import joined
 from gradcli.diagnostics.gate_names import Activation, Retention, activations_of, retentions_of
-from gradcli.diagnostics.measure import nonfinite_verdict
+from gradcli.diagnostics.measure import nonfinite_run_verdict
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.engine.adjoint_walk import walk_adjoints
 from gradcli.engine.evaluate import evaluate
@@ -124,7 +124,7 @@ def measure_gates(network: Network, layer: int, *, progress: Progress | None = N
     problem = network.problem
     engine = Engine(problem, progress=progress)
     run = engine.run(parameters=False)
-    verdict = nonfinite_verdict(network, engine, run)
+    verdict = nonfinite_run_verdict(network, engine, run)
     if verdict is not None:
         return Gates(network, layer, loss_steps, verdict)
     cell = problem.plans[layer].cell

@@ -9,8 +9,9 @@ import numpy as np
 
 from gradcli.diagnostics.clipping import Clipped, clip_all, median
 from gradcli.diagnostics.curve import LOG10_2, Curve, curve_of, median_of
+from gradcli.diagnostics.predictions import Prediction, predict
 from gradcli.diagnostics.verdict import Verdict, judge, judge_backward_overflow, judge_overflow
-from gradcli.engine.problem import Progress, Run
+from gradcli.engine.problem import Overflow, Progress, Run
 from gradcli.engine.run import Engine
 from gradcli.network.build import Network
 from gradcli.spec.models import Thresholds
@@ -33,6 +34,7 @@ class Measured:
     losses: (R, B). curve: of all states of the top layer joined; None where a number overflowed.
     states: "layer0.h" -> its own curve.
     parameters: "layer0.W_hh" -> log10 of the norm of the batch loss's gradient, median over trials; -inf for zero.
+    predictions: rates that theory gives for the top layer.
     run: what the engine gave but for the norms, for `--save`; None unless it was recorded, as it is large.
     """
 
@@ -43,6 +45,7 @@ class Measured:
     states: dict[str, StateCurve]
     parameters: dict[str, float]
     clipped: list[Clipped]
+    predictions: list[Prediction]
     run: Run | None
 
     @property
@@ -64,9 +67,9 @@ def measure(
     if run is None:
         run = engine.run(record=record)
     kept = run if record else None
-    verdict = nonfinite_verdict(network, engine, run)
+    verdict = nonfinite_run_verdict(network, engine, run)
     if verdict is not None:
-        return Measured(network, run.losses, verdict, None, {}, {}, [], kept)
+        return Measured(network, run.losses, verdict, None, {}, {}, [], [], kept)
     top = network.problem.names[-1]
     curve, states = _curves(run, top, spec.thresholds)
     return Measured(
@@ -77,6 +80,7 @@ def measure(
         states,
         {name: median(gradient.log2_norm()) * LOG10_2 for name, gradient in run.gradients.items()},
         clip_all(engine, run, [(c.NAME, c.threshold) for c in spec.clip], spec.learning_rate, top),
+        predict(network.problem, len(network.problem.plans) - 1),
         kept,
     )
 
@@ -100,18 +104,25 @@ def _judged(curve: Array, thresholds: Thresholds) -> Verdict:
     return judge(curve, vanishing=thresholds.vanishing, exploding=thresholds.exploding)
 
 
-def nonfinite_verdict(network: Network, engine: Engine, run: Run) -> Verdict | None:
+def nonfinite_run_verdict(network: Network, engine: Engine, run: Run) -> Verdict | None:
     """Return the verdict on a run in which a number stopped being finite; None where all were."""
-    found = run.overflow or run.backward_overflow
-    if found is None:
-        return None
-    layer = network.problem.names[found.layer]
-    where = f"step {found.step}, {layer}" if found.step else f"the initial state of {layer}"
-    among = _among(found.trials)
-    if run.overflow is None:
-        return judge_backward_overflow(where + among)
-    equation = engine.equation_of_overflow(found)
-    return judge_overflow(f"{where}: {' '.join(equation.statement.text.split())}{among}")
+    if run.overflow is not None:
+        return nonfinite_verdict(network, engine, run.overflow)
+    if run.backward_overflow is not None:
+        return judge_backward_overflow(_place(network, run.backward_overflow) + _among(run.backward_overflow.trials))
+    return None
+
+
+def nonfinite_verdict(network: Network, engine: Engine, overflow: Overflow) -> Verdict:
+    """Return the verdict on a forward pass that has just stopped being finite."""
+    equation = engine.equation_of_overflow(overflow)
+    text = " ".join(equation.statement.text.split())
+    return judge_overflow(f"{_place(network, overflow)}: {text}{_among(overflow.trials)}")
+
+
+def _place(network: Network, overflow: Overflow) -> str:
+    layer = network.problem.names[overflow.layer]
+    return f"step {overflow.step}, {layer}" if overflow.step else f"the initial state of {layer}"
 
 
 def _among(trials: Array) -> str:

@@ -207,32 +207,6 @@ def require_memory(
     return tape_bytes
 
 
-def require_memory_beside(
-    size: int,
-    spec: Spec,
-    shapes: Mapping[str, tuple[int, ...]],
-    plans: Sequence[LayerPlan],
-    *,
-    max_memory: int | None = None,
-) -> None:
-    """Refuse work that keeps so many bytes beside a run, where both together would need more than they may take.
-
-    Args:
-        size: the bytes. max_memory: as for `require_memory`.
-
-    Raises:
-        ResourceError: with the figure, the limit and where it comes from, and what to change.
-    """
-    limit, origin = _memory_limit(max_memory)
-    run = estimate_memory(spec, shapes, plans, record=False, tape_bytes=int(limit * _SHARE_OF_TAPE))
-    if run + size > limit:
-        raise ResourceError(
-            f"this would need about {_readable(run + size)} of memory, {_readable(size)} of it for what is kept of"
-            f" every step; {_readable(limit)} ({origin}) is the limit. Make seq_len ({spec.seq_len}), batch_size"
-            f" ({spec.batch_size}) or trials ({spec.trials}) smaller, or allow more with --max-memory"
-        )
-
-
 def require_memory_to_read(model: Input, folder: Path, *, max_memory: int | None = None) -> None:
     """Refuse an input file that would need more memory than a run may take, before it is read.
 
@@ -259,6 +233,24 @@ def require_memory_to_read(model: Input, folder: Path, *, max_memory: int | None
             f"reading {model.path} ({_readable(size)}) could need {_readable(size * copies)} of memory;"
             f" {_readable(limit)} ({origin}) is the limit. Cut out the part that is needed, or allow more with"
             " --max-memory"
+        )
+
+
+def require_memory_for(needed: int, what: str, change: str, *, max_memory: int | None = None) -> None:
+    """Refuse work that would need more memory than it may take.
+
+    Args:
+        needed: bytes. what: the work, as in "the Jacobian of 4096 x 4096 entries". change: what to make smaller.
+        max_memory: as for `require_memory`.
+
+    Raises:
+        ResourceError: with the figure, the limit and where it comes from, and what to change.
+    """
+    limit, origin = _memory_limit(max_memory)
+    if needed > limit:
+        raise ResourceError(
+            f"{what} would need about {_readable(needed)} of memory; {_readable(limit)} ({origin}) is the limit."
+            f" Make {change} smaller, or allow more with --max-memory"
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from gradcli.diagnostics.clipping import Clipped
 from gradcli.diagnostics.curve import Curve
 from gradcli.diagnostics.measure import Measured
+from gradcli.diagnostics.predictions import Prediction
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.network.build import Network
 from gradcli.report.model import PART, Cell, Numbers, Records
@@ -39,6 +40,7 @@ def run_data(measured: Measured) -> dict[str, Any]:
             name: {"shape": list(shape), "log10_norm": number(measured.parameters.get(name))}
             for name, shape in measured.network.shapes.items()
         },
+        "predictions": [_prediction_data(prediction) for prediction in measured.predictions],
         "clip": [_clip_data(clipped) for clipped in measured.clipped],
     }
 
@@ -72,6 +74,14 @@ def curve_data(curve: Curve) -> dict[str, Any]:
         "log10_norm_p10": Numbers(curve.low),
         "log10_norm_p90": Numbers(curve.high),
     }
+
+
+def _prediction_data(prediction: Prediction) -> dict[str, Any]:
+    data: dict[str, Any] = {"name": prediction.name, "rate_per_step": number(prediction.rate_per_step)}
+    if prediction.spread is not None:
+        low, high = prediction.spread
+        data |= {"state": prediction.state, "smallest": number(low), "largest": number(high)}
+    return data
 
 
 def _clip_data(clipped: Clipped) -> dict[str, Any]:

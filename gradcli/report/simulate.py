@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 
 from gradcli.diagnostics.curve import Curve
 from gradcli.diagnostics.measure import Measured
+from gradcli.diagnostics.predictions import Prediction
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.diagnostics.verdict_words import grouped
 from gradcli.network.build import Network
@@ -17,6 +18,7 @@ from gradcli.report.curves import (
     half_life_text,
     horizon_text,
     log10_text,
+    plain_number,
     power_of_ten,
     range_text,
     rate_text,
@@ -50,6 +52,7 @@ def simulation_report(measured: Measured) -> Report:
         groups += [
             [_curve_table(measured, measured.curve)],
             _state_table(measured),
+            _predictions(measured),
             _parameter_blocks(measured),
             clip_blocks(measured),
             _hint(measured),
@@ -60,8 +63,7 @@ def simulation_report(measured: Measured) -> Report:
 
 def describe(network: Network) -> str:
     """Return what is run, and below it the sizes and settings."""
-    spec = network.spec
-    cell = network.loaded.cell
+    spec, cell = network.spec, network.loaded.cell
     activation = spec.activation or cell.activation
     name = " ".join(part for part in (cell.title or "", f"({activation})" if activation else "") if part)
     sizes = [f"hidden {spec.hidden_size}"]
@@ -171,6 +173,30 @@ def _state_table(measured: Measured) -> list[Block]:
     ]
     left_out = len(states) - len(rows)
     return [Table(columns, rows, note=f"and {left_out} more between them, in the JSON" if left_out else "")]
+
+
+def _predictions(measured: Measured) -> list[Block]:
+    """Return the rates that theory gives, beside the measured one."""
+    texts = [_prediction_text(prediction) for prediction in measured.predictions]
+    if not texts:
+        return []
+    rate = rate_text(measured.verdict)
+    if rate is not None:
+        texts.append(f"measured: {rate}")
+    return [Line("\n".join(texts), "predicted", "dim")]
+
+
+def _prediction_text(prediction: Prediction) -> str:
+    rate = plain_number(prediction.rate_per_step, digits=4)
+    if prediction.name == "rest":
+        return f"{rate} a step at rest: zero states, no input (spectral radius of the Jacobian)"
+    if prediction.name == "mean_field":
+        return f"{rate} a step by mean field: many independent weights, this input"
+    low, high = (plain_number(value, digits=2) for value in prediction.spread or ())
+    spread = f", {low} to {high} among the units" if low != high else ""
+    scale = 1.0 - prediction.rate_per_step
+    memory = f": a memory of {plain_number(1.0 / scale, digits=2)} steps" if 0.0 < scale < 1.0 else ""
+    return f"{rate} a step through {prediction.state} alone at rest, f in f^d{spread}{memory}"
 
 
 def _parameter_blocks(measured: Measured) -> list[Block]:

@@ -76,12 +76,51 @@ def run_comparison(
     return compare(specs, match=match, record=record, max_memory=max_memory, threads=threads, progress=progress)
 
 
+def run_jacobian(
+    target: str,
+    *,
+    options: Mapping[str, object],
+    overrides: Sequence[str],
+    layer: str | None = None,
+    exponents: int | None = None,
+    burn_in: int | None = None,
+    max_memory: int | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Run the spec that `target` names, and look at the Jacobian of one of its layers.
+
+    Args:
+        target, options, overrides, max_memory, threads, progress: as for `run_simulation`.
+        layer: its name or number; by default the top one.
+        exponents: how many Lyapunov exponents; None for all.
+        burn_in: steps at the start that the exponents do not count; by default a tenth of all.
+
+    Raises:
+        GradcliError: as for `run_simulation`, and for a layer that there is not.
+    """
+    from gradcli.network.build import parse
+    from gradcli.session.jacobian import jacobian
+    from gradcli.spec.reader import load_spec
+
+    loaded = load_spec(target, options=options, overrides=overrides, examine_cell=parse)
+    return jacobian(
+        loaded,
+        layer=layer,
+        exponents=exponents,
+        burn_in=burn_in,
+        max_memory=max_memory,
+        threads=threads,
+        progress=progress,
+    )
+
+
 def run_contributions(
     target: str,
     *,
     options: Mapping[str, object],
     overrides: Sequence[str],
-    layer: int | None = None,
+    layer: str | None = None,
     max_memory: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -89,11 +128,11 @@ def run_contributions(
     """Run the spec that `target` names, and take the gradient of a layer's parameters apart, step by step.
 
     Args:
-        layer: which of several, from 0; by default the top one.
+        layer: its name or number; by default the top one.
         target, options, overrides, max_memory, threads, progress: as for `run_simulation`.
 
     Raises:
-        GradcliError: as for `run_simulation`, and for a layer that is not there.
+        GradcliError: as for `run_simulation`, and for a layer that there is not.
     """
     from gradcli.network.build import parse
     from gradcli.session.contributions import contributions
@@ -108,7 +147,7 @@ def run_gates(
     *,
     options: Mapping[str, object],
     overrides: Sequence[str],
-    layer: int | None = None,
+    layer: str | None = None,
     max_memory: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -116,11 +155,11 @@ def run_gates(
     """Run the spec that `target` names, and look at its gates and activations, and at what they do to the gradient.
 
     Args:
-        layer: which of several, from 0; by default the top one.
+        layer: its name or number; by default the top one.
         target, options, overrides, max_memory, threads, progress: as for `run_simulation`.
 
     Raises:
-        GradcliError: as for `run_simulation`, and for a layer that is not there.
+        GradcliError: as for `run_simulation`, and for a layer that there is not.
     """
     from gradcli.network.build import parse
     from gradcli.session.gates import gates

@@ -5,10 +5,10 @@ from __future__ import annotations
 from gradcli.diagnostics.contributions import bytes_kept, measure_contributions
 from gradcli.engine.problem import Progress
 from gradcli.network.build import build
-from gradcli.network.layers import layer_number
-from gradcli.network.limits import require_memory_beside
+from gradcli.network.limits import estimate_memory, require_memory_for
 from gradcli.network.threads import blas_threads
 from gradcli.report.contributions import contributions_report
+from gradcli.session.layers import choose_layer
 from gradcli.session.result import Result
 from gradcli.spec.reader import LoadedSpec
 
@@ -16,7 +16,7 @@ from gradcli.spec.reader import LoadedSpec
 def contributions(
     loaded: LoadedSpec,
     *,
-    layer: int | None = None,
+    layer: str | None = None,
     max_memory: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -24,9 +24,14 @@ def contributions(
     """Run a spec and report on its contributions; the arguments are those of `gradcli.session.run_contributions`."""
     with blas_threads(threads):
         network = build(loaded, max_memory=max_memory)
-    index = layer_number(network, layer)
-    require_memory_beside(
-        bytes_kept(network, index), network.spec, network.shapes, network.problem.plans, max_memory=max_memory
+    index = choose_layer(network, layer)
+    spec, problem = network.spec, network.problem
+    run = estimate_memory(spec, network.shapes, problem.plans, record=False, tape_bytes=problem.tape_bytes)
+    require_memory_for(
+        run + bytes_kept(network, index),
+        "this run, with what is kept of every step,",
+        f"seq_len ({spec.seq_len}), batch_size ({spec.batch_size}) or trials ({spec.trials})",
+        max_memory=max_memory,
     )
     with blas_threads(threads, network.problem):
         found = measure_contributions(network, index, progress=progress)

@@ -1,0 +1,199 @@
+"""What theory says about a spec before anything is run: rates in closed form, to set beside the measured one.
+
+* At rest: with zero states and no input the layer is a linear map, whose spectral radius is the factor a step that the
+  gradient changes by. For the plain RNN with zero biases that is rho(W_hh), for the LSTM the largest of
+  sigmoid(b_f) + sigmoid(b_i) sigmoid(b_o) lambda(W_hg), for the GRU that of z I + (1 - z) r U.
+* Gates alone: where a state feeds itself directly, with coefficient f at rest, dc[t]/dc[t-d] = f^d along that route;
+  its time scale is 1/(1 - f) steps (Tallec and Ollivier 2018).
+* Mean field: many units with independent weights, driven by this input (see `gradcli.diagnostics.mean_field`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradcli.diagnostics.mean_field import mean_field
+from gradcli.engine.evaluate import Values, evaluate
+from gradcli.engine.layer import Layer
+from gradcli.engine.linearised import LinearisedBlock, StepMaps, full_state_size
+from gradcli.engine.parameters import LayerParameters
+from gradcli.engine.plan import LayerPlan
+from gradcli.engine.problem import Problem
+from gradcli.language.functions import derivative
+from gradcli.language.graph import Dependence, Node, reachable
+
+Array = np.ndarray[Any, Any]
+
+#: Eigenvalues of larger states would take longer than the run; up to the smaller size all trials are looked at.
+_LARGEST_STATE, _ALL_TRIALS = 512, 64
+#: Mean field speaks of many units, and of weights that are all alike.
+_FEWEST_UNITS, _SHARE_OF_WEIGHTS = 16, 0.9
+#: Steps of the input that its size is read from.
+_STEPS_OF_INPUT = 32
+_LARGEST_GAIN, _GAIN_TOLERANCE = 1000.0, 1e-6
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A rate that theory gives.
+
+    name: "rest", "gates" or "mean_field". rate_per_step: the factor a step, median over trials.
+    state: for "gates" the state that feeds itself. spread: for "gates" the smallest and largest coefficient of a unit.
+    """
+
+    name: str
+    rate_per_step: float
+    state: str = ""
+    spread: tuple[float, float] | None = None
+
+
+def predict(problem: Problem, layer: int) -> list[Prediction]:
+    """Return what is known in closed form about a layer; nothing where theory has no answer.
+
+    Args:
+        problem: what would be run. layer: its number.
+    """
+    found: list[Prediction] = []
+    plan = problem.plans[layer]
+    size = full_state_size(plan)
+    if size <= _LARGEST_STATE:
+        with np.errstate(all="ignore"):
+            found += _at_rest(problem, layer, problem.trials if size <= _ALL_TRIALS else 1)
+    if layer == 0:
+        field = _mean_field(problem)
+        found += [] if field is None else [field]
+    return found
+
+
+def critical_gain(problem: Problem, layer: int) -> float | None:
+    """Return the factor on the recurrent matrices at which the first trial's layer, at rest, neither grows nor falls.
+
+    g with rho(dS[t]/dS[t-1]) = 1 at zero states and no input, all recurrent matrices multiplied by g: for the plain RNN
+    1/rho(W_hh), for the LSTM (1 - f)/(i o)/lambda(W_hg). None where no factor up to a thousand is critical.
+    """
+    plan = problem.plans[layer]
+    if full_state_size(plan) > _LARGEST_STATE:
+        return None
+    recurrent = {
+        node.data
+        for group in plan.groups
+        for lane in group.lanes
+        for node in reachable([lane.product.args[0]])
+        if node.op == "parameter" and len(plan.cell.shapes.parameters[node.data]) == 2
+    }
+
+    def excess(gain: float) -> float:
+        values = {
+            name: value[:1] * gain if name in recurrent else value[:1]
+            for name, value in problem.parameters[layer].items()
+        }
+        return _radius(_jacobians(_maps_at_rest(plan, values, 1))) - 1.0
+
+    low, high = 0.0, 1.0
+    if not recurrent or not excess(low) < 0:
+        return None
+    while not excess(high) >= 0:
+        low, high = high, 2.0 * high
+        if high > _LARGEST_GAIN:
+            return None
+    while high - low > _GAIN_TOLERANCE * high:
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if excess(middle) >= 0 else (middle, high)
+    return 0.5 * (low + high)
+
+
+def _at_rest(problem: Problem, index: int, trials: int) -> list[Prediction]:
+    plan = problem.plans[index]
+    parameters = {name: values[:trials] for name, values in problem.parameters[index].items()}
+    maps = _maps_at_rest(plan, parameters, trials)
+    jacobians = _jacobians(maps)
+    if not np.isfinite(jacobians).all():
+        return []
+    return [Prediction("rest", _radius(jacobians)), *_gates(plan, maps)]
+
+
+def _maps_at_rest(plan: LayerPlan, values: Mapping[str, Array], trials: int) -> list[StepMaps]:
+    """Return the linear map of each trial at zero states and without input."""
+    dtype = np.dtype(np.float64)
+    parameters = LayerParameters(plan, values, trials=trials, dtype=dtype)
+    layer = Layer(plan, parameters, trials=trials, batch_size=1, dtype=dtype, segment=1)
+    nothing = {name: np.zeros((plan.lag, *array.shape[1:])) for name, array in layer.states.items()}
+    layer.forward(np.zeros((1, trials, plan.cell.shapes.input_size, 1)), nothing)
+    block = LinearisedBlock(layer, 0, 1)
+    return [block.maps(trial) for trial in range(trials)]
+
+
+def _jacobians(maps: Sequence[StepMaps]) -> Array:
+    return np.array([own.jacobian(0) for own in maps])
+
+
+def _radius(jacobians: Array) -> float:
+    """Return the median over trials of the spectral radius."""
+    return float(np.median(np.abs(np.linalg.eigvals(jacobians)).max(axis=1)))
+
+
+def _gates(plan: LayerPlan, maps: list[StepMaps]) -> list[Prediction]:
+    """Return the direct routes of states into themselves whose coefficient is more than a plain number."""
+    found = []
+    for name, edges in plan.edges.items():
+        for edge in edges:
+            own = isinstance(name, str) and edge.source.op == "state" and edge.source.data == (name, 1)
+            if own and not edge.coefficient.is_number:
+                values = np.array([np.ravel(each.coefficient(name, edge.source, 0)) for each in maps])
+                found.append(
+                    Prediction("gates", float(np.median(values)), str(name), (float(values.min()), float(values.max())))
+                )
+    return found
+
+
+def _mean_field(problem: Problem) -> Prediction | None:
+    """Return the prediction for the bottom layer, if it is h[t] = phi(W h[t-1] + ...) with many weights all alike."""
+    plan = problem.plans[0]
+    shape = _single_product(plan)
+    if shape is None:
+        return None
+    function, matrix, addend = shape
+    parameters = LayerParameters(plan, problem.parameters[0], trials=problem.trials, dtype=np.dtype(np.float64))
+    weights = np.asarray(parameters.known(matrix))
+    units = weights.shape[1]
+    if units < _FEWEST_UNITS or np.count_nonzero(weights) < _SHARE_OF_WEIGHTS * weights.size:
+        return None
+    variances = np.square(weights).sum(axis=(1, 2)) / units
+    noises = _noise(problem, plan, addend, parameters)
+    rates = [mean_field(function, float(w), float(s)) for w, s in zip(variances, noises, strict=True)]
+    known = [each.rate_per_step for each in rates if each is not None]
+    return Prediction("mean_field", float(np.median(known))) if len(known) == len(rates) else None
+
+
+def _single_product(plan: LayerPlan) -> tuple[str, Node, Node | None] | None:
+    """Return phi, W and what is added, of a layer that is h[t] = phi(W h[t-1] + ...) and nothing else."""
+    if len(plan.states) != 1 or len(plan.groups) != 1 or len(plan.groups[0].lanes) != 1:
+        return None
+    ((name, expression),) = plan.states.items()
+    (lane,) = plan.groups[0].lanes
+    matrix = lane.product.args[0]
+    if lane.result is not expression or lane.function is None or plan.groups[0].vector.op != "state":
+        return None
+    if plan.groups[0].vector.data != (name, 1) or [e.source for e in plan.edges[name]] != [lane.product]:
+        return None
+    if plan.edges[name][0].coefficient is not derivative(plan.graph, expression):
+        return None
+    return lane.function, matrix, lane.addend
+
+
+def _noise(problem: Problem, plan: LayerPlan, addend: Node | None, parameters: LayerParameters) -> Array:
+    """Return the mean square of what is added to the product, for each trial."""
+    if addend is None:
+        return np.zeros(problem.trials)
+    values: Values = dict(parameters.values)
+    if addend.dependence is Dependence.INPUT:
+        values[plan.graph.input()] = problem.source.fill(0, min(_STEPS_OF_INPUT, problem.seq_len))
+    evaluate([addend], values, parameters.column_ranges)
+    square: Callable[[Array], Array] = np.square
+    found = square(np.asarray(values[addend]))
+    axes = tuple(axis for axis in range(found.ndim) if axis != found.ndim - 3)
+    return np.asarray(np.broadcast_to(found.mean(axis=axes), (problem.trials,)))
