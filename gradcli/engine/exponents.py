@@ -78,7 +78,7 @@ class Exponents:
             return adjoints.exponent
         plan = self._plan
         chosen = np.full_like(adjoints.exponent, NOTHING)
-        for frame in plan.frames.in_flow_order():
+        for frame in plan.frames.in_flow_order:
             for name, of in plan.frames.of_state.items():
                 if of == frame:
                     if not adjoints.nothing:

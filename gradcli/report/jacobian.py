@@ -139,7 +139,7 @@ def _product_table(found: JacobianFindings) -> Table:
         for i, d in enumerate(s.distances)
     ]
     notes = [
-        f"log10 of the singular values; {threshold(thresholds.vanishing)}: how many directions keep that much;"
+        f"log10 of the singular values; >= {threshold(thresholds.vanishing)}: how many directions keep that much;"
         " eff. rank: effective rank; step norm, radius: of the last factor alone"
     ]
     if np.isnan(median).any() or np.isnan(smallest).any():
