@@ -218,6 +218,19 @@ def test_trials_run_one_by_one_give_the_same_medians(monkeypatch: pytest.MonkeyP
     assert apart.log10_norm == pytest.approx(together.log10_norm, rel=1e-12)
 
 
+def test_a_tape_kept_in_segments_gives_the_same_terms(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gradcli.engine import sizes
+
+    long = {**SMALL, "seq_len": 150, "trials": 1}
+    whole = joint("gru", **long)
+    monkeypatch.setattr(sizes, "_WHOLE_TAPE_BYTES", 0)
+    monkeypatch.setattr(sizes, "_SEGMENT_BYTES", 0)
+    in_segments = joint("gru", **long)
+    assert build(loaded("gru", **long)).problem.sizes.segment < 150
+    assert in_segments.log10_norm == pytest.approx(whole.log10_norm, rel=1e-9)
+    assert in_segments.kept == pytest.approx(whole.kept, rel=1e-9)
+
+
 def test_a_forward_pass_that_overflows_has_no_terms() -> None:
     found = taken_apart({"name": "e", "equations": "h[t] = exp(h[t-1] + W_xh @ x[t])"}, **SMALL)
     assert found.verdict is not None

@@ -141,6 +141,20 @@ def test_a_gradient_that_stops_has_no_rate_there() -> None:
     assert main_cause(found).kind == "unclear"
 
 
+def test_a_tape_kept_in_segments_gives_the_same_rates_and_gates(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gradcli.engine import sizes
+
+    long = {**SMALL, "seq_len": 150}
+    whole = looked_at("lstm", **long)
+    monkeypatch.setattr(sizes, "_WHOLE_TAPE_BYTES", 0)
+    monkeypatch.setattr(sizes, "_SEGMENT_BYTES", 0)
+    in_segments = looked_at("lstm", **long)
+    assert rates_of(in_segments).weights == pytest.approx(rates_of(whole).weights, rel=1e-9)
+    assert gate(in_segments, "f").mean == pytest.approx(gate(whole, "f").mean, rel=1e-12)
+    assert gate(in_segments, "f").high == pytest.approx(gate(whole, "f").high, rel=1e-12)
+    assert in_segments.kept[0].mean == pytest.approx(whole.kept[0].mean, rel=1e-12)
+
+
 # --- the values ------------------------------------------------------------------------------------------------------
 
 
