@@ -92,15 +92,16 @@ def _two_curves(joint: Terms, curve: Curve) -> str:
     last = len(joint.share) - 1
     start = "The state curve |dL/ds| is not the curve of the contributions |term of dL/dW|"
     ends = [
-        _change(float(values[last] - values[0])) for values in (curve.median, joint.log10_norm) if _are_finite(values)
+        _change(float(values[last] - values[0])) for values in (curve.median, joint.log10_norm) if _have_a_start(values)
     ]
     if last == 0 or len(ends) < 2:
         return f"{start}."
     return f"{start}: from distance 0 to {grouped(last)} the first {ends[0]}, the second {ends[1]}."
 
 
-def _are_finite(values: np.ndarray[Any, Any]) -> bool:
-    return math.isfinite(values[0]) and not math.isnan(values[-1]) and len(values) > 0 and values[-1] < math.inf
+def _have_a_start(values: np.ndarray[Any, Any]) -> bool:
+    """Tell whether a curve can be compared with its start: it is no exact zero there, and a number at the end."""
+    return math.isfinite(values[0]) and values[-1] < math.inf
 
 
 def _change(log10: float) -> str:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from measured import SCALAR, SMALL, loaded
 from numpy.typing import NDArray
 
 from gradcli import cells
+from gradcli.diagnostics.curve import joined
 from gradcli.diagnostics.gate_names import activations_of, retentions_of
 from gradcli.diagnostics.gate_words import main_cause
 from gradcli.diagnostics.gates import Gate, Gates, Rates, measure_gates
+from gradcli.engine.run import Engine
 from gradcli.language.functions import ELEMENTWISE, FUNCTIONS
 from gradcli.network.build import build
 
 Array = NDArray[np.float64]
+TEST_CELLS = sorted((Path(__file__).parents[1] / "cells").glob("*.yaml"))
 ONE_TRIAL = {**SMALL, "trials": 1}
 
 
@@ -70,6 +75,23 @@ def test_the_parts_add_up_to_the_rate_of_the_curve(name: str, layer: int) -> Non
     assert rates.activations + rates.weights + other == pytest.approx(rates.total, rel=1e-12, abs=1e-12)
     # Only where something else enters is there a third part.
     assert (rates.other is None) == (layer == 1 and name != "rnn-lags")
+
+
+@pytest.mark.parametrize("path", TEST_CELLS, ids=lambda path: path.stem)
+def test_the_parts_add_up_for_unusual_cells(path: Path) -> None:
+    fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    network = build(loaded(fields.pop("cell"), **fields))
+    for layer in range(len(network.problem.plans)):
+        found = measure_gates(network, layer)
+        rates = rates_of(found)
+        run = Engine(found.network.problem).run()
+        norms = joined(norm for name, norm in run.log2_norm.items() if name.startswith(f"layer{layer}."))
+        slope = (math.log(2) * (norms[:-1] - norms[1:])).mean(axis=(1, 2))[::-1]
+        slope[~np.isfinite(slope)] = np.nan  # from or to an exact zero
+        other = 0.0 if rates.other is None else rates.other
+        parts = rates.activations + rates.weights + other
+        assert parts == pytest.approx(slope, rel=1e-9, abs=1e-12, nan_ok=True)
+        assert main_cause(found).text
 
 
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid", "softsign"])
