@@ -287,6 +287,14 @@ def test_equations_page_lists_every_function_across() -> None:
     assert f"eps is {DEFAULT_EPS:.0e}".replace("e-0", "e-") in " ".join(text.split())
 
 
+def test_gates_page_has_the_largest_slopes() -> None:
+    text = section(text_of("gates.md"), "The activations")
+    rows = named(text)
+    assert len(rows) >= 5
+    for name, row in rows.items():
+        assert row[1] == f"{FUNCTIONS[name].gamma:.4g}", name
+
+
 def test_numbers_page_has_every_verdict() -> None:
     text = section(text_of("numbers.md"), "The verdict")
     assert set(VERDICT_KINDS) < set(named(text))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from doc_snippets import CONFIGS, ROOT, Terminal, stated_verdict, verdict_line
 
-from gradcli.session import run_simulation
+from gradcli.session import run_contributions, run_simulation
 
 SPECS = sorted(CONFIGS.glob("*.yaml"))
 SCRIPT = CONFIGS / "ci-gate.sh"
@@ -253,3 +253,34 @@ def test_lines_fit(path: Path) -> None:
 
 def test_the_repository_carries_the_text_that_is_read() -> None:
     assert (ROOT / "LICENSE").is_file()
+
+
+def test_three_steps_have_the_terms_that_the_notes_write_out() -> None:
+    """dL_3/dU and dL_3/dW by hand: each step back one more factor tanh' W."""
+    U, W, V, b1, y = 0.5, 0.8, 1.5, 0.1, 2.0
+    s = [0.0]
+    for _ in range(3):
+        s.append(math.tanh(U + W * s[-1] + b1))
+    slope = [1 - value**2 for value in s]
+    at_3 = (V * s[3] - y) * V * slope[3]
+    at_2 = at_3 * W * slope[2]
+    at_1 = at_2 * W * slope[1]
+    report = run_contributions(str(CONFIGS / "notes-three-steps.yaml"), options={}, overrides=[]).report
+    found = report.data["runs"][0]["parameters"]
+
+    def terms(name: str) -> list[float]:
+        return [found[name]["value"] * share for share in found[name]["terms"]["share"]]
+
+    assert terms("U") == pytest.approx([at_3, at_2, at_1], rel=1e-12)
+    assert terms("W") == pytest.approx([at_3 * s[2], at_2 * s[1], 0.0], rel=1e-12)
+    assert terms("V") == pytest.approx([(V * s[3] - y) * s[3], 0.0, 0.0], rel=1e-12)
+    assert found["W"]["value"] == pytest.approx(at_3 * s[2] + at_2 * s[1], rel=1e-12)
+
+
+def test_of_ten_words_an_orthogonal_matrix_keeps_more_of_the_first() -> None:
+    def share_of_the_first(*overrides: str) -> float:
+        report = run_contributions(str(CONFIGS / "notes-ten-words.yaml"), options={}, overrides=overrides).report
+        return float(report.data["runs"][0]["parameters"]["U"]["terms"]["share"][9])
+
+    assert abs(share_of_the_first()) < 1e-3
+    assert share_of_the_first("init.W=orthogonal") > 0.03

@@ -327,19 +327,9 @@ class _Backward:
 
     def _parameter_gradients(self, index: int) -> Iterator[tuple[str, Scaled]]:
         """Yield what a layer's sums make of each of its parameters, as gradients of the batch loss."""
-        p, layer = self.engine.problem, self.passes[index].layer
         self._add(index, self.passes[index].weight_gradients())
-        found = parameter_gradients(
-            layer.plan.graph, dict(self.gradients[index]), layer.parameters.values, layer.parameters.column_ranges
-        )
-        for name, shape in layer.plan.cell.shapes.parameters.items():
-            gradient = found.get(name) or Scaled(np.zeros((p.trials, 1)), np.zeros(p.trials, np.int64))
-            mean = np.divide(gradient.mantissa, p.batch_size, dtype=np.float64).reshape(p.trials, -1)
-            entries = math.prod(shape)
-            if mean.shape[1] < entries:
-                mean = np.broadcast_to(mean, (p.trials, entries))
-            mean = mean.reshape(p.trials, *shape)
-            yield f"layer{index}.{name}", Scaled(mean, gradient.exponent).normalised()
+        for name, gradient in batch_gradients(self.passes[index].layer, self.gradients[index]).items():
+            yield f"layer{index}.{name}", gradient
 
     def finish(self) -> None:
         """Take the adjoints of the initial states, and turn the sums into gradients of the batch loss."""
@@ -365,6 +355,26 @@ class _Backward:
         for name, value in self.readout.items():
             scaled = Scaled(np.asarray(value / p.batch_size, np.float64), np.zeros(p.trials, np.int64))
             run.gradients[f"{READOUT}.{name}"] = scaled.normalised()
+
+
+def batch_gradients(layer: Layer, gradients: Mapping[Node, Scaled]) -> dict[str, Scaled]:
+    """Return the gradient of the batch loss for each parameter, (R, ...), from sums over sequences at some nodes.
+
+    Args:
+        layer: whose parameters. gradients: of nodes that depend on parameters alone.
+    """
+    found = parameter_gradients(
+        layer.plan.graph, dict(gradients), layer.parameters.values, layer.parameters.column_ranges
+    )
+    means = {}
+    for name, shape in layer.plan.cell.shapes.parameters.items():
+        gradient = found.get(name) or Scaled(np.zeros((layer.trials, 1)), np.zeros(layer.trials, np.int64))
+        mean = np.divide(gradient.mantissa, layer.batch_size, dtype=np.float64).reshape(layer.trials, -1)
+        entries = math.prod(shape)
+        if mean.shape[1] < entries:
+            mean = np.broadcast_to(mean, (layer.trials, entries))
+        means[name] = Scaled(mean.reshape(layer.trials, *shape), gradient.exponent).normalised()
+    return means
 
 
 class _Recorder:

@@ -59,6 +59,15 @@ class Loss(ABC):
     def of_trials(self, first: int, last: int) -> Self:
         """Return the loss of the trials first .. last-1 alone."""
 
+    @abstractmethod
+    def last_alone(self) -> Self:
+        """Return the loss of the last step that counts, without the others."""
+
+    @property
+    def _last_place(self) -> slice:
+        """Where the last step that counts stands in the order of the targets."""
+        return slice(int(self._order[-1]), int(self._order[-1]) + 1)
+
     def can_join(self, other: Loss) -> bool:
         """Tell whether another loss differs from this one in nothing but numbers."""
         return type(self) is type(other) and np.array_equal(self.steps, other.steps)
@@ -90,6 +99,9 @@ class SquaredError(Loss):
     def of_trials(self, first: int, last: int) -> Self:
         return type(self)(self.steps, self.target[:, first:last])
 
+    def last_alone(self) -> Self:
+        return type(self)([self.last_step], self.target[self._last_place])
+
     def joined(self, others: Sequence[Self]) -> Self:
         return type(self)(self.steps, np.concatenate([loss.target for loss in (self, *others)], axis=1))
 
@@ -112,6 +124,9 @@ class Linear(Loss):
 
     def of_trials(self, first: int, last: int) -> Self:
         return type(self)(self.steps, self.vector[first:last])
+
+    def last_alone(self) -> Self:
+        return type(self)([self.last_step], self.vector)
 
     def joined(self, others: Sequence[Self]) -> Self:
         return type(self)(self.steps, np.concatenate([loss.vector for loss in (self, *others)]))
@@ -140,6 +155,9 @@ class CrossEntropy(Loss):
     def of_trials(self, first: int, last: int) -> Self:
         part = slice(first, last)
         return type(self)(self.steps, self.target[:, part], self.W_hy[part], self.b_y[part])
+
+    def last_alone(self) -> Self:
+        return type(self)([self.last_step], self.target[self._last_place], self.W_hy, self.b_y)
 
     def can_join(self, other: Loss) -> bool:
         classes = other.b_y.shape[1] if isinstance(other, CrossEntropy) else 0

@@ -31,7 +31,7 @@ def run_data(measured: Measured) -> dict[str, Any]:
         "spec": resolved_spec(measured.network),
         "verdict": verdict_data(measured.verdict),
         "loss": None if curve is None else number(float(measured.losses.mean())),
-        "curve": None if curve is None else _curve_data(curve) | {"zero_from": measured.verdict.zero_from},
+        "curve": None if curve is None else curve_data(curve) | {"zero_from": measured.verdict.zero_from},
         "states": {
             name: {"log10_norm": Numbers(state.median), "verdict": verdict_data(state.verdict)}
             for name, state in measured.states.items()
@@ -72,7 +72,7 @@ def verdict_data(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _curve_data(curve: Curve) -> dict[str, Any]:
+def curve_data(curve: Curve) -> dict[str, Any]:
     return {
         "distance": range(len(curve.median)),
         "log10_norm": Numbers(curve.median),
@@ -103,7 +103,7 @@ def _clip_data(clipped: Clipped) -> dict[str, Any]:
         "loss_after_clipped": number(clipped.loss_after_clipped),
     }
     if clipped.curve is not None:
-        data["curve"] = _curve_data(clipped.curve)
+        data["curve"] = curve_data(clipped.curve)
     return data
 
 

@@ -81,6 +81,20 @@ def describe(network: Network) -> str:
     return "\n".join(part for part in (name, f"{', '.join(sizes)}   {sample_words(spec)}") if part)
 
 
+def loss_lines(network: Network, loss_steps: int) -> list[Block]:
+    """Return what to know of the loss where only its last step is looked at, or where the sequence goes on after it.
+
+    Args:
+        network: with the loss at its last step alone. loss_steps: at how many steps the spec's counts.
+    """
+    last = network.problem.seq_len
+    if loss_steps == 1 and last == network.spec.seq_len:
+        return []
+    of = f", the last of its {grouped(loss_steps)} steps" if loss_steps > 1 else ""
+    text = f"The loss at step {grouped(last)} alone{of}: distance is steps back from there."
+    return [Line(text, style="warn" if loss_steps > 1 else "dim")]
+
+
 def sample_words(spec: Spec) -> str:
     """Return over how many sequences was measured, and with which loss."""
     at = spec.loss.at

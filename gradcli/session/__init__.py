@@ -157,3 +157,57 @@ def run_paths(
         threads=threads,
         progress=progress,
     )
+
+
+def run_contributions(
+    target: str,
+    *,
+    options: Mapping[str, object],
+    overrides: Sequence[str],
+    layer: str | None = None,
+    max_memory: int | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Run the spec that `target` names, and take the gradient of a layer's parameters apart, step by step.
+
+    Args:
+        layer: its name or number; by default the top one.
+        target, options, overrides, max_memory, threads, progress: as for `run_simulation`.
+
+    Raises:
+        GradcliError: as for `run_simulation`, and for a layer that there is not.
+    """
+    from gradcli.network.build import parse
+    from gradcli.session.contributions import contributions
+    from gradcli.spec.reader import load_spec
+
+    loaded = load_spec(target, options=options, overrides=overrides, examine_cell=parse)
+    return contributions(loaded, layer=layer, max_memory=max_memory, threads=threads, progress=progress)
+
+
+def run_gates(
+    target: str,
+    *,
+    options: Mapping[str, object],
+    overrides: Sequence[str],
+    layer: str | None = None,
+    max_memory: int | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Run the spec that `target` names, and look at its gates and activations, and at what they do to the gradient.
+
+    Args:
+        layer: its name or number; by default the top one.
+        target, options, overrides, max_memory, threads, progress: as for `run_simulation`.
+
+    Raises:
+        GradcliError: as for `run_simulation`, and for a layer that there is not.
+    """
+    from gradcli.network.build import parse
+    from gradcli.session.gates import gates
+    from gradcli.spec.reader import load_spec
+
+    loaded = load_spec(target, options=options, overrides=overrides, examine_cell=parse)
+    return gates(loaded, layer=layer, max_memory=max_memory, threads=threads, progress=progress)

@@ -231,7 +231,9 @@ def test_help_names_every_command(run: Run) -> None:
             assert module.__name__.rpartition(".")[2] in done.stdout
 
 
-@pytest.mark.parametrize("name", ["simulate", "compare", "paths", "cells", "init", "schema"])
+@pytest.mark.parametrize(
+    "name", ["simulate", "compare", "jacobian", "paths", "contributions", "gates", "cells", "init", "schema"]
+)
 def test_every_command_and_option_has_help(run: Run, name: str) -> None:
     done = run(name, "-h", env={"COLUMNS": "200"})
     assert done.returncode == 0

@@ -1,0 +1,271 @@
+"""Contributions: which steps a parameter's gradient is made of, and what truncated BPTT would leave of it.
+
+With G = dL_T/dW and T - k = d, the gradient is a sum of one term for each step,
+
+    G = sum_d g_d,    g_d = (dL_T/ds_k) (d+ s_k / dW),
+
+where d+ holds the state before step k constant (Pascanu, Mikolov and Bengio 2013, equation 4). BPTT truncated to a
+window of K steps is G_K = g_0 + ... + g_(K-1). The terms' norms do not add up to the gradient's; their projections on
+it, <g_d, G> / <G, G>, do: their sum is 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gradcli.diagnostics.curve import LOG10_2, Curve, curve_of, quantiles
+from gradcli.diagnostics.measure import judge_nonfinite
+from gradcli.diagnostics.verdict import Verdict
+from gradcli.engine.adjoint_walk import walk_gradients
+from gradcli.engine.exponents import NOTHING
+from gradcli.engine.group import TrialGroup
+from gradcli.engine.problem import Progress
+from gradcli.engine.run import Engine
+from gradcli.engine.scaled import Scaled, scale_by
+from gradcli.network.build import Network
+
+Array = np.ndarray[Any, Any]
+
+#: The numbers kept for each step, trial and parameter: see `_Sums`.
+NUMBERS_KEPT = 4
+#: What a truncated gradient may miss, relative to the norm of the whole, in the windows that are named.
+TOLERANCES = (0.05, 0.01)
+#: Relative differences below so many times the precision of the run are rounding.
+_ROUNDING = 64
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The terms of one gradient, of a parameter or of all parameters of a layer as one vector; medians over trials.
+
+    By distance d = 0 .. T-1, each (T,):
+
+    log10_norm: of the term. log10_relative: the same over the norm of the whole gradient.
+    share: <g_d, G> / <G, G>.
+
+    By window K = 1 .. T, each (T,), of G_K = g_0 + ... + g_(K-1):
+
+    kept: <G_K, G> / <G, G>, the sum of the shares. norm_kept: |G_K| / |G|. cosine: between G_K and G.
+    bias: |G_K - G| / |G|; below `rounding` it is nothing but rounding.
+
+    log10_total: log10 |G|. value: the gradient itself, where it is one number in one trial; else None.
+    Relative numbers are NaN where the whole gradient is exactly zero.
+    """
+
+    log10_norm: Array
+    log10_relative: Array
+    share: Array
+    kept: Array
+    norm_kept: Array
+    cosine: Array
+    bias: Array
+    log10_total: float
+    value: float | None
+    rounding: float
+
+    def window(self, tolerance: float) -> int | None:
+        """Return the smallest K from which on the bias is at most `tolerance`; None where there is no gradient."""
+        return _first_for_good(self.bias <= tolerance) if self.exists else None
+
+    def window_by_cosine(self, tolerance: float) -> int | None:
+        """Return the smallest K with a cosine of at least 1 - `tolerance`, likewise."""
+        return _first_for_good(self.cosine >= 1.0 - tolerance) if self.exists else None
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a gradient that is not exactly zero."""
+        return bool(np.isfinite(self.bias).any())
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """What `gradcli contributions` finds.
+
+    network: with the loss at its last step alone, and no step after that. layer: its number.
+    loss_steps: at how many steps the loss had been. verdict: set where a number was not finite; then nothing else is.
+    state_curve: of the states of the layer joined, by distance 0 .. T.
+    joint: all parameters of the layer as one vector. parameters: "W_hh" -> its own.
+    """
+
+    network: Network
+    layer: int
+    loss_steps: int
+    verdict: Verdict | None
+    state_curve: Curve | None = None
+    joint: Terms | None = None
+    parameters: Mapping[str, Terms] | None = None
+
+
+def of_last_loss(network: Network) -> Network:
+    """Return a network whose loss is at its last step alone, and which ends there: distance counts from that step."""
+    problem = network.problem
+    loss = problem.loss.last_alone()
+    return replace(network, problem=replace(problem, loss=loss, seq_len=loss.last_step))
+
+
+def measure_contributions(network: Network, layer: int, *, progress: Progress | None = None) -> Contributions:
+    """Run a network and take the gradient of a layer's parameters apart, step by step.
+
+    Args:
+        network: what to run. layer: its number, from 0. progress: called while it is under way.
+    """
+    loss_steps = len(network.problem.loss.steps)
+    network = of_last_loss(network)
+    engine = Engine(network.problem, progress=progress)
+    run = engine.run()
+    verdict = judge_nonfinite(network, engine, run)
+    if verdict is not None:
+        return Contributions(network, layer, loss_steps, verdict)
+    prefix = f"{network.problem.names[layer]}."
+    curve = curve_of(*(norm for name, norm in run.log2_norm.items() if name.startswith(prefix)))
+    whole = {n.removeprefix(prefix): g for n, g in run.gradients.items() if n.startswith(prefix)}
+    whole = _with_common_exponent_for_zeros(whole)
+    sums = {name: _Sums.of_size(network.problem.trials, network.problem.seq_len) for name in whole}
+    for trials, group in engine.groups():
+        _take_apart(group, layer, {n: _trials_of(g, trials) for n, g in whole.items()}, trials, sums)
+    rounding = _ROUNDING * float(np.finfo(network.problem.dtype).eps)
+    parameters = {name: _terms(sums[name], whole[name], rounding) for name in whole}
+    joint = _joint([sums[name] for name in whole], [whole[name] for name in whole], rounding) if whole else None
+    return Contributions(network, layer, loss_steps, None, curve, joint, parameters)
+
+
+def bytes_kept(network: Network, layer: int) -> int:
+    """Return about how many bytes `measure_contributions` needs beside the run: some numbers a step, not the terms."""
+    problem = network.problem
+    names = len(problem.plans[layer].cell.shapes.parameters)
+    entries = sum(int(np.prod(s)) for s in problem.plans[layer].cell.shapes.parameters.values())
+    per_step = problem.trials * (names + 1) * NUMBERS_KEPT
+    # The medians of each, and what the JSON makes of them; and some copies of one step's terms.
+    return 8 * (3 * problem.seq_len * (per_step + 7 * (names + 1)) + 6 * problem.trials * entries)
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """What is kept of the terms of one gradient, each (T, R) by distance or window.
+
+    log2_norm: of the terms. The others are in units of 4**e, with e the exponent of the whole gradient in its trial:
+    dot: <g_d, G>. kept: |G_K|^2. missing: |G_K - G|^2.
+    """
+
+    log2_norm: Array
+    dot: Array
+    kept: Array
+    missing: Array
+
+    @classmethod
+    def of_size(cls, trials: int, steps: int) -> _Sums:
+        return cls(*(np.zeros((steps, trials)) for _ in range(NUMBERS_KEPT)))
+
+
+def _with_common_exponent_for_zeros(whole: Mapping[str, Scaled]) -> dict[str, Scaled]:
+    """Return the gradients with those that are zero, whose exponent is arbitrary, at the largest of the others'."""
+    if not whole:
+        return {}
+    largest = np.max([np.where(g.nonzero(), g.exponent, NOTHING) for g in whole.values()], axis=0)
+    largest = np.where(largest == NOTHING, 0, largest)
+    return {n: Scaled(g.mantissa, np.where(g.nonzero(), g.exponent, largest)) for n, g in whole.items()}
+
+
+def _trials_of(gradient: Scaled, trials: slice) -> Scaled:
+    return Scaled(gradient.mantissa[trials], gradient.exponent[trials])
+
+
+def _take_apart(
+    group: TrialGroup, layer: int, whole: Mapping[str, Scaled], trials: slice, sums: Mapping[str, _Sums]
+) -> None:
+    """Walk over the terms of some trials, and keep their norms and products with the whole gradient.
+
+    A second backward pass, because the products need the gradient that the first one gave; the terms themselves, T
+    times as large as the parameters, are never all there at once.
+    """
+    seq_len = group.problem.seq_len
+    flat = {name: gradient.mantissa.reshape(len(gradient.mantissa), -1) for name, gradient in whole.items()}
+    kept = {name: np.zeros_like(values) for name, values in flat.items()}
+    difference = {name: np.empty_like(values) for name, values in flat.items()}
+    for step, terms in walk_gradients(group, layer):
+        d = seq_len - step
+        for name, term in terms.items():
+            found, total, so_far, apart = sums[name], flat[name], kept[name], difference[name]
+            found.log2_norm[d, trials] = term.log2_norm()
+            # Far below the whole gradient's size the factor is 0, and the term makes no difference to a float.
+            factor = scale_by(np.ones(()), term.exponent - whole[name].exponent)[:, None]
+            np.multiply(term.mantissa.reshape(total.shape), factor, out=apart)
+            found.dot[d, trials] = _dots(apart, total)
+            so_far += apart
+            found.kept[d, trials] = _dots(so_far, so_far)
+            np.subtract(so_far, total, out=apart)
+            found.missing[d, trials] = _dots(apart, apart)
+
+
+def _dots(a: Array, b: Array) -> Array:
+    return np.asarray(np.einsum("rp,rp->r", a, b))
+
+
+def _joint(parts: Sequence[_Sums], whole: Sequence[Scaled], rounding: float) -> Terms:
+    """Return the terms of several gradients as one vector."""
+    exponent = np.max([gradient.exponent for gradient in whole], axis=0)
+    joined = _Sums.of_size(len(exponent), len(parts[0].dot))
+    joined.log2_norm[:] = -np.inf
+    squared: Array = np.zeros(len(exponent))
+    for sums, gradient in zip(parts, whole, strict=True):
+        weight = scale_by(np.ones(()), 2 * (gradient.exponent - exponent))
+        for mine, theirs in ((joined.dot, sums.dot), (joined.kept, sums.kept), (joined.missing, sums.missing)):
+            mine += weight * theirs
+        with np.errstate(invalid="ignore"):
+            np.logaddexp2(joined.log2_norm, 2.0 * sums.log2_norm, out=joined.log2_norm)
+        squared += weight * np.square(gradient.mantissa).reshape(len(squared), -1).sum(axis=1)
+    joined.log2_norm[:] *= 0.5
+    return _relative(joined, squared, exponent, None, rounding)
+
+
+def _terms(sums: _Sums, whole: Scaled, rounding: float) -> Terms:
+    squared = np.square(whole.mantissa).reshape(len(whole.mantissa), -1).sum(axis=1)
+    value = float(whole.value().item()) if whole.mantissa.size == 1 else None
+    return _relative(sums, squared, whole.exponent, value, rounding)
+
+
+def _relative(sums: _Sums, squared: Array, exponent: Array, value: float | None, rounding: float) -> Terms:
+    """Return the medians over trials; squared: |G|^2 in units of 4**exponent, (R,)."""
+    some = squared > 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(some, sums.dot / squared, np.nan)
+        kept = np.cumsum(share, axis=0)
+        norm_kept = np.sqrt(sums.kept / squared)
+        cosine = np.where(sums.kept > 0, np.clip(kept / norm_kept, -1.0, 1.0), 0.0)
+        bias = np.sqrt(sums.missing / squared)
+        log2_total = 0.5 * np.log2(squared) + exponent
+        relative = sums.log2_norm - log2_total
+    relative, share, kept, norm_kept, cosine, bias = (
+        _median(values[:, some]) for values in (relative, share, kept, norm_kept, cosine, bias)
+    )
+    return Terms(
+        log10_norm=_median(sums.log2_norm) * LOG10_2,
+        log10_relative=relative * LOG10_2,
+        share=share,
+        kept=kept,
+        norm_kept=norm_kept,
+        cosine=cosine,
+        bias=bias,
+        log10_total=float(_median(log2_total[None])[0]) * LOG10_2,
+        value=value,
+        rounding=rounding,
+    )
+
+
+def _median(values: Array) -> Array:
+    """Return the median over trials, (T, R) -> (T,); NaN where there are none."""
+    return quantiles(values, [0.5])[0] if values.shape[1] else np.full(len(values), np.nan)
+
+
+def _first_for_good(holds: Array) -> int:
+    """Return the smallest K = 1 .. T from which on `holds`, (T,), is true.
+
+    >>> _first_for_good(np.array([False, True, False, True, True]))
+    4
+    """
+    failing = np.flatnonzero(~holds)
+    return 1 if not failing.size else int(failing[-1]) + 2

@@ -1,0 +1,289 @@
+"""Gates and activations: how open, how saturated, how steep; and what they and the weights do to the gradient.
+
+The rate of a step, in nats, is ln |delta_(t-1)| - ln |delta_t|, with delta_t the adjoints dL/ds_t of all states of the
+layer as one vector. It is the sum of parts, exactly, for every sequence (see `gradcli.engine.step_norms`):
+
+    weights      ln |u_t| - ln |m_t|
+    activations  ln |m_t| - ln |delta_t|  +  ln |delta_(t-1)| - ln |u_t|
+
+where m_t is what leaves step t after the elementwise derivatives, the adjoints of all recurrent products and of the
+direct routes, and u_t what arrives at the states of step t - 1 after the transposed matrices. For h = phi(W h + ...)
+that is ln |phi' * delta| / |delta| and ln |W' (phi' * delta)| / |phi' * delta|. Where something else enters delta_(t-1)
+as well (a layer above, ``h[t-2]``, a product within the step), the last difference is a third part, `other`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradcli.diagnostics.contributions import of_last_loss
+from gradcli.diagnostics.curve import joined
+from gradcli.diagnostics.gate_names import Activation, Retention, activations_of, retentions_of
+from gradcli.diagnostics.measure import judge_nonfinite
+from gradcli.diagnostics.verdict import Verdict
+from gradcli.engine.adjoint_walk import walk_adjoints
+from gradcli.engine.evaluate import evaluate
+from gradcli.engine.problem import Progress
+from gradcli.engine.run import Engine
+from gradcli.engine.step_norms import is_closed, step_norms
+from gradcli.language.graph import Node
+from gradcli.network.build import Network
+
+Array = np.ndarray[Any, Any]
+
+#: An activation is saturated where its slope is below this share of its largest.
+SATURATED_BELOW = 0.05
+#: The quantiles of an activation's values.
+_LOW, _HIGH = 0.1, 0.9
+_LN2 = math.log(2.0)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The values of one activation over trials, sequences and units, by distance 0 .. T-1 from the last step.
+
+    mean, std: of the values phi(a), (T,). slope: mean of phi'(a). saturated: the share with |phi'(a)| below
+    `SATURATED_BELOW` of gamma. low, high: the 10 % and 90 % quantiles at the distances of `Gates.sampled`.
+    """
+
+    activation: Activation
+    mean: Array
+    std: Array
+    slope: Array
+    saturated: Array
+    low: Array
+    high: Array
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a direct route keeps in a step: the mean of its factor over everything."""
+
+    retention: Retention
+    mean: float
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Mean rates in nats a step over trials and sequences, from distance d to d+1, d = 0 .. T-1, (T,) each.
+
+    total = activations + weights + other; NaN where a gradient is exactly zero in every sequence.
+    other: None where nothing but the next step's adjoints enters. direct: median of the norm of what the direct routes
+    bring over the norm of all that arrives; 0 where there is no direct route.
+    """
+
+    total: Array
+    activations: Array
+    weights: Array
+    other: Array | None
+    direct: Array
+
+
+@dataclass(frozen=True)
+class Gates:
+    """What `gradcli gates` finds; `verdict` is set where a number was not finite, and then nothing else is there.
+
+    network: with the loss at its last step alone, and no step after that. sampled: the distances of the quantiles.
+    spectral_norms: of each recurrent matrix that is a parameter, the largest singular value, median over trials.
+    """
+
+    network: Network
+    layer: int
+    loss_steps: int
+    verdict: Verdict | None
+    sampled: Sequence[int] = ()
+    gates: Sequence[Gate] = ()
+    kept: Sequence[Kept] = ()
+    rates: Rates | None = None
+    spectral_norms: dict[str, float] | None = None
+
+
+def sampled_distances(count: int) -> list[int]:
+    """Return a few of the distances 0 .. count-1: the first, powers of ten, the last.
+
+    >>> sampled_distances(1), sampled_distances(3), sampled_distances(500)
+    ([0], [0, 1, 2], [0, 1, 10, 100, 499])
+    """
+    powers = (10**p for p in range(len(str(count))))
+    return sorted({0, *(d for d in powers if d < count), count - 1})
+
+
+def measure_gates(network: Network, layer: int, *, progress: Progress | None = None) -> Gates:
+    """Run a network, look at every activation of a layer, and take each step's rate apart.
+
+    Args:
+        network: what to run. layer: its number, from 0. progress: called while it is under way.
+    """
+    loss_steps = len(network.problem.loss.steps)
+    network = of_last_loss(network)
+    problem = network.problem
+    engine = Engine(problem, progress=progress)
+    run = engine.run(parameters=False)
+    verdict = judge_nonfinite(network, engine, run)
+    if verdict is not None:
+        return Gates(network, layer, loss_steps, verdict)
+    cell = problem.plans[layer].cell
+    sampled = sampled_distances(problem.seq_len)
+    looking = [_Looking(a, problem.seq_len, problem.trials, sampled) for a in activations_of(cell)]
+    keeping = [_Keeping(retention) for retention in retentions_of(cell)]
+    steps = (problem.seq_len, problem.trials, problem.batch_size)
+    before, after, direct = (np.empty(steps) for _ in range(3))
+    closed = layer == len(problem.plans) - 1
+    for trials, group in engine.groups():
+        for visit in walk_adjoints(group):
+            first, last = visit.steps
+            backward, block = visit.passes[layer], visit.blocks[layer]
+            closed = closed and is_closed(backward)
+            norms = step_norms(backward, block)
+            for whole, part in ((before, norms.before), (after, norms.after), (direct, norms.direct)):
+                whole[first:last, trials] = part
+            at = _Place(problem.seq_len - last, last - first, trials, group.problem.batch_size)
+            values = backward.layer.block_values(*block.steps)
+            nodes = [node for one in looking for node in one.nodes] + [other.retention.factor for other in keeping]
+            with np.errstate(all="ignore"):
+                evaluate(nodes, values, backward.layer.parameters.column_ranges)
+                for one in looking:
+                    one.look(values, at)
+                for other in keeping:
+                    other.look(values, at)
+    prefix = f"{problem.names[layer]}."
+    total = joined(norm for name, norm in run.log2_norm.items() if name.startswith(prefix))
+    return Gates(
+        network,
+        layer,
+        loss_steps,
+        None,
+        sampled,
+        [item.gate() for item in looking],
+        [item.kept() for item in keeping],
+        _rates(total, before, after, direct, closed),
+        _spectral_norms(network, layer),
+    )
+
+
+def bytes_kept(network: Network, layer: int) -> int:
+    """Return about how many bytes `measure_gates` needs beside the run: norms and moments of every step."""
+    problem = network.problem
+    cell = problem.plans[layer].cell
+    activations = len(activations_of(cell))
+    moments = activations * problem.trials * 4
+    sequences = problem.trials * problem.batch_size
+    width = max(cell.shapes.states.values())
+    sampled = len(sampled_distances(problem.seq_len)) * sequences * width * activations
+    # Five norms by sequence, their differences, and the values of a block.
+    block = problem.sizes.block * problem.sizes.trials_at_once * problem.batch_size * width * 4 * activations
+    return 8 * (problem.seq_len * (moments + 10 * sequences) + 2 * sampled + block)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a block lies: the distance of its last step, how many steps it has, and which trials."""
+
+    distance: int
+    steps: int
+    trials: slice
+    batch_size: int
+
+    def values(self, value: Any) -> Array:
+        """Return values of a block, (n, R, size, B) or what broadcasts to it, from the last step to the first."""
+        array = np.asarray(value, np.float64)
+        array = array.reshape((1,) * (4 - array.ndim) + array.shape)
+        shape = (self.steps, self.trials.stop - self.trials.start, array.shape[2], self.batch_size)
+        return np.broadcast_to(array, shape)[::-1]
+
+
+class _Looking:
+    """Gathers one activation's values: moments by distance and trial, and all of them at the sampled distances."""
+
+    def __init__(self, activation: Activation, count: int, trials: int, sampled: Sequence[int]) -> None:
+        self.activation = activation
+        self.nodes: list[Node] = [activation.node, activation.slope]
+        self._mean, self._variance, self._slope, self._saturated = (np.empty((count, trials)) for _ in range(4))
+        self._sampled: dict[int, list[Array]] = {d: [] for d in sampled}
+
+    def look(self, values: dict[Node, Any], at: _Place) -> None:
+        found, slope = (at.values(values[node]) for node in self.nodes)
+        place = (slice(at.distance, at.distance + at.steps), at.trials)
+        self._mean[place] = found.mean(axis=(2, 3))
+        self._variance[place] = found.var(axis=(2, 3))
+        self._slope[place] = slope.mean(axis=(2, 3))
+        limit = SATURATED_BELOW * self.activation.gamma
+        self._saturated[place] = (np.abs(slope) < limit).mean(axis=(2, 3))
+        for d, kept in self._sampled.items():
+            if 0 <= d - at.distance < at.steps:
+                kept.append(found[d - at.distance].ravel().copy())
+
+    def gate(self) -> Gate:
+        pooled = [np.concatenate(kept) for kept in self._sampled.values()]
+        low, high = (np.array([np.quantile(values, q) for values in pooled]) for q in (_LOW, _HIGH))
+        return Gate(
+            self.activation,
+            mean=self._mean.mean(axis=1),
+            # Within trials and between them: as many values in each.
+            std=np.sqrt(self._variance.mean(axis=1) + self._mean.var(axis=1)),
+            slope=self._slope.mean(axis=1),
+            saturated=self._saturated.mean(axis=1),
+            low=low,
+            high=high,
+        )
+
+
+class _Keeping:
+    """Gathers the mean factor of a direct route."""
+
+    def __init__(self, retention: Retention) -> None:
+        self.retention = retention
+        self._sum, self._count = 0.0, 0
+
+    def look(self, values: dict[Node, Any], at: _Place) -> None:
+        factor = at.values(values[self.retention.factor])
+        self._sum += float(factor.sum())
+        self._count += factor.size
+
+    def kept(self) -> Kept:
+        return Kept(self.retention, self._sum / self._count)
+
+
+def _rates(total: Array, before: Array, after: Array, direct: Array, closed: bool) -> Rates:
+    """Return the parts of the rates from log2 of norms: total (T+1, R, B), the others (T, R, B), by step."""
+    later, earlier = total[1:], total[:-1]
+    valid = np.isfinite(later) & np.isfinite(earlier) & np.isfinite(before) & np.isfinite(after)
+
+    def mean(values: Array) -> Array:
+        """Return the mean in nats over trials and sequences with a gradient, by distance."""
+        count = valid.sum(axis=(1, 2))
+        summed = np.where(valid, values, 0.0).sum(axis=(1, 2))
+        with np.errstate(invalid="ignore"):
+            return np.asarray((_LN2 * summed / count)[::-1])
+
+    with np.errstate(invalid="ignore"):
+        inside, arrival = mean(before - later), mean(earlier - after)
+        return Rates(
+            total=mean(earlier - later),
+            activations=inside + arrival if closed else inside,
+            weights=mean(after - before),
+            other=None if closed else arrival,
+            direct=_median_ratio(direct - after, valid)[::-1],
+        )
+
+
+def _median_ratio(log2: Array, valid: Array) -> Array:
+    """Return the median over trials and sequences of 2**log2, by step; NaN where none is valid."""
+    flat, some = log2.reshape(len(log2), -1), valid.reshape(len(log2), -1)
+    return np.array(
+        [float(np.median(np.exp2(row[ok]))) if ok.any() else np.nan for row, ok in zip(flat, some, strict=True)]
+    )
+
+
+def _spectral_norms(network: Network, layer: int) -> dict[str, float]:
+    """Return the spectral norm of each recurrent matrix that is a parameter, median over trials."""
+    problem = network.problem
+    matrices = [lane.product.args[0] for group in problem.plans[layer].groups for lane in group.lanes]
+    names = dict.fromkeys(matrix.data for matrix in matrices if matrix.op == "parameter")
+    tables = problem.parameters[layer]
+    return {name: float(np.median([np.linalg.norm(m, 2) for m in tables[name]])) for name in names}

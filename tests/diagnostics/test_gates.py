@@ -1,0 +1,312 @@
+"""Gates and the parts of the rate: against PyTorch's adjoints, formulas worked out by hand, and closed forms."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from measured import SCALAR, SMALL, loaded
+from numpy.typing import NDArray
+
+from gradcli import cells
+from gradcli.diagnostics.curve import joined
+from gradcli.diagnostics.gate_names import activations_of, retentions_of
+from gradcli.diagnostics.gate_words import main_cause
+from gradcli.diagnostics.gates import Gate, Gates, Rates, measure_gates
+from gradcli.engine.run import Engine
+from gradcli.language.functions import ELEMENTWISE, FUNCTIONS
+from gradcli.network.build import build
+
+Array = NDArray[np.float64]
+TEST_CELLS = sorted((Path(__file__).parents[1] / "cells").glob("*.yaml"))
+ONE_TRIAL = {**SMALL, "trials": 1}
+
+
+def looked_at(cell: Any = "rnn", *, layer: int = 0, **fields: object) -> Gates:
+    return measure_gates(build(loaded(cell, **fields)), layer)
+
+
+def rates_of(found: Gates) -> Rates:
+    assert found.rates is not None
+    return found.rates
+
+
+def gate(found: Gates, name: str) -> Gate:
+    return next(gate for gate in found.gates if gate.activation.name == name)
+
+
+def torch_run(cell: str, **fields: object) -> Any:
+    """Return PyTorch's run of one trial, with what it was given."""
+    redone = pytest.importorskip("redone")
+    from reference.torch_reference import run
+
+    arguments = redone.given(build(loaded(cell, **fields)), 0)
+    return run(*arguments), arguments
+
+
+def norm(*parts: Array) -> Array:
+    """Return the norm of several vectors as one, (T, B, size) each -> (T, B)."""
+    return np.sqrt(np.sum([np.square(part).sum(axis=-1) for part in parts], axis=0))
+
+
+def mean_log(ratio: Array) -> Array:
+    """Return the mean of ln over the sequences with a gradient, by distance: the last step first."""
+    some = ratio > 0
+    return np.asarray((np.log(np.where(some, ratio, 1.0)).sum(axis=1) / some.sum(axis=1))[::-1])
+
+
+# --- the parts of the rate -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("name", cells.names())
+def test_the_parts_add_up_to_the_rate_of_the_curve(name: str, layer: int) -> None:
+    fields = {**ONE_TRIAL, "input_size": 5, "num_layers": 2, "loss": {"kind": "projection"}}
+    reference, _ = torch_run(name, **fields)
+    joint = norm(*(grad for state, grad in reference.grad_states.items() if state.startswith(f"layer{layer}.")))
+    rates = rates_of(looked_at(name, layer=layer, **fields))
+    assert rates.total == pytest.approx(mean_log(joint[:-1] / joint[1:]), rel=1e-9, abs=1e-12)
+    other = 0.0 if rates.other is None else rates.other
+    assert rates.activations + rates.weights + other == pytest.approx(rates.total, rel=1e-12, abs=1e-12)
+    # Only where something else enters is there a third part.
+    assert (rates.other is None) == (layer == 1 and name != "rnn-lags")
+
+
+@pytest.mark.parametrize("path", TEST_CELLS, ids=lambda path: path.stem)
+def test_the_parts_add_up_for_unusual_cells(path: Path) -> None:
+    fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    network = build(loaded(fields.pop("cell"), **fields))
+    for layer in range(len(network.problem.plans)):
+        found = measure_gates(network, layer)
+        rates = rates_of(found)
+        run = Engine(found.network.problem).run()
+        norms = joined(norm for name, norm in run.log2_norm.items() if name.startswith(f"layer{layer}."))
+        slope = (math.log(2) * (norms[:-1] - norms[1:])).mean(axis=(1, 2))[::-1]
+        slope[~np.isfinite(slope)] = np.nan  # from or to an exact zero
+        other = 0.0 if rates.other is None else rates.other
+        parts = rates.activations + rates.weights + other
+        assert parts == pytest.approx(slope, rel=1e-9, abs=1e-12, nan_ok=True)
+        assert main_cause(found).text
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "softsign"])
+def test_the_parts_of_a_plain_rnn(activation: str) -> None:
+    fields = {**ONE_TRIAL, "activation": activation}
+    reference, given = torch_run("rnn", **fields)
+    h, delta = reference.states["layer0.h"][1:], reference.grad_states["layer0.h"]
+    slopes = {"tanh": 1 - h**2, "sigmoid": h * (1 - h), "softsign": (1 - np.abs(h)) ** 2}
+    pre = slopes[activation] * delta[1:]
+    rates = rates_of(looked_at("rnn", **fields))
+    assert rates.activations == pytest.approx(mean_log(norm(pre) / norm(delta[1:])), rel=1e-9)
+    assert rates.weights == pytest.approx(mean_log(norm(pre @ given.params["layer0.W_hh"]) / norm(pre)), rel=1e-9)
+    assert rates.direct == pytest.approx(np.zeros(len(rates.direct)))
+
+
+def sigmoid(a: Array) -> Array:
+    return 1 / (1 + np.exp(-a))
+
+
+def lstm_by_hand(given: Any, reference: Any) -> dict[str, Array]:
+    """Return the gates of an LSTM from its states, (T, B, size) each."""
+    p = {name.removeprefix("layer0."): value for name, value in given.params.items()}
+    before = reference.states["layer0.h"][:-1]
+
+    def pre(gate: str) -> Array:
+        return np.asarray(given.x @ p[f"W_x{gate}"].T + before @ p[f"W_h{gate}"].T + p[f"b_{gate}"])
+
+    return {"i": sigmoid(pre("i")), "f": sigmoid(pre("f")), "g": np.tanh(pre("g")), "o": sigmoid(pre("o"))}
+
+
+def test_the_parts_of_an_lstm() -> None:
+    """Adjoints of the four pre-activations and of f * c, by the textbook's formulas; then through the matrices."""
+    reference, given = torch_run("lstm", **ONE_TRIAL)
+    v = lstm_by_hand(given, reference)
+    c, c_before = reference.states["layer0.c"][1:], reference.states["layer0.c"][:-1]
+    dh, dc = reference.grad_states["layer0.h"][1:], reference.grad_states["layer0.c"][1:]
+    lanes = {
+        "i": dc * v["g"] * v["i"] * (1 - v["i"]),
+        "f": dc * c_before * v["f"] * (1 - v["f"]),
+        "g": dc * v["i"] * (1 - v["g"] ** 2),
+        "o": dh * np.tanh(c) * v["o"] * (1 - v["o"]),
+    }
+    direct = v["f"] * dc
+    to_h = sum(lane @ given.params[f"layer0.W_h{name}"] for name, lane in lanes.items())
+    leaving, arriving = norm(direct, *lanes.values()), norm(direct, to_h)
+    rates = rates_of(looked_at("lstm", **ONE_TRIAL))
+    assert rates.weights == pytest.approx(mean_log(arriving / leaving), rel=1e-9)
+    assert rates.direct == pytest.approx(np.median(norm(direct) / arriving, axis=1)[::-1], rel=1e-9)
+
+
+def test_a_power_has_the_weight_as_its_rate() -> None:
+    rates = rates_of(looked_at(SCALAR, hidden_size=1, batch_size=1, trials=1, seq_len=30, params={"a": 0.9}))
+    assert rates.total == pytest.approx(np.full(30, math.log(0.9)))
+    assert rates.direct == pytest.approx(np.ones(30))
+
+
+def test_rates_of_any_size_keep_their_digits() -> None:
+    small = {**ONE_TRIAL, "seq_len": 2000, "init": {"W_hh": {"orthogonal": {"gain": 0.1}}}}
+    rates = rates_of(looked_at("rnn", **small))
+    assert rates.weights == pytest.approx(np.full(2000, math.log(0.1)), rel=1e-12)
+
+
+def test_a_gradient_that_stops_has_no_rate_there() -> None:
+    """relu, all units off at the first step: exactly zero before it."""
+    cell = {"name": "off", "equations": "h[t] = relu(h[t-1] + b)"}
+    found = looked_at(cell, hidden_size=2, batch_size=1, trials=1, seq_len=3, params={"b": -1.0}, h_0=[1.5, 1.5])
+    rates = rates_of(found)
+    assert np.isnan(rates.total).all()
+    assert main_cause(found).kind == "unclear"
+
+
+def test_a_tape_kept_in_segments_gives_the_same_rates_and_gates(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gradcli.engine import sizes
+
+    long = {**SMALL, "seq_len": 150}
+    whole = looked_at("lstm", **long)
+    monkeypatch.setattr(sizes, "_WHOLE_TAPE_BYTES", 0)
+    monkeypatch.setattr(sizes, "_SEGMENT_BYTES", 0)
+    in_segments = looked_at("lstm", **long)
+    assert rates_of(in_segments).weights == pytest.approx(rates_of(whole).weights, rel=1e-9)
+    assert gate(in_segments, "f").mean == pytest.approx(gate(whole, "f").mean, rel=1e-12)
+    assert gate(in_segments, "f").high == pytest.approx(gate(whole, "f").high, rel=1e-12)
+    assert in_segments.kept[0].mean == pytest.approx(whole.kept[0].mean, rel=1e-12)
+
+
+# --- the values ------------------------------------------------------------------------------------------------------
+
+
+def test_the_gates_of_an_lstm() -> None:
+    reference, given = torch_run("lstm", **ONE_TRIAL)
+    found = looked_at("lstm", **ONE_TRIAL)
+    by_hand = lstm_by_hand(given, reference)
+    by_hand["tanh(c)"] = np.tanh(reference.states["layer0.c"][1:])
+    assert [g.activation.name for g in found.gates] == list(by_hand)
+    for name, values in by_hand.items():
+        values = values[::-1].reshape(len(values), -1)
+        slopes = values * (1 - values) if name in ("i", "f", "o") else 1 - values**2
+        one = gate(found, name)
+        assert one.mean == pytest.approx(values.mean(axis=1), rel=1e-9, abs=1e-12)
+        assert one.std == pytest.approx(values.std(axis=1), rel=1e-9)
+        assert one.slope == pytest.approx(slopes.mean(axis=1), rel=1e-9)
+        assert one.low == pytest.approx(np.quantile(values[list(found.sampled)], 0.1, axis=1), rel=1e-9)
+        assert one.high == pytest.approx(np.quantile(values[list(found.sampled)], 0.9, axis=1), rel=1e-9)
+    assert [(k.retention.state, k.retention.name) for k in found.kept] == [("c", "f")]
+    assert found.kept[0].mean == pytest.approx(by_hand["f"].mean(), rel=1e-12)
+
+
+def test_trials_are_pooled() -> None:
+    together = gate(looked_at("gru", **SMALL), "n")
+    one = [gate(looked_at("gru", **ONE_TRIAL), "n")]
+    assert together.mean.shape == one[0].mean.shape
+    assert together.std[0] != pytest.approx(one[0].std[0], rel=1e-6)
+
+
+def driven(function: str, std: float) -> Gate:
+    """Return the activation of h = function(x) for normal x: 300,000 values."""
+    cell = {"name": "driven", "equations": f"h[t] = {function}(x[t])"}
+    sizes = {"hidden_size": 30, "input_size": 30, "batch_size": 50, "trials": 2, "seq_len": 100}
+    return gate(looked_at(cell, **sizes, input={"kind": "normal", "std": std}), "h")
+
+
+@pytest.mark.parametrize(
+    ("std", "slope"),
+    [(0.1, 0.9901945312), (0.3, 0.9230503069), (0.5, 0.8264838566), (1.0, 0.6057055096), (2.0, 0.3647387657)],
+)
+def test_the_mean_slope_of_tanh_on_a_normal_input(std: float, slope: float) -> None:
+    assert driven("tanh", std).slope.mean() == pytest.approx(slope, abs=3e-3)
+
+
+def test_the_saturated_share_is_where_the_slope_is_below_5_percent_of_gamma() -> None:
+    """tanh' < 0.05 where |a| > artanh sqrt 0.95; sigmoid' < 0.05 / 4 where |a| is twice that."""
+    edge = math.atanh(math.sqrt(0.95))
+    tail = 2 * (1 - NormalDist().cdf(edge / 2))
+    assert driven("tanh", 2.0).saturated.mean() == pytest.approx(tail, abs=3e-3)
+    assert driven("sigmoid", 4.0).saturated.mean() == pytest.approx(tail, abs=3e-3)
+
+
+def test_gamma_is_the_largest_slope_seen() -> None:
+    for name in ELEMENTWISE:
+        if name in ("identity", "abs", "exp", "log", "sqrt"):
+            continue
+        one = driven(name, 3.0)
+        assert one.activation.gamma == FUNCTIONS[name].gamma
+        assert one.slope.max() <= one.activation.gamma
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cell", "names", "routes"),
+    [
+        ("rnn", ["h"], []),
+        ("gru", ["r", "z", "n"], [("h", "z")]),
+        ("gru-textbook", ["r", "z", "n"], [("h", "1 - z")]),
+        ("leaky-rnn", ["tanh in h"], [("h", "0.9")]),
+        ("residual-rnn", ["tanh in h"], [("h", "1")]),
+    ],
+)
+def test_activations_and_routes_have_the_names_of_the_equations(
+    cell: str, names: list[str], routes: list[tuple[str, str]]
+) -> None:
+    sized = build(loaded(cell, **SMALL)).problem.plans[0].cell
+    assert [a.name for a in activations_of(sized)] == names
+    assert [(r.state, r.name) for r in retentions_of(sized)] == routes
+
+
+def test_calls_of_the_same_name_are_numbered() -> None:
+    cell = {"name": "two", "equations": "h[t] = tanh(W @ h[t-1] + b) * tanh(U @ x[t] + 2 * b)"}
+    sized = build(loaded(cell, **SMALL)).problem.plans[0].cell
+    assert sorted(a.name for a in activations_of(sized)) == ["tanh in h 1", "tanh in h 2"]
+
+
+# --- the main cause --------------------------------------------------------------------------------------------------
+
+QUIET = {**SMALL, "seq_len": 30, "input": {"kind": "normal", "std": 1e-3}, "init": {"b_*": "zeros"}}
+
+
+@pytest.mark.parametrize(
+    ("cell", "init", "kind", "words"),
+    [
+        ("rnn", {"W_hh": {"orthogonal": {"gain": 0.5}}}, "weights", "a factor 0.5 of the norm"),
+        ("rnn", {"W_hh": {"orthogonal": {"gain": 1.0}}}, "level", "keeps its size"),
+        ("lstm", {}, "gates", "c[t-1] -> c[t]: f, 0.50 on average; alone that costs 0.69 nats"),
+        ("gru-textbook", {"*": 0.0}, "gates", "1 - z, 0.50 on average"),
+        ("mingru", {"*": 0.0}, "gates", "1 - z, 0.50 on average"),
+    ],
+)
+def test_the_main_cause(cell: str, init: dict[str, Any], kind: str, words: str) -> None:
+    cause = main_cause(looked_at(cell, **{**QUIET, "init": {"b_*": "zeros", **init}}))
+    assert (cause.kind, words in cause.text) == (kind, True), cause.text
+
+
+def test_activations_are_the_cause_of_a_sigmoid_network() -> None:
+    fields = {**QUIET, "init": {"b_*": "zeros", "W_hh": "orthogonal"}, "activation": "sigmoid"}
+    cause = main_cause(looked_at("rnn", **fields))
+    assert cause.kind == "activations"
+    assert "h (sigmoid) 0.2" in cause.text
+    assert "of at most 0.25" in cause.text
+
+
+def test_growth_has_a_cause_too() -> None:
+    cause = main_cause(looked_at("rnn", **{**QUIET, "init": {"b_*": "zeros", "W_hh": {"orthogonal": {"gain": 1.05}}}}))
+    assert cause.kind == "weights"
+    assert "+0.05 nats a step" in cause.text
+
+
+def test_no_cause_is_named_where_two_parts_do_as_much() -> None:
+    fields = {**QUIET, "init": {"b_*": "zeros", "W_hh": {"orthogonal": {"gain": 0.25}}}, "activation": "sigmoid"}
+    cause = main_cause(looked_at("rnn", **fields))
+    assert cause.kind == "unclear"
+    assert cause.text.startswith("no single cause stands out")
+
+
+def test_a_forward_pass_that_overflows_has_no_gates() -> None:
+    found = looked_at({"name": "e", "equations": "h[t] = exp(h[t-1] + W_xh @ x[t])"}, **SMALL)
+    assert found.verdict is not None
+    assert found.rates is None
