@@ -21,7 +21,7 @@ Array = np.ndarray[Any, Any]
 NOTHING = -(10**15)
 
 #: How far from 1 the norm of the mantissas may wander within a block, as a power of two.
-_SAFE_EXPONENT = {8: 400.0, 4: 50.0}
+SAFE_EXPONENT = {8: 400.0, 4: 50.0}
 #: And how far it may be at the start of one.
 _NEAR_EXPONENT = {8: 100.0, 4: 10.0}
 #: The share of the safe range that a block is meant to run through: some rates change.
@@ -59,7 +59,7 @@ class Exponents:
 
     def __init__(self, plan: LayerPlan, itemsize: int) -> None:
         self._plan = plan
-        self._safe, self._near = _SAFE_EXPONENT[itemsize], _NEAR_EXPONENT[itemsize]
+        self._safe, self._near = SAFE_EXPONENT[itemsize], _NEAR_EXPONENT[itemsize]
         self._states_of_frames = [
             (frame, [name for name, of in plan.frames.of_state.items() if of == frame])
             for frame in sorted(set(plan.frames.of_state.values()))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradcli.engine.backward import BackwardPass, Block, StepClip
+from gradcli.engine.bidirectional import BothWays, forward_both_ways
 from gradcli.engine.evaluate import parameter_gradients
 from gradcli.engine.exponents import Adjoints, OutOfRange
 from gradcli.engine.layer import Layer
@@ -51,7 +52,9 @@ class TrialGroup:
         self.problem = problem
         self.progress: Progress = progress or (lambda stage, done, total: None)
         self.block = min(block or problem.sizes.block, problem.seq_len)
-        self.segment = min(segment or problem.sizes.segment, problem.seq_len)
+        # Each direction of a layer ends where the other begins, so that both need the whole sequence.
+        wanted = problem.seq_len if problem.bidirectional else segment or problem.sizes.segment
+        self.segment = min(wanted, problem.seq_len)
         self.layers = [
             Layer(
                 plan,
@@ -63,6 +66,8 @@ class TrialGroup:
             )
             for plan, parameters in zip(problem.plans, parameters, strict=True)
         ]
+        #: What the top layer put out over the segment, (n, R, size, B).
+        self.outputs: Array = np.empty(0)
         self._passes: dict[tuple[bool, bool], list[BackwardPass]] = {}
 
     def load(self, problem: Problem, parameters: Sequence[LayerParameters]) -> None:
@@ -92,7 +97,7 @@ class TrialGroup:
             overflow = self._find_overflow(lo)
             if overflow is not None:
                 return losses, histories, overflow
-            losses += p.loss.values(self.layers[-1].outputs(), lo + 1)
+            losses += p.loss.values(self.outputs, lo + 1)
             on_segment(lo, hi)
             self.progress("forward", hi, p.seq_len)
             histories.append([layer.history() for layer in self.layers])
@@ -100,15 +105,19 @@ class TrialGroup:
 
     def _forward_segment(self, lo: int, hi: int, histories: Sequence[Mapping[str, Array]]) -> None:
         x = self.problem.source.fill(lo, hi)
+        if self.problem.bidirectional:
+            self.outputs = forward_both_ways(self.layers, x, histories)
+            return
         for layer, history in zip(self.layers, histories, strict=True):
             layer.forward(x, history)
             x = layer.outputs()
+        self.outputs = x
 
     def _find_overflow(self, lo: int) -> Overflow | None:
         found = [(step, i) for i, layer in enumerate(self.layers) if (step := layer.first_nonfinite()) is not None]
         if not found:
             return None
-        step, index = min(found)
+        step, index = min(found, key=lambda place: self.problem.order_of(*place))
         layer = self.layers[index]
         bad = [~np.isfinite(a[layer.lag + step]).all(axis=(1, 2)) for a in layer.states.values()]
         return Overflow(lo + step + 1, index, np.any(bad, axis=0))
@@ -172,16 +181,19 @@ class TrialGroup:
         """Return the backward passes of the layers, kept from run to run."""
         key = (parameters, clipped)
         if key not in self._passes:
-            p, top = self.problem, len(self.layers) - 1
+            p = self.problem
+            directions = 2 if p.bidirectional else 1
+            # The forward direction of the top layer: position T is the first step of the reverse one.
+            top = len(self.layers) - directions
             at_last_only = len(p.loss.steps) == 1 and p.loss.last_step == p.seq_len
             self._passes[key] = [
                 BackwardPass(
                     layer,
-                    per_step=i < top or not at_last_only,
+                    per_step=i != top or not at_last_only,
                     block=self.block,
                     clipped=clipped,
                     parameters=parameters,
-                    to_input=i > 0,
+                    to_input=i >= directions,
                 )
                 for i, layer in enumerate(self.layers)
             ]
@@ -197,7 +209,11 @@ class TrialGroup:
         shape = (p.seq_len + 1, p.trials, p.batch_size)
         for name, layer in zip(p.names, self.layers, strict=True):
             run.log2_norm |= {f"{name}.{state}": np.full(shape, np.nan) for state in layer.states}
-        backward = _Backward(self, run, recorder, step_clip, parameters)
+        backward = Backward(self, run, recorder, step_clip, parameters)
+        if p.bidirectional:
+            if BothWays(backward).run():
+                backward.finish()
+            return run
         starts = list(range(0, p.seq_len, self.segment))
         for index in reversed(range(len(starts))):
             lo, hi = starts[index], min(starts[index] + self.segment, p.seq_len)
@@ -209,8 +225,11 @@ class TrialGroup:
         return run
 
 
-class _Backward:
-    """The backward pass of all layers: blocks from the last step to the first, layers from the top to the bottom."""
+class Backward:
+    """The backward pass of all layers: blocks from the last step to the first, layers from the top to the bottom.
+
+    Of two directions `gradcli.engine.bidirectional.BothWays` takes one after the other.
+    """
 
     def __init__(
         self, engine: TrialGroup, run: Run, recorder: _Recorder | None, step_clip: StepClip | None, parameters: bool
@@ -222,7 +241,7 @@ class _Backward:
         self.readout: dict[str, Array] = {}
         self.parameters = parameters
         self.step_clip = step_clip
-        self.length = min(engine.block, _FIRST_BLOCK)
+        self.first_length = self.length = min(engine.block, _FIRST_BLOCK)
 
     def segment(self, lo: int, hi: int) -> bool:
         """Go back over one segment; return whether all adjoints were finite."""
@@ -233,9 +252,9 @@ class _Backward:
                 blocks = self._block(start - lo, end - lo, start)
             except OutOfRange:
                 self.length = max(1, self.length // 2)
-                self._settle(kept=False)
+                self.settle(kept=False)
                 continue
-            self._settle(kept=True)
+            self.settle(kept=True)
             if not self._commit(blocks, start, end):
                 return False
             self.length = min(self.engine.block, *(block.longest_next for block in blocks))
@@ -243,15 +262,15 @@ class _Backward:
             self.engine.progress("backward", self.engine.problem.seq_len - end, self.engine.problem.seq_len)
         return True
 
-    def _settle(self, kept: bool) -> None:
+    def settle(self, kept: bool) -> None:
+        """Tell the step clip whether what it clipped since the last call counts."""
         if self.step_clip is not None:
             self.step_clip.settle(kept)
 
     def _block(self, lo: int, hi: int, offset: int) -> list[Block]:
         """Return the outcome of one block for each layer, from the top one down; nothing is changed."""
         p = self.engine.problem
-        top = self.engine.layers[-1]
-        entering = p.loss.gradient(top.outputs()[lo:hi], offset + 1)
+        entering = p.loss.gradient(self.engine.outputs[lo:hi], offset + 1)
         exponent = np.zeros((p.trials, p.batch_size), np.int64)
         found = []
         for backward, adjoints in zip(reversed(self.passes), reversed(self.adjoints), strict=True):
@@ -261,28 +280,37 @@ class _Backward:
         return found
 
     def _commit(self, blocks: list[Block], start: int, end: int) -> bool:
-        p, run = self.engine.problem, self.run
         for index, block in zip(reversed(range(len(blocks))), blocks, strict=True):
-            self.adjoints[index] = block.adjoints
-            for state, norm in block.log2_norm.items():
-                run.log2_norm[f"layer{index}.{state}"][start + 1 : end + 1] = norm
-                # Longer blocks were found to be finite.
-                if end - start == 1 and np.isnan(norm).any():
-                    step = start + 1 + int(np.flatnonzero(np.isnan(norm).any(axis=(1, 2)))[-1])
-                    run.backward_overflow = Overflow(step, index, np.asarray(np.isnan(norm).any(axis=(0, 2))))
-            self.passes[index].collect(block)
-            self._add(index, block.gradients.items())
-            if self.recorder:
-                for state, (mantissa, exponent) in block.totals.items():
-                    self.recorder.keep_adjoints(f"layer{index}.{state}", start + 1, end + 1, mantissa, exponent)
-        if run.backward_overflow is not None:
+            self.commit_layer(index, block, start, end)
+        if self.run.backward_overflow is not None:
             return False
-        if self.parameters and isinstance(p.loss, CrossEntropy):
-            segment_start = start - (start % self.engine.segment)
-            outputs = self.engine.layers[-1].outputs()[start - segment_start : end - segment_start]
-            for name, part in p.loss.readout_gradient(outputs, start + 1).items():
-                self.readout[name] = self.readout[name] + part if name in self.readout else part
+        self.add_readout(start, end)
         return True
+
+    def commit_layer(self, index: int, block: Block, start: int, end: int) -> None:
+        """Take over what a block of a layer's steps start+1 .. end found; see `Run.backward_overflow` after it."""
+        run, layer = self.run, self.engine.problem.names[index]
+        self.adjoints[index] = block.adjoints
+        for state, norm in block.log2_norm.items():
+            run.log2_norm[f"{layer}.{state}"][start + 1 : end + 1] = norm
+            # Longer blocks were found to be finite.
+            if end - start == 1 and np.isnan(norm).any():
+                step = start + 1 + int(np.flatnonzero(np.isnan(norm).any(axis=(1, 2)))[-1])
+                run.backward_overflow = Overflow(step, index, np.asarray(np.isnan(norm).any(axis=(0, 2))))
+        self.passes[index].collect(block)
+        self._add(index, block.gradients.items())
+        if self.recorder:
+            for state, (mantissa, exponent) in block.totals.items():
+                self.recorder.keep_adjoints(f"{layer}.{state}", start + 1, end + 1, mantissa, exponent)
+
+    def add_readout(self, start: int, end: int) -> None:
+        """Add the gradient that the readout gets at the positions start+1 .. end, where there is one."""
+        loss = self.engine.problem.loss
+        if self.parameters and isinstance(loss, CrossEntropy):
+            segment_start = start - (start % self.engine.segment)
+            outputs = self.engine.outputs[start - segment_start : end - segment_start]
+            for name, part in loss.readout_gradient(outputs, start + 1).items():
+                self.readout[name] = self.readout[name] + part if name in self.readout else part
 
     def _add(self, index: int, gradients: Iterable[tuple[Node, Scaled]]) -> None:
         sums = self.gradients[index]
@@ -292,7 +320,7 @@ class _Backward:
     def finish(self) -> None:
         """Take the adjoints of the initial states, and turn the sums into gradients of the batch loss."""
         p, run = self.engine.problem, self.run
-        for index, (backward, adjoints) in enumerate(zip(self.passes, self.adjoints, strict=True)):
+        for index, (name, backward, adjoints) in enumerate(zip(p.names, self.passes, self.adjoints, strict=True)):
             frames = backward.plan.frames
             for state, carry in adjoints.carry.items():
                 exponent = adjoints.exponent[frames.of_state[state]]
@@ -300,11 +328,11 @@ class _Backward:
                 if self.step_clip is not None:
                     self.step_clip(initial, exponent[:, None, :])
                 norm = log2_norm(initial, axis=1) + exponent
-                run.log2_norm[f"layer{index}.{state}"][0] = norm
+                run.log2_norm[f"{name}.{state}"][0] = norm
                 if np.isnan(norm).any():
                     run.backward_overflow = Overflow(0, index, np.asarray(np.isnan(norm).any(axis=1)))
                 if self.recorder:
-                    self.recorder.keep_adjoints(f"layer{index}.{state}", 0, 1, initial[None], exponent)
+                    self.recorder.keep_adjoints(f"{name}.{state}", 0, 1, initial[None], exponent)
             if not self.parameters:
                 continue
             layer = backward.layer
@@ -312,15 +340,15 @@ class _Backward:
             found = parameter_gradients(
                 layer.plan.graph, dict(self.gradients[index]), layer.parameters.values, layer.parameters.column_ranges
             )
-            for name, shape in layer.plan.cell.shapes.parameters.items():
-                gradient = found.get(name) or Scaled(np.zeros((p.trials, 1)), np.zeros(p.trials, np.int64))
+            for parameter, shape in layer.plan.cell.shapes.parameters.items():
+                gradient = found.get(parameter) or Scaled(np.zeros((p.trials, 1)), np.zeros(p.trials, np.int64))
                 mean = np.divide(gradient.mantissa, p.batch_size, dtype=np.float64).reshape(p.trials, -1)
                 entries = math.prod(shape)
                 if mean.shape[1] < entries:
                     mean = np.broadcast_to(mean, (p.trials, entries))
                 mean = mean.reshape(p.trials, *shape)
-                run.gradients[f"layer{index}.{name}"] = Scaled(mean, gradient.exponent).normalised()
-        self._settle(kept=True)
+                run.gradients[f"{name}.{parameter}"] = Scaled(mean, gradient.exponent).normalised()
+        self.settle(kept=True)
         for name, value in self.readout.items():
             scaled = Scaled(np.asarray(value / p.batch_size, np.float64), np.zeros(p.trials, np.int64))
             run.gradients[f"{READOUT}.{name}"] = scaled.normalised()

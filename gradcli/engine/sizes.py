@@ -63,6 +63,8 @@ class Sizes:
     """What the choice depends on.
 
     plans: one a layer. itemsize: bytes of a number. tape_bytes: the most memory that the tape may take, about.
+    whole_sequence: whether the tape has to hold every step, as with two directions, each of which ends where the
+        other begins.
     """
 
     plans: Sequence[LayerPlan]
@@ -71,6 +73,7 @@ class Sizes:
     batch_size: int
     itemsize: int
     tape_bytes: int
+    whole_sequence: bool = False
 
     @property
     def trials_at_once(self) -> int:
@@ -97,7 +100,7 @@ class Sizes:
     def segment(self) -> int:
         """How many steps of the tape are kept at once: all, where that pays, else a whole number of blocks."""
         step = self._step
-        if self.seq_len * step <= min(_WHOLE_TAPE_BYTES, self.tape_bytes):
+        if self.whole_sequence or self.seq_len * step <= min(_WHOLE_TAPE_BYTES, self.tape_bytes):
             return self.seq_len
         length = int(np.clip(min(_SEGMENT_BYTES, self.tape_bytes) // step, _SHORTEST_BLOCK, _LONGEST_SEGMENT))
         return min(max(length - length % self.block, 1), self.seq_len)

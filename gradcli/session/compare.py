@@ -175,7 +175,8 @@ def _counter(loaded: LoadedSpec, input_size: int) -> Callable[[int], int]:
     cell = parse(loaded)
 
     def counted(hidden_size: int) -> int:
-        return count_parameters(parameter_shapes(size_cells(_at_size(loaded, hidden_size), cell, input_size)))
+        sized = size_cells(_at_size(loaded, hidden_size), cell, input_size)
+        return count_parameters(parameter_shapes(loaded.spec, sized))
 
     return counted
 

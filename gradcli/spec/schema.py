@@ -18,6 +18,7 @@ SPEC_NOTES: Mapping[str, str] = {
     "hidden_size": "units of each state",
     "input_size": "features of x[t]",
     "num_layers": "stacked layers",
+    "bidirectional": "a second direction in every layer, which reads the sequence from its end",
     "seq_len": "steps T of each sequence",
     "batch_size": "sequences in each trial",
     "trials": "independent draws of the weights",
