@@ -93,11 +93,15 @@ def headline_layers(problem: Problem) -> list[str]:
     reach one direction at its end and the other at its beginning only, where it is no measure of how far a gradient
     flows. A direction takes part if the loss reaches its latter half; at least one does.
     """
-    names, last = problem.names, problem.seq_len
     if not problem.bidirectional:
-        return names[-1:]
-    first_distances = (last - problem.loss.last_step, problem.loss.first_step - 1)
-    return [name for name, d in zip(names[-2:], first_distances, strict=True) if d < last / 2]
+        return problem.names[-1:]
+    return [layer for layer, distance in first_distances(problem).items() if distance < problem.seq_len / 2]
+
+
+def first_distances(problem: Problem) -> dict[str, int]:
+    """Return for both directions of the top layer the first distance, in own steps, at which the loss enters."""
+    forward, reverse = problem.names[-2:]
+    return {forward: problem.seq_len - problem.loss.last_step, reverse: problem.loss.first_step - 1}
 
 
 def _curves(run: Run, joined: Sequence[str], thresholds: Thresholds) -> tuple[Curve, dict[str, StateCurve]]:

@@ -29,7 +29,9 @@ def run_data(measured: Measured) -> dict[str, Any]:
         "spec": resolved_spec(measured),
         "verdict": verdict_data(measured.verdict),
         "loss": None if curve is None else number(float(measured.losses.mean())),
-        "curve": None if curve is None else _curve_data(curve) | {"zero_from": measured.verdict.zero_from},
+        "curve": None
+        if curve is None
+        else _curve_data(curve) | {"zero_from": measured.verdict.zero_from, "layers": list(measured.headline)},
         "states": {
             name: {"log10_norm": Numbers(state.median), "verdict": verdict_data(state.verdict)}
             for name, state in measured.states.items()
