@@ -120,7 +120,7 @@ class Engine:
         return found
 
     def groups(self) -> Iterator[tuple[slice, TrialGroup]]:
-        """Yield the trials group by group, each ready for a walk; finish with one before the next: they share buffers."""
+        """Yield the trials group by group, each ready for a walk; finish one before the next: they share buffers."""
         for index, (first, last) in enumerate(self._ranges):
             yield slice(first, last), self._group(index, passes=2)
 

@@ -219,8 +219,9 @@ def require_memory(
         share = origin + (f", shared by {runs_kept} runs" if runs_kept > 1 else "")
         why = " (bidirectional layers keep the whole sequence)" if spec.bidirectional else ""
         raise ResourceError(
-            f"this run would need about {_readable(needed)} of memory{why}; {_readable(limit // runs_kept)} ({share}) is the"
-            f" limit. Make hidden_size ({spec.hidden_size}), input_size ({plans[0].cell.shapes.input_size}), batch_size"
+            f"this run would need about {_readable(needed)} of memory{why}; {_readable(limit // runs_kept)} ({share})"
+            f" is the limit. Make hidden_size ({spec.hidden_size}), input_size"
+            f" ({plans[0].cell.shapes.input_size}), batch_size"
             f" ({spec.batch_size}), trials ({spec.trials}) or seq_len ({spec.seq_len}) smaller,"
             f" {'leave out --save, ' if record else ''}or allow more with --max-memory"
         )

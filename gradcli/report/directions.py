@@ -8,16 +8,7 @@ from gradcli.report.model import Block, Line
 
 
 def headline_note(measured: Measured) -> str:
-    """Say which directions of the top layer the headline curve is of, and why not of both; "" for a single direction.
-
-    >>> from gradcli.network.build import build
-    >>> from gradcli.diagnostics.measure import measure
-    >>> from gradcli.spec.reader import load_spec
-    >>> sizes = {"hidden_size": 2, "seq_len": 9, "batch_size": 1, "trials": 1}
-    >>> headline_note(measure(build(load_spec("rnn", options={"bidirectional": True, **sizes}))))
-    "the curve of the forward direction: position 9 is the reverse direction's first step, so that its gradient is \
-exactly zero at distances below 8"
-    """
+    """Say which directions of the top layer the headline curve is of, and why not of both; "" where it has but one."""
     problem = measured.network.problem
     if not problem.bidirectional:
         return ""
