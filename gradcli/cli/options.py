@@ -101,6 +101,16 @@ Overrides = Annotated[
         rich_help_panel=_SPEC,
     ),
 ]
+Layer = Annotated[
+    str | None,
+    typer.Option(
+        "--layer",
+        metavar="LAYER",
+        help="Which layer of a stack: its number, or a name such as layer1.",
+        show_default="the top one",
+        rich_help_panel="What to look at",
+    ),
+]
 Format = Annotated[
     str,
     typer.Option(

@@ -65,6 +65,11 @@ def median_of(log2_norm: Array) -> Array:
     return median
 
 
+def median_of_trials(values: Array) -> Array:
+    """Return the median over the first axis of logarithms (R, ...), which may hold -inf for exact zeros."""
+    return quantiles(np.moveaxis(values, 0, -1), (0.5,))[0]
+
+
 def _by_distance(log2_norms: Sequence[Array], which: Sequence[float]) -> list[Array]:
     """Return quantiles over trials and sequences of log10 of the joined norm, each (T+1,) by distance."""
     count, trials, sequences = log2_norms[0].shape

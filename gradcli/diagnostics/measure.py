@@ -10,8 +10,9 @@ import numpy as np
 
 from gradcli.diagnostics.clipping import Clipped, clip_all, median
 from gradcli.diagnostics.curve import LOG10_2, Curve, curve_of, median_of
+from gradcli.diagnostics.predictions import Prediction, predict
 from gradcli.diagnostics.verdict import Verdict, judge, judge_backward_overflow, judge_overflow
-from gradcli.engine.problem import Problem, Progress, Run
+from gradcli.engine.problem import Overflow, Problem, Progress, Run
 from gradcli.engine.run import Engine
 from gradcli.network.build import Network
 from gradcli.spec.models import Thresholds
@@ -35,6 +36,7 @@ class Measured:
     headline: the layers whose states the curve joins; see `headline_layers`.
     states: "layer0.h" -> its own curve.
     parameters: "layer0.W_hh" -> log10 of the norm of the batch loss's gradient, median over trials; -inf for zero.
+    predictions: rates that theory gives for the layer in the headline.
     run: what the engine gave but for the norms, for `--save`; None unless it was recorded, as it is large.
     """
 
@@ -45,6 +47,7 @@ class Measured:
     states: dict[str, StateCurve]
     parameters: dict[str, float]
     clipped: list[Clipped]
+    predictions: list[Prediction]
     run: Run | None
     headline: Sequence[str]
 
@@ -70,7 +73,7 @@ def measure(
     verdict = _nonfinite(network, engine, run)
     headline = headline_layers(network.problem)
     if verdict is not None:
-        return Measured(network, run.losses, verdict, None, {}, {}, [], kept, headline)
+        return Measured(network, run.losses, verdict, None, {}, {}, [], [], kept, headline)
     joined = [name for name in run.log2_norm if name.rpartition(".")[0] in headline]
     curve, states = _curves(run, joined, spec.thresholds)
     return Measured(
@@ -81,6 +84,7 @@ def measure(
         states,
         {name: median(gradient.log2_norm()) * LOG10_2 for name, gradient in run.gradients.items()},
         clip_all(engine, run, [(c.NAME, c.threshold) for c in spec.clip], spec.learning_rate, joined),
+        _predictions(network.problem, headline),
         kept,
         headline,
     )
@@ -104,6 +108,11 @@ def first_distances(problem: Problem) -> dict[str, int]:
     return {forward: problem.seq_len - problem.loss.last_step, reverse: problem.loss.first_step - 1}
 
 
+def _predictions(problem: Problem, headline: Sequence[str]) -> list[Prediction]:
+    """Return what theory says of the layer in the headline; of two directions together it says nothing."""
+    return predict(problem, problem.names.index(headline[0])) if len(headline) == 1 else []
+
+
 def _curves(run: Run, joined: Sequence[str], thresholds: Thresholds) -> tuple[Curve, dict[str, StateCurve]]:
     """Return the curve of the `joined` states, and that of each state; the run's norms are used up."""
     norms = run.log2_norm
@@ -124,16 +133,23 @@ def _judged(curve: Array, thresholds: Thresholds) -> Verdict:
 
 def _nonfinite(network: Network, engine: Engine, run: Run) -> Verdict | None:
     """Return the verdict on a run in which a number stopped being finite; None where all were."""
-    found = run.overflow or run.backward_overflow
-    if found is None:
-        return None
-    layer = network.problem.names[found.layer]
-    where = f"step {found.step}, {layer}" if found.step else f"the initial state of {layer}"
-    among = _among(found.trials)
-    if run.overflow is None:
-        return judge_backward_overflow(where + among)
-    equation = engine.equation_of_overflow(found)
-    return judge_overflow(f"{where}: {' '.join(equation.statement.text.split())}{among}")
+    if run.overflow is not None:
+        return nonfinite_verdict(network, engine, run.overflow)
+    if run.backward_overflow is not None:
+        return judge_backward_overflow(_place(network, run.backward_overflow) + _among(run.backward_overflow.trials))
+    return None
+
+
+def nonfinite_verdict(network: Network, engine: Engine, overflow: Overflow) -> Verdict:
+    """Return the verdict on a forward pass that has just stopped being finite."""
+    equation = engine.equation_of_overflow(overflow)
+    text = " ".join(equation.statement.text.split())
+    return judge_overflow(f"{_place(network, overflow)}: {text}{_among(overflow.trials)}")
+
+
+def _place(network: Network, overflow: Overflow) -> str:
+    layer = network.problem.names[overflow.layer]
+    return f"step {overflow.step}, {layer}" if overflow.step else f"the initial state of {layer}"
 
 
 def _among(trials: Array) -> str:

@@ -40,7 +40,7 @@ class BackwardWriter:
         self._rescaled: dict[tuple[str, int], str] = {}
         self._written: set[str] = {f"{name}@0" for name in plan.states} | {f"{name}@1" for name in prefilled}
         self._scratch = 0
-        for target in _backward_order(plan):
+        for target in backward_order(plan):
             self._rescaled.clear()
             if isinstance(target, str):
                 self._emit_state(target)
@@ -206,7 +206,7 @@ def _written_together(plan: LayerPlan, a: Node, b: Node) -> bool:
     return plan.targets_of(a) == plan.targets_of(b)
 
 
-def _backward_order(plan: LayerPlan) -> list[Target]:
+def backward_order(plan: LayerPlan) -> list[Target]:
     """Return states and groups so that each comes after everything in the step that takes it."""
     order: list[Target] = []
     names: dict[Node, list[str]] = {}

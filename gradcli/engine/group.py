@@ -182,18 +182,16 @@ class TrialGroup:
         key = (parameters, clipped)
         if key not in self._passes:
             p = self.problem
-            directions = 2 if p.bidirectional else 1
-            # The forward direction of the top layer: position T is the first step of the reverse one.
-            top = len(self.layers) - directions
             at_last_only = len(p.loss.steps) == 1 and p.loss.last_step == p.seq_len
             self._passes[key] = [
                 BackwardPass(
                     layer,
-                    per_step=i != top or not at_last_only,
+                    # A reverse direction meets position T at its first step.
+                    per_step=i != p.top or not at_last_only,
                     block=self.block,
                     clipped=clipped,
                     parameters=parameters,
-                    to_input=i >= directions,
+                    to_input=i >= (2 if p.bidirectional else 1),
                 )
                 for i, layer in enumerate(self.layers)
             ]

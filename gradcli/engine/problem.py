@@ -98,6 +98,11 @@ class Problem:
     def names(self) -> list[str]:
         return layer_names(len(self.plans) // (2 if self.bidirectional else 1), self.bidirectional)
 
+    @property
+    def top(self) -> int:
+        """The index of the top layer; of its two directions that of the forward one."""
+        return len(self.plans) - (2 if self.bidirectional else 1)
+
     def order_of(self, step: int, layer: int, *, backward: bool = False) -> tuple[int, ...]:
         """Return what sorts steps of layers in the order in which a pass comes to them.
 

@@ -35,12 +35,14 @@ class Function:
     derivative: phi'(a) as a node, given the graph, the node of y = phi(a), and the node of a; None for those that are
         piecewise constant, whose derivative is zero.
     gamma: the supremum of abs(phi'), for the bound gamma * ||W||; None where there is none.
+    values: the smallest interval that holds phi(a) for every a; None where there is no bound.
     """
 
     name: str
     evaluate: Callable[[Array, Array], Any]
     derivative: Derivative | None
     gamma: float | None
+    values: tuple[float, float] | None = None
 
 
 def _sigmoid(a: Array, out: Array) -> None:
@@ -139,8 +141,8 @@ def _softsign_slope(g: Graph, y: Node, a: Node) -> Node:
 FUNCTIONS: dict[str, Function] = {
     f.name: f
     for f in (
-        Function("sigmoid", _sigmoid, lambda g, y, a: g.mul(y, g.sub(g.number(1), y)), 0.25),
-        Function("tanh", np.tanh, lambda g, y, a: g.sub(g.number(1), g.mul(y, y)), 1.0),
+        Function("sigmoid", _sigmoid, lambda g, y, a: g.mul(y, g.sub(g.number(1), y)), 0.25, values=(0.0, 1.0)),
+        Function("tanh", np.tanh, lambda g, y, a: g.sub(g.number(1), g.mul(y, y)), 1.0, values=(-1.0, 1.0)),
         Function("relu", lambda a, out: np.maximum(a, 0.0, out=out), lambda g, y, a: g.call("_positive", a), 1.0),
         Function("leaky_relu", _leaky_relu, lambda g, y, a: _scaled_step(g, a, 1.0, LEAKY_SLOPE), 1.0),
         Function("elu", _elu, lambda g, y, a: _exp_below_zero(g, a), 1.0),
@@ -153,35 +155,54 @@ FUNCTIONS: dict[str, Function] = {
         ),
         Function("silu", _silu, _silu_slope, 1.0998393194),
         Function("softplus", _softplus, lambda g, y, a: g.call("_softplus_slope", a), 1.0),
-        Function("softsign", lambda a, out: np.divide(a, 1.0 + np.abs(a), out), _softsign_slope, 1.0),
         Function(
-            "hard_sigmoid", _hard_sigmoid, lambda g, y, a: g.mul(g.number(1 / 6), g.call("_within_3", a)), 1.0 / 6.0
+            "softsign", lambda a, out: np.divide(a, 1.0 + np.abs(a), out), _softsign_slope, 1.0, values=(-1.0, 1.0)
         ),
-        Function("hard_tanh", lambda a, out: np.clip(a, -1.0, 1.0, out), lambda g, y, a: g.call("_within_1", a), 1.0),
+        Function(
+            "hard_sigmoid",
+            _hard_sigmoid,
+            lambda g, y, a: g.mul(g.number(1 / 6), g.call("_within_3", a)),
+            1.0 / 6.0,
+            values=(0.0, 1.0),
+        ),
+        Function(
+            "hard_tanh",
+            lambda a, out: np.clip(a, -1.0, 1.0, out),
+            lambda g, y, a: g.call("_within_1", a),
+            1.0,
+            (-1.0, 1.0),
+        ),
         Function(
             "erf",
             _erf,
             lambda g, y, a: g.mul(g.number(2 / math.sqrt(math.pi)), g.call("exp", g.neg(g.mul(a, a)))),
             2 / math.sqrt(math.pi),
+            values=(-1.0, 1.0),
         ),
         Function("exp", np.exp, lambda g, y, a: y, None),
         Function("log", np.log, lambda g, y, a: g.div(g.number(1), a), None),
         Function("sqrt", np.sqrt, lambda g, y, a: g.div(g.number(0.5), y), None),
-        Function("sin", np.sin, lambda g, y, a: g.call("cos", a), 1.0),
-        Function("cos", np.cos, lambda g, y, a: g.neg(g.call("sin", a)), 1.0),
+        Function("sin", np.sin, lambda g, y, a: g.call("cos", a), 1.0, values=(-1.0, 1.0)),
+        Function("cos", np.cos, lambda g, y, a: g.neg(g.call("sin", a)), 1.0, values=(-1.0, 1.0)),
         Function("abs", np.abs, lambda g, y, a: g.call("_sign", a), 1.0),
         Function("identity", np.positive, lambda g, y, a: g.number(1), 1.0),
-        Function("_positive", lambda a, out: np.copyto(out, a > 0, casting="unsafe"), None, 0.0),
-        Function("_sign", np.sign, None, 0.0),
-        Function("_within_1", _within(1.0), None, 0.0),
-        Function("_within_3", _within(3.0), None, 0.0),
+        Function("_positive", lambda a, out: np.copyto(out, a > 0, casting="unsafe"), None, 0.0, (0.0, 1.0)),
+        Function("_sign", np.sign, None, 0.0, (-1.0, 1.0)),
+        Function("_within_1", _within(1.0), None, 0.0, (0.0, 1.0)),
+        Function("_within_3", _within(3.0), None, 0.0, (0.0, 1.0)),
         Function(
             "_negative_part", lambda a, out: np.minimum(a, 0.0, out=out), lambda g, y, a: g.call("_nonpositive", a), 1.0
         ),
-        Function("_nonpositive", lambda a, out: np.copyto(out, a <= 0, casting="unsafe"), None, 0.0),
-        Function("_normal_cdf", _normal_cdf, lambda g, y, a: g.call("_normal_density", a), INV_SQRT_2PI),
-        Function("_normal_density", _normal_density, lambda g, y, a: g.neg(g.mul(a, y)), INV_SQRT_2PI * math.exp(-0.5)),
-        Function("_softplus_slope", _softplus_slope, lambda g, y, a: g.mul(y, g.sub(g.number(1), y)), 0.25),
+        Function("_nonpositive", lambda a, out: np.copyto(out, a <= 0, casting="unsafe"), None, 0.0, (0.0, 1.0)),
+        Function("_normal_cdf", _normal_cdf, lambda g, y, a: g.call("_normal_density", a), INV_SQRT_2PI, (0.0, 1.0)),
+        Function(
+            "_normal_density",
+            _normal_density,
+            lambda g, y, a: g.neg(g.mul(a, y)),
+            INV_SQRT_2PI * math.exp(-0.5),
+            (0.0, INV_SQRT_2PI),
+        ),
+        Function("_softplus_slope", _softplus_slope, lambda g, y, a: g.mul(y, g.sub(g.number(1), y)), 0.25, (0.0, 1.0)),
     )
 }
 

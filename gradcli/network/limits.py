@@ -257,6 +257,24 @@ def require_memory_to_read(model: Input, folder: Path, *, max_memory: int | None
         )
 
 
+def require_memory_for(needed: int, what: str, change: str, *, max_memory: int | None = None) -> None:
+    """Refuse work that would need more memory than it may take.
+
+    Args:
+        needed: bytes. what: the work, as in "the Jacobian of 4096 x 4096 entries". change: what to make smaller.
+        max_memory: as for `require_memory`.
+
+    Raises:
+        ResourceError: with the figure, the limit and where it comes from, and what to change.
+    """
+    limit, origin = _memory_limit(max_memory)
+    if needed > limit:
+        raise ResourceError(
+            f"{what} would need about {_readable(needed)} of memory; {_readable(limit)} ({origin}) is the limit."
+            f" Make {change} smaller, or allow more with --max-memory"
+        )
+
+
 def _memory_limit(max_memory: int | None) -> tuple[int, str]:
     """Return how many bytes may be needed, and where that comes from."""
     if max_memory is not None:

@@ -11,7 +11,9 @@ from typing import Any
 from gradcli.diagnostics.clipping import Clipped
 from gradcli.diagnostics.curve import Curve
 from gradcli.diagnostics.measure import Measured
+from gradcli.diagnostics.predictions import Prediction
 from gradcli.diagnostics.verdict import Verdict
+from gradcli.network.build import Network
 from gradcli.report.model import PART, Cell, Numbers, Records
 
 CSV_HEADER = ("label", "distance", "log10_norm", "log10_norm_p10", "log10_norm_p90", "log10_ratio")
@@ -26,7 +28,7 @@ def run_data(measured: Measured) -> dict[str, Any]:
         "status": "nonfinite" if curve is None else "ok",
         "seq_len": spec.seq_len,
         "parameter_count": measured.network.parameter_count,
-        "spec": resolved_spec(measured),
+        "spec": resolved_spec(measured.network),
         "verdict": verdict_data(measured.verdict),
         "loss": None if curve is None else number(float(measured.losses.mean())),
         "curve": None
@@ -40,13 +42,13 @@ def run_data(measured: Measured) -> dict[str, Any]:
             name: {"shape": list(shape), "log10_norm": number(measured.parameters.get(name))}
             for name, shape in measured.network.shapes.items()
         },
+        "predictions": [_prediction_data(prediction) for prediction in measured.predictions],
         "clip": [_clip_data(clipped) for clipped in measured.clipped],
     }
 
 
-def resolved_spec(measured: Measured) -> dict[str, Any]:
+def resolved_spec(network: Network) -> dict[str, Any]:
     """Return the spec with every default filled in; read again, it gives the same run."""
-    network = measured.network
     spec = network.spec.model_copy(update={"input_size": network.problem.plans[0].cell.shapes.input_size})
     data: dict[str, Any] = spec.model_dump(mode="json", exclude_none=True)
     return data
@@ -74,6 +76,14 @@ def _curve_data(curve: Curve) -> dict[str, Any]:
         "log10_norm_p10": Numbers(curve.low),
         "log10_norm_p90": Numbers(curve.high),
     }
+
+
+def _prediction_data(prediction: Prediction) -> dict[str, Any]:
+    data: dict[str, Any] = {"name": prediction.name, "rate_per_step": number(prediction.rate_per_step)}
+    if prediction.spread is not None:
+        low, high = prediction.spread
+        data |= {"state": prediction.state, "smallest": number(low), "largest": number(high)}
+    return data
 
 
 def _clip_data(clipped: Clipped) -> dict[str, Any]:

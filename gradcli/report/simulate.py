@@ -7,8 +7,10 @@ from fnmatch import fnmatchcase
 
 from gradcli.diagnostics.curve import Curve
 from gradcli.diagnostics.measure import Measured
+from gradcli.diagnostics.predictions import Prediction
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.diagnostics.verdict_words import grouped
+from gradcli.network.build import Network
 from gradcli.report.clipping import clip_blocks, method_text
 from gradcli.report.curves import (
     bars,
@@ -16,6 +18,7 @@ from gradcli.report.curves import (
     half_life_text,
     horizon_text,
     log10_text,
+    plain_number,
     power_of_ten,
     range_text,
     rate_text,
@@ -42,11 +45,15 @@ _STATES, _LAYERS = 12, 6
 
 def simulation_report(measured: Measured) -> Report:
     """Return the report of one run."""
-    groups: list[list[Block]] = [[Line(describe(measured), measured.label, "title")], verdict_lines(measured.verdict)]
+    groups: list[list[Block]] = [
+        [Line(describe(measured.network), measured.label, "title")],
+        verdict_lines(measured.verdict),
+    ]
     if measured.curve is not None:
         groups += [
             [_curve_table(measured, measured.curve)],
             _state_table(measured),
+            _predictions(measured),
             _parameter_blocks(measured),
             clip_blocks(measured),
             [*_hint(measured), *direction_hint(measured)],
@@ -55,15 +62,14 @@ def simulation_report(measured: Measured) -> Report:
     return Report("simulate", [group for group in groups if group], data, records([measured]))
 
 
-def describe(measured: Measured) -> str:
+def describe(network: Network) -> str:
     """Return what is run, and below it the sizes and settings."""
-    spec = measured.network.spec
-    cell = measured.network.loaded.cell
+    spec, cell = network.spec, network.loaded.cell
     activation = spec.activation or cell.activation
     name = " ".join(part for part in (cell.title or "", f"({activation})" if activation else "") if part)
     sizes = [f"hidden {spec.hidden_size}"]
-    if measured.network.cell.uses_input:
-        sizes.append(f"input {measured.network.problem.plans[0].cell.shapes.input_size}")
+    if network.cell.uses_input:
+        sizes.append(f"input {network.problem.plans[0].cell.shapes.input_size}")
     if spec.num_layers > 1:
         sizes.append(f"{spec.num_layers} layers")
     if spec.bidirectional:
@@ -156,6 +162,30 @@ def _state_table(measured: Measured) -> list[Block]:
     ]
     left_out = len(states) - len(rows)
     return [Table(columns, rows, note=f"and {left_out} more between them, in the JSON" if left_out else "")]
+
+
+def _predictions(measured: Measured) -> list[Block]:
+    """Return the rates that theory gives, beside the measured one."""
+    texts = [_prediction_text(prediction) for prediction in measured.predictions]
+    if not texts:
+        return []
+    rate = rate_text(measured.verdict)
+    if rate is not None:
+        texts.append(f"measured: {rate}")
+    return [Line("\n".join(texts), "predicted", "dim")]
+
+
+def _prediction_text(prediction: Prediction) -> str:
+    rate = plain_number(prediction.rate_per_step, digits=4)
+    if prediction.name == "rest":
+        return f"{rate} a step at rest: zero states, no input (spectral radius of the Jacobian)"
+    if prediction.name == "mean_field":
+        return f"{rate} a step by mean field: many independent weights, this input"
+    low, high = (plain_number(value, digits=2) for value in prediction.spread or ())
+    spread = f", {low} to {high} among the units" if low != high else ""
+    scale = 1.0 - prediction.rate_per_step
+    memory = f": a memory of {plain_number(1.0 / scale, digits=2)} steps" if 0.0 < scale < 1.0 else ""
+    return f"{rate} a step through {prediction.state} alone at rest, f in f^d{spread}{memory}"
 
 
 def _parameter_blocks(measured: Measured) -> list[Block]:

@@ -74,3 +74,42 @@ def run_comparison(
         raise UsageError(f"standard input ({STANDARD_INPUT}) can be read once only; write the other specs to files")
     specs = [load_spec(target, options=options, overrides=overrides, examine_cell=parse) for target in targets]
     return compare(specs, match=match, record=record, max_memory=max_memory, threads=threads, progress=progress)
+
+
+def run_jacobian(
+    target: str,
+    *,
+    options: Mapping[str, object],
+    overrides: Sequence[str],
+    layer: str | None = None,
+    exponents: int | None = None,
+    burn_in: int | None = None,
+    max_memory: int | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Run the spec that `target` names, and look at the Jacobian of one of its layers.
+
+    Args:
+        target, options, overrides, max_memory, threads, progress: as for `run_simulation`.
+        layer: its name or number; by default the top one.
+        exponents: how many Lyapunov exponents; None for all.
+        burn_in: steps at the start that the exponents do not count; by default a tenth of all.
+
+    Raises:
+        GradcliError: as for `run_simulation`, and for a layer that there is not.
+    """
+    from gradcli.network.build import parse
+    from gradcli.session.jacobian import jacobian
+    from gradcli.spec.reader import load_spec
+
+    loaded = load_spec(target, options=options, overrides=overrides, examine_cell=parse)
+    return jacobian(
+        loaded,
+        layer=layer,
+        exponents=exponents,
+        burn_in=burn_in,
+        max_memory=max_memory,
+        threads=threads,
+        progress=progress,
+    )

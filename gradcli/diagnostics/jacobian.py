@@ -1,0 +1,194 @@
+"""The Jacobian over many steps, dS_T/dS_{T-d} = J_T J_{T-1} ... J_{T-d+1}: which directions of the state survive.
+
+S is the full state, (h, c) for the LSTM: the product of blocks of it alone is not the Jacobian. The product is carried
+as a mantissa and a power of two, so its size has no limit; what its singular values can resolve has one, see `Spectra`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradcli.diagnostics.curve import LOG10_2
+from gradcli.engine.linearised import LinearisedBlock, full_state_size
+from gradcli.engine.run import Engine
+from gradcli.engine.scaled import exponent_of, log2_norm, scale_by
+
+Array = np.ndarray[Any, Any]
+
+#: Steps that are linearised at once.
+BLOCK = 64
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """Singular values s_1 >= ... >= s_N of dS_T/dS_{T-d}, for R trials and D distances; logarithms to base 10.
+
+    An exact zero is -inf. What double precision cannot tell from rounding, below N * 2.2e-16 of the largest, is NaN.
+
+    size: N. distances: (D,). largest, median, smallest: (R, D), of the singular values. condition: (R, D), s_1/s_N.
+    frobenius: (R, T+1) at every distance, ||J||_F = sqrt(sum s_i^2): sqrt(N) times the root mean square of the norm
+        that a gradient of norm 1 in a random direction keeps.
+    effective_rank: (R, D), exp(-sum p_i ln p_i) with p_i = s_i / sum s (Roy and Vetterli 2007).
+    surviving: (R, D), how many singular values are at least the threshold.
+    step_norm, step_radius: (R, D), the largest singular value and the largest absolute eigenvalue of the factor
+        J_{T-d+1} that leads from d-1 to d; NaN at d = 0.
+    peak_distance, peak: (R,), where the largest singular value of all distances lies, and what it is there.
+    """
+
+    size: int
+    distances: Sequence[int]
+    largest: Array
+    median: Array
+    smallest: Array
+    frobenius: Array
+    condition: Array
+    effective_rank: Array
+    surviving: Array
+    step_norm: Array
+    step_radius: Array
+    peak_distance: Array
+    peak: Array
+
+
+def jacobian_spectra(
+    engine: Engine,
+    layer: int,
+    distances: Sequence[int],
+    *,
+    threshold: float,
+    on_step: Callable[[int], None] = lambda done: None,
+) -> Spectra:
+    """Return the singular values of the Jacobian products of one layer, for the first sequence of each trial.
+
+    Args:
+        engine: ready to run. layer: its number.
+        distances: those wanted, 0..T, ascending.
+        threshold: from which singular value on a direction counts as surviving.
+        on_step: told how many steps are done, over all trials.
+
+    Raises:
+        ForwardOverflow: the forward pass is not finite.
+    """
+    problem = engine.problem
+    found: list[_Product] = []
+    done = 0
+    for _, group in engine.groups():
+        held = group.layers[layer]
+        products = [_Product(full_state_size(held.plan), distances, threshold) for _ in range(held.trials)]
+        for lo, hi in group.walk_back():
+            for last in range(hi - lo, 0, -BLOCK):
+                first = max(0, last - BLOCK)
+                block = LinearisedBlock(held, first, last)
+                for trial, product in enumerate(products):
+                    maps = block.maps(trial)
+                    for step in reversed(range(maps.steps)):
+                        product.take(maps.pull_back, step)
+                    done += maps.steps
+                    on_step(done)
+        found += products
+    assert all(product.distance == problem.seq_len for product in found)
+    rows = {name: np.array([product.rows[name] for product in found]) for name in found[0].rows}
+    return Spectra(
+        found[0].size,
+        distances,
+        **rows,
+        frobenius=np.array([product.frobenius for product in found]),
+        peak_distance=np.array([product.peak_distance for product in found]),
+        peak=np.array([product.exact_peak() for product in found]),
+    )
+
+
+class _Product:
+    """The transposed product of one trial, U = (J_T ... J_{T-d+1})^T, growing step by step."""
+
+    def __init__(self, size: int, distances: Sequence[int], threshold: float) -> None:
+        self.size, self.distance = size, 0
+        self._wanted, self._threshold = frozenset(distances), threshold
+        self._mantissa, self._exponent = np.eye(size), 0
+        self.rows: dict[str, list[float]] = {
+            name: []
+            for name in (
+                "largest",
+                "median",
+                "smallest",
+                "condition",
+                "effective_rank",
+                "surviving",
+                "step_norm",
+                "step_radius",
+            )
+        }
+        self.peak_distance, self._peak, self._largest = 0, (self._mantissa, 0), 0.0
+        self._direction = np.full(size, 1.0 / np.sqrt(size))
+        self.frobenius = [0.5 * float(np.log10(size))]
+        self._look(None)
+
+    def take(self, pull_back: Callable[[int, Array], Array], step: int) -> None:
+        """Multiply the map of one more step in."""
+        self._mantissa = pull_back(step, self._mantissa)
+        shift = int(exponent_of(np.abs(self._mantissa).max(initial=0.0)))
+        if abs(shift) > 64:  # powers of two are exact, so how often makes no difference
+            self._mantissa = scale_by(self._mantissa, np.asarray(-shift))
+            self._exponent += shift
+        self.distance += 1
+        self.frobenius.append(float(log2_norm(self._mantissa.ravel(), axis=0) + self._exponent) * LOG10_2)
+        self._watch_peak()
+        if self.distance in self._wanted:
+            self._look(lambda: pull_back(step, np.eye(self.size)))
+
+    def _watch_peak(self) -> None:
+        """Estimate the largest singular value by the power method, and keep the product where it was largest so far.
+
+        The left singular vector changes little from step to step, so that one iteration a step follows it.
+        """
+        image = self._mantissa @ self._direction
+        norm = float(np.linalg.norm(image))
+        if norm == 0.0:
+            return
+        back = self._mantissa.T @ (image / norm)
+        length = float(np.linalg.norm(back))
+        if length == 0.0:
+            return
+        self._direction = back / length
+        estimate = np.log2(length) + self._exponent
+        if estimate > self._largest:
+            self._largest, self.peak_distance = estimate, self.distance
+            self._peak = (self._mantissa, self._exponent)
+
+    def exact_peak(self) -> float:
+        """Return log10 of the largest singular value at the peak."""
+        mantissa, exponent = self._peak
+        return float(np.log10(np.linalg.norm(mantissa, 2)) + exponent * LOG10_2)
+
+    def _look(self, one_step: Callable[[], Array] | None) -> None:
+        """Note the singular values at this distance, and those of the last factor."""
+        values = np.linalg.svd(self._mantissa, compute_uv=False)
+        offset = self._exponent * LOG10_2
+        resolved = values > self.size * np.finfo(np.float64).eps * values[0]
+        logs = np.full(self.size, -np.inf if values[0] == 0.0 else np.nan)
+        logs[resolved] = np.log10(values[resolved]) + offset
+        shares = values[values > 0] / values.sum() if values[0] > 0 else np.empty(0)
+        factor = None if one_step is None else one_step()
+        eigenvalues = np.nan if factor is None else np.abs(np.linalg.eigvals(factor)).max(initial=0.0)
+        row = {
+            "largest": logs[0],
+            "median": _middle(logs),
+            "smallest": logs[-1],
+            "condition": logs[0] - logs[-1] if values[0] else np.nan,
+            "effective_rank": float(np.exp(-(shares * np.log(shares)).sum())) if shares.size else 0.0,
+            "surviving": float((logs[resolved] >= np.log10(self._threshold)).sum()),
+            "step_norm": np.nan if factor is None else float(np.linalg.norm(factor, 2)),
+            "step_radius": float(eigenvalues),
+        }
+        for name, value in row.items():
+            self.rows[name].append(float(value))
+
+
+def _middle(logs: Array) -> float:
+    """Return the median of logarithms in descending order; NaN where it is not resolved."""
+    low, high = (len(logs) - 1) // 2, len(logs) // 2
+    return float(logs[low] if logs[low] == logs[high] else 0.5 * (logs[low] + logs[high]))

@@ -1,0 +1,103 @@
+"""`gradcli jacobian`: the Jacobian of one layer over many steps, its Lyapunov exponents, and what its weights prove."""
+
+from __future__ import annotations
+
+from gradcli.diagnostics.certificate import certify, matrix_spectra
+from gradcli.diagnostics.curve import median_of_trials
+from gradcli.diagnostics.jacobian import jacobian_spectra
+from gradcli.diagnostics.lyapunov import lyapunov_exponents
+from gradcli.diagnostics.measure import nonfinite_verdict
+from gradcli.diagnostics.verdict import judge
+from gradcli.engine.linearised import full_state_size
+from gradcli.engine.parameters import LayerParameters
+from gradcli.engine.problem import ForwardOverflow, Progress
+from gradcli.engine.run import Engine
+from gradcli.errors import UsageError
+from gradcli.network.build import build
+from gradcli.network.limits import require_memory_for
+from gradcli.network.threads import blas_threads
+from gradcli.report.curves import shown_distances
+from gradcli.report.jacobian import JacobianFindings, jacobian_report, nonfinite_report
+from gradcli.session.layers import choose_layer
+from gradcli.session.result import Result
+from gradcli.sources.streams import stream
+from gradcli.spec.reader import LoadedSpec
+
+#: Matrices of N x N float64 alive at once for each trial: the product, its peak, a step's result, and those of a SVD.
+_MATRICES = 6
+#: A share of the sequence that the exponents do not count, because the tangents still turn into their directions.
+_BURN_IN_SHARE = 10
+
+
+def jacobian(
+    loaded: LoadedSpec,
+    *,
+    layer: str | None = None,
+    exponents: int | None,
+    burn_in: int | None = None,
+    max_memory: int | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Run a spec and look at one layer's Jacobian; the arguments are those of `gradcli.session.run_jacobian`."""
+    with blas_threads(threads):
+        network = build(loaded, max_memory=max_memory)
+        problem, spec = network.problem, network.spec
+        index = choose_layer(network, layer)
+        plan = problem.plans[index]
+        size = full_state_size(plan)
+        require_memory_for(
+            8 * problem.trials * _MATRICES * size**2,
+            f"the Jacobian of {size} x {size} entries, in {problem.trials} trial{'s' * (problem.trials > 1)},",
+            f"hidden_size ({spec.hidden_size}) or trials ({spec.trials})",
+            max_memory=max_memory,
+        )
+        burn_in = _burn_in(burn_in, spec.seq_len)
+        engine = Engine(problem)
+        parameters = LayerParameters(plan, problem.parameters[index], trials=problem.trials, dtype=problem.dtype)
+        steps = problem.trials * spec.seq_len
+
+        def tell(stage: str, done: int) -> None:
+            if progress is not None:
+                progress(stage, done, steps)
+
+        try:
+            spectra = jacobian_spectra(
+                engine,
+                index,
+                shown_distances(spec.seq_len),
+                threshold=spec.thresholds.vanishing,
+                on_step=lambda done: tell("singular values", done),
+            )
+            lyapunov = lyapunov_exponents(
+                engine,
+                index,
+                count=size if exponents is None else exponents,
+                burn_in=burn_in,
+                rng=stream(spec.seed, "lyapunov", problem.names[index]),
+                on_step=lambda done: tell("Lyapunov exponents", done),
+            )
+        except ForwardOverflow as error:
+            verdict = nonfinite_verdict(network, engine, error.overflow)
+            return Result(nonfinite_report("jacobian", network, verdict), [(loaded.label, verdict.kind)])
+        curve = median_of_trials(spectra.frobenius)
+        verdict = judge(curve, vanishing=spec.thresholds.vanishing, exploding=spec.thresholds.exploding)
+        findings = JacobianFindings(
+            network=network,
+            layer=problem.names[index],
+            verdict=verdict,
+            curve=curve,
+            spectra=spectra,
+            lyapunov=lyapunov,
+            matrices=matrix_spectra(plan, parameters),
+            certificate=certify(plan, parameters, problem.initial[index], problem.trials),
+        )
+    return Result(jacobian_report(findings), [(loaded.label, verdict.kind)])
+
+
+def _burn_in(asked: int | None, seq_len: int) -> int:
+    if asked is None:
+        return seq_len // _BURN_IN_SHARE
+    if asked >= seq_len:
+        raise UsageError(f"--burn-in: at most {seq_len - 1} of the {seq_len} steps can be left out; got {asked}")
+    return asked

@@ -1,0 +1,91 @@
+"""The Jacobian of a cell's full state over some steps, by PyTorch's autograd in float64.
+
+The full state joins, for every state in the order of the equations, its values at t, t-1, ..., as far back as the
+equations look. In the Jacobian its parts are independent of each other.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from reference.equations import Equation, Scope, evaluate, lag, parse
+from reference.torch_reference import Cell
+
+Array = NDArray[np.float64]
+
+
+def full_state_jacobian(cell: Cell, params: Mapping[str, Array], x: Array, history: Mapping[str, Array]) -> Array:
+    """Return dS_n/dS_0 over the steps of x, (N, N).
+
+    x: (n, input) of one sequence, or (n, batch, input) where the cell mixes sequences: then S joins all of them, each
+        entry of a state with its values in all sequences.
+    history: for each state its values before the first step, the latest last: (at least as many as the equations look
+        back, size), or (..., batch, size).
+    """
+    equations = parse(cell.equations)
+    depth = depths(equations)
+    longest = max(depth.values())
+    many = x.ndim == 3
+    columns = {
+        name: torch.tensor(np.asarray(value)[:, None] if np.ndim(value) == 1 else np.asarray(value))
+        for name, value in params.items()
+    }
+    constants = {name: torch.tensor(float(value), dtype=torch.float64) for name, value in cell.constants.items()}
+    inputs = [torch.tensor(step.T if many else step[:, None]) for step in x]
+    shapes = {name: (history[name].shape[-1], history[name].shape[1] if many else 1) for name in depth}
+
+    def start(name: str, back: int) -> Tensor:
+        values = history[name][-1 - back]
+        return torch.tensor(values.T if many else values[:, None])
+
+    slots = [(name, back) for name in depth for back in range(depth[name])]
+
+    def after(flat: Tensor) -> Tensor:
+        states: dict[str, list[Tensor]] = {}
+        offset = 0
+        for name in depth:
+            states[name] = [torch.zeros(shapes[name], dtype=torch.float64)] * longest
+        for name, back in slots:
+            size = shapes[name][0] * shapes[name][1]
+            states[name][longest - 1 - back] = flat[offset : offset + size].reshape(shapes[name])
+            offset += size
+        for t, step in enumerate(inputs, start=longest):
+            _step(cell, equations, {**columns, **constants}, step, states, t)
+        return torch.cat([states[name][-1 - back].reshape(-1) for name, back in slots])
+
+    flat = torch.cat([start(name, back).reshape(-1) for name, back in slots])
+    found: Tensor = torch.autograd.functional.jacobian(after, flat)  # type: ignore[no-untyped-call]
+    return np.asarray(found.numpy())
+
+
+def _step(
+    cell: Cell,
+    equations: Sequence[Equation],
+    known: Mapping[str, Tensor],
+    x: Tensor,
+    states: dict[str, list[Tensor]],
+    t: int,
+) -> None:
+    named = dict(known)
+    for equation in equations:
+        value = evaluate(equation.expression, Scope(t, x, states, named, cell.activation))
+        if equation.is_state:
+            states[equation.target].append(value.expand(states[equation.target][0].shape))
+        else:
+            named[equation.target] = value
+
+
+def depths(equations: Sequence[Equation]) -> dict[str, int]:
+    """Return for each state how many steps the equations look back at it, at least 1."""
+    found = {equation.target: 1 for equation in equations if equation.is_state}
+    for equation in equations:
+        for node in ast.walk(equation.expression):
+            if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id in found:
+                found[node.value.id] = max(found[node.value.id], lag(node.slice))
+    return found

@@ -1,0 +1,124 @@
+"""Jacobians of every cell: products of one-step maps, in both directions, against PyTorch's autograd and each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from numpy.typing import NDArray
+from test_against_torch import TEST_CELLS, built_in
+
+pytest.importorskip("torch")
+
+from reference.torch_jacobian import full_state_jacobian
+from reference.torch_reference import Cell
+
+from gradcli import cells
+from gradcli.engine.linearised import LinearisedBlock, StepMaps
+from gradcli.engine.run import Engine
+from gradcli.network.build import build, parse
+from gradcli.spec.reader import LoadedSpec, load_spec
+
+Array = NDArray[np.float64]
+
+RELATIVE_ERROR = 1e-9
+STEPS = 7
+SIZES: dict[str, Any] = {"seq_len": STEPS, "hidden_size": 4, "input_size": 3, "batch_size": 3, "trials": 2}
+
+
+@dataclass(frozen=True)
+class Walked:
+    """The maps of all steps of one trial's first sequence, with all that PyTorch needs to redo them."""
+
+    maps: list[tuple[StepMaps, int]]
+    cell: Cell
+    params: dict[str, Array]
+    x: Array
+    history: dict[str, Array]
+
+    def product(self, first: int) -> Array:
+        """Return the Jacobian of the steps first+1 .. T, by cotangents."""
+        size = self.maps[0][0].size
+        found = np.eye(size)
+        for maps, step in reversed(self.maps[first:]):
+            found = maps.pull_back(step, found)
+        return found.T
+
+    def pushed(self, first: int) -> Array:
+        """Return the same by tangents."""
+        found = np.eye(self.maps[0][0].size)
+        for maps, step in self.maps[first:]:
+            found = maps.push_forward(step, found)
+        return found
+
+    def by_torch(self, first: int) -> Array:
+        history = {name: values[: len(values) - STEPS + first] for name, values in self.history.items()}
+        return full_state_jacobian(self.cell, self.params, self.x[first:], history)
+
+
+def walk(loaded: LoadedSpec, block: dict[str, Any], *, trial: int = 1, layer: int = 0) -> Walked:
+    network = build(loaded)
+    problem = network.problem
+    ((_, group),) = Engine(problem).groups()
+    maps: list[tuple[StepMaps, int]] = []
+    ((lo, hi),) = group.walk_forward()
+    held = group.layers[layer]
+    for first, last in ((lo, 3), (3, hi)):
+        found = LinearisedBlock(held, first, last).maps(trial)
+        maps += [(found, step) for step in range(found.steps)]
+    below = problem.source.fill(0, STEPS) if layer == 0 else group.layers[layer - 1].outputs()
+    cell = Cell(
+        block["equations"],
+        activation=loaded.spec.activation or block.get("activation"),
+        constants={**block.get("constants", {}), **loaded.spec.constants},
+    )
+    return Walked(
+        maps,
+        cell,
+        {name: values[trial] for name, values in problem.parameters[layer].items()},
+        below[:, trial, :, 0],
+        {name: array[: held.lag + STEPS, trial, :, 0].copy() for name, array in held.states.items()},
+    )
+
+
+def relative_error(found: Array, wanted: Array) -> float:
+    assert np.abs(wanted).max() > 0
+    return float(np.abs(found - wanted).max() / np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("name", cells.names())
+def test_built_in_cells(name: str) -> None:
+    block = built_in(name)
+    overrides = ["h_0={normal: {std: 1}}"] if "h" in parse(load_spec(name)).states else []
+    walked = walk(load_spec(name, options=SIZES, overrides=overrides), block)
+    for first in (0, 4, STEPS - 1):
+        assert relative_error(walked.product(first), walked.by_torch(first)) < RELATIVE_ERROR
+        assert relative_error(walked.pushed(first), walked.product(first)) < RELATIVE_ERROR
+
+
+@pytest.mark.parametrize("path", TEST_CELLS, ids=lambda path: path.stem)
+def test_cells_of_the_tests(path: Path) -> None:
+    block = yaml.safe_load(path.read_text(encoding="utf-8"))["cell"]
+    sizes = {key: SIZES[key] for key in ("seq_len", "batch_size", "trials")}
+    walked = walk(load_spec(str(path), options=sizes, overrides=["loss=sum"]), block)
+    for first in (0, STEPS - 1):
+        assert relative_error(walked.product(first), walked.by_torch(first)) < RELATIVE_ERROR
+        assert relative_error(walked.pushed(first), walked.product(first)) < RELATIVE_ERROR
+
+
+def test_the_upper_layer_of_a_stack() -> None:
+    walked = walk(load_spec("lstm", options={**SIZES, "num_layers": 2}), built_in("lstm"), layer=1)
+    assert relative_error(walked.product(0), walked.by_torch(0)) < RELATIVE_ERROR
+
+
+@pytest.mark.parametrize("name", ["lstm", "rnn-lags"])
+def test_cotangents_and_tangents_are_dual(name: str) -> None:
+    maps, step = walk(load_spec(name, options=SIZES), built_in(name)).maps[2]
+    rng = np.random.default_rng(0)
+    u, v = rng.standard_normal((2, maps.size, 1))
+    pulled, pushed = float((maps.pull_back(step, u).T @ v)[0, 0]), float((u.T @ maps.push_forward(step, v))[0, 0])
+    assert abs(pulled - pushed) < 1e-13 * abs(pulled)
