@@ -293,3 +293,18 @@ def test_the_tape_holds_the_whole_sequence_where_one_direction_would_be_cut() ->
     assert build(loaded("lstm", **fields), max_memory=limit).problem.sizes.segment < 3000
     both = build(loaded("lstm", **fields, bidirectional=True), max_memory=4 * limit).problem
     assert both.sizes.segment == 3000
+
+
+# --- other commands --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("layer", "rate"), [("0", 0.9), ("layer0.reverse", 0.5), (None, 0.8), ("1", 0.8), ("1.reverse", 0.25)]
+)
+def test_the_jacobian_is_that_of_the_direction_asked_for(layer: str | None, rate: float) -> None:
+    rates = {"layer0.a": 0.9, "layer0.reverse.a": 0.5, "layer1.a": 0.8, "layer1.reverse.a": 0.25}
+    text = f"{GROWING}num_layers: 2\nbidirectional: true\nparams: {rates}\n"
+    asked = [] if layer is None else ["--layer", layer]
+    finished = gradcli("jacobian", "-", "--hidden-size", 2, "-T", 9, *asked, "--format", "json", stdin=text)
+    run = finished.report()["runs"][0]
+    assert run["verdict"]["rate_per_step"] == pytest.approx(rate, rel=1e-12)
