@@ -284,6 +284,7 @@ RATES: dict[str, tuple[list[float], list[tuple[float, float]]]] = {
     "two stacks that do not meet": ([-3, -5, -4, -2], [(0, NO), (NO, 0)]),
     "two that cross": ([-3, -5, -4, -2], [(NO, 0), (0, NO)]),
     "nothing kept below": ([NO, NO, -4, -3], [(0, 1), (2, 0)]),
+    "nothing kept below what falls fast": ([NO, NO, -30, -25], [(0, 1), (2, 0)]),
     "nothing kept above": ([-3, -4, NO, NO], [(0, 1), (2, 0)]),
     "one grows": ([-3, 4, -4, -2], [(0, 0), (0, 0)]),
     "growth above, fall below": ([-6, -9, 5, 3], [(0, 0), (0, 0)]),

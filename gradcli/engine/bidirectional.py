@@ -76,22 +76,19 @@ class StepwiseAdjoint:
     def between(self, lo: int, hi: int) -> tuple[Array, Array] | None:
         """Return it at the steps lo+1 .. hi as mantissas (n, R, size, B) at one power of two (R, B); None for zeros.
 
-        Raises:
-            OutOfRange: one power does not suit all these steps.
+        Whether one power suited all these steps tells `is_kept`, once they have been gone over.
         """
         exponent = self._exponent[lo:hi]
         top = exponent.max(axis=0)
         if (top == NOTHING).all():
             return None
-        lowest = np.where(exponent == NOTHING, top, exponent).min(axis=0)
-        if hi - lo > 1 and (top - lowest).max() > self._safe:
-            raise OutOfRange
         return scale_by(self._mantissa[lo:hi], (exponent - top)[:, :, None]), top
 
     def is_kept(self, lo: int, hi: int, log2_norm: Array) -> bool:
         """Tell whether what entered at the steps lo+1 .. hi is there in the norms of a block, (n, R, B).
 
-        It may be lost where what comes from later steps is far larger at the block's end, and gone before its start.
+        It may be lost beside what is far larger elsewhere in the block. Where the state keeps nothing from step to
+        step, nothing else would show it: its adjoint would be an exact zero.
 
         Args:
             log2_norm: of the mantissas of the output state's adjoint.
