@@ -284,7 +284,7 @@ RATES: dict[str, tuple[list[float], list[tuple[float, float]]]] = {
     "two stacks that do not meet": ([-3, -5, -4, -2], [(0, NO), (NO, 0)]),
     "two that cross": ([-3, -5, -4, -2], [(NO, 0), (0, NO)]),
     "nothing kept below": ([NO, NO, -4, -3], [(0, 1), (2, 0)]),
-    "nothing kept below what falls fast": ([NO, NO, -30, -25], [(0, 1), (2, 0)]),
+    "nothing kept below what falls fast": ([NO, NO, -30, -25], [(0, NO), (NO, 0)]),
     "nothing kept above": ([-3, -4, NO, NO], [(0, 1), (2, 0)]),
     "one grows": ([-3, 4, -4, -2], [(0, 0), (0, 0)]),
     "growth above, fall below": ([-6, -9, 5, 3], [(0, 0), (0, 0)]),
@@ -295,9 +295,11 @@ RATES: dict[str, tuple[list[float], list[tuple[float, float]]]] = {
 
 @pytest.mark.parametrize("at", [[600], [1], [1, 600], [200, 500], "every"], ids=str)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_norms_far_beyond_floats_are_those_of_exact_arithmetic(dtype: str, at: Any) -> None:
+@pytest.mark.parametrize("alone", [None, "nothing kept below what falls fast"])
+def test_norms_far_beyond_floats_are_those_of_exact_arithmetic(alone: str | None, dtype: str, at: Any) -> None:
+    # Trials share their blocks, so that a hard case is cut up by others: one is looked at on its own.
     steps = 600
-    names = [name for name in RATES if dtype == "float64" or name != "far apart"]
+    names = [alone] if alone else [name for name in RATES if dtype == "float64" or name != "far apart"]
     at = list(range(1, steps + 1)) if at == "every" else at
     spec = {
         "cell": {"equations": "h[t] = a * h[t-1] + W @ x[t]"},
@@ -326,7 +328,7 @@ def test_norms_far_beyond_floats_are_those_of_exact_arithmetic(dtype: str, at: A
             farthest = max(farthest, np.abs(expected[there]).max(initial=0.0))
             error = np.abs(found[there, trial, 0] - expected[there])
             assert error.max(initial=0.0) < (1e-9 if dtype == "float64" else 1e-3), (name, state)
-    assert farthest > 1100, "beyond the range of floats"
+    assert alone or farthest > 1100, "beyond the range of floats"
 
 
 @pytest.mark.parametrize("name", ["rnn", "lstm"])
