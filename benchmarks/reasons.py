@@ -29,8 +29,7 @@ _ELEMENTWISE = (
 )
 _FEW_PRODUCTS = {
     "indrnn": "The cell has no product, and a step is four calls: what is done for each block of steps (norms, "
-    "exponents, copies to the tape) shows. So does the input product, which by hand is written where it is used, and "
-    "by the engine computed first and then copied there.",
+    "exponents, copies to the tape) shows.",
     "rnn-lags": "A step has little besides its products: what is done for each block of steps (norms, exponents, "
     "copies to the tape) shows. By hand, h[t-1] and h[t-2] are taken as one vector, which makes one product of two.",
 }
@@ -51,13 +50,10 @@ USERS_FILE = NONE_KNOWN  # both run the same compiled calls
 LONG_RUN_MEMORY_MIB = NONE_KNOWN
 LONG_RUN_TIME = NONE_KNOWN
 LINEARITY = (
-    "Up to a tape of 1 GiB nothing is computed twice; beyond it the forward pass is, which makes the longest run "
-    "longer. With segments at every length the exponent is that of the next row."
+    "A short tape is kept whole; where a long one would be, the forward pass is computed again, in stretches side by "
+    "side, and what is drawn is drawn again. That costs little beside what every length needs, but not nothing."
 )
-LINEARITY_IN_SEGMENTS = (
-    "A thousand steps are one segment, in which nothing is computed again: the step from there to 10,000 is the larger "
-    "one. From 10,000 on, each tenfold length takes ten to twelve times as long."
-)
+LINEARITY_IN_SEGMENTS = NONE_KNOWN  # the same work a step at every length
 
 
 def against_cell_loop(case: Case) -> str:

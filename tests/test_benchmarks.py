@@ -319,7 +319,7 @@ def test_long_runs_fill_their_rows(monkeypatch: pytest.MonkeyPatch) -> None:
         requirements.LINEARITY,
         requirements.LINEARITY,
     ]
-    assert "in segments of 1,024 steps" in rows[-1].what
+    assert "in segments of 100 steps" in rows[-1].what
     assert all(row.reason for row in rows)
     assert all(row.judged is not None and np.isfinite(row.judged) for row in rows)
     assert all(words in row.against for row in rows[-2:] for words in ("10: ", "20: ", "40: "))

@@ -229,6 +229,27 @@ def test_what_has_all_but_vanished_is_not_lost_where_the_loss_enters_again(rate:
     np.testing.assert_allclose(run.log2_norm["layer0.h"].ravel(), expected, atol=1e-9)
 
 
+def test_a_chaotic_cell_is_computed_again_along_the_trajectory_that_it_took() -> None:
+    """Every rounding grows by e^0.5 a step here: what is summed in another order ends elsewhere after 60 steps."""
+    size, steps = 48, 640
+    rng = np.random.default_rng(5)
+    spec = {
+        "cell": {"equations": "h[t] = tanh(W @ h[t-1])"},
+        "hidden_size": size,
+        "seq_len": steps,
+        "loss": {"kind": "sum", "at": "last"},
+    }
+    start = {
+        "x": np.zeros((1, steps, 1, 1)),
+        "param.layer0.W": 5.0 / np.sqrt(size) * rng.standard_normal((1, size, size)),
+        "state.layer0.h": np.repeat(rng.standard_normal((1, 1, 1, size)), steps + 1, axis=1),
+    }
+    whole = Engine(problem_of(spec, start)).run().log2_norm["layer0.h"]
+    assert whole[0, 0, 0] > 300
+    segmented = Engine(problem_of(spec, start), segment=320).run().log2_norm["layer0.h"]
+    np.testing.assert_allclose(segmented, whole, rtol=1e-12, atol=1e-9)
+
+
 def test_in_float32_a_state_far_below_its_neighbour_does_not_vanish() -> None:
     # dL/ds is 1e-24 dL/dh at every distance, and both fall by half a step through the whole range of float32.
     spec = {

@@ -239,3 +239,21 @@ def test_the_gru_at_its_zero_state(name: str, tmp_path: Path) -> None:
 def test_no_distance_is_too_far(tmp_path: Path) -> None:
     run = linear(tmp_path, 0.5 * np.eye(2), 20_000, "--exponents", 1)
     assert singular(run, "largest")[20_000] == pytest.approx(-20_000 * math.log10(2), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("cell", "init", "critical"),
+    [
+        ("rnn", {"b_h": 0.0}, 1.0),
+        ("gru", {"b_*": 0.0}, 2.0),
+        ("lstm", {"b_*": 0.0}, 2.0),
+        ("lstm", {"b_*": 0.0, "b_f": 1.0}, 1.0757656855),
+        # chrono with one memory for all units: b_i = -b_f, so that i = 1 - f and the critical eigenvalue is 1/o.
+        ("lstm", {"b_*": 0.0, "b_f": 4.0, "b_i": -4.0}, 2.0),
+    ],
+)
+def test_the_critical_gain_at_rest(cell: str, init: dict[str, float], critical: float, tmp_path: Path) -> None:
+    """With recurrent matrices I: 1 for tanh, 2 for the GRU, (1 - f)/(i o) for the LSTM."""
+    spec = {"cell": cell, "hidden_size": 4, "seq_len": 5, "init": {**init, "W_h*": "identity"}}
+    run = jacobian(spec, tmp_path)
+    assert run["at_rest"]["critical_gain"] == pytest.approx(critical, rel=2e-6)

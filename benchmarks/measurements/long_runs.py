@@ -19,8 +19,8 @@ from gradcli.engine.run import Engine
 _SECTION = "Long sequences: LSTM, hidden size 32, batch 1, drawn input"
 _STEPS, _STORED_STEPS = 1_000_000, 100_000
 _LENGTHS = (1_000, 10_000, 100_000, 1_000_000)
-#: Steps a segment where every length is run in segments.
-_SEGMENT = 1024
+#: Steps a segment where every length is run in segments: several of them at the shortest length, too.
+_SEGMENT = 100
 
 
 def measurements(settings: Settings) -> Iterator[Measurement]:
@@ -29,7 +29,7 @@ def measurements(settings: Settings) -> Iterator[Measurement]:
         yield Measurement("long runs memory and time", partial(_million_steps, settings))
         what = "exponent of T in the time"
         yield Measurement("long runs linearity", partial(_linearity, settings, what, None, reasons.LINEARITY))
-        what = f"exponent of T, in segments of {_SEGMENT:,} steps at every length"
+        what = f"exponent of T, in segments of {_SEGMENT} steps at every length"
         measure = partial(_linearity, settings, what, _SEGMENT, reasons.LINEARITY_IN_SEGMENTS)
         yield Measurement("long runs linearity in segments", measure)
 

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from gradcli.engine.parameters import LayerParameters
 from gradcli.engine.plan import LayerPlan
 from gradcli.engine.problem import Problem
 from gradcli.language.functions import derivative
-from gradcli.language.graph import Dependence, Node
+from gradcli.language.graph import Dependence, Node, reachable
 
 Array = np.ndarray[Any, Any]
 
@@ -34,6 +34,7 @@ _LARGEST_STATE, _ALL_TRIALS = 512, 64
 _FEWEST_UNITS, _SHARE_OF_WEIGHTS = 16, 0.9
 #: Steps of the input that its size is read from.
 _STEPS_OF_INPUT = 32
+_LARGEST_GAIN, _GAIN_TOLERANCE = 1000.0, 1e-6
 
 
 @dataclass(frozen=True)
@@ -68,24 +69,71 @@ def predict(problem: Problem, layer: int) -> list[Prediction]:
     return found
 
 
+def critical_gain(problem: Problem, layer: int) -> float | None:
+    """Return the factor on the recurrent matrices at which the first trial's layer, at rest, neither grows nor falls.
+
+    g with rho(dS[t]/dS[t-1]) = 1 at zero states and no input, all recurrent matrices multiplied by g: for the plain RNN
+    1/rho(W_hh), for the LSTM (1 - f)/(i o)/lambda(W_hg). None where no factor up to a thousand is critical.
+    """
+    plan = problem.plans[layer]
+    if full_state_size(plan) > _LARGEST_STATE:
+        return None
+    recurrent = {
+        node.data
+        for group in plan.groups
+        for lane in group.lanes
+        for node in reachable([lane.product.args[0]])
+        if node.op == "parameter" and len(plan.cell.shapes.parameters[node.data]) == 2
+    }
+
+    def excess(gain: float) -> float:
+        values = {
+            name: value[:1] * gain if name in recurrent else value[:1]
+            for name, value in problem.parameters[layer].items()
+        }
+        return _radius(_jacobians(_maps_at_rest(plan, values, 1))) - 1.0
+
+    low, high = 0.0, 1.0
+    if not recurrent or not excess(low) < 0:
+        return None
+    while not excess(high) >= 0:
+        low, high = high, 2.0 * high
+        if high > _LARGEST_GAIN:
+            return None
+    while high - low > _GAIN_TOLERANCE * high:
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if excess(middle) >= 0 else (middle, high)
+    return 0.5 * (low + high)
+
+
 def _at_rest(problem: Problem, index: int, trials: int) -> list[Prediction]:
     plan = problem.plans[index]
-    parameters = LayerParameters(
-        plan,
-        {name: values[:trials] for name, values in problem.parameters[index].items()},
-        trials=trials,
-        dtype=np.dtype(np.float64),
-    )
-    layer = Layer(plan, parameters, trials=trials, batch_size=1, dtype=np.dtype(np.float64), segment=1)
+    parameters = {name: values[:trials] for name, values in problem.parameters[index].items()}
+    maps = _maps_at_rest(plan, parameters, trials)
+    jacobians = _jacobians(maps)
+    if not np.isfinite(jacobians).all():
+        return []
+    return [Prediction("rest", _radius(jacobians)), *_gates(plan, maps)]
+
+
+def _maps_at_rest(plan: LayerPlan, values: Mapping[str, Array], trials: int) -> list[StepMaps]:
+    """Return the linear map of each trial at zero states and without input."""
+    dtype = np.dtype(np.float64)
+    parameters = LayerParameters(plan, values, trials=trials, dtype=dtype)
+    layer = Layer(plan, parameters, trials=trials, batch_size=1, dtype=dtype, segment=1)
     nothing = {name: np.zeros((plan.lag, *array.shape[1:])) for name, array in layer.states.items()}
     layer.forward(np.zeros((1, trials, plan.cell.shapes.input_size, 1)), nothing)
     block = LinearisedBlock(layer, 0, 1)
-    maps = [block.maps(trial) for trial in range(trials)]
-    jacobians = np.array([own.jacobian(0) for own in maps])
-    if not np.isfinite(jacobians).all():
-        return []
-    radius = float(np.median(np.abs(np.linalg.eigvals(jacobians)).max(axis=1)))
-    return [Prediction("rest", radius), *_gates(plan, maps)]
+    return [block.maps(trial) for trial in range(trials)]
+
+
+def _jacobians(maps: Sequence[StepMaps]) -> Array:
+    return np.array([own.jacobian(0) for own in maps])
+
+
+def _radius(jacobians: Array) -> float:
+    """Return the median over trials of the spectral radius."""
+    return float(np.median(np.abs(np.linalg.eigvals(jacobians)).max(axis=1)))
 
 
 def _gates(plan: LayerPlan, maps: list[StepMaps]) -> list[Prediction]:

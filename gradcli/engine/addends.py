@@ -1,4 +1,7 @@
-"""Addends that one stacked product can fill: what neighbouring lanes add to their recurrent products, W_x @ x + b."""
+"""What is affine in the input, W_x @ x + b: one product fills it in for many steps, where the loop reads it.
+
+For lanes that lie side by side, the addends of their recurrent products are stacked, so that one product fills all.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,16 @@ from gradcli.engine.plan import Group, Lane, LayerPlan
 from gradcli.language.graph import Dependence, Node
 
 SignedNode = tuple[int, Node]
+
+
+@dataclass(frozen=True)
+class Affine:
+    """A hoisted value taken apart: sign * matrix @ vector + the signed `constants`."""
+
+    sign: int
+    matrix: Node
+    vector: Node
+    constants: tuple[SignedNode, ...]
 
 
 @dataclass(frozen=True)
@@ -51,34 +64,27 @@ def stacked_addends(plan: LayerPlan) -> list[StackedAddends]:
     return found
 
 
+def affine_in_input(node: Node, sign: int = 1) -> Affine | None:
+    """Return `sign` times a node as one product with the input and constants; None where it is something else."""
+    terms = list(zip(node.data, node.args, strict=True)) if node.op == "sum" else [(1, node)]
+    products = [(sign_of, term) for sign_of, term in terms if term.dependence is Dependence.INPUT]
+    if len(products) != 1 or products[0][1].op != "matmul" or products[0][1].args[1].op != "input":
+        return None
+    sign_of_product, product = products[0]
+    matrix, vector = product.args
+    constants = tuple((sign * sign_of, term) for sign_of, term in terms if term.dependence is Dependence.PARAMETERS)
+    return Affine(sign * sign_of_product, matrix, vector, constants)
+
+
 def _of_group(group: Group) -> list[StackedAddends]:
     found: list[StackedAddends] = []
     for lane in group.lanes:
-        parts = _parts(lane)
-        if parts is None:
+        affine = affine_in_input(lane.addend, lane.addend_sign) if lane.addend is not None else None
+        if affine is None:
             continue
-        addend, vector = parts
         last = found[-1] if found else None
-        if last is None or last.vector is not vector or last.rows[1] != lane.start:
-            last = StackedAddends(group.index, vector)
+        if last is None or last.vector is not affine.vector or last.rows[1] != lane.start:
+            last = StackedAddends(group.index, affine.vector)
             found.append(last)
-        last.addends.append(addend)
+        last.addends.append(Addend(lane, affine.sign, affine.matrix, affine.constants))
     return found
-
-
-def _parts(lane: Lane) -> tuple[Addend, Node] | None:
-    """Return a lane's addend taken apart, and the vector of its product; None where it is something else."""
-    if lane.addend is None:
-        return None
-    terms = [(1, lane.addend)]
-    if lane.addend.op == "sum":
-        terms = list(zip(lane.addend.data, lane.addend.args, strict=True))
-    products = [(sign, node) for sign, node in terms if node.dependence is Dependence.INPUT]
-    if len(products) != 1 or products[0][1].op != "matmul" or products[0][1].args[1].op != "input":
-        return None
-    sign, product = products[0]
-    matrix, vector = product.args
-    constants = tuple(
-        (lane.addend_sign * sign, node) for sign, node in terms if node.dependence is Dependence.PARAMETERS
-    )
-    return Addend(lane, lane.addend_sign * sign, matrix, constants), vector

@@ -294,7 +294,7 @@ class BackwardPass:
             case ("leaf", node):
                 return layer.leaf(node)
             case ("known", node):
-                return layer.parameters.known(node)
+                return layer.known(node)
             case _:
                 raise AssertionError(f"no array is called {key}")
 

@@ -30,20 +30,23 @@ Array = np.ndarray[Any, Any]
 DIRECTIONS = 2
 
 
-def forward_both_ways(layers: Sequence[Layer], x: Array, histories: Sequence[Mapping[str, Array]]) -> Array:
+def forward_both_ways(
+    layers: Sequence[Layer], x: Array, histories: Sequence[Mapping[str, Array]], *, tape: bool
+) -> Array:
     """Run a bidirectional stack over a whole sequence, and return what its top layer puts out, (T, R, size, B).
 
     Args:
         layers: both directions of the lowest layer, then of the next one.
         x: the input by position, (T, R, input_size, B).
         histories: the states of each direction before its own first step.
+        tape: whether anything but the states is wanted afterwards.
     """
     pairs = zip(layers[::DIRECTIONS], layers[1::DIRECTIONS], strict=True)
     starts = zip(histories[::DIRECTIONS], histories[1::DIRECTIONS], strict=True)
     for (forward, reverse), (start, reverse_start) in zip(pairs, starts, strict=True):
-        forward.forward(x, start)
+        forward.forward(x, start, tape=tape)
         # Copied: products of arrays that run backwards in memory are slow.
-        reverse.forward(np.ascontiguousarray(x[::-1]), reverse_start)
+        reverse.forward(np.ascontiguousarray(x[::-1]), reverse_start, tape=tape)
         x = np.concatenate([forward.outputs(), reverse.outputs()[::-1]], axis=2)
     return x
 

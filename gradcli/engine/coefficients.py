@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from gradcli.engine.backward_loop import runs_of
-from gradcli.engine.elementwise import ElementwiseWriter
+from gradcli.engine.elementwise import ElementwiseWriter, reads_before_it_writes
 from gradcli.engine.loop import Key, Loop, LoopWriter
 from gradcli.engine.plan import LayerPlan
 from gradcli.language.graph import Dependence, Node, reachable
@@ -78,7 +78,7 @@ class _CoefficientWriter:
             for arg in node.args:
                 uses[arg] -= 1
             ends = [arg for arg in ends if not uses[arg]]
-            reusable = ends if _reads_before_it_writes(node) else []
+            reusable = ends if reads_before_it_writes(node) else []
             self._release(reusable)
             out = self._output(keys[0]) if keys else self._temporary(self._plan.size(node))
             self._elementwise.write(node, out, self._plan.size(node))
@@ -112,8 +112,3 @@ class _CoefficientWriter:
         if node.dependence is Dependence.PARAMETERS:
             return self._writer.constant("known", node)
         return self._places[node] if node in self._places else self._writer.column("given", node)
-
-
-def _reads_before_it_writes(node: Node) -> bool:
-    """Tell whether all arguments have been read when the output is first written, so that it may take their place."""
-    return node.op != "sum" or (len(node.args) <= 2 and max(node.data) > 0)

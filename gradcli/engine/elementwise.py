@@ -81,3 +81,8 @@ class ElementwiseWriter:
 def in_order_of_sum(node: Node) -> list[tuple[int, Node]]:
     """Return the signed terms of a sum as they are added up: those to be added first, then those to be taken off."""
     return sorted(zip(node.data, node.args, strict=True), key=lambda term: -term[0])
+
+
+def reads_before_it_writes(node: Node) -> bool:
+    """Tell whether all arguments have been read when the output is first written, so that it may take their place."""
+    return node.op != "sum" or (len(node.args) <= 2 and max(node.data) > 0)

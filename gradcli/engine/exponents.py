@@ -84,7 +84,7 @@ class Exponents:
         plan = self._plan
         carried: list[tuple[int, Array]] = []
         chosen = np.full_like(adjoints.exponent, NOTHING)
-        for frame in plan.frames.in_flow_order():
+        for frame in plan.frames.in_flow_order:
             for name, of in plan.frames.of_state.items():
                 if of == frame:
                     if not adjoints.nothing:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gradcli.engine.elementwise import ElementwiseWriter
+from gradcli.engine.elementwise import ElementwiseWriter, reads_before_it_writes
 from gradcli.engine.loop import Key, LoopWriter, Rows
 from gradcli.engine.plan import Group, Lane, LayerPlan
 from gradcli.language.graph import Dependence, Node
@@ -68,10 +70,12 @@ class ForwardWriter:
         self._expressions: dict[Node, list[str]] = {}
         for name, expression in plan.states.items():
             self._expressions.setdefault(expression, []).append(name)
+        self._uses = Counter(arg for node in plan.order for arg in node.args)
         done: set[Node] = set()
         for node in plan.order:
             if node not in done:
                 done |= self._emit(node)
+            self._uses.subtract(node.args)
         self.loop = self.writer.loop()
 
     def _emit(self, node: Node) -> set[Node]:
@@ -92,8 +96,18 @@ class ForwardWriter:
             self.buffers[buffer] = self.plan.size(node)
             self.locations[node] = ("tape", buffer, (0, self.plan.size(node)))
         else:
-            self.locations[node] = ("scratch", f"node{node.index}", self.plan.size(node))
+            own: Key = ("scratch", f"node{node.index}", self.plan.size(node))
+            self.locations[node] = next(self._free_scratch(node), own)
         return self._ref(node)
+
+    def _free_scratch(self, node: Node) -> Iterator[Key]:
+        """Yield the scratch of arguments that nothing else needs any more: what is read last stays in the cache."""
+        if reads_before_it_writes(node):
+            for arg in node.args:
+                key = self.locations.get(arg, ())
+                whole = key[:1] == ("scratch",) and key[2:] == (self.plan.size(node),)
+                if whole and self._uses[arg] == node.args.count(arg):
+                    yield key
 
     def _copy_to_states(self, node: Node) -> None:
         for name in self._expressions.get(node, ()):

@@ -20,6 +20,7 @@ from gradcli.engine.layer import Layer
 from gradcli.engine.loss import CrossEntropy
 from gradcli.engine.parameters import LayerParameters
 from gradcli.engine.problem import READOUT, ForwardOverflow, Overflow, Problem, Progress, Recording, Run
+from gradcli.engine.recomputation import Recomputation
 from gradcli.engine.scaled import Scaled, log2_norm
 from gradcli.language.graph import Node
 from gradcli.language.parser import Equation
@@ -68,6 +69,8 @@ class TrialGroup:
         ]
         #: What the top layer put out over the segment, (n, R, size, B).
         self.outputs: Array = np.empty(0)
+        stretches = problem.sizes.stretches(self.segment) if self.segment < problem.seq_len else 1
+        self._recomputation = Recomputation(self.layers, stretches) if stretches > 1 else None
         self._passes: dict[tuple[bool, bool], list[BackwardPass]] = {}
 
     def load(self, problem: Problem, parameters: Sequence[LayerParameters]) -> None:
@@ -75,43 +78,64 @@ class TrialGroup:
         self.problem = problem
         for layer, values in zip(self.layers, parameters, strict=True):
             layer.parameters = values
+        if self._recomputation:
+            self._recomputation.load(parameters)
 
     # Forward.
 
     def losses(self) -> tuple[Array, Overflow | None]:
         """Return the loss of each sequence (R, B), and where the forward pass overflowed, if it did."""
         with np.errstate(all="ignore"):
-            losses, _, overflow = self._forward(lambda *_: None)
+            losses, _, overflow = self._forward(lambda *_: None, tape=False)
         return losses, overflow
 
     def _forward(
-        self, on_segment: Callable[[int, int], None]
+        self, on_segment: Callable[[int, int], None], *, tape: bool
     ) -> tuple[Array, list[list[dict[str, Array]]], Overflow | None]:
-        """Run forward; return the losses, the histories at each segment's start, and where it overflowed."""
+        """Run forward; return the losses, what each segment can be computed again from, and where it overflowed.
+
+        Args:
+            on_segment: called after each segment. tape: whether that of the last segment is to be kept.
+        """
         p = self.problem
         losses = np.zeros((p.trials, p.batch_size))
-        histories = [[_history(layer, start) for layer, start in zip(self.layers, p.initial, strict=True)]]
+        histories = [_history(layer, start) for layer, start in zip(self.layers, p.initial, strict=True)]
+        checkpoints: list[list[dict[str, Array]]] = []
         for lo in range(0, p.seq_len, self.segment):
             hi = min(lo + self.segment, p.seq_len)
-            self._forward_segment(lo, hi, histories[-1])
+            last = hi == p.seq_len
+            self._forward_segment(lo, hi, histories, tape=tape and last)
             overflow = self._find_overflow(lo)
             if overflow is not None:
-                return losses, histories, overflow
+                return losses, checkpoints, overflow
             losses += p.loss.values(self.outputs, lo + 1)
             on_segment(lo, hi)
             self.progress("forward", hi, p.seq_len)
-            histories.append([layer.history() for layer in self.layers])
-        return losses, histories, None
+            if tape and not last:
+                checkpoints.append(self._recomputation.checkpoints() if self._recomputation else histories)
+            histories = [layer.history() for layer in self.layers]
+        return losses, checkpoints, None
 
-    def _forward_segment(self, lo: int, hi: int, histories: Sequence[Mapping[str, Array]]) -> None:
+    def _forward_segment(self, lo: int, hi: int, histories: Sequence[Mapping[str, Array]], *, tape: bool) -> None:
         x = self.problem.source.fill(lo, hi)
         if self.problem.bidirectional:
-            self.outputs = forward_both_ways(self.layers, x, histories)
+            self.outputs = forward_both_ways(self.layers, x, histories, tape=tape)
             return
         for layer, history in zip(self.layers, histories, strict=True):
-            layer.forward(x, history)
+            layer.forward(x, history, tape=tape)
             x = layer.outputs()
         self.outputs = x
+
+    def _recompute(self, lo: int, hi: int, start: Sequence[Mapping[str, Array]]) -> None:
+        """Compute a segment before the last one again, from what the first pass left of it."""
+        if self._recomputation and not self._recomputation.strays:
+            self._recomputation.forward(self.problem.source.fill(lo, hi), start)
+            if not self._recomputation.strays:
+                self.outputs = self.layers[-1].outputs()
+                return
+        batch_size = self.problem.batch_size
+        before = [{name: past[..., :batch_size] for name, past in history.items()} for history in start]
+        self._forward_segment(lo, hi, before, tape=True)
 
     def _find_overflow(self, lo: int) -> Overflow | None:
         found = [(step, i) for i, layer in enumerate(self.layers) if (step := layer.first_nonfinite()) is not None]
@@ -143,7 +167,7 @@ class TrialGroup:
         for lo in range(0, p.seq_len, self.segment):
             hi = min(lo + self.segment, p.seq_len)
             with np.errstate(all="ignore"):
-                self._forward_segment(lo, hi, histories)
+                self._forward_segment(lo, hi, histories, tape=True)
                 overflow = self._find_overflow(lo)
             if overflow is not None:
                 raise ForwardOverflow(overflow)
@@ -153,7 +177,7 @@ class TrialGroup:
     def walk_back(self) -> Iterator[tuple[int, int]]:
         """Yield the segments from the last to the first; see `walk_forward`."""
         with np.errstate(all="ignore"):
-            _, histories, overflow = self._forward(lambda *_: None)
+            _, checkpoints, overflow = self._forward(lambda *_: None, tape=True)
         if overflow is not None:
             raise ForwardOverflow(overflow)
         last = self.problem.seq_len
@@ -161,7 +185,7 @@ class TrialGroup:
             hi = min(lo + self.segment, last)
             if hi < last:
                 with np.errstate(all="ignore"):
-                    self._forward_segment(lo, hi, histories[lo // self.segment])
+                    self._recompute(lo, hi, checkpoints[lo // self.segment])
             yield lo, hi
 
     # Backward.
@@ -200,7 +224,8 @@ class TrialGroup:
     def _run(self, record: bool, step_clip: StepClip | None, parameters: bool) -> Run:
         p = self.problem
         recorder = _Recorder(self) if record else None
-        losses, histories, overflow = self._forward(recorder.keep_states if recorder else lambda *_: None)
+        keep = recorder.keep_states if recorder else lambda *_: None
+        losses, checkpoints, overflow = self._forward(keep, tape=True)
         run = Run(losses, {}, {}, overflow, recording=recorder.recording if recorder else None)
         if overflow is not None:
             return run
@@ -212,11 +237,10 @@ class TrialGroup:
             if BothWays(backward).run():
                 backward.finish()
             return run
-        starts = list(range(0, p.seq_len, self.segment))
-        for index in reversed(range(len(starts))):
-            lo, hi = starts[index], min(starts[index] + self.segment, p.seq_len)
-            if index < len(starts) - 1:
-                self._forward_segment(lo, hi, histories[index])
+        for lo in reversed(range(0, p.seq_len, self.segment)):
+            hi = min(lo + self.segment, p.seq_len)
+            if hi < p.seq_len:
+                self._recompute(lo, hi, checkpoints[lo // self.segment])
             if not backward.segment(lo, hi):
                 return run
         backward.finish()

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.engine.addends import stacked_addends
+from gradcli.engine.addends import Affine, affine_in_input, stacked_addends
 from gradcli.engine.evaluate import Values, evaluate, product_into
 from gradcli.engine.forward_loop import ForwardWriter
 from gradcli.engine.loop import Key
 from gradcli.engine.parameters import LayerParameters, forward_sign
 from gradcli.engine.plan import LayerPlan
 from gradcli.engine.sizes import chunk_length
-from gradcli.language.graph import Dependence, Node
+from gradcli.language.graph import Dependence, Node, reachable
 from gradcli.language.parser import Equation
 
 Array = np.ndarray[Any, Any]
@@ -58,9 +58,11 @@ class Layer:
         self.states = {name: self.empty(segment + self.lag, plan.cell.shapes.states[name]) for name in plan.states}
         self.tape = {name: self.empty(segment, rows) for name, rows in self.forward_code.buffers.items()}
         added = [group for group in plan.groups if any(lane.addend is not None for lane in group.lanes)]
+        hoisted = [key[1] for key in self.forward_code.loop.columns if key[0] == "hoisted"]
         row_bytes = trials * batch_size * dtype.itemsize
         kept = sum(a.strides[0] for a in (*self.states.values(), *self.tape.values()))
-        self.chunk, copied = chunk_length(kept, sum(group.rows for group in added) * row_bytes, segment)
+        read = sum(group.rows for group in added) + sum(map(plan.size, hoisted))
+        self.chunk, copied = chunk_length(kept, read * row_bytes, segment)
         self.addends = {group.index: np.zeros((self.chunk, trials, group.rows, batch_size), dtype) for group in added}
         # What the loop works on: the tape itself, or a chunk of it that is copied to the tape.
         self._copied = copied
@@ -68,12 +70,9 @@ class Layer:
         if copied:
             self._work_states = {name: self.empty(self.chunk + self.lag, a.shape[2]) for name, a in self.states.items()}
             self._work_tape = {name: self.empty(self.chunk, a.shape[2]) for name, a in self.tape.items()}
-        self._work_hoisted = {
-            key[1]: self.empty(self.chunk, plan.size(key[1]))
-            for key in self.forward_code.loop.columns
-            if key[0] == "hoisted"
-        }
+        self._work_hoisted = {node: self.empty(self.chunk, plan.size(node)) for node in hoisted}
         self.stacked = stacked_addends(plan)
+        self._affine = self._affine_nodes()
         self._hoisted = self._hoisted_nodes()
         self._known_states = [name for name, e in plan.states.items() if e.dependence < Dependence.STATE]
         self._scratch: dict[Any, Array] = {}
@@ -95,13 +94,19 @@ class Layer:
     # Hoisting.
 
     def _hoisted_nodes(self) -> list[Node]:
-        """Return the hoisted nodes that the loop reads and that no stacked product fills in."""
+        """Return the hoisted nodes whose values are computed for a whole segment, before the loop reads them."""
         stacked = {product for item in self.stacked for product in item.products}
         lanes = [lane for group in self.plan.groups for lane in group.lanes if lane.product not in stacked]
         wanted = [lane.addend for lane in lanes if lane.addend is not None]
-        wanted += [key[1] for key in self.forward_code.loop.columns if key[0] == "hoisted"]
+        wanted += [node for node in self._work_hoisted if node not in self._affine]
         wanted += [e for e in self.plan.states.values() if e.dependence < Dependence.STATE]
         return list(dict.fromkeys(wanted))
+
+    def _affine_nodes(self) -> dict[Node, Affine]:
+        """Return the hoisted nodes of which one product fills in what the loop reads, and nothing else reads any."""
+        mentioned = set(reachable(self.plan.coefficients(), stop=self.plan.stored))
+        found = {node: affine_in_input(node) for node in self._work_hoisted if node not in mentioned}
+        return {node: affine for node, affine in found.items() if affine is not None}
 
     def _fill_addends(self, lo: int, hi: int) -> None:
         """Compute what is added to the recurrent products at the steps lo+1 .. hi of the segment."""
@@ -112,7 +117,7 @@ class Layer:
             matrix = self.parameters.addend_matrix(item, signed=True)
             product_into(rows, matrix, self.values[item.vector][lo:hi])
             if any(addend.constants for addend in item.addends):
-                np.add(rows, self.parameters.addend_constants(item), out=rows)
+                np.add(rows, self._over_sequences(self.parameters.addend_constants(item)), out=rows)
         for group in self.plan.groups:
             for lane in group.lanes:
                 if lane.addend is None or lane.product in stacked:
@@ -122,20 +127,38 @@ class Layer:
                 value = value[lo:hi] if lane.addend.dependence is Dependence.INPUT else value
                 np.multiply(value, self.dtype.type(lane.addend_sign * forward_sign(self.plan, lane)), out=rows)
 
+    def _fill_hoisted(self, lo: int, hi: int) -> None:
+        """Bring what else the loop reads at the steps lo+1 .. hi of the segment to where it reads it."""
+        for node, work in self._work_hoisted.items():
+            rows = work[: hi - lo]
+            affine = self._affine.get(node)
+            if affine is None:
+                np.copyto(rows, self.values[node][lo:hi])
+                continue
+            product_into(rows, self.parameters.affine_matrix(affine), self.values[affine.vector][lo:hi])
+            if affine.constants:
+                np.add(rows, self._over_sequences(self.parameters.affine_constants(affine)), out=rows)
+
     # The forward pass.
 
-    def forward(self, x: Array, history: Mapping[str, Array]) -> None:
+    def resume(self, x: Array, history: Mapping[str, Array]) -> None:
+        """Take the input and the history of a segment, whose states and tape are there or will be; see `forward`."""
+        self.steps = len(x)
+        for name, past in history.items():
+            self.states[name][: self.lag] = past
+        self.values = dict(self.parameters.values)
+        self.values[self.plan.graph.input()] = x
+
+    def forward(self, x: Array, history: Mapping[str, Array], *, tape: bool = True) -> None:
         """Run over the steps of one segment.
 
         Args:
             x: the input, (n, R, input_size, B).
             history: for each state the values at the last `lag` steps before the segment, (lag, R, size, B).
+            tape: whether anything but the states is wanted afterwards.
         """
-        steps = self.steps = len(x)
-        for name, past in history.items():
-            self.states[name][: self.lag] = past
-        self.values = dict(self.parameters.values)
-        self.values[self.plan.graph.input()] = x
+        self.resume(x, history)
+        steps = self.steps
         evaluate(self._hoisted, self.values, self.parameters.column_ranges)
         for name in self._known_states:
             self.states[name][self.lag : self.lag + steps] = self.values[self.plan.states[name]]
@@ -147,13 +170,15 @@ class Layer:
         for lo in range(0, steps, self.chunk):
             hi = min(lo + self.chunk, steps)
             self._fill_addends(lo, hi)
-            for node, work in self._work_hoisted.items():
-                np.copyto(work[: hi - lo], self.values[node][lo:hi])
+            self._fill_hoisted(lo, hi)
             if self._copied:
                 self._load_chunk(lo, hi)
-            loop.run([c[: hi - lo] if own else c[lo:hi] for c, own in zip(columns, of_chunk, strict=True)], fixed)
+            views = [
+                _part(c, 0, hi - lo) if own else _part(c, lo, hi) for c, own in zip(columns, of_chunk, strict=True)
+            ]
+            loop.run(views, fixed)
             if self._copied:
-                self._store_chunk(lo, hi)
+                self._store_chunk(lo, hi, tape)
             self._finite &= self._is_surely_finite(lo, hi)
 
     def _load_chunk(self, lo: int, hi: int) -> None:
@@ -161,10 +186,10 @@ class Layer:
             last = self.lag + hi if name in self._known_states else self.lag + lo
             np.copyto(work[: last - lo], self.states[name][lo:last])
 
-    def _store_chunk(self, lo: int, hi: int) -> None:
+    def _store_chunk(self, lo: int, hi: int, tape: bool) -> None:
         for name, work in self._work_states.items():
             np.copyto(self.states[name][self.lag + lo : self.lag + hi], work[self.lag : self.lag + hi - lo])
-        for name, work in self._work_tape.items():
+        for name, work in self._work_tape.items() if tape else ():
             np.copyto(self.tape[name][lo:hi], work[: hi - lo])
 
     def _is_surely_finite(self, lo: int, hi: int) -> bool:
@@ -247,7 +272,20 @@ class Layer:
 
     def leaf(self, node: Node) -> Array:
         """Return the value of a node that depends on parameters alone, as an operand of the loops."""
-        return self.squeeze(np.asarray(self.parameters.known(node), self.dtype), 0)
+        return self.squeeze(self.known(node), 0)
+
+    def known(self, node: Node) -> Array:
+        """Return the value of a node that depends on parameters alone, as an operand for blocks of steps."""
+        return self._over_sequences(np.asarray(self.parameters.known(node), self.dtype))
+
+    def _over_sequences(self, value: Array) -> Array:
+        """Return (R, size, 1) with a column for each sequence, where that is small; anything else as it is.
+
+        NumPy then goes over all numbers of a step at once, and not row by row.
+        """
+        if value.ndim == 3 and self.batch_size > 1 and value.size * self.batch_size <= _FULL_CONSTANT:
+            return np.repeat(value, self.batch_size, axis=2)
+        return value
 
     def history(self) -> dict[str, Array]:
         """Return a copy of the last `lag` values of each state, for the segment that follows."""
@@ -287,3 +325,8 @@ class Layer:
             if not np.isfinite(value).all():
                 return equation
         raise AssertionError("every equation is finite at this step")
+
+
+def _part(column: list[Array], lo: int, hi: int) -> list[Array]:
+    """Return column[lo:hi], which is no copy where it is all."""
+    return column if hi - lo == len(column) else column[lo:hi]

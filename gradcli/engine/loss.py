@@ -50,7 +50,10 @@ class Loss(ABC):
 
     def gradient(self, outputs: Array, first: int) -> Array | None:
         """Return dL/dh (n, R, size, B) at the steps first..first+n-1, or None where none of them counts."""
-        steps, places = self.between(first, first + len(outputs) - 1)
+        last = first + len(outputs) - 1
+        if last < self._sorted[0] or self._sorted[-1] < first:
+            return None  # most blocks, where the last step counts alone
+        steps, places = self.between(first, last)
         if not len(steps):
             return None
         gradient = np.zeros_like(outputs)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.engine.addends import StackedAddends
+from gradcli.engine.addends import Affine, StackedAddends
 from gradcli.engine.evaluate import Values, evaluate
 from gradcli.engine.forward_loop import is_negated
 from gradcli.engine.plan import Group, Lane, LayerPlan
@@ -90,6 +90,20 @@ class LayerParameters:
                     total += sign * forward_sign(self._plan, addend.lane) * self.known(node)
                 parts.append(total)
             self._made[key] = np.concatenate(parts, axis=1)
+        return self._made[key]
+
+    def affine_matrix(self, affine: Affine) -> Array:
+        """Return the signed matrix of what is affine in the input, (R, rows, columns)."""
+        key = ("affine", affine)
+        if key not in self._made:
+            self._made[key] = affine.sign * self.known(affine.matrix)
+        return self._made[key]
+
+    def affine_constants(self, affine: Affine) -> Array:
+        """Return the sum of the signed constants of what is affine in the input, (R, rows, 1) or a number."""
+        key = ("constants", affine)
+        if key not in self._made:
+            self._made[key] = np.asarray(sum(sign * self.known(node) for sign, node in affine.constants))
         return self._made[key]
 
     def fold_gradient(self, node: Node, gradient: Scaled) -> Scaled:

@@ -230,12 +230,15 @@ class LayerPlan:
 
     # What the backward pass needs of the forward pass.
 
+    def coefficients(self) -> list[Node]:
+        """Return the diagonal derivatives of all targets, with respect to recurrent and to hoisted nodes."""
+        recurrent = [edge.coefficient for edges in self.edges.values() for edge in edges]
+        return recurrent + [coefficient for pairs in self.leaf_edges.values() for _, coefficient in pairs]
+
     def _stored_nodes(self) -> frozenset[Node]:
         """Return the nodes whose values are kept for every step: what the coefficients and weight gradients mention."""
         forward = set(self.order)
-        roots = [edge.coefficient for e in self.edges.values() for edge in e]
-        roots += [coefficient for pairs in self.leaf_edges.values() for _, coefficient in pairs]
-        roots += [group.vector for group in self.groups]
+        roots = [*self.coefficients(), *(group.vector for group in self.groups)]
         lanes = {lane.value for group in self.groups for lane in group.lanes}
         kept: set[Node] = set()
         seen: set[Node] = set()
@@ -349,8 +352,9 @@ class _Frames:
     def _frame(self, node: str | Node) -> int:
         return self.of_state[node] if isinstance(node, str) else self.of_product[node]
 
+    @cached_property
     def in_flow_order(self) -> list[int]:
-        """Return the frames so that each comes after those that feed it."""
+        """The frames so that each comes after those that feed it."""
         return list(TopologicalSorter(self.feeds).static_order())
 
 

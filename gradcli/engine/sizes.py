@@ -22,9 +22,11 @@ _WHOLE_TAPE_BYTES = 2**30
 #: A longer one is kept in segments of about this size, which stay near the cache.
 _SEGMENT_BYTES = 32 * 2**20
 _LONGEST_SEGMENT = 1024
+#: Computed again, it is cut into at most so many stretches that run side by side.
+_MOST_STRETCHES = 16
 #: The adjoints and coefficients of a block take about so many bytes, and stay in the cache.
 _BLOCK_BYTES = 3 * 2**19
-_SHORTEST_BLOCK, _LONGEST_BLOCK = 8, 256
+_SHORTEST_BLOCK, _LONGEST_BLOCK = 8, 512
 #: What is added to the recurrent products is computed for so many bytes of steps at once, and stays in the cache.
 CHUNK_BYTES = 2**20
 #: Weight gradients are summed by products of so many columns (steps times sequences), which are about as fast as any,
@@ -100,10 +102,23 @@ class Sizes:
     def segment(self) -> int:
         """How many steps of the tape are kept at once: all, where that pays, else a whole number of blocks."""
         step = self._step
-        if self.whole_sequence or self.seq_len * step <= min(_WHOLE_TAPE_BYTES, self.tape_bytes):
+        # The more stretches of a segment are computed again at once, the less it costs.
+        fitting = min(_WHOLE_TAPE_BYTES // self._wanted_stretches, self.tape_bytes)
+        if self.whole_sequence or self.seq_len * step <= fitting:
             return self.seq_len
         length = int(np.clip(min(_SEGMENT_BYTES, self.tape_bytes) // step, _SHORTEST_BLOCK, _LONGEST_SEGMENT))
-        return min(max(length - length % self.block, 1), self.seq_len)
+        whole = self._wanted_stretches if self._wanted_stretches > 1 else self.block
+        return min(max(length - length % whole, 1), self.seq_len)
+
+    def stretches(self, segment: int) -> int:
+        """Return into how many stretches of equal length a segment is cut where it is computed again."""
+        return next(count for count in range(self._wanted_stretches, 0, -1) if segment % count == 0)
+
+    @property
+    def _wanted_stretches(self) -> int:
+        """As many as make the numbers of a call worth the call."""
+        fitting = _NUMBERS_A_CALL // (self._widest * self.trials * self.batch_size)
+        return int(np.clip(fitting, 1, _MOST_STRETCHES))
 
     @property
     def _step(self) -> int:

@@ -140,8 +140,10 @@ def _engine_bytes(
             outside += max(addends, min(CHUNK_BYTES, addends * sizes.segment))
             window = window_length(summed, sizes.trials, spec.batch_size, sizes.itemsize, sizes.block)
             outside += number * summed * min(window, spec.seq_len)
-    tape = sizes.segment * number * rows
-    kept = -(-spec.seq_len // sizes.segment) * number * borders
+    segments = -(-spec.seq_len // sizes.segment)
+    stretches = sizes.stretches(sizes.segment) if segments > 1 else 1
+    tape = sizes.segment * number * rows * (2 if stretches > 1 else 1)  # computed again, it is copied to its place
+    kept = segments * stretches * number * borders
     blocks = sizes.block * number * rows * _BLOCK_COPIES
     input_step = _FLOAT * _sequences(spec) * plans[0].cell.shapes.input_size
     inputs = min(2 * sizes.segment * input_step, KEPT_INPUT_BYTES + sizes.segment * input_step)

@@ -44,7 +44,11 @@ _EXPONENTS = 8
 
 @dataclass(frozen=True)
 class JacobianFindings:
-    """What was found about one layer of a network; layer: its name. curve: log10 ||J||_F by distance, (T+1,)."""
+    """What was found about one layer of a network.
+
+    layer: its name. curve: log10 ||J||_F by distance, (T+1,). at_rest, critical_gain: see
+    `gradcli.diagnostics.predictions`; None where theory has no answer.
+    """
 
     network: Network
     layer: str
@@ -54,6 +58,8 @@ class JacobianFindings:
     lyapunov: Lyapunov
     matrices: Sequence[MatrixSpectrum]
     certificate: Certificate
+    at_rest: float | None
+    critical_gain: float | None
 
 
 def nonfinite_report(command: str, network: Network, verdict: Verdict) -> Report:
@@ -72,7 +78,7 @@ def jacobian_report(found: JacobianFindings) -> Report:
         verdict_lines(found.verdict),
         [_product_table(found)],
         _transient(found),
-        _certificate_lines(found.certificate),
+        [*_certificate_lines(found.certificate), *_at_rest(found)],
         _matrix_table(found),
         _lyapunov_blocks(found),
     ]
@@ -133,7 +139,7 @@ def _product_table(found: JacobianFindings) -> Table:
         for i, d in enumerate(s.distances)
     ]
     notes = [
-        f"log10 of the singular values; {threshold(thresholds.vanishing)}: how many directions keep that much;"
+        f"log10 of the singular values; >= {threshold(thresholds.vanishing)}: how many directions keep that much;"
         " eff. rank: effective rank; step norm, radius: of the last factor alone"
     ]
     if np.isnan(median).any() or np.isnan(smallest).any():
@@ -182,6 +188,15 @@ def _certificate_lines(certificate: Certificate) -> list[Block]:
         return [Line(text, "certificate", "good")]
     text = f"{name}, not below 1: proves nothing; exploding needs more than 1, vanishing is as possible{slopes}"
     return [Line(text, "certificate", "dim")]
+
+
+def _at_rest(found: JacobianFindings) -> list[Block]:
+    if found.at_rest is None:
+        return []
+    text = f"zero states, no input: spectral radius {plain_number(found.at_rest, digits=4)}"
+    if found.critical_gain is not None:
+        text += f"; critical, 1, with the recurrent matrices times {plain_number(found.critical_gain, digits=4)}"
+    return [Line(text, "at rest", "dim")]
 
 
 def _matrix_table(found: JacobianFindings) -> list[Block]:
@@ -325,6 +340,7 @@ def _data(found: JacobianFindings) -> dict[str, Any]:
             "gamma": dict(certificate.gammas),
             "unbounded": None if certificate.unbounded is None else list(certificate.unbounded),
         },
+        "at_rest": {"spectral_radius": number(found.at_rest), "critical_gain": number(found.critical_gain)},
         "lyapunov": {
             "exponents": Numbers(median_of_trials(ly.exponents)),
             "standard_error": [number(_error_of(ly, i)) for i in range(ly.exponents.shape[1])],

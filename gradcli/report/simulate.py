@@ -178,14 +178,14 @@ def _predictions(measured: Measured) -> list[Block]:
 def _prediction_text(prediction: Prediction) -> str:
     rate = plain_number(prediction.rate_per_step, digits=4)
     if prediction.name == "rest":
-        return f"{rate} a step at rest: zero states, no input (spectral radius of the Jacobian)"
+        return f"{rate} a step at rest: spectral radius with zero states and no input"
     if prediction.name == "mean_field":
-        return f"{rate} a step by mean field: many independent weights, this input"
+        return f"{rate} a step by mean field: many independent weights, with this input"
     low, high = (plain_number(value, digits=2) for value in prediction.spread or ())
     spread = f", {low} to {high} among the units" if low != high else ""
     scale = 1.0 - prediction.rate_per_step
-    memory = f": a memory of {plain_number(1.0 / scale, digits=2)} steps" if 0.0 < scale < 1.0 else ""
-    return f"{rate} a step through {prediction.state} alone at rest, f in f^d{spread}{memory}"
+    memory = f"; memory {plain_number(1.0 / scale, digits=2)} steps" if 0.0 < scale < 1.0 else ""
+    return f"{rate} a step through {prediction.state} alone at rest{spread}{memory}"
 
 
 def _parameter_blocks(measured: Measured) -> list[Block]:

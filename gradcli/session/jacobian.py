@@ -7,6 +7,7 @@ from gradcli.diagnostics.curve import median_of_trials
 from gradcli.diagnostics.jacobian import jacobian_spectra
 from gradcli.diagnostics.lyapunov import lyapunov_exponents
 from gradcli.diagnostics.measure import nonfinite_verdict
+from gradcli.diagnostics.predictions import critical_gain, predict
 from gradcli.diagnostics.verdict import judge
 from gradcli.engine.linearised import full_state_size
 from gradcli.engine.parameters import LayerParameters
@@ -91,6 +92,8 @@ def jacobian(
             lyapunov=lyapunov,
             matrices=matrix_spectra(plan, parameters),
             certificate=certify(plan, parameters, problem.initial[index], problem.trials),
+            at_rest=next((p.rate_per_step for p in predict(problem, index) if p.name == "rest"), None),
+            critical_gain=critical_gain(problem, index),
         )
     return Result(jacobian_report(findings), [(loaded.label, verdict.kind)])
 

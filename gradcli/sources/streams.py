@@ -9,8 +9,10 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from hashlib import blake2b
+from typing import Any, cast
 
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
 
 CHUNK = 64
 """Steps that are drawn from one stream. A part of every drawn number's definition: changing it changes all runs."""
@@ -37,7 +39,17 @@ def stream(seed: int, *names: str | int) -> np.random.Generator:
         else:
             parts.append(b"i%d" % operator.index(name))
     digest = blake2b(b",".join(parts), digest_size=16).digest()
-    return np.random.Generator(np.random.Philox(key=np.frombuffer(digest, dtype="<u8")))
+    return np.random.Generator(np.random.Philox(cast(Any, _Key(digest))))
+
+
+class _Key(ISeedSequence):
+    """A key as Philox asks for it. Philox(key=key) is the same, but first gathers entropy that it never uses."""
+
+    def __init__(self, digest: bytes) -> None:
+        self._words = np.frombuffer(digest, dtype="<u8")
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray:
+        return self._words
 
 
 class DrawnSteps:

@@ -79,6 +79,7 @@ def form_of(run: dict[str, Any]) -> dict[str, Any]:
         "curve": curve or type(None),
         "states": {name: {"log10_norm": [NUMBER], "verdict": VERDICT} for name in run["states"]},
         "parameters": {name: {"shape": [int], "log10_norm": NUMBER} for name in run["parameters"]},
+        "predictions": [dict],
         "clip": [CLIP],
     }
 

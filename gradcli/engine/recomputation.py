@@ -1,0 +1,110 @@
+"""A segment of the forward pass once more: its stretches side by side, as if they were sequences of one batch.
+
+The first pass leaves the states at the start of each stretch, so that no stretch has to wait for another. Where a step
+is so small that most of it is the calls' own time, a step of all stretches takes little longer than a step of one.
+
+Sums are taken in another order than in the first pass. Where that matters, because the cell is chaotic and grows every
+difference, the end of a stretch strays from the start of the next: then segments have to be computed step by step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradcli.engine.layer import Layer
+from gradcli.engine.parameters import LayerParameters
+
+Array = np.ndarray[Any, Any]
+
+#: Stretches may end so many roundings from where the first pass was.
+_ROUNDINGS = 2.0**10
+
+
+class Recomputation:
+    """Computes segments again, and leaves their states and tape where the first pass would have left them.
+
+    Args:
+        layers: the layers of the first pass.
+        stretches: S, into how many of equal length the segment is cut.
+
+    Attributes:
+        strays: whether a stretch has ended elsewhere than in the first pass; what it left is of no use then.
+    """
+
+    def __init__(self, layers: Sequence[Layer], stretches: int) -> None:
+        self._layers, self._stretches = layers, stretches
+        self.strays = False
+        self._length = layers[0].segment // stretches
+        self._side_by_side = [
+            Layer(
+                layer.plan,
+                layer.parameters,
+                trials=layer.trials,
+                batch_size=stretches * layer.batch_size,
+                dtype=layer.dtype,
+                segment=self._length,
+            )
+            for layer in layers
+        ]
+        first = layers[0]
+        self._x = self._side_by_side[0].empty(self._length, first.plan.cell.shapes.input_size)
+        self._copies = [
+            pair for layer, twin in zip(layers, self._side_by_side, strict=True) for pair in self._pairs(layer, twin)
+        ]
+
+    def _pairs(self, layer: Layer, twin: Layer) -> list[tuple[Array, Array]]:
+        """Return the views of what is copied to a layer, each with where it comes from: (S, n, R, size, B)."""
+        lag = layer.lag
+        pairs = [(layer.states[name][lag:], twin.states[name][lag:]) for name in layer.states]
+        pairs += [(layer.tape[name], twin.tape[name]) for name in layer.tape]
+        return [(self._one_after_another(to), self._beside_each_other(source)) for to, source in pairs]
+
+    def _one_after_another(self, array: Array) -> Array:
+        """Return (S n, R, size, B) as (S, n, R, size, B)."""
+        return array.reshape(self._stretches, self._length, *array.shape[1:])
+
+    def _beside_each_other(self, array: Array) -> Array:
+        """Return (n, R, size, S B) as (S, n, R, size, B)."""
+        return array.reshape(*array.shape[:3], self._stretches, -1).transpose(3, 0, 1, 2, 4)
+
+    def load(self, parameters: Sequence[LayerParameters]) -> None:
+        """Take other parameters."""
+        for twin, values in zip(self._side_by_side, parameters, strict=True):
+            twin.parameters = values
+        self.strays = False
+
+    def checkpoints(self) -> list[dict[str, Array]]:
+        """Return for each layer what `forward` needs of the segment that the first pass has just gone over."""
+        firsts = range(0, self._stretches * self._length, self._length)
+        return [
+            {
+                name: np.concatenate([array[first : first + layer.lag] for first in firsts], axis=-1)
+                for name, array in layer.states.items()
+            }
+            for layer in self._layers
+        ]
+
+    def forward(self, x: Array, checkpoints: Sequence[Mapping[str, Array]]) -> None:
+        """Run over a whole segment: x is its input, (n, R, input_size, B)."""
+        np.copyto(self._beside_each_other(self._x), self._one_after_another(x))
+        beside = self._x
+        for twin, history in zip(self._side_by_side, checkpoints, strict=True):
+            twin.forward(beside, history)
+            beside = twin.outputs()
+        for to, source in self._copies:
+            np.copyto(to, source)
+        batch_size = self._layers[0].batch_size
+        for layer, history in zip(self._layers, checkpoints, strict=True):
+            layer.resume(x, {name: past[..., :batch_size] for name, past in history.items()})
+            x = layer.outputs()
+        self.strays = not all(map(self._agree, self.checkpoints(), checkpoints))
+
+    def _agree(self, found: Mapping[str, Array], wanted: Mapping[str, Array]) -> bool:
+        """Tell whether the states at the start of the stretches are those of the first pass, but for rounding."""
+        tolerance = _ROUNDINGS * np.finfo(self._layers[0].dtype).eps
+        return all(
+            bool(np.abs(found[name] - past).max() <= tolerance * np.abs(past).max()) for name, past in wanted.items()
+        )
