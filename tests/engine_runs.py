@@ -12,7 +12,7 @@ from reference.relative_error import vector_error
 
 from gradcli.engine.loss import CrossEntropy, Linear, Loss, SquaredError
 from gradcli.engine.plan import LayerPlan
-from gradcli.engine.problem import READOUT, Problem, Run
+from gradcli.engine.problem import READOUT, Problem, Run, layer_names
 from gradcli.engine.run import Engine
 from gradcli.language.cell import parse_cell
 
@@ -47,21 +47,25 @@ def problem_of(spec: Mapping[str, Any], saved: Arrays) -> Problem:
     )
     trials, seq_len, batch_size, input_size = saved["x"].shape
     plans: list[LayerPlan] = []
+    bidirectional = spec.get("bidirectional", False)
     for _ in range(spec.get("num_layers", 1)):
-        plans.append(LayerPlan(cell.at_sizes(spec["hidden_size"], input_size)))
-        input_size = plans[-1].cell.shapes.states[cell.output]
+        plan = LayerPlan(cell.at_sizes(spec["hidden_size"], input_size))
+        input_size = plan.cell.shapes.states[cell.output] * (2 if bidirectional else 1)
+        plans += [plan, plan] if bidirectional else [plan]
+    layers = layer_names(spec.get("num_layers", 1), bidirectional)
     return Problem(
         plans=plans,
-        parameters=[_under(f"param.layer{i}.", saved) for i in range(len(plans))],
+        parameters=[_of_layer(f"param.{layer}", saved) for layer in layers],
         initial=[
-            {name: states[:, 0].transpose(0, 2, 1) for name, states in _under(f"state.layer{i}.", saved).items()}
-            for i in range(len(plans))
+            {name: states[:, 0].transpose(0, 2, 1) for name, states in _of_layer(f"state.{layer}", saved).items()}
+            for layer in layers
         ],
         source=Given(saved["x"].transpose(1, 0, 3, 2)),
         loss=_loss(spec, saved, input_size),
         seq_len=seq_len,
         trials=trials,
         batch_size=batch_size,
+        bidirectional=bidirectional,
     )
 
 
@@ -82,6 +86,11 @@ def _loss(spec: Mapping[str, Any], saved: Arrays, output_size: int) -> Loss:
 
 def _under(prefix: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
     return {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
+
+
+def _of_layer(prefix: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """Return the arrays of one layer and direction: not those of ``layer0.reverse`` for ``layer0``."""
+    return {key.rpartition(".")[2]: values for key, values in arrays.items() if key.rpartition(".")[0] == prefix}
 
 
 def recorded(problem: Problem, **choices: Any) -> Run:

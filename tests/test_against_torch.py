@@ -29,6 +29,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "cross-entropy at last, 3 layers": {"loss": {"kind": "cross_entropy", "at": "last"}, "num_layers": 3, "trials": 1},
     "projection at every": {"loss": {"kind": "projection", "at": "every"}, "batch_size": 1},
     "projection at last, 3 layers": {"loss": {"kind": "projection", "at": "last"}, "num_layers": 3},
+    "mse at every, 2 layers both ways": {
+        "loss": {"kind": "mse", "at": "every"},
+        "num_layers": 2,
+        "bidirectional": True,
+        "trials": 2,
+    },
     "sum at some, 3 layers": {"loss": {"kind": "sum", "at": AT_SOME}, "num_layers": 3, "batch_size": 1, "trials": 1},
 }
 

@@ -233,6 +233,24 @@ def test_single_steps_may_lead_out_of_the_range_of_floats_and_back(block: int) -
     np.testing.assert_allclose(run.log2_norm["layer0.h"].ravel(), expected, atol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("rate", [-3, -30])
+def test_what_has_all_but_vanished_is_not_lost_where_the_loss_enters_again(rate: int, dtype: str) -> None:
+    steps, at = 600, [1, 300, 600]
+    spec = {
+        "cell": {"equations": "h[t] = a * h[t-1]"},
+        "hidden_size": 1,
+        "seq_len": steps,
+        "loss": {"kind": "sum", "at": at},
+    }
+    zeros = np.zeros((1, steps + 1, 1, 1))
+    start = {"x": zeros[:, 1:], "state.layer0.h": zeros, "param.layer0.a": np.exp2([[rate]])}
+    run = Engine(replace(problem_of(spec, start), dtype=np.dtype(dtype))).run()
+    nearest = np.array([min(a for a in at if a >= t) for t in range(steps + 1)])
+    expected = rate * (nearest - np.arange(steps + 1.0))  # what the other losses add is far below rounding
+    np.testing.assert_allclose(run.log2_norm["layer0.h"].ravel(), expected, atol=1e-9)
+
+
 def test_a_chaotic_cell_is_computed_again_along_the_trajectory_that_it_took() -> None:
     """Every rounding grows by e^0.5 a step here: what is summed in another order ends elsewhere after 60 steps."""
     size, steps = 48, 2048

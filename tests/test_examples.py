@@ -284,3 +284,20 @@ def test_of_ten_words_an_orthogonal_matrix_keeps_more_of_the_first() -> None:
 
     assert abs(share_of_the_first()) < 1e-3
     assert share_of_the_first("init.W=orthogonal") > 0.03
+
+
+def test_the_last_output_of_two_directions_says_little_about_the_reverse_one() -> None:
+    last, every, first = (example("bidirectional.yaml", f"loss.at={at}") for at in ("last", "every", "[1]"))
+    gates = [f"W_h{gate}" for gate in "ifgo"]
+    for gate in gates:
+        assert last["parameters"][f"layer0.reverse.{gate}"]["log10_norm"] is None
+        assert every["parameters"][f"layer0.reverse.{gate}"]["log10_norm"] is not None
+        assert first["parameters"][f"layer0.{gate}"]["log10_norm"] is None
+    reverse = list(last["states"]["layer0.reverse.h"]["log10_norm"])
+    assert reverse[:59] == [None] * 59
+    assert None not in reverse[59:]
+    assert [run["curve"]["layers"] for run in (last, every, first)] == [
+        ["layer0"],
+        ["layer0", "layer0.reverse"],
+        ["layer0.reverse"],
+    ]

@@ -68,10 +68,17 @@ FITTING = st.builds("g = tanh(b)\nf = {}\nc[t] = {}\nh[t] = {}\n".format, VECTOR
 
 
 @random_specs
-@given(FITTING, st.sampled_from(["float64", "float32"]), st.integers(1, 2), st.sampled_from(["last", "every", [2, 5]]))
-def test_equations_whose_sizes_fit_run(equations: str, dtype: str, layers: int, at: object) -> None:
+@given(
+    FITTING,
+    st.sampled_from(["float64", "float32"]),
+    st.integers(1, 2),
+    st.booleans(),
+    st.sampled_from(["last", "every", [2, 5]]),
+)
+def test_equations_whose_sizes_fit_run(equations: str, dtype: str, layers: int, both: bool, at: object) -> None:
     cell = {"equations": equations, "shapes": {"a": []}, "activation": "tanh"}
-    spec = SIZES | {"cell": cell, "dtype": dtype, "num_layers": layers, "loss": {"kind": "mse", "at": at}}
+    layout = {"num_layers": layers, "bidirectional": both}
+    spec = SIZES | layout | {"cell": cell, "dtype": dtype, "loss": {"kind": "mse", "at": at}}
     done = check(spec | {"input_size": 3})
     if "called 'a'" in done.stderr or "do not use phi" in done.stderr:
         del cell["shapes"], cell["activation"]
@@ -173,6 +180,7 @@ FIELDS = {
     "thresholds": st.sampled_from(THRESHOLDS),
     "learning_rate": st.sampled_from([1e300, 1e-300, 0]),
     "num_layers": st.integers(0, 3),
+    "bidirectional": st.booleans(),
     "activation": st.sampled_from(["relu", "exp", "identity", "nothing"]),
     "dtype": st.sampled_from(["float32", "float64", "float16"]),
     "seed": st.sampled_from([0, 2**63 - 1, -1]),

@@ -30,7 +30,7 @@ class Clipped:
     scale: norm after / norm before. cosine: of the angle between the two gradients.
     fraction_clipped: `norm`: of the trials; `value`: of the entries; inside BPTT: of the states at all steps.
     loss_before: of the batch; loss_after_unclipped, loss_after_clipped: after one step of gradient descent.
-    curve: the curve of the top layer's states as clipped, where the method changes it.
+    curve: the headline curve as clipped, where the method changes it.
     """
 
     method: str
@@ -47,7 +47,7 @@ class Clipped:
 
 
 def clip_all(
-    engine: Engine, run: Run, methods: Sequence[tuple[str, float]], learning_rate: float, top_layer: str
+    engine: Engine, run: Run, methods: Sequence[tuple[str, float]], learning_rate: float, headline: Sequence[str]
 ) -> list[Clipped]:
     """Return what each (method, threshold) does to the gradients of a run.
 
@@ -55,7 +55,7 @@ def clip_all(
         engine: the engine that made the run; its parameters are changed meanwhile and put back.
         run: with parameter gradients.
         learning_rate: of the step of gradient descent.
-        top_layer: the layer whose states make the curve.
+        headline: the states that make the curve, such as "layer0.h".
     """
     if not methods:
         return []
@@ -69,7 +69,7 @@ def clip_all(
             clip = _clip_norm if method == "norm" else _clip_value
             gradients, fraction = clip(run.gradients, threshold)
         else:
-            gradients, fraction, curve = _clip_inside(engine, method, threshold, top_layer)
+            gradients, fraction, curve = _clip_inside(engine, method, threshold, headline)
         same = gradients is run.gradients
         found.append(
             _outcome(
@@ -207,12 +207,13 @@ class StepClipper:
         self._seen = self._changed = 0
 
 
-def _clip_inside(engine: Engine, method: str, threshold: float, top_layer: str) -> tuple[Gradients, float, Curve]:
+def _clip_inside(
+    engine: Engine, method: str, threshold: float, headline: Sequence[str]
+) -> tuple[Gradients, float, Curve]:
     clipper = StepClipper(method, threshold)
     run = engine.run(step_clip=clipper)
-    states = [norm for name, norm in run.log2_norm.items() if name.startswith(f"{top_layer}.")]
     fraction = clipper.changed / clipper.seen if clipper.seen else 0.0
-    return run.gradients, fraction, curve_of(*states)
+    return run.gradients, fraction, curve_of(*(run.log2_norm[name] for name in headline))
 
 
 def _cosine(a: Gradients, b: Gradients) -> Array:
@@ -243,8 +244,8 @@ class _Descent:
         readout = (loss.W_hy, loss.b_y) if isinstance(loss, CrossEntropy) else None
         with np.errstate(all="ignore"):
             moved = [
-                {name: value - self._rate * gradients[f"layer{i}.{name}"].value() for name, value in table.items()}
-                for i, table in enumerate(self._start)
+                {name: value - self._rate * gradients[f"{layer}.{name}"].value() for name, value in table.items()}
+                for layer, table in zip(engine.problem.names, self._start, strict=True)
             ]
             if isinstance(loss, CrossEntropy):
                 loss.W_hy = loss.W_hy - self._rate * gradients[f"{READOUT}.W_hy"].value()

@@ -133,7 +133,7 @@ def measure_gates(network: Network, layer: int, *, progress: Progress | None = N
     keeping = [_Keeping(retention) for retention in retentions_of(cell)]
     steps = (problem.seq_len, problem.trials, problem.batch_size)
     before, after, direct = (np.empty(steps) for _ in range(3))
-    closed = layer == len(problem.plans) - 1
+    closed = layer >= problem.top
     for trials, group in engine.groups():
         for visit in walk_adjoints(group):
             first, last = visit.steps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from gradcli.diagnostics.clipping import Clipped, clip_all, median
 from gradcli.diagnostics.curve import LOG10_2, Curve, curve_of, median_of
 from gradcli.diagnostics.predictions import Prediction, predict
 from gradcli.diagnostics.verdict import Verdict, judge, judge_backward_overflow, judge_overflow
-from gradcli.engine.problem import Overflow, Progress, Run
+from gradcli.engine.problem import Overflow, Problem, Progress, Run
 from gradcli.engine.run import Engine
 from gradcli.network.build import Network
 from gradcli.spec.models import Thresholds
@@ -31,10 +32,11 @@ class StateCurve:
 class Measured:
     """A network and what was found about it.
 
-    losses: (R, B). curve: of all states of the top layer joined; None where a number overflowed.
+    losses: (R, B). curve: of the states of the `headline` layers joined; None where a number overflowed.
+    headline: the layers whose states the curve joins; see `headline_layers`.
     states: "layer0.h" -> its own curve.
     parameters: "layer0.W_hh" -> log10 of the norm of the batch loss's gradient, median over trials; -inf for zero.
-    predictions: rates that theory gives for the top layer.
+    predictions: rates that theory gives for the layer in the headline.
     run: what the engine gave but for the norms, for `--save`; None unless it was recorded, as it is large.
     """
 
@@ -47,6 +49,7 @@ class Measured:
     clipped: list[Clipped]
     predictions: list[Prediction]
     run: Run | None
+    headline: Sequence[str]
 
     @property
     def label(self) -> str:
@@ -68,10 +71,11 @@ def measure(
         run = engine.run(record=record)
     kept = run if record else None
     verdict = judge_nonfinite(network, engine, run)
+    headline = headline_layers(network.problem)
     if verdict is not None:
-        return Measured(network, run.losses, verdict, None, {}, {}, [], [], kept)
-    top = network.problem.names[-1]
-    curve, states = _curves(run, top, spec.thresholds)
+        return Measured(network, run.losses, verdict, None, {}, {}, [], [], kept, headline)
+    joined = [name for name in run.log2_norm if name.rpartition(".")[0] in headline]
+    curve, states = _curves(run, joined, spec.thresholds)
     return Measured(
         network,
         run.losses,
@@ -79,22 +83,45 @@ def measure(
         curve,
         states,
         {name: median(gradient.log2_norm()) * LOG10_2 for name, gradient in run.gradients.items()},
-        clip_all(engine, run, [(c.NAME, c.threshold) for c in spec.clip], spec.learning_rate, top),
-        predict(network.problem, len(network.problem.plans) - 1),
+        clip_all(engine, run, [(c.NAME, c.threshold) for c in spec.clip], spec.learning_rate, joined),
+        _predictions(network.problem, headline),
         kept,
+        headline,
     )
 
 
-def _curves(run: Run, top: str, thresholds: Thresholds) -> tuple[Curve, dict[str, StateCurve]]:
-    """Return the curve of the top layer's states joined, and that of each state; the run's norms are used up."""
+def headline_layers(problem: Problem) -> list[str]:
+    """Return the layers whose states the headline curve joins: the top one, of two directions those that it can judge.
+
+    Position t is step t of the forward direction and step T+1-t of the reverse one. So a loss at a few positions may
+    reach one direction at its end and the other at its beginning only, where it is no measure of how far a gradient
+    flows. A direction takes part if the loss reaches its latter half; at least one does.
+    """
+    if not problem.bidirectional:
+        return problem.names[-1:]
+    return [layer for layer, distance in first_distances(problem).items() if distance < problem.seq_len / 2]
+
+
+def first_distances(problem: Problem) -> dict[str, int]:
+    """Return for both directions of the top layer the first distance, in own steps, at which the loss enters."""
+    forward, reverse = problem.names[-2:]
+    return {forward: problem.seq_len - problem.loss.last_step, reverse: problem.loss.first_step - 1}
+
+
+def _predictions(problem: Problem, headline: Sequence[str]) -> list[Prediction]:
+    """Return what theory says of the layer in the headline; of two directions together it says nothing."""
+    return predict(problem, problem.names.index(headline[0])) if len(headline) == 1 else []
+
+
+def _curves(run: Run, joined: Sequence[str], thresholds: Thresholds) -> tuple[Curve, dict[str, StateCurve]]:
+    """Return the curve of the `joined` states, and that of each state; the run's norms are used up."""
     norms = run.log2_norm
-    joined = [name for name in norms if name.startswith(f"{top}.")]
     curve = curve_of(*(norms[name] for name in joined))
     states = {}
     for name in list(norms):
         # Taken out one by one: over a million steps, norms and curves of all states would be twice as much.
         norm = norms.pop(name)
-        median = curve.median if joined == [name] else median_of(norm)
+        median = curve.median if list(joined) == [name] else median_of(norm)
         del norm
         states[name] = StateCurve(median, _judged(median, thresholds))
     return curve, states

@@ -22,9 +22,11 @@ Array = np.ndarray[Any, Any]
 NOTHING = -(10**15)
 
 #: How far from 1 the norm of the mantissas may wander within a block, as a power of two.
-_SAFE_EXPONENT = {8: 400.0, 4: 50.0}
+SAFE_EXPONENT = {8: 400.0, 4: 50.0}
 #: And how far it may be at the start of one.
 _NEAR_EXPONENT = {8: 100.0, 4: 10.0}
+#: So many safe ranges below the largest, a mantissa may not be an ordinary float any more.
+_LOST = 2.2
 #: The share of the safe range that a block is meant to run through: some rates change.
 _WANTED_SPAN = 0.7
 
@@ -60,7 +62,7 @@ class Exponents:
 
     def __init__(self, plan: LayerPlan, itemsize: int) -> None:
         self._plan = plan
-        self._safe, self._near = _SAFE_EXPONENT[itemsize], _NEAR_EXPONENT[itemsize]
+        self._safe, self._near = SAFE_EXPONENT[itemsize], _NEAR_EXPONENT[itemsize]
         self._states_of_frames = [
             (frame, [name for name, of in plan.frames.of_state.items() if of == frame])
             for frame in sorted(set(plan.frames.of_state.values()))
@@ -73,17 +75,22 @@ class Exponents:
             n: the steps of the block. adjoints: those at its last step.
             entering: the gradient that enters at the output state, (k, R, size, B) mantissas, or None.
             entering_exponent: its exponent, (R, B).
+
+        Raises:
+            OutOfRange: what enters is so large that what is there would be lost beside it, at steps where it is all.
         """
         # One step may lead anywhere: a block of one, which nobody can shorten, begins with what is there.
         if n > 1 and adjoints.near_one and entering is None:
             return adjoints.exponent
         plan = self._plan
+        carried: list[tuple[int, Array]] = []
         chosen = np.full_like(adjoints.exponent, NOTHING)
         for frame in plan.frames.in_flow_order:
             for name, of in plan.frames.of_state.items():
                 if of == frame:
                     if not adjoints.nothing:
                         own = _exponent_with(adjoints.carry[name], adjoints.exponent[frame])
+                        carried.append((frame, own))
                         chosen[frame] = np.maximum(chosen[frame], own)
                     if name == plan.cell.output and entering is not None:
                         chosen[frame] = np.maximum(chosen[frame], _exponent_with(entering, entering_exponent))
@@ -91,6 +98,10 @@ class Exponents:
                 chosen[frame] = np.maximum(chosen[frame], chosen[feeder])
             if frame in plan.frames.coupled:
                 chosen[frame] = chosen[frame].max(axis=-1, keepdims=True)
+        if n > 1 and entering is not None:
+            for frame, own in carried:
+                if ((own > NOTHING) & (chosen[frame] - own > _LOST * self._safe)).any():
+                    raise OutOfRange
         return chosen
 
     def check(self, norms: dict[str, Array], n: int) -> list[Array]:

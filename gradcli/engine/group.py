@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradcli.engine.backward import BackwardPass, Block, StepClip
+from gradcli.engine.bidirectional import BothWays, forward_both_ways
 from gradcli.engine.evaluate import parameter_gradients
 from gradcli.engine.exponents import Adjoints, OutOfRange
 from gradcli.engine.layer import Layer
@@ -55,7 +56,9 @@ class TrialGroup:
         self.progress: Progress = progress or (lambda stage, done, total: None)
         longest = problem.seq_len if problem.tied else 1
         self.block = min(block or problem.sizes.block, longest)
-        self.segment = min(segment or problem.sizes.segment, longest)
+        # Each direction of a layer ends where the other begins, so that both need the whole sequence.
+        wanted = problem.seq_len if problem.bidirectional else segment or problem.sizes.segment
+        self.segment = min(wanted, longest)
         self.layers = [
             Layer(
                 plan,
@@ -67,6 +70,8 @@ class TrialGroup:
             )
             for plan, values in zip(problem.plans, parameters.at(0), strict=True)
         ]
+        #: What the top layer put out over the segment, (n, R, size, B).
+        self.outputs: Array = np.empty(0)
         stretches = problem.sizes.stretches(self.segment) if self.segment < problem.seq_len else 1
         self._recomputation = Recomputation(self.layers, stretches) if stretches > 1 else None
         self._passes: dict[tuple[bool, bool], list[BackwardPass]] = {}
@@ -104,7 +109,7 @@ class TrialGroup:
             overflow = self._find_overflow(lo)
             if overflow is not None:
                 return losses, checkpoints, overflow
-            losses += p.loss.values(self.layers[-1].outputs(), lo + 1)
+            losses += p.loss.values(self.outputs, lo + 1)
             on_segment(lo, hi)
             self.progress("forward", hi, p.seq_len)
             if tape and not last:
@@ -114,16 +119,23 @@ class TrialGroup:
 
     def _forward_segment(self, lo: int, hi: int, histories: Sequence[Mapping[str, Array]], *, tape: bool) -> None:
         x = self.problem.source.fill(lo, hi)
+        if self.problem.bidirectional:
+            for layer, parameters in zip(self.layers, self._parameters.at(lo), strict=True):
+                layer.parameters = parameters
+            self.outputs = forward_both_ways(self.layers, x, histories, tape=tape)
+            return
         for layer, history, parameters in zip(self.layers, histories, self._parameters.at(lo), strict=True):
             layer.parameters = parameters
             layer.forward(x, history, tape=tape)
             x = layer.outputs()
+        self.outputs = x
 
     def _recompute(self, lo: int, hi: int, start: Sequence[Mapping[str, Array]]) -> None:
         """Compute a segment before the last one again, from what the first pass left of it."""
         if self._recomputation and not self._recomputation.strays:
             self._recomputation.forward(self.problem.source.fill(lo, hi), start)
             if not self._recomputation.strays:
+                self.outputs = self.layers[-1].outputs()
                 return
         batch_size = self.problem.batch_size
         before = [{name: past[..., :batch_size] for name, past in history.items()} for history in start]
@@ -133,7 +145,7 @@ class TrialGroup:
         found = [(step, i) for i, layer in enumerate(self.layers) if (step := layer.first_nonfinite()) is not None]
         if not found:
             return None
-        step, index = min(found)
+        step, index = min(found, key=lambda place: self.problem.order_of(*place))
         layer = self.layers[index]
         bad = [~np.isfinite(a[layer.lag + step]).all(axis=(1, 2)) for a in layer.states.values()]
         return Overflow(lo + step + 1, index, np.any(bad, axis=0))
@@ -197,16 +209,17 @@ class TrialGroup:
         """Return the backward passes of the layers, kept from run to run."""
         key = (parameters, clipped)
         if key not in self._passes:
-            p, top = self.problem, len(self.layers) - 1
+            p = self.problem
             at_last_only = len(p.loss.steps) == 1 and p.loss.last_step == p.seq_len
             self._passes[key] = [
                 BackwardPass(
                     layer,
-                    per_step=i < top or not at_last_only,
+                    # A reverse direction meets position T at its first step.
+                    per_step=i != p.top or not at_last_only,
                     block=self.block,
                     clipped=clipped,
                     parameters=parameters,
-                    to_input=i > 0,
+                    to_input=i >= (2 if p.bidirectional else 1),
                 )
                 for i, layer in enumerate(self.layers)
             ]
@@ -223,7 +236,11 @@ class TrialGroup:
         shape = (p.seq_len + 1, p.trials, p.batch_size)
         for name, layer in zip(p.names, self.layers, strict=True):
             run.log2_norm |= {f"{name}.{state}": np.full(shape, np.nan) for state in layer.states}
-        backward = _Backward(self, run, recorder, step_clip, parameters)
+        backward = Backward(self, run, recorder, step_clip, parameters)
+        if p.bidirectional:
+            if BothWays(backward).run():
+                backward.finish()
+            return run
         for lo in reversed(range(0, p.seq_len, self.segment)):
             hi = min(lo + self.segment, p.seq_len)
             if hi < p.seq_len:
@@ -234,8 +251,11 @@ class TrialGroup:
         return run
 
 
-class _Backward:
-    """The backward pass of all layers: blocks from the last step to the first, layers from the top to the bottom."""
+class Backward:
+    """The backward pass of all layers: blocks from the last step to the first, layers from the top to the bottom.
+
+    Of two directions `gradcli.engine.bidirectional.BothWays` takes one after the other.
+    """
 
     def __init__(
         self, engine: TrialGroup, run: Run, recorder: _Recorder | None, step_clip: StepClip | None, parameters: bool
@@ -248,7 +268,7 @@ class _Backward:
         self.readout: dict[str, Array] = {}
         self.parameters = parameters
         self.step_clip = step_clip
-        self.length = min(engine.block, _FIRST_BLOCK)
+        self.first_length = self.length = min(engine.block, _FIRST_BLOCK)
 
     def segment(self, lo: int, hi: int) -> bool:
         """Go back over one segment; return whether all adjoints were finite."""
@@ -259,9 +279,9 @@ class _Backward:
                 blocks = self._block(start - lo, end - lo, start)
             except OutOfRange:
                 self.length = max(1, self.length // 2)
-                self._settle(kept=False)
+                self.settle(kept=False)
                 continue
-            self._settle(kept=True)
+            self.settle(kept=True)
             if not self._commit(blocks, start, end):
                 return False
             self.length = min(self.engine.block, *(block.longest_next for block in blocks))
@@ -269,15 +289,15 @@ class _Backward:
             self.engine.progress("backward", self.engine.problem.seq_len - end, self.engine.problem.seq_len)
         return True
 
-    def _settle(self, kept: bool) -> None:
+    def settle(self, kept: bool) -> None:
+        """Tell the step clip whether what it clipped since the last call counts."""
         if self.step_clip is not None:
             self.step_clip.settle(kept)
 
     def _block(self, lo: int, hi: int, offset: int) -> list[Block]:
         """Return the outcome of one block for each layer, from the top one down; nothing is changed."""
         p = self.engine.problem
-        top = self.engine.layers[-1]
-        entering = p.loss.gradient(top.outputs()[lo:hi], offset + 1)
+        entering = p.loss.gradient(self.engine.outputs[lo:hi], offset + 1)
         exponent = np.zeros((p.trials, p.batch_size), np.int64)
         found = []
         for backward, adjoints in zip(reversed(self.passes), reversed(self.adjoints), strict=True):
@@ -287,30 +307,39 @@ class _Backward:
         return found
 
     def _commit(self, blocks: list[Block], start: int, end: int) -> bool:
-        p, run = self.engine.problem, self.run
         for index, block in zip(reversed(range(len(blocks))), blocks, strict=True):
-            self.adjoints[index] = block.adjoints
-            for state, norm in block.log2_norm.items():
-                run.log2_norm[f"layer{index}.{state}"][start + 1 : end + 1] = norm
-                # Longer blocks were found to be finite.
-                if end - start == 1 and np.isnan(norm).any():
-                    step = start + 1 + int(np.flatnonzero(np.isnan(norm).any(axis=(1, 2)))[-1])
-                    run.backward_overflow = Overflow(step, index, np.asarray(np.isnan(norm).any(axis=(0, 2))))
-            self.passes[index].collect(block)
-            self._add(index, block.gradients.items())
-            if self.recorder:
-                for state, (mantissa, exponent) in block.totals.items():
-                    self.recorder.keep_adjoints(f"layer{index}.{state}", start + 1, end + 1, mantissa, exponent)
-        if run.backward_overflow is not None:
+            self.commit_layer(index, block, start, end)
+        if self.run.backward_overflow is not None:
             return False
-        if self.parameters and not p.tied:
+        if self.parameters and not self.engine.problem.tied:
             self._keep_step(start)
-        if self.parameters and isinstance(p.loss, CrossEntropy):
-            segment_start = start - (start % self.engine.segment)
-            outputs = self.engine.layers[-1].outputs()[start - segment_start : end - segment_start]
-            for name, part in p.loss.readout_gradient(outputs, start + 1).items():
-                self.readout[name] = self.readout[name] + part if name in self.readout else part
+        self.add_readout(start, end)
         return True
+
+    def commit_layer(self, index: int, block: Block, start: int, end: int) -> None:
+        """Take over what a block of a layer's steps start+1 .. end found; see `Run.backward_overflow` after it."""
+        run, layer = self.run, self.engine.problem.names[index]
+        self.adjoints[index] = block.adjoints
+        for state, norm in block.log2_norm.items():
+            run.log2_norm[f"{layer}.{state}"][start + 1 : end + 1] = norm
+            # Longer blocks were found to be finite.
+            if end - start == 1 and np.isnan(norm).any():
+                step = start + 1 + int(np.flatnonzero(np.isnan(norm).any(axis=(1, 2)))[-1])
+                run.backward_overflow = Overflow(step, index, np.asarray(np.isnan(norm).any(axis=(0, 2))))
+        self.passes[index].collect(block)
+        self._add(index, block.gradients.items())
+        if self.recorder:
+            for state, (mantissa, exponent) in block.totals.items():
+                self.recorder.keep_adjoints(f"{layer}.{state}", start + 1, end + 1, mantissa, exponent)
+
+    def add_readout(self, start: int, end: int) -> None:
+        """Add the gradient that the readout gets at the positions start+1 .. end, where there is one."""
+        loss = self.engine.problem.loss
+        if self.parameters and isinstance(loss, CrossEntropy):
+            segment_start = start - (start % self.engine.segment)
+            outputs = self.engine.outputs[start - segment_start : end - segment_start]
+            for name, part in loss.readout_gradient(outputs, start + 1).items():
+                self.readout[name] = self.readout[name] + part if name in self.readout else part
 
     def _add(self, index: int, gradients: Iterable[tuple[Node, Scaled]]) -> None:
         sums = self.gradients[index]
@@ -329,12 +358,12 @@ class _Backward:
         """Yield what a layer's sums make of each of its parameters, as gradients of the batch loss."""
         self._add(index, self.passes[index].weight_gradients())
         for name, gradient in batch_gradients(self.passes[index].layer, self.gradients[index]).items():
-            yield f"layer{index}.{name}", gradient
+            yield f"{self.engine.problem.names[index]}.{name}", gradient
 
     def finish(self) -> None:
         """Take the adjoints of the initial states, and turn the sums into gradients of the batch loss."""
         p, run = self.engine.problem, self.run
-        for index, (backward, adjoints) in enumerate(zip(self.passes, self.adjoints, strict=True)):
+        for index, (name, backward, adjoints) in enumerate(zip(p.names, self.passes, self.adjoints, strict=True)):
             frames = backward.plan.frames
             for state, carry in adjoints.carry.items():
                 exponent = adjoints.exponent[frames.of_state[state]]
@@ -342,16 +371,16 @@ class _Backward:
                 if self.step_clip is not None:
                     self.step_clip(initial, exponent[:, None, :])
                 norm = log2_norm(initial, axis=1) + exponent
-                run.log2_norm[f"layer{index}.{state}"][0] = norm
+                run.log2_norm[f"{name}.{state}"][0] = norm
                 if np.isnan(norm).any():
                     run.backward_overflow = Overflow(0, index, np.asarray(np.isnan(norm).any(axis=1)))
                 if self.recorder:
-                    self.recorder.keep_adjoints(f"layer{index}.{state}", 0, 1, initial[None], exponent)
+                    self.recorder.keep_adjoints(f"{name}.{state}", 0, 1, initial[None], exponent)
             if self.parameters and p.tied:
                 run.gradients.update(self._parameter_gradients(index))
         if self.parameters and not p.tied:
             run.gradients |= self.of_steps.joined()
-        self._settle(kept=True)
+        self.settle(kept=True)
         for name, value in self.readout.items():
             scaled = Scaled(np.asarray(value / p.batch_size, np.float64), np.zeros(p.trials, np.int64))
             run.gradients[f"{READOUT}.{name}"] = scaled.normalised()

@@ -33,6 +33,11 @@ class Loss(ABC):
         """The last step that counts."""
         return int(self._sorted[-1])
 
+    @property
+    def first_step(self) -> int:
+        """The first step that counts."""
+        return int(self._sorted[0])
+
     def between(self, first: int, last: int) -> tuple[Array, Array]:
         """Return the steps that count among first..last, and their places in the order of the targets."""
         lo, hi = np.searchsorted(self._sorted, [first, last + 1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +18,9 @@ Array = np.ndarray[Any, Any]
 
 READOUT = "readout"
 
+#: What stands behind a layer's name for its reverse direction.
+REVERSE = "reverse"
+
 UNLIMITED = 2**62
 
 #: Told how far a pass over the sequence is: its name, the steps done, the steps in all.
@@ -29,6 +33,16 @@ class Input(Protocol):
     def fill(self, start: int, stop: int) -> Array: ...
 
 
+def layer_names(count: int, bidirectional: bool) -> list[str]:
+    """Return what the layers are called, from the bottom up; of a bidirectional one each direction, forward first.
+
+    >>> layer_names(2, bidirectional=True)
+    ['layer0', 'layer0.reverse', 'layer1', 'layer1.reverse']
+    """
+    directions = ("", f".{REVERSE}") if bidirectional else ("",)
+    return [f"layer{i}{direction}" for i in range(count) for direction in directions]
+
+
 @dataclass(frozen=True)
 class Problem:
     """All that a run needs.
@@ -36,6 +50,7 @@ class Problem:
     plans: one a layer. parameters: one table a layer, name -> (R, ...), or (R, T, ...) where they are not `tied`.
     initial: one table a layer, state -> (R, size, B).
     tied: whether all steps share their parameters; if not, each has its own, and the recurrence is a network in depth.
+    bidirectional: whether each layer has two directions; each counts as a layer then, in the order of `names`.
     tape_bytes: the most memory that what is kept of the forward pass for the backward pass may take, about.
     """
 
@@ -50,11 +65,20 @@ class Problem:
     dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float64))
     tape_bytes: int = UNLIMITED
     tied: bool = True
+    bidirectional: bool = False
 
     @property
     def sizes(self) -> Sizes:
-        item = self.dtype.itemsize
-        return Sizes(self.plans, self.seq_len, self.trials, self.batch_size, item, self.tape_bytes, self.tied)
+        return Sizes(
+            self.plans,
+            self.seq_len,
+            self.trials,
+            self.batch_size,
+            self.dtype.itemsize,
+            self.tape_bytes,
+            tied=self.tied,
+            whole_sequence=self.bidirectional,
+        )
 
     def of_trials(self, first: int, last: int, *, source: Input, parameters: Sequence[Mapping[str, Array]]) -> Problem:
         """Return the problem of the trials first .. last-1 alone; `source` gives their input, `parameters` are all."""
@@ -73,14 +97,30 @@ class Problem:
             trials=last - first,
         )
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
-        return [f"layer{i}" for i in range(len(self.plans))]
+        return layer_names(len(self.plans) // (2 if self.bidirectional else 1), self.bidirectional)
+
+    @property
+    def top(self) -> int:
+        """The index of the top layer; of its two directions that of the forward one."""
+        return len(self.plans) - (2 if self.bidirectional else 1)
+
+    def order_of(self, step: int, layer: int, *, backward: bool = False) -> tuple[int, ...]:
+        """Return what sorts steps of layers in the order in which a pass comes to them.
+
+        One direction goes step by step through all layers; two directions go layer by layer through all steps.
+        """
+        sign = -1 if backward else 1
+        return (sign * (layer // 2), sign * step, layer) if self.bidirectional else (sign * step, layer)
 
 
 @dataclass
 class Overflow:
-    """Where a number stopped being finite: forward at `step`, in `layer`; `trials` tells in which trials."""
+    """Where a number stopped being finite: forward at `step`, in `layer`; `trials` tells in which trials.
+
+    Steps of a reverse direction are its own.
+    """
 
     step: int
     layer: int
@@ -113,6 +153,7 @@ class Run:
     """What a run gave.
 
     losses: (R, B). log2_norm: "layer0.h" -> (T+1, R, B), log2 of the norm of dL/ds_t, by step t; -inf for exact zeros.
+    The steps of a reverse direction are its own, here and in the recording.
     gradients: "layer0.W_hh" -> gradient of the batch loss, by trial; of the shape of the parameters.
     overflow: set where the forward pass was not finite; then there are no gradients. backward_overflow likewise.
     """

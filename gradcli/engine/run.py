@@ -125,15 +125,15 @@ class Engine:
 
     def _first(self, found: Sequence[Overflow | None], backward: bool = False) -> Overflow | None:
         """Return the overflow that a pass over all trials would have met first, with all trials that it concerns."""
-        places = [(-o.step if backward else o.step, o.layer) for o in found if o is not None]
-        if not places:
+        met = [overflow for overflow in found if overflow is not None]
+        if not met:
             return None
-        step, layer = min(places)
+        earliest = min(met, key=lambda o: self.problem.order_of(o.step, o.layer, backward=backward))
         trials = np.zeros(self.problem.trials, dtype=bool)
         for (first, last), overflow in zip(self._ranges, found, strict=True):
-            if overflow is not None and (overflow.step, overflow.layer) == (abs(step), layer):
+            if overflow is not None and (overflow.step, overflow.layer) == (earliest.step, earliest.layer):
                 trials[first:last] |= overflow.trials
-        return Overflow(abs(step), layer, trials)
+        return Overflow(earliest.step, earliest.layer, trials)
 
     def equation_of_overflow(self, overflow: Overflow) -> Equation:
         """Return the equation in which a forward pass that overflowed first left the finite numbers."""

@@ -66,6 +66,8 @@ class Sizes:
 
     plans: one a layer. itemsize: bytes of a number. tape_bytes: the most memory that the tape may take, about.
     tied: whether all steps share their parameters; if not, steps are taken one by one, each with its own.
+    whole_sequence: whether the tape has to hold every step, as with two directions, each of which ends where the
+        other begins.
     """
 
     plans: Sequence[LayerPlan]
@@ -75,6 +77,7 @@ class Sizes:
     itemsize: int
     tape_bytes: int
     tied: bool = True
+    whole_sequence: bool = False
 
     @property
     def trials_at_once(self) -> int:
@@ -107,7 +110,8 @@ class Sizes:
             return 1
         step = self._step
         # The more stretches of a segment are computed again at once, the less it costs.
-        if self.seq_len * step <= min(_WHOLE_TAPE_BYTES // self._wanted_stretches, self.tape_bytes):
+        fitting = min(_WHOLE_TAPE_BYTES // self._wanted_stretches, self.tape_bytes)
+        if self.whole_sequence or self.seq_len * step <= fitting:
             return self.seq_len
         length = int(np.clip(min(_SEGMENT_BYTES, self.tape_bytes) // step, _SHORTEST_BLOCK, _LONGEST_SEGMENT))
         whole = self._wanted_stretches if self._wanted_stretches > 1 else self.block

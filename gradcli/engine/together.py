@@ -20,7 +20,7 @@ def can_join(a: Problem, b: Problem) -> bool:
     return (
         [plan.signature for plan in a.plans] == [plan.signature for plan in b.plans]
         and (a.seq_len, a.batch_size, a.dtype, a.tape_bytes) == (b.seq_len, b.batch_size, b.dtype, b.tape_bytes)
-        and a.tied == b.tied
+        and (a.tied, a.bidirectional) == (b.tied, b.bidirectional)
         and a.loss.can_join(b.loss)
     )
 

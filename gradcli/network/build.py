@@ -12,7 +12,7 @@ import numpy as np
 
 from gradcli.engine.loss import CrossEntropy, Linear, Loss, SquaredError
 from gradcli.engine.plan import LayerPlan
-from gradcli.engine.problem import READOUT, Problem
+from gradcli.engine.problem import READOUT, REVERSE, Problem, layer_names
 from gradcli.errors import Problem as SpecProblem
 from gradcli.errors import SpecError, UsageError, did_you_mean
 from gradcli.language.cell import CellError, ParsedCell, SizedCell, parse_cell
@@ -98,28 +98,37 @@ def _placed(loaded: LoadedSpec, error: CellError) -> SpecError:
 def size_cells(loaded: LoadedSpec, cell: ParsedCell, input_size: int) -> list[SizedCell]:
     """Return the cell at the sizes of each layer; a layer's input is the output state of the one below.
 
+    Of a bidirectional layer each direction has an entry of its own, and its output is that of both.
+
     Raises:
         SpecError: sizes that do not fit together.
     """
     sized: list[SizedCell] = []
+    directions = 2 if loaded.spec.bidirectional else 1
     for _ in range(loaded.spec.num_layers):
         if sized and sized[-1].shapes.input_size == input_size:
-            sized.append(sized[-1])
+            sized += [sized[-1]] * directions
             continue
         try:
-            sized.append(cell.at_sizes(loaded.spec.hidden_size, input_size))
+            sized += [cell.at_sizes(loaded.spec.hidden_size, input_size)] * directions
         except CellError as error:
             raise _placed(loaded, error) from None
-        input_size = sized[-1].shapes.states[cell.output]
+        input_size = output_size(loaded.spec, sized)
     return sized
+
+
+def output_size(spec: Spec, sized: Sequence[SizedCell]) -> int:
+    """Return the size of what the last of some layers puts out: its output state, of both directions together."""
+    cell = sized[-1]
+    return cell.shapes.states[cell.output] * (2 if spec.bidirectional else 1)
 
 
 def parameter_shapes(loaded: LoadedSpec, sized: Sequence[SizedCell]) -> dict[str, tuple[int, ...]]:
     """Return "layer0.W_hh" -> shape for all layers; (T, ...) where every step has weights of its own."""
-    steps = () if loaded.tied else (loaded.spec.seq_len,)
-    return {
-        f"layer{i}.{name}": (*steps, *shape) for i, c in enumerate(sized) for name, shape in c.shapes.parameters.items()
-    }
+    spec = loaded.spec
+    steps = () if loaded.tied else (spec.seq_len,)
+    layers = zip(layer_names(spec.num_layers, spec.bidirectional), sized, strict=True)
+    return {f"{layer}.{name}": (*steps, *shape) for layer, c in layers for name, shape in c.shapes.parameters.items()}
 
 
 def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_memory: int | None = None) -> Network:
@@ -139,12 +148,12 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_m
     source = open_source(loaded, max_memory=max_memory)
     sized = size_cells(loaded, cell, source.size)
     shapes = parameter_shapes(loaded, sized)
-    output_size = sized[-1].shapes.states[cell.output]
+    outputs = output_size(spec, sized)
     loss = spec.loss
     if isinstance(loss, CrossEntropyLoss):
         field = "classes" if isinstance(source, SymbolSource) else "target"
         classes = _located(loaded, f"loss.{field}", partial(class_count, loss, source))
-        shapes |= {f"{READOUT}.W_hy": (classes, output_size), f"{READOUT}.b_y": (classes,)}
+        shapes |= {f"{READOUT}.W_hy": (classes, outputs), f"{READOUT}.b_y": (classes,)}
     values = _Values(loaded, cell, shapes)
     plans = _plans(sized)
     tape_bytes = require_memory(
@@ -153,12 +162,12 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_m
     mistakes: list[SpecProblem] = []
     parameters = _attempt(mistakes, values.draw)
     initial = _attempt(mistakes, partial(_initial_states, loaded, sized))
-    target = _attempt(mistakes, partial(_target, loaded, source, output_size))
+    target = _attempt(mistakes, partial(_target, loaded, source, outputs))
     if parameters is None or initial is None or target is None:
         raise SpecError(mistakes)
     problem = Problem(
         plans=plans,
-        parameters=[_layer_table(parameters, f"layer{i}") for i in range(spec.num_layers)],
+        parameters=[_layer_table(parameters, layer) for layer in layer_names(spec.num_layers, spec.bidirectional)],
         initial=initial,
         source=source if loaded.input_at == "every" else FirstStepAlone(source),
         loss=_loss(spec, target, _layer_table(parameters, READOUT)),
@@ -168,6 +177,7 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_m
         dtype=np.dtype(spec.dtype),
         tape_bytes=tape_bytes,
         tied=loaded.tied,
+        bidirectional=spec.bidirectional,
     )
     return Network(loaded, cell, shapes, problem)
 
@@ -231,7 +241,7 @@ class _Values:
         self._loaded = loaded
         self._shapes = shapes
         self._steps = None if loaded.tied else loaded.spec.seq_len
-        self._names = sorted({name.partition(".")[2] for name in shapes if not name.startswith(f"{READOUT}.")})
+        self._names = sorted({name.rpartition(".")[2] for name in shapes if not name.startswith(f"{READOUT}.")})
         self._usual_chrono = {name: sign for name, sign in USUAL_CHRONO_SIGNS.items() if name in self._names}
         self._problems: list[SpecProblem] = []
         spec = loaded.spec
@@ -263,11 +273,14 @@ class _Values:
                 self._problems.append(self._loaded.problem((*field.split("."), pattern), message))
 
     def _hint(self, pattern: str, known: Sequence[str]) -> str:
-        layer, dot, _ = pattern.partition(".")
-        layers = self._loaded.spec.num_layers
+        layer, dot, _ = pattern.rpartition(".")
+        spec = self._loaded.spec
+        layers = spec.num_layers
         if layer == READOUT:
             return "; only the loss cross_entropy has a readout"
-        if dot and layer not in {f"layer{i}" for i in range(layers)}:
+        if layer.endswith(f".{REVERSE}") and not spec.bidirectional:
+            return "; only bidirectional layers have a reverse direction (bidirectional: true)"
+        if dot and layer not in layer_names(layers, spec.bidirectional):
             return f"; layers: layer0 to layer{layers - 1}" if layers > 1 else "; the only layer is layer0"
         return did_you_mean(pattern, known) if pattern.isidentifier() else ""
 
@@ -292,7 +305,7 @@ class _Values:
         values = {name: np.empty((spec.trials, *shape)) for name, shape in self._shapes.items()}
         by_layer: dict[str, list[Parameter]] = {}
         for name, shape in self._shapes.items():
-            layer, _, short = name.partition(".")
+            layer, _, short = name.rpartition(".")
             by_layer.setdefault(layer, []).append(Parameter(layer, short, shape[1:] if self._by_step(name) else shape))
         drawn = {f"{p.layer}.{p.name}": p for parameters in by_layer.values() for p in parameters}
         for name in self._shapes:
@@ -352,29 +365,31 @@ class _Values:
 def _matches(pattern: str, name: str) -> bool:
     """Tell whether a name or glob of the spec means a parameter such as "layer1.W_hh".
 
-    A bare one means every layer, "layer1.W_hh" one of them; the readout's parameters answer to "readout." only.
+    A bare one means every layer and direction, "layer1.W_hh" the forward direction of one layer; the readout's
+    parameters answer to "readout." only.
     """
-    if fnmatchcase(name, pattern) and "." in pattern:
-        return True
-    layer, _, short = name.partition(".")
-    return layer != READOUT and fnmatchcase(short, pattern)
+    layer, _, short = name.rpartition(".")
+    of_layers, dot, of_names = pattern.rpartition(".")
+    if not fnmatchcase(short, of_names):
+        return False
+    return fnmatchcase(layer, of_layers) if dot else layer != READOUT
 
 
 def _layer_table(values: Mapping[str, Array], layer: str) -> dict[str, Array]:
-    return {name.partition(".")[2]: value for name, value in values.items() if name.partition(".")[0] == layer}
+    return {name.rpartition(".")[2]: value for name, value in values.items() if name.rpartition(".")[0] == layer}
 
 
 def _initial_states(loaded: LoadedSpec, sized: Sequence[SizedCell]) -> list[dict[str, Array]]:
     spec = loaded.spec
     found: list[dict[str, Array]] = []
     problems = []
-    for i, cell in enumerate(sized):
+    for layer, cell in zip(layer_names(spec.num_layers, spec.bidirectional), sized, strict=True):
         table = {}
         for state, size in cell.shapes.states.items():
             try:
                 table[state] = draw_initial_state(
                     spec.initial_states.get(state, Zeros()),
-                    layer=f"layer{i}",
+                    layer=layer,
                     state=state,
                     size=size,
                     batch_size=spec.batch_size,

@@ -79,16 +79,19 @@ def _loss_steps(spec: Spec) -> int:
     return spec.seq_len if at == "every" else 1 if at == "last" else len(at)
 
 
-def _output_size(plans: Sequence[LayerPlan]) -> int:
-    cell = plans[-1].cell
-    return cell.shapes.states[cell.output]
+def _output_size(spec: Spec, plans: Sequence[LayerPlan]) -> int:
+    return _output_of(plans[-1]) * (2 if spec.bidirectional else 1)
+
+
+def _output_of(plan: LayerPlan) -> int:
+    return plan.cell.shapes.states[plan.cell.output]
 
 
 def _target_bytes(spec: Spec, plans: Sequence[LayerPlan]) -> int:
     """The targets, and as many again while they are drawn."""
     if not isinstance(spec.loss, MSELoss | CrossEntropyLoss):
         return 0
-    size = _output_size(plans) if isinstance(spec.loss, MSELoss) else 1
+    size = _output_size(spec, plans) if isinstance(spec.loss, MSELoss) else 1
     return 2 * _FLOAT * _loss_steps(spec) * _sequences(spec) * size
 
 
@@ -113,7 +116,7 @@ def _recording_bytes(spec: Spec, plans: Sequence[LayerPlan]) -> int:
 
 def _sizes(spec: Spec, plans: Sequence[LayerPlan], tape_bytes: int = UNLIMITED) -> Sizes:
     item = np.dtype(spec.dtype).itemsize
-    return Sizes(plans, spec.seq_len, spec.trials, spec.batch_size, item, tape_bytes)
+    return Sizes(plans, spec.seq_len, spec.trials, spec.batch_size, item, tape_bytes, spec.bidirectional)
 
 
 def _engine_bytes(
@@ -146,9 +149,25 @@ def _engine_bytes(
     blocks = sizes.block * number * rows * _BLOCK_COPIES
     input_step = _FLOAT * _sequences(spec) * plans[0].cell.shapes.input_size
     inputs = min(2 * sizes.segment * input_step, KEPT_INPUT_BYTES + sizes.segment * input_step)
-    width = max(_output_size(plans), *shapes.get(f"{READOUT}.b_y", (0,)))
+    width = max(_output_size(spec, plans), *shapes.get(f"{READOUT}.b_y", (0,)))
     losses = _FLOAT * min(_loss_steps(spec), sizes.segment) * sequences * width * _LOSS_COPIES
-    return tape + kept + blocks + outside + inputs + losses
+    between = sizes.seq_len * sequences * _bytes_between(plans, sizes.itemsize) if spec.bidirectional else 0
+    return tape + kept + blocks + outside + inputs + losses + between
+
+
+def _bytes_between(plans: Sequence[LayerPlan], itemsize: int) -> int:
+    """What stands between bidirectional layers at a position of a sequence.
+
+    That is the input once more, reversed, and the outputs joined, which all layers keep; and dL/dy of each output with
+    its exponent, for the layer that sends it and the one that receives it.
+    """
+    numbers = exponents = 0
+    for reverse in plans[1::2]:
+        numbers += reverse.cell.shapes.input_size + 2 * _output_of(reverse)
+    if len(plans) > 2:
+        numbers += 2 * 2 * max(map(_output_of, plans))
+        exponents = 2 * 2
+    return itemsize * numbers + _FLOAT * exponents
 
 
 def free_memory() -> int:
@@ -204,12 +223,13 @@ def require_memory(
     needed = estimate_memory(spec, shapes, plans, tied=tied, record=record, tape_bytes=tape_bytes)
     if needed > limit // runs_kept:
         share = origin + (f", shared by {runs_kept} runs" if runs_kept > 1 else "")
+        why = " (bidirectional layers keep the whole sequence)" if spec.bidirectional else ""
         advice = "" if tied else "With tied: false every step has weights of its own. "
         advice += f"Make hidden_size ({spec.hidden_size}), input_size ({plans[0].cell.shapes.input_size}), "
         advice += f"batch_size ({spec.batch_size}), trials ({spec.trials}) or seq_len ({spec.seq_len}) smaller"
         raise ResourceError(
-            f"this run would need about {_readable(needed)} of memory; {_readable(limit // runs_kept)} ({share}) is the"
-            f" limit. {advice}, {'leave out --save, ' if record else ''}or allow more with --max-memory"
+            f"this run would need about {_readable(needed)} of memory{why}; {_readable(limit // runs_kept)} ({share})"
+            f" is the limit. {advice}, {'leave out --save, ' if record else ''}or allow more with --max-memory"
         )
     return tape_bytes
 

@@ -9,6 +9,7 @@ from typing import Any
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.verdict_words import grouped, threshold
 from gradcli.report.curves import half_life_text, horizon_text, log10_text, rate_text, shown_distances
+from gradcli.report.directions import headline_note
 from gradcli.report.model import Block, Cell, Column, Deferred, Line, Report, Table, envelope
 from gradcli.report.run_data import records, run_data
 from gradcli.report.simulate import STYLES, sample_words
@@ -18,6 +19,10 @@ def comparison_report(arms: Sequence[Measured], notes: Sequence[str]) -> Report:
     """Return the report of several runs; `notes` tell what was made equal."""
     spec = arms[0].network.spec
     ranking = rank(arms)
+    notes = [
+        *notes,
+        *(f"{arm.label}: {note}" for arm in arms if (note := headline_note(arm)) and arm.curve is not None),
+    ]
     title = Line(f"T = {grouped(spec.seq_len)}   {sample_words(spec)}", "compare", "title")
     groups: list[list[Block]] = [
         [title, *(Line(note, style="dim") for note in notes)],

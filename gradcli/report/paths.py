@@ -373,7 +373,7 @@ def _curve_data(curve: DirectCurve, writer: FormulaWriter) -> dict[str, Any]:
 
 
 def _csv_rows(found: Paths, writer: FormulaWriter) -> Iterator[list[Cell]]:
-    label, layer = found.network.loaded.label, f"layer{found.layer}"
+    label, layer = found.network.loaded.label, found.network.problem.names[found.layer]
     for table in found.tables:
         section = "routes" if table.is_complete else "last steps"
         for share in _largest_first(table.shares):

@@ -31,7 +31,9 @@ def run_data(measured: Measured) -> dict[str, Any]:
         "spec": resolved_spec(measured.network),
         "verdict": verdict_data(measured.verdict),
         "loss": None if curve is None else number(float(measured.losses.mean())),
-        "curve": None if curve is None else curve_data(curve) | {"zero_from": measured.verdict.zero_from},
+        "curve": None
+        if curve is None
+        else curve_data(curve) | {"zero_from": measured.verdict.zero_from, "layers": list(measured.headline)},
         "states": {
             name: {"log10_norm": Numbers(state.median), "verdict": verdict_data(state.verdict)}
             for name, state in measured.states.items()

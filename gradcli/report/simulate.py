@@ -24,6 +24,7 @@ from gradcli.report.curves import (
     rate_text,
     shown_distances,
 )
+from gradcli.report.directions import direction_hint, headline_note
 from gradcli.report.model import Block, Cell, Column, Deferred, Line, Report, Style, Table, envelope
 from gradcli.report.run_data import records, run_data
 from gradcli.spec.initialisers import Chrono
@@ -55,7 +56,7 @@ def simulation_report(measured: Measured) -> Report:
             _predictions(measured),
             _parameter_blocks(measured),
             clip_blocks(measured),
-            _hint(measured),
+            [*_hint(measured), *direction_hint(measured)],
         ]
     data = Deferred(lambda: envelope("simulate") | {"runs": [run_data(measured)]})
     return Report("simulate", [group for group in groups if group], data, records([measured]))
@@ -71,6 +72,8 @@ def describe(network: Network) -> str:
         sizes.append(f"input {network.problem.plans[0].cell.shapes.input_size}")
     if spec.num_layers > 1:
         sizes.append(f"{spec.num_layers} layers")
+    if spec.bidirectional:
+        sizes.append("bidirectional")
     sizes.append(f"T = {grouped(spec.seq_len)}")
     if not network.loaded.tied:
         sizes.append("untied weights")
@@ -147,7 +150,7 @@ def _curve_table(measured: Measured, curve: Curve) -> Table:
         ]
         for d, ratio, bar in zip(distances, ratios, bars(ratios), strict=True)
     ]
-    return Table(columns, rows)
+    return Table(columns, rows, note=headline_note(measured))
 
 
 def _state_table(measured: Measured) -> list[Block]:
@@ -163,10 +166,10 @@ def _state_table(measured: Measured) -> list[Block]:
         Column("half-life", keep=5),
         Column("horizon", keep=8),
     ]
-    several = measured.network.spec.num_layers > 1
+    several = len(measured.network.problem.names) > 1
     rows: list[list[Cell]] = [
         [
-            name if several else name.partition(".")[2],
+            name if several else name.rpartition(".")[2],
             log10_text(float(states[name].median[0])),
             log10_text(float(states[name].median[-1])),
             rate_text(states[name].verdict),
@@ -207,9 +210,9 @@ def _parameter_blocks(measured: Measured) -> list[Block]:
     """Return the norms of the parameters' gradients: a line, or a column for each of several layers."""
     by_layer: dict[str, dict[str, float]] = {}
     for name, norm in measured.parameters.items():
-        layer, _, short = name.partition(".")
+        layer, _, short = name.rpartition(".")
         by_layer.setdefault(layer, {})[short] = norm
-    layers = {f"layer{i}": by_layer.get(f"layer{i}", {}) for i in range(measured.network.spec.num_layers)}
+    layers = {layer: by_layer.get(layer, {}) for layer in measured.network.problem.names}
     readout = {f"{layer}.{name}": n for layer, t in by_layer.items() if layer not in layers for name, n in t.items()}
     if len(layers) == 1:
         norms = {**layers["layer0"], **readout}

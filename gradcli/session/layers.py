@@ -7,14 +7,16 @@ from gradcli.network.build import Network
 
 
 def choose_layer(network: Network, asked: str | None) -> int:
-    """Return the index of the layer that --layer names, by its name or number; the top one by default.
+    """Return the index of the layer that --layer names, by its name or number; by default the top one.
+
+    A number means the forward direction of a bidirectional layer, `1.reverse` the other one.
 
     Raises:
         UsageError: there is no such layer.
     """
     names = network.problem.names
     if asked is None:
-        return len(names) - 1
+        return network.problem.top
     name = f"layer{asked}" if asked[:1].isdigit() else asked
     if name not in names:
         known = ", ".join(names) if len(names) <= 8 else f"{names[0]} to {names[-1]}"

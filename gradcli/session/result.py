@@ -56,8 +56,8 @@ def saved_arrays(measured: Measured) -> dict[str, Array]:
         return {}
     recording = run.recording
     arrays: dict[str, Array] = {"x": recording.x.transpose(1, 0, 3, 2), "loss": run.losses}
-    for i, table in enumerate(problem.parameters):
-        arrays |= {f"param.layer{i}.{name}": value for name, value in table.items()}
+    for layer, table in zip(problem.names, problem.parameters, strict=True):
+        arrays |= {f"param.{layer}.{name}": value for name, value in table.items()}
     for name in ("W_hy", "b_y"):
         if hasattr(problem.loss, name):
             arrays[f"param.readout.{name}"] = getattr(problem.loss, name)

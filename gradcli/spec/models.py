@@ -89,6 +89,7 @@ class Spec(SpecModel):
     hidden_size: Size = 64
     input_size: Size = 32
     num_layers: Annotated[int, Field(ge=1, le=1000)] = 1
+    bidirectional: bool = False
     seq_len: Annotated[int, Field(ge=1, le=MAX_SEQ_LEN)] = 100
     tied: bool | None = None
     input_at: InputAt | None = None

@@ -18,6 +18,7 @@ SPEC_NOTES: Mapping[str, str] = {
     "hidden_size": "units of each state",
     "input_size": "features of x[t]",
     "num_layers": "stacked layers",
+    "bidirectional": "a second direction in every layer, which reads the sequence from its end",
     "seq_len": "steps T of each sequence",
     "tied": "false draws new weights at every step: the recurrence is then a network in depth",
     "input_at": "every step, or the first alone, with x[t] zero after it; first where tied is false",

@@ -11,7 +11,17 @@ from gradcli.spec.models import CellBlock, Spec, is_tied, steps_with_input
 from gradcli.spec.schema import SPEC_NOTES
 from gradcli.spec.shown import flow
 
-_SIZES = ("hidden_size", "input_size", "num_layers", "seq_len", "batch_size", "trials", "seed", "dtype")
+_SIZES = (
+    "hidden_size",
+    "input_size",
+    "num_layers",
+    "bidirectional",
+    "seq_len",
+    "batch_size",
+    "trials",
+    "seed",
+    "dtype",
+)
 _BEHAVIOUR = ("input", "loss", "clip", "thresholds", "learning_rate")
 _COMMENT_COLUMN = 26
 

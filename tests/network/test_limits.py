@@ -44,6 +44,15 @@ LARGE: dict[str, dict[str, Any]] = {
         "tied": False,
     },
     "saved in groups": {"cell": "lstm", "hidden_size": 64, "seq_len": 400, "trials": 3, "record": True},
+    "both directions": {
+        "cell": "gru",
+        "bidirectional": True,
+        "num_layers": 3,
+        "hidden_size": 32,
+        "seq_len": 2000,
+        "trials": 1,
+        "loss": {"kind": "cross_entropy", "at": "every"},
+    },
     "saved": {"cell": "lstm", "hidden_size": 64, "seq_len": 1000, "trials": 1, "num_layers": 2, "record": True},
 }
 

@@ -52,8 +52,8 @@ def compare(saved: Mapping[str, NDArray[Any]], spec: Mapping[str, Any], cell_blo
     Each (state, step, sequence) vector and each parameter of each trial is compared in norm, relatively only; where
     weights are not tied, the parameter of each step by itself.
     """
-    if spec.get("bidirectional", False):
-        raise ValueError("the reference does not know bidirectional layers")
+    if any(".reverse." in name for name in saved) != spec.get("bidirectional", False):
+        raise ValueError("the saved run has not the directions of the spec")
     comparison = Comparison()
     if "at" in saved and saved["at"].tolist() != steps_of(spec):
         raise ValueError(f"the loss looks at the steps {saved['at'].tolist()}, by the spec at {steps_of(spec)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -32,21 +33,23 @@ h[t] = (1 - z) * n + z * h[t-1]
 GATES = {"rnn": "h", "lstm": "ifgo", "gru": "rzn"}
 
 
-def module_of(kind: str, input_size: int, hidden_size: int, num_layers: int) -> torch.nn.RNNBase:
+def module_of(
+    kind: str, input_size: int, hidden_size: int, num_layers: int, bidirectional: bool = False
+) -> torch.nn.RNNBase:
     """Return the layer of torch.nn, in float64, with weights drawn by PyTorch."""
     layers: dict[str, Callable[..., torch.nn.RNNBase]] = {
         "rnn": torch.nn.RNN,
         "lstm": torch.nn.LSTM,
         "gru": torch.nn.GRU,
     }
-    return layers[kind](input_size, hidden_size, num_layers, dtype=torch.float64)
+    return layers[kind](input_size, hidden_size, num_layers, bidirectional=bidirectional, dtype=torch.float64)
 
 
 def parameters_of(kind: str, of_module: Mapping[str, Array], num_layers: int) -> dict[str, Array]:
     """Return the parameters of a ``torch.nn`` layer by gate: ``layer0.W_xi`` (hidden, input)...
 
-    `of_module` holds ``weight_ih_l0``... or their gradients. The GRU keeps the recurrent bias of its candidate apart;
-    else the two biases of PyTorch are one here: their sum.
+    `of_module` holds ``weight_ih_l0``..., ``weight_ih_l0_reverse``..., or their gradients. The GRU keeps the recurrent
+    bias of its candidate apart; else the two biases of PyTorch are one here: their sum.
     """
     return _by_gate(kind, of_module, num_layers, lambda input_bias, recurrent_bias: input_bias + recurrent_bias)
 
@@ -58,13 +61,14 @@ def gradients_of(kind: str, of_module: Mapping[str, Array], num_layers: int) -> 
 
 def _by_gate(kind: str, of_module: Mapping[str, Array], num_layers: int, merge: Any) -> dict[str, Array]:
     params = {}
-    for layer in range(num_layers):
+    suffixes = ("", "_reverse") if "weight_ih_l0_reverse" in of_module else ("",)
+    for layer, suffix in product(range(num_layers), suffixes):
         cut = {
-            name: np.split(of_module[f"{name}_l{layer}"], len(GATES[kind]))
+            name: np.split(of_module[f"{name}_l{layer}{suffix}"], len(GATES[kind]))
             for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         }
         for index, gate in enumerate(GATES[kind]):
-            name = f"layer{layer}"
+            name = f"layer{layer}{suffix.replace('_', '.')}"
             recurrent = "W_hh" if kind == "rnn" else f"W_h{gate}"
             params[f"{name}.W_x{gate}"] = cut["weight_ih"][index]
             params[f"{name}.{recurrent}"] = cut["weight_hh"][index]

@@ -76,7 +76,9 @@ def run(
 ) -> Run:
     """Run a cell forward over x (T, batch, input) from the `initial` states (batch, size), and its loss backward.
 
-    The layers are those that `initial` names (``layer0.h``, ``layer0.c``, ``layer1.h``...).
+    The layers are those that `initial` names (``layer0.h``, ``layer0.c``, ``layer1.h``...). With ``layer0.reverse.h``
+    beside it a layer has a second direction, which reads the sequence from its end; what a layer puts out at a position
+    is then what its two directions hold there, one below the other. States are in the order of a direction's own steps.
     Gradients are what ``retain_grad()`` shows: the total derivative by each state at each step. `on_state_gradient`
     takes the gradient of each state at each step, (size, batch), as soon as it is complete, and returns what is to be
     propagated in its place. Where weights are not `tied` the parameters of layers are (T, ...), one for each step.
@@ -85,10 +87,15 @@ def run(
     states = {name: [_leaf(np.asarray(value).T)] for name, value in initial.items()}
     signal = [torch.tensor(np.asarray(step).T, dtype=torch.float64) for step in x]
     for layer in sorted({name.split(".")[0] for name in initial}, key=lambda name: int(name.removeprefix("layer"))):
-        of_layer = {name.removeprefix(f"{layer}."): history for name, history in states.items() if _is_in(layer, name)}
-        weights = {name.removeprefix(f"{layer}."): leaf for name, leaf in leaves.items() if _is_in(layer, name)}
-        _run_layer(cell, weights, signal, of_layer, tied)
-        signal = of_layer[cell.output_state][1:]
+        outputs = []
+        for direction in (layer, f"{layer}.reverse"):
+            of_layer = {_name(key): history for key, history in states.items() if _layer(key) == direction}
+            weights = {_name(key): leaf for key, leaf in leaves.items() if _layer(key) == direction}
+            if of_layer:
+                order = -1 if direction.endswith(".reverse") else 1
+                _run_layer(cell, weights, signal[::order], of_layer, tied)
+                outputs.append(of_layer[cell.output_state][1:][::order])
+        signal = [torch.cat(parts) for parts in zip(*outputs, strict=True)] if len(outputs) > 1 else outputs[0]
     if on_state_gradient is not None:
         for history in states.values():
             for value in history:
@@ -104,8 +111,12 @@ def run(
     )
 
 
-def _is_in(layer: str, name: str) -> bool:
-    return name.startswith(f"{layer}.")
+def _layer(key: str) -> str:
+    return key.rpartition(".")[0]
+
+
+def _name(key: str) -> str:
+    return key.rpartition(".")[2]
 
 
 def _leaf(value: Array) -> Tensor:

@@ -66,7 +66,7 @@ def check(value: Any, form: Any, path: str = "") -> None:
 
 def form_of(run: dict[str, Any]) -> dict[str, Any]:
     """Return the form of a run: its states, parameters and clipping methods are its own."""
-    curve = None if run["status"] == "nonfinite" else {**CURVE, "zero_from": (int, type(None))}
+    curve = None if run["status"] == "nonfinite" else {**CURVE, "zero_from": (int, type(None)), "layers": [str]}
     return {
         "label": str,
         "cell": str,

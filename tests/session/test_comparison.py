@@ -62,8 +62,19 @@ def test_what_an_arm_does_not_say_is_no_note() -> None:
 
 
 def test_what_is_shared_and_what_is_an_arms_own() -> None:
-    own = {"cell", "activation", "constants", "hidden_size", "num_layers", "init", "params", "initial_states"}
-    own |= {"tied", "input_at"}
+    own = {
+        "cell",
+        "activation",
+        "constants",
+        "hidden_size",
+        "num_layers",
+        "bidirectional",
+        "tied",
+        "input_at",
+        "init",
+        "params",
+        "initial_states",
+    }
     assert set(SHARED) | own == set(Spec.model_fields)
     assert set(SHARED).isdisjoint(own)
     first = arm("a", learning_rate=0.5, clip=[{"value": 2.0}], thresholds={"vanishing": 0.25})

@@ -1,0 +1,203 @@
+"""Both directions of a layer: the reverse one reads the sequence from its end, and their outputs are joined.
+
+With h the output state of the forward direction and g that of the reverse one, each by its own steps 1..T,
+
+    y[t] = [h[t], g[T+1-t]]
+
+is what a layer puts out at position t: step k of the reverse direction stands at position T+1-k. The layer above reads
+y, in both of its directions. So a layer needs the whole of the one below, and one direction goes back over all its
+steps before the next begins. Source: M. Schuster and K. K. Paliwal, Bidirectional recurrent neural networks (1997).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradcli.engine.backward import BackwardPass, Block
+from gradcli.engine.exponents import NOTHING, SAFE_EXPONENT, OutOfRange
+from gradcli.engine.layer import Layer
+from gradcli.engine.scaled import exponent_of, scale_by
+
+if TYPE_CHECKING:
+    from gradcli.engine.group import Backward
+
+Array = np.ndarray[Any, Any]
+
+#: The layers of a bidirectional stack come in pairs: the forward direction, the reverse one.
+DIRECTIONS = 2
+
+
+def forward_both_ways(
+    layers: Sequence[Layer], x: Array, histories: Sequence[Mapping[str, Array]], *, tape: bool
+) -> Array:
+    """Run a bidirectional stack over a whole sequence, and return what its top layer puts out, (T, R, size, B).
+
+    Args:
+        layers: both directions of the lowest layer, then of the next one.
+        x: the input by position, (T, R, input_size, B).
+        histories: the states of each direction before its own first step.
+        tape: whether anything but the states is wanted afterwards.
+    """
+    pairs = zip(layers[::DIRECTIONS], layers[1::DIRECTIONS], strict=True)
+    starts = zip(histories[::DIRECTIONS], histories[1::DIRECTIONS], strict=True)
+    for (forward, reverse), (start, reverse_start) in zip(pairs, starts, strict=True):
+        forward.forward(x, start, tape=tape)
+        # Copied: products of arrays that run backwards in memory are slow.
+        reverse.forward(np.ascontiguousarray(x[::-1]), reverse_start, tape=tape)
+        x = np.concatenate([forward.outputs(), reverse.outputs()[::-1]], axis=2)
+    return x
+
+
+class StepwiseAdjoint:
+    """dL/dh of one direction's outputs, by its own steps; each step, trial and sequence has a power of two of its own.
+
+    Both directions of the layer above add to it, each in blocks whose powers have nothing to do with the other's.
+
+    Args:
+        outputs: those of the direction, (T, R, size, B).
+    """
+
+    def __init__(self, outputs: Array) -> None:
+        steps, trials, _, batch_size = outputs.shape
+        self._mantissa = np.zeros(outputs.shape, outputs.dtype)
+        self._exponent = np.full((steps, trials, batch_size), NOTHING, np.int64)
+        self._safe = SAFE_EXPONENT[outputs.dtype.itemsize]
+
+    def add(self, steps: slice, mantissa: Array, exponent: Array) -> None:
+        """Add mantissa * 2**exponent, (n, R, size, B) and (R, B), at some steps."""
+        largest = np.abs(mantissa).max(axis=2)
+        own = np.where(largest == 0, NOTHING, exponent + exponent_of(largest))
+        there = self._exponent[steps]
+        chosen = np.maximum(own, there)
+        self._mantissa[steps] = scale_by(self._mantissa[steps], (there - chosen)[:, :, None])
+        self._mantissa[steps] += scale_by(mantissa, (exponent - chosen)[:, :, None])
+        self._exponent[steps] = chosen
+
+    def between(self, lo: int, hi: int) -> tuple[Array, Array] | None:
+        """Return it at the steps lo+1 .. hi as mantissas (n, R, size, B) at one power of two (R, B); None for zeros.
+
+        Whether one power suited all these steps tells `is_kept`, once they have been gone over.
+        """
+        exponent = self._exponent[lo:hi]
+        top = exponent.max(axis=0)
+        if (top == NOTHING).all():
+            return None
+        return scale_by(self._mantissa[lo:hi], (exponent - top)[:, :, None]), top
+
+    def is_kept(self, lo: int, hi: int, log2_norm: Array) -> bool:
+        """Tell whether what entered at the steps lo+1 .. hi is there in the norms of a block, (n, R, B).
+
+        It may be lost beside what is far larger elsewhere in the block. Where the state keeps nothing from step to
+        step, nothing else would show it: its adjoint would be an exact zero.
+
+        Args:
+            log2_norm: of the mantissas of the output state's adjoint.
+        """
+        return not ((log2_norm < -2 * self._safe) & (self._exponent[lo:hi] > NOTHING)).any()
+
+
+class BothWays:
+    """The backward pass of a bidirectional stack: from the top layer down, one direction after the other.
+
+    Args:
+        backward: where what is found goes.
+    """
+
+    def __init__(self, backward: Backward) -> None:
+        self._backward, self._engine = backward, backward.engine
+        self._steps = backward.engine.problem.seq_len
+        self._gone_back = 0
+
+    def run(self) -> bool:
+        """Go back over the whole sequence; return whether all adjoints were finite."""
+        entering: list[StepwiseAdjoint | None] = [None] * DIRECTIONS
+        for first in range(len(self._engine.layers) - DIRECTIONS, -1, -DIRECTIONS):
+            below = self._engine.layers[max(first - DIRECTIONS, 0) : first]
+            sums = [StepwiseAdjoint(layer.outputs()) for layer in below]
+            for direction in range(DIRECTIONS):
+                if not self._direction(first + direction, entering[direction], sums):
+                    return False
+            entering = list(sums)
+        self._backward.add_readout(0, self._steps)
+        return True
+
+    def _direction(self, index: int, entering: StepwiseAdjoint | None, below: list[StepwiseAdjoint]) -> bool:
+        """Go back over one direction of a layer, from its own last step to its first.
+
+        Args:
+            entering: what enters from the layer above; None for the top layer, which the loss enters.
+            below: what collects the adjoints of this layer's input, for each direction of the layer below.
+        """
+        backward, end = self._backward, self._steps
+        length = backward.first_length
+        while end > 0:
+            start = max(0, end - length)
+            try:
+                block = self._block(index, start, end, entering)
+            except OutOfRange:
+                length = max(1, (end - start) // 2)
+                backward.settle(kept=False)
+                continue
+            backward.settle(kept=True)
+            backward.commit_layer(index, block, start, end)
+            if backward.run.backward_overflow is not None:
+                return False
+            self._pass_down(index, block, start, end, below)
+            length = min(self._engine.block, block.longest_next)
+            self._gone_back += end - start
+            self._engine.progress("backward", self._gone_back // len(self._engine.layers), self._steps)
+            end = start
+        return True
+
+    def _block(self, index: int, lo: int, hi: int, entering: StepwiseAdjoint | None) -> Block:
+        backward_pass, adjoints = self._backward.passes[index], self._backward.adjoints[index]
+        if entering is None:
+            gradient = self._loss_gradient(index, lo, hi)
+            exponent = np.zeros(adjoints.exponent.shape[1:], np.int64)
+            return backward_pass.run(lo, hi, adjoints, gradient, exponent, more=lo > 0)
+        found = entering.between(lo, hi)
+        gradient, exponent = found or (None, np.zeros(adjoints.exponent.shape[1:], np.int64))
+        block = backward_pass.run(lo, hi, adjoints, gradient, exponent, more=lo > 0)
+        if hi - lo > 1 and not entering.is_kept(lo, hi, _mantissa_norm(backward_pass, block)):
+            raise OutOfRange
+        return block
+
+    def _loss_gradient(self, index: int, lo: int, hi: int) -> Array | None:
+        """Return the gradient that the loss has at the outputs of a top direction's own steps lo+1 .. hi."""
+        loss, outputs = self._engine.problem.loss, self._engine.outputs
+        size = outputs.shape[2] // DIRECTIONS
+        if _is_reverse(index):
+            first = self._steps - hi
+            gradient = loss.gradient(outputs[first : self._steps - lo], first + 1)
+            return None if gradient is None else gradient[::-1, :, size:]
+        gradient = loss.gradient(outputs[lo:hi], lo + 1)
+        return None if gradient is None else gradient[:, :, :size]
+
+    def _pass_down(self, index: int, block: Block, lo: int, hi: int, below: list[StepwiseAdjoint]) -> None:
+        """Add the adjoint of a layer's input, at its own steps lo+1 .. hi, to both directions of the layer below."""
+        if not below or block.input_adjoint is None:
+            return
+        adjoint = block.input_adjoint
+        size = adjoint.shape[2] // DIRECTIONS
+        same, opposite = slice(lo, hi), slice(self._steps - hi, self._steps - lo)
+        for direction, rows in enumerate((slice(size), slice(size, None))):
+            part = adjoint[:, :, rows]
+            if direction == index % DIRECTIONS:
+                below[direction].add(same, part, block.input_exponent)
+            else:
+                below[direction].add(opposite, part[::-1], block.input_exponent)
+
+
+def _is_reverse(index: int) -> bool:
+    return index % DIRECTIONS == 1
+
+
+def _mantissa_norm(backward_pass: BackwardPass, block: Block) -> Array:
+    """Return log2 of the norms of the output state's mantissas, (n, R, B)."""
+    plan = backward_pass.plan
+    output = plan.cell.output
+    exponent: Array = block.adjoints.exponent[plan.frames.of_state[output]]
+    return np.asarray(block.log2_norm[output] - exponent)

@@ -1,0 +1,33 @@
+"""What the headline curve shows of a bidirectional layer, in words."""
+
+from __future__ import annotations
+
+from gradcli.diagnostics.measure import Measured, first_distances
+from gradcli.diagnostics.verdict_words import grouped
+from gradcli.report.model import Block, Line
+
+
+def headline_note(measured: Measured) -> str:
+    """Say which directions of the top layer the headline curve is of, and why not of both; "" where it has but one."""
+    problem = measured.network.problem
+    if not problem.bidirectional:
+        return ""
+    if len(measured.headline) > 1:
+        return "the curve of both directions joined, each at distances from its own last step"
+    (shown,) = measured.headline
+    directions = {problem.names[-2]: "forward", problem.names[-1]: "reverse"}
+    (left_out,) = directions.keys() - {shown}
+    nearest = grouped(first_distances(problem)[left_out])
+    reached = (
+        f"position {grouped(problem.seq_len)} is the reverse direction's first step, so that its gradient"
+        if problem.loss.first_step == problem.seq_len
+        else f"the loss is far from the end of the {directions[left_out]} direction, whose gradient"
+    )
+    return f"the curve of the {directions[shown]} direction: {reached} is exactly zero at distances below {nearest}"
+
+
+def direction_hint(measured: Measured) -> list[Block]:
+    """Name the loss that reaches both directions, where the headline curve is of one alone."""
+    if not measured.network.problem.bidirectional or len(measured.headline) > 1:
+        return []
+    return [Line("--set loss.at=every   (a loss at every position reaches both directions)", "try", "dim")]
