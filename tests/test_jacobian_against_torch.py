@@ -28,18 +28,19 @@ Array = NDArray[np.float64]
 RELATIVE_ERROR = 1e-9
 STEPS = 7
 SIZES: dict[str, Any] = {"seq_len": STEPS, "hidden_size": 4, "input_size": 3, "batch_size": 3, "trials": 2}
-#: With batch normalisation there is no Jacobian of one sequence alone.
-UNCOUPLED_TEST_CELLS = [path for path in TEST_CELLS if "batch_norm" not in path.read_text(encoding="utf-8")]
-UNCOUPLED_CELLS = [name for name in cells.names() if "batch_norm" not in cells.load(name).cell.equations]
 
 
 @dataclass(frozen=True)
 class Walked:
-    """The maps of all steps of one trial's first sequence, with all that PyTorch needs to redo them."""
+    """The maps of all steps of one trial, with all that PyTorch needs to redo them.
+
+    They are those of the first sequence, or of all, where batch_norm couples them: then x and history have them all.
+    params: those of each step.
+    """
 
     maps: list[tuple[StepMaps, int]]
     cell: Cell
-    params: dict[str, Array]
+    params: list[dict[str, Array]]
     x: Array
     history: dict[str, Array]
 
@@ -60,7 +61,7 @@ class Walked:
 
     def by_torch(self, first: int) -> Array:
         history = {name: values[: len(values) - STEPS + first] for name, values in self.history.items()}
-        return full_state_jacobian(self.cell, self.params, self.x[first:], history)
+        return full_state_jacobian(self.cell, self.params[first:], self.x[first:], history)
 
 
 def walk(loaded: LoadedSpec, block: dict[str, Any], *, trial: int = 1, layer: int = 0) -> Walked:
@@ -68,23 +69,39 @@ def walk(loaded: LoadedSpec, block: dict[str, Any], *, trial: int = 1, layer: in
     problem = network.problem
     ((_, group),) = Engine(problem).groups()
     maps: list[tuple[StepMaps, int]] = []
-    ((lo, hi),) = group.walk_forward()
     held = group.layers[layer]
-    for first, last in ((lo, 3), (3, hi)):
-        found = LinearisedBlock(held, first, last).maps(trial)
-        maps += [(found, step) for step in range(found.steps)]
-    below = problem.source.fill(0, STEPS) if layer == 0 else group.layers[layer - 1].outputs()
+    coupled = held.plan.couples_sequences
+    history = {name: [np.array(start[trial])] for name, start in problem.initial[layer].items()}
+    for values in history.values():
+        values[:0] = [np.zeros_like(values[0])] * (held.lag - 1)
+    below = []
+    for lo, hi in group.walk_forward():
+        middle = (hi - lo + 1) // 2
+        for first, last in ((0, middle), (middle, hi - lo)):
+            if first < last:
+                found = LinearisedBlock(held, first, last).maps(trial)
+                maps += [(found, step) for step in range(found.steps)]
+        x = problem.source.fill(lo, hi) if layer == 0 else group.layers[layer - 1].outputs()
+        below += [step.copy() for step in x[:, trial]]
+        for name, values in history.items():
+            values += [step.copy() for step in held.states[name][held.lag : held.lag + hi - lo, trial]]
+
+    def chosen(steps: list[Array]) -> Array:
+        """Return (n, batch, size) of all sequences, or (n, size) of the first."""
+        return np.array([step.T if coupled else step[:, 0] for step in steps])
+
     cell = Cell(
         block["equations"],
         activation=loaded.spec.activation or block.get("activation"),
         constants={**block.get("constants", {}), **loaded.spec.constants},
     )
+    tied = {name: values[trial] for name, values in problem.parameters[layer].items()}
     return Walked(
         maps,
         cell,
-        {name: values[trial] for name, values in problem.parameters[layer].items()},
-        below[:, trial, :, 0],
-        {name: array[: held.lag + STEPS, trial, :, 0].copy() for name, array in held.states.items()},
+        [tied if problem.tied else {name: values[step] for name, values in tied.items()} for step in range(STEPS)],
+        chosen(below),
+        {name: chosen(values) for name, values in history.items()},
     )
 
 
@@ -93,7 +110,7 @@ def relative_error(found: Array, wanted: Array) -> float:
     return float(np.abs(found - wanted).max() / np.abs(wanted).max())
 
 
-@pytest.mark.parametrize("name", UNCOUPLED_CELLS)
+@pytest.mark.parametrize("name", cells.names())
 def test_built_in_cells(name: str) -> None:
     block = built_in(name)
     overrides = ["h_0={normal: {std: 1}}"] if "h" in parse(load_spec(name)).states else []
@@ -103,7 +120,7 @@ def test_built_in_cells(name: str) -> None:
         assert relative_error(walked.pushed(first), walked.product(first)) < RELATIVE_ERROR
 
 
-@pytest.mark.parametrize("path", UNCOUPLED_TEST_CELLS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", TEST_CELLS, ids=lambda path: path.stem)
 def test_cells_of_the_tests(path: Path) -> None:
     block = yaml.safe_load(path.read_text(encoding="utf-8"))["cell"]
     sizes = {key: SIZES[key] for key in ("seq_len", "batch_size", "trials")}

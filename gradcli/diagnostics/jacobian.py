@@ -78,7 +78,9 @@ def jacobian_spectra(
     done = 0
     for _, group in engine.groups():
         held = group.layers[layer]
-        products = [_Product(full_state_size(held.plan), distances, threshold) for _ in range(held.trials)]
+        products = [
+            _Product(full_state_size(held.plan, held.batch_size), distances, threshold) for _ in range(held.trials)
+        ]
         for lo, hi in group.walk_back():
             for last in range(hi - lo, 0, -BLOCK):
                 first = max(0, last - BLOCK)

@@ -102,7 +102,7 @@ def lyapunov_exponents(
         ForwardOverflow: the forward pass is not finite.
     """
     problem = engine.problem
-    size = full_state_size(problem.plans[layer])
+    size = full_state_size(problem.plans[layer], problem.batch_size)
     start = np.linalg.qr(rng.standard_normal((size, min(count, size))))[0]
     found: list[_Tangents] = []
     done = 0

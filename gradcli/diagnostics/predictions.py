@@ -61,7 +61,7 @@ def predict(problem: Problem, layer: int) -> list[Prediction]:
     if not problem.tied:
         return found  # a network in depth has no state of rest: every layer is another map
     plan = problem.plans[layer]
-    size = full_state_size(plan)
+    size = full_state_size(plan, 1)
     if size <= _LARGEST_STATE and not _normalises(plan):
         with np.errstate(all="ignore"):
             found += _at_rest(problem, layer, problem.trials if size <= _ALL_TRIALS else 1)
@@ -79,7 +79,7 @@ def critical_gain(problem: Problem, layer: int) -> float | None:
     weights are not tied.
     """
     plan = problem.plans[layer]
-    if not problem.tied or full_state_size(plan) > _LARGEST_STATE or _normalises(plan):
+    if not problem.tied or full_state_size(plan, 1) > _LARGEST_STATE or _normalises(plan):
         return None
     recurrent = {
         node.data

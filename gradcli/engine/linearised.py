@@ -23,7 +23,6 @@ from gradcli.engine.backward_loop import backward_order
 from gradcli.engine.evaluate import evaluate
 from gradcli.engine.layer import Layer
 from gradcli.engine.plan import Edge, Group, LayerPlan, Target
-from gradcli.errors import UsageError
 from gradcli.language.across import ACROSS
 from gradcli.language.graph import Dependence, Node
 
@@ -51,9 +50,9 @@ def full_state(plan: LayerPlan) -> list[StateSlot]:
     return slots
 
 
-def full_state_size(plan: LayerPlan) -> int:
-    """Return the number of entries N of the full state of one sequence."""
-    return full_state(plan)[-1].stop
+def full_state_size(plan: LayerPlan, batch_size: int) -> int:
+    """Return the number of entries N of the full state: of one sequence, or of all where they are coupled."""
+    return full_state(plan)[-1].stop * (batch_size if plan.couples_sequences else 1)
 
 
 class LinearisedBlock:
@@ -61,23 +60,20 @@ class LinearisedBlock:
 
     Args:
         layer: after its forward pass over the segment. lo, hi: the steps, counted from the segment's first.
-        sequence: which one of the batch.
+        sequence: which one of the batch; with batch_norm all are taken together, since each depends on all.
     """
 
     def __init__(self, layer: Layer, lo: int, hi: int, sequence: int = 0) -> None:
         self.layer, self.plan, self.steps = layer, layer.plan, hi - lo
-        if self.plan.couples_sequences:
-            raise UsageError(
-                "batch_norm makes the sequences of a batch depend on each other: the Jacobian of one sequence's states"
-                " alone does not say how its gradient goes. simulate goes through all of them; layer_norm couples none"
-            )
-        only = slice(sequence, sequence + 1)
-        self._values = {
-            node: value[..., only] if np.ndim(value) == 4 and value.shape[-1] > 1 else value
-            for node, value in layer.block_values(lo, hi).items()
-        }
+        self.width = layer.batch_size if self.plan.couples_sequences else 1
+        only = slice(None) if self.plan.couples_sequences else slice(sequence, sequence + 1)
+
+        def chosen(value: Any) -> Any:
+            return value[..., only] if np.ndim(value) == 4 and value.shape[-1] > 1 else value
+
+        self._values = {node: chosen(value) for node, value in layer.block_values(lo, hi).items()}
         self.slopes = {
-            node: layer.slope(node)[lo:hi, ..., only] for node in self.plan.across if layer.plan.slope_rows(node)
+            node: chosen(layer.slope(node)[lo:hi]) for node in self.plan.across if layer.plan.slope_rows(node)
         }
         nodes = [edge.coefficient for edges in self.plan.edges.values() for edge in edges]
         with np.errstate(all="ignore"):
@@ -108,10 +104,10 @@ class LinearisedBlock:
 
 
 class StepMaps:
-    """The maps J_t of the steps of a block, for one trial and one sequence.
+    """The maps J_t of the steps of a block, for one trial and one sequence, b = 1, or all that are coupled, b = B.
 
     Attributes:
-        steps: n, how many steps. size: N, entries of the full state.
+        steps: n, how many steps. size: N, entries of the full state, each unit's b sequences side by side.
     """
 
     def __init__(self, block: LinearisedBlock, trial: int) -> None:
@@ -119,8 +115,8 @@ class StepMaps:
         self.steps = block.steps
         self._order = backward_order(plan)
         self._slots = full_state(plan)
-        self.size = self._slots[-1].stop
-        self._width = 1
+        self._width = block.width
+        self.size = self._slots[-1].stop * block.width
         self._buffers: dict[int, dict[int, Array]] = {}
         self._matrices = {group.index: block.matrix(group, trial) for group in plan.groups}
         self._lanes = {
@@ -145,7 +141,8 @@ class StepMaps:
         y, slope = self._across[node]
         out = np.empty_like(vectors)
         at_step = None if slope is None else slope[step]
-        ACROSS[node.data[0]].apply_jacobian(0, y[step], at_step, vectors, out)
+        function = ACROSS[node.data[0]]
+        function.apply_jacobian(int(function.over_sequences), y[step], at_step, vectors, out)
         return out
 
     def _split(self, vectors: Array) -> dict[tuple[str, int], Array]:
@@ -160,7 +157,7 @@ class StepMaps:
 
     def _joined(self, parts: Mapping[tuple[str, int], Array | None], shift: int, count: int) -> Array:
         """Return full-state vectors (N, K) from the parts of (state, lag + shift); missing parts are zero."""
-        out = np.zeros((self.size * self._width, count))
+        out = np.zeros((self.size, count))
         whole = self._split(out)
         for slot in self._slots:
             part = parts.get((slot.name, slot.lag + shift))
@@ -250,7 +247,7 @@ class StepMaps:
 
     def jacobian(self, step: int) -> Array:
         """Return J_t = dS_t/dS_{t-1}, (N, N)."""
-        return self.pull_back(step, np.eye(self.size * self._width)).T
+        return self.pull_back(step, np.eye(self.size)).T
 
 
 def _times(matrix: Array, vectors: Array) -> Array:

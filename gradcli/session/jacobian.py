@@ -13,7 +13,7 @@ from gradcli.engine.linearised import full_state_size
 from gradcli.engine.parameters import LayerParameters
 from gradcli.engine.problem import ForwardOverflow, Progress
 from gradcli.engine.run import Engine
-from gradcli.errors import UsageError
+from gradcli.errors import ResourceError, UsageError
 from gradcli.network.build import build
 from gradcli.network.limits import require_memory_for
 from gradcli.network.threads import blas_threads
@@ -26,6 +26,8 @@ from gradcli.spec.reader import LoadedSpec
 
 #: Matrices of N x N float64 alive at once for each trial: the product, its peak, a step's result, and those of a SVD.
 _MATRICES = 6
+#: Entries of the joint state of coupled sequences.
+_LARGEST_COUPLED = 1024
 #: A share of the sequence that the exponents do not count, because the tangents still turn into their directions.
 _BURN_IN_SHARE = 10
 
@@ -46,7 +48,14 @@ def jacobian(
         problem, spec = network.problem, network.spec
         index = choose_layer(network, layer)
         plan = problem.plans[index]
-        size = full_state_size(plan)
+        size = full_state_size(plan, problem.batch_size)
+        if plan.couples_sequences and size > _LARGEST_COUPLED:
+            raise ResourceError(
+                f"batch_norm couples the {spec.batch_size} sequences of a batch: their joint Jacobian has {size} x {size}"
+                f" entries, and its singular values would take many minutes. Make batch_size ({spec.batch_size}) or"
+                f" hidden_size ({spec.hidden_size}) smaller, until their product with the number of states is at most"
+                f" {_LARGEST_COUPLED}"
+            )
         require_memory_for(
             8 * problem.trials * _MATRICES * size**2,
             f"the Jacobian of {size} x {size} entries, in {problem.trials} trial{'s' * (problem.trials > 1)},",

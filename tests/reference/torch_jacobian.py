@@ -20,9 +20,12 @@ from reference.torch_reference import Cell
 Array = NDArray[np.float64]
 
 
-def full_state_jacobian(cell: Cell, params: Mapping[str, Array], x: Array, history: Mapping[str, Array]) -> Array:
+def full_state_jacobian(
+    cell: Cell, params: Sequence[Mapping[str, Array]], x: Array, history: Mapping[str, Array]
+) -> Array:
     """Return dS_n/dS_0 over the steps of x, (N, N).
 
+    params: those of each step.
     x: (n, input) of one sequence, or (n, batch, input) where the cell mixes sequences: then S joins all of them, each
         entry of a state with its values in all sequences.
     history: for each state its values before the first step, the latest last: (at least as many as the equations look
@@ -32,10 +35,10 @@ def full_state_jacobian(cell: Cell, params: Mapping[str, Array], x: Array, histo
     depth = depths(equations)
     longest = max(depth.values())
     many = x.ndim == 3
-    columns = {
-        name: torch.tensor(np.asarray(value)[:, None] if np.ndim(value) == 1 else np.asarray(value))
-        for name, value in params.items()
-    }
+    columns = [
+        {name: torch.tensor(value[:, None] if np.ndim(value) == 1 else value) for name, value in of_step.items()}
+        for of_step in params
+    ]
     constants = {name: torch.tensor(float(value), dtype=torch.float64) for name, value in cell.constants.items()}
     inputs = [torch.tensor(step.T if many else step[:, None]) for step in x]
     shapes = {name: (history[name].shape[-1], history[name].shape[1] if many else 1) for name in depth}
@@ -55,8 +58,8 @@ def full_state_jacobian(cell: Cell, params: Mapping[str, Array], x: Array, histo
             size = shapes[name][0] * shapes[name][1]
             states[name][longest - 1 - back] = flat[offset : offset + size].reshape(shapes[name])
             offset += size
-        for t, step in enumerate(inputs, start=longest):
-            _step(cell, equations, {**columns, **constants}, step, states, t)
+        for t, (step, weights) in enumerate(zip(inputs, columns, strict=True), start=longest):
+            _step(cell, equations, {**weights, **constants}, step, states, t)
         return torch.cat([states[name][-1 - back].reshape(-1) for name, back in slots])
 
     flat = torch.cat([start(name, back).reshape(-1) for name, back in slots])
