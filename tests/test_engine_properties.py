@@ -178,6 +178,7 @@ def test_only_problems_of_the_same_cell_sizes_and_loss_run_as_one() -> None:
     lstm = stored_problem("torch-lstm")
     assert can_join(lstm, stored_problem("torch-lstm"))
     assert not can_join(lstm, stored_problem("torch-gru"))
+    assert not can_join(lstm, replace(lstm, tied=False))
     assert not can_join(lstm, replace(lstm, seq_len=T - 1))
     assert not can_join(lstm, replace(lstm, dtype=np.dtype(np.float32)))
     assert not can_join(lstm, replace(lstm, loss=Linear([T], np.ones((1, 1)))))
@@ -188,6 +189,13 @@ def test_only_problems_of_the_same_cell_sizes_and_loss_run_as_one() -> None:
     )
     assert can_join(two, two)
     assert not can_join(two, three)
+
+
+def test_problems_built_with_more_or_less_memory_free_run_as_one_in_the_least() -> None:
+    lstm = stored_problem("torch-lstm")
+    parts = [replace(lstm, tape_bytes=free) for free in (3000, 1000, 2000)]
+    assert can_join(*parts[:2])
+    assert joined(parts).tape_bytes == 1000
 
 
 def long_problem(name: str, seq_len: int) -> Problem:
