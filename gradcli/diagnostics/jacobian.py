@@ -22,7 +22,7 @@ Array = np.ndarray[Any, Any]
 
 #: Steps that are linearised at once.
 BLOCK = 64
-#: The product's squared norm stays between these; powers of two are exact, so how often it is brought back changes nothing.
+#: The product's squared norm is brought back between these; powers of two are exact, so how often changes nothing.
 _SAFE = (2.0**-200, 2.0**200)
 
 

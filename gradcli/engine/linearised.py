@@ -29,6 +29,9 @@ from gradcli.language.graph import Dependence, Node
 
 Array = np.ndarray[Any, Any]
 
+#: From so many columns on, coefficients are multiplied into the matrices instead of into the columns.
+_FOLDED_FROM = 32
+
 
 @dataclass(frozen=True)
 class StateSlot:
@@ -176,6 +179,9 @@ class StepMaps:
         found = np.empty((self.size, count)) if out is None else out
         work = self._work.get(count) or self._work.setdefault(count, _Work(self.plan, self._width, count))
         given, before = self._split(cotangents), self._split(found)
+        # With many columns it pays to multiply the coefficients into the matrices first, which takes fewer products.
+        folds = self._width == 1 and count >= _FOLDED_FROM
+        adjoints: dict[Target, Array] = {}
         for name, own in work.now.items():
             np.copyto(own, given[name, 0])
         for key in self._pull.kept:
@@ -187,12 +193,18 @@ class StepMaps:
                 adjoint = work.now[target] if target in work.now else given[target, 0]
             elif isinstance(target, Node):
                 adjoint = self._through(target, step, work.across[target])
+            elif folds:
+                adjoint = work.products[target]
+                self._folded_product(step, target, adjoints, work)
             else:
                 adjoint = work.products[target]
                 lanes = work.lanes[target].reshape(-1, self._width * count)
                 np.dot(self._transposed[target], lanes, adjoint.reshape(-1, self._width * count))
+            adjoints[target] = adjoint
             for way in ways:
                 match way.to:
+                    case "lane" if folds:
+                        continue
                     case "lane":
                         into = work.lanes[way.key[0]][way.key[1]]
                     case "across":
@@ -209,6 +221,27 @@ class StepMaps:
                     np.multiply(coefficient, adjoint, term)
                     np.add(into, term, into)
         return found
+
+    def _folded_product(self, step: int, group: int, adjoints: Mapping[Target, Array], work: _Work) -> None:
+        """Write the adjoint of a group's vector: for each target (the sum over lanes of W^T diag(k)) times its own."""
+        out = work.products[group][:, 0]
+        for number, (target, edges) in enumerate(self._pull.feeders[group]):
+            adjoint = adjoints[target][:, 0]
+            matrix, term = work.folded(len(out), len(adjoint))
+            for i, (source, rows) in enumerate(edges):
+                coefficient = self.coefficient(target, source, step)
+                factor = coefficient if np.ndim(coefficient) == 0 else coefficient[:, 0, 0]
+                np.multiply(self._transposed[group][:, rows], factor, matrix if i == 0 else term)
+                if i:
+                    np.add(matrix, term, matrix)
+            if number == 0:
+                np.dot(matrix, adjoint, out)
+            else:
+                product = work.terms[len(out)][:, 0]
+                np.dot(matrix, adjoint, product)
+                np.add(out, product, out)
+        if not self._pull.feeders[group]:
+            out.fill(0.0)
 
     def push_forward(self, step: int, tangents: Array) -> Array:
         """Return J_t v for the columns v of `tangents`, (N, K).
@@ -270,10 +303,12 @@ class _Pull:
     """The way back through a step, the same for all steps.
 
     order: the targets, each after all that takes it, with the ways of its edges.
+    feeders: for each group the targets that take its products elementwise, with the products and their rows.
     kept, empty: the parts (state, lag) of S_{t-1} that begin as what S_t has of them, and those that nothing reaches.
     """
 
     order: tuple[tuple[Target, tuple[_Way, ...]], ...]
+    feeders: dict[int, list[tuple[Target, list[tuple[Node, slice]]]]]
     kept: tuple[tuple[str, int], ...]
     empty: tuple[tuple[str, int], ...]
 
@@ -304,7 +339,15 @@ def _pull_program(plan: LayerPlan) -> _Pull:
                 ways.append(_Way(source, "before", key, key not in written))
                 written.add(key)
         order.append((target, tuple(ways)))
-    return _Pull(tuple(order), kept, tuple(key for key in slots if key not in written))
+    feeders: dict[int, list[tuple[Target, list[tuple[Node, slice]]]]] = {group.index: [] for group in plan.groups}
+    for target, found in order:
+        taken: dict[int, list[tuple[Node, slice]]] = {}
+        for way in found:
+            if way.to == "lane":
+                taken.setdefault(way.key[0], []).append((way.source, way.key[1]))
+        for group, edges in taken.items():
+            feeders[group].append((target, edges))
+    return _Pull(tuple(order), feeders, kept, tuple(key for key in slots if key not in written))
 
 
 def _lanes(plan: LayerPlan) -> dict[Node, tuple[int, slice]]:
@@ -331,7 +374,15 @@ class _Work:
         self.products = {group.index: empty(plan.size(group.vector)) for group in plan.groups}
         self.across = {node: empty(plan.size(node)) for node in plan.across}
         sizes = {*plan.cell.shapes.states.values(), *(lane.rows for group in plan.groups for lane in group.lanes)}
-        self.terms = {rows: empty(rows) for rows in sizes | {plan.size(node) for node in plan.across}}
+        sizes |= {plan.size(node) for node in plan.across} | {len(array) for array in self.products.values()}
+        self.terms = {rows: empty(rows) for rows in sizes}
+        self._folded: dict[tuple[int, int], tuple[Array, Array]] = {}
+
+    def folded(self, rows: int, columns: int) -> tuple[Array, Array]:
+        """Return two arrays for matrices with coefficients multiplied in."""
+        if (rows, columns) not in self._folded:
+            self._folded[rows, columns] = np.empty((rows, columns)), np.empty((rows, columns))
+        return self._folded[rows, columns]
 
 
 def _times(matrix: Array, vectors: Array) -> Array:
