@@ -45,7 +45,9 @@ class MeanField:
 
 
 def mean_field(function: str, weight_variance: float, noise_variance: float) -> MeanField | None:
-    """Return the largest fixed point; None where the variance grows without limit.
+    """Return the largest fixed point; None where there is none.
+
+    Where the variance grows without limit, q is infinite and chi what it tends to: sigma_w^2/2 for relu, whatever q.
 
     Args:
         function: phi, by its name in the equations. weight_variance: sigma_w^2. noise_variance: s^2.
@@ -62,7 +64,8 @@ def mean_field(function: str, weight_variance: float, noise_variance: float) -> 
     while not excess(high) < 0:
         high *= 2.0
         if high > _LARGEST:
-            return None
+            chi = weight_variance * _moments(function, _LARGEST)[1]
+            return MeanField(math.inf, chi) if math.isfinite(chi) else None
     low = max(noise_variance, _SMALLEST)
     # Below a rest at q = 0, the map takes every small variance further down.
     q = _root(excess, low, high) if excess(low) > 0 else noise_variance
@@ -92,8 +95,9 @@ def _root(function: Callable[[float], float], low: float, high: float) -> float:
 def _moments(function: str, q: float) -> tuple[float, float]:
     """Return E[phi^2] and E[phi'^2] over N(0, q)."""
     nodes, density = _grid()
-    phi, slope = _values(function, math.sqrt(q) * nodes)
-    return float(density @ np.square(phi)), float(density @ np.square(slope))
+    with np.errstate(all="ignore"):
+        phi, slope = _values(function, math.sqrt(q) * nodes)
+        return float(density @ np.square(phi)), float(density @ np.square(slope))
 
 
 @lru_cache(maxsize=1)
