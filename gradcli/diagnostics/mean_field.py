@@ -29,6 +29,7 @@ _NODES, _REACH = 8_000, 10.0
 _MOST_ITERATIONS, _TOLERANCE = 200, 1e-13
 #: Variances below and above these count as zero and as growing without limit.
 _SMALLEST, _LARGEST = 1e-12, 1e12
+_VANISHING = 1e-60
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ def mean_field(function: str, weight_variance: float, noise_variance: float) -> 
     low = max(noise_variance, _SMALLEST)
     # Below a rest at q = 0, the map takes every small variance further down.
     q = _root(excess, low, high) if excess(low) > 0 else noise_variance
-    return MeanField(q, weight_variance * _moments(function, q)[1])
+    # The limit from above: at exactly zero some functions have a kink.
+    return MeanField(q, weight_variance * _moments(function, max(q, _VANISHING))[1])
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
