@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,23 @@ from gradcli.engine.run import Engine
 from gradcli.language.cell import ParsedCell, parse_cell
 
 Array = NDArray[np.float64]
+Key = tuple[object, ...]
 
 HIDDEN_SIZE, INPUT_SIZE = 5, 3
 
 #: States whose gradient is 0 but for rounding, once the other states follow them (see test_zoo_by_hand.py).
 WITHOUT_GRADIENT = {"slstm": "m", "slstm-exp": "m"}
+
+
+def states_without_gradient(name: str) -> list[str]:
+    """Return those of the states of a stored run, such as zoo-slstm, by full name."""
+    state = WITHOUT_GRADIENT.get(name.removeprefix("zoo-"))
+    return [f"layer0.{state}"] if state else []
+
+
+def without_gradients_of(states: Sequence[str], errors: Mapping[Key, float]) -> dict[Key, float]:
+    """Return the errors of vectors without those of the gradients of some states: both would be rounding."""
+    return {key: error for key, error in errors.items() if key[0] not in ("grad_state", "norm") or key[1] not in states}
 
 
 def parsed(name: str, *, output: str | None = None, activation: str | None = None) -> ParsedCell:

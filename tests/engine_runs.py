@@ -65,6 +65,7 @@ def problem_of(spec: Mapping[str, Any], saved: Arrays) -> Problem:
         seq_len=seq_len,
         trials=trials,
         batch_size=batch_size,
+        tied=spec.get("tied", True),
         bidirectional=bidirectional,
     )
 

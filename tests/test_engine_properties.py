@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from built_in_cells import states_without_gradient, without_gradients_of
 from engine_runs import ROUNDING, Given, assert_close, problem_of, recorded, vectors_of
 from numpy.typing import NDArray
 from reference.fixture_file import FOLDER, read_fixture
@@ -27,14 +29,19 @@ VARIED = ["torch-lstm", "torch-gru", "third-order", "delay-line", "readout-state
 VARIED += ["layer-norm-gates", "softmax-gate", "norm-as-state", "batch-norm-cascade", "norm-of-norms"]
 #: With batch normalisation the sequences of a batch depend on each other.
 COUPLED = ["batch-norm-apart", "batch-norm-cascade", "batch-norm-of-input", "norm-of-norms"]
+COUPLED += ["zoo-batch-norm-lstm", "zoo-batch-norm-rnn"]
+#: How many steps the initial states are away, where of three steps a difference of two losses has too few digits: the
+#: gradient of this one falls by two sigmoids a step, to 1e-5 at three.
+STEPS_BACK = {"zoo-jordan-rnn": 1}
 
 
 def stored_problem(name: str) -> Problem:
     return problem_of(*read_fixture(FOLDER / f"{name}.npz"))
 
 
-def assert_same(found: Any, expected: Any) -> None:
-    errors = vectors_of(found).errors(vectors_of(expected))
+def assert_same(found: Any, expected: Any, rounding: Sequence[str] = ()) -> None:
+    """Compare all vectors but the gradients of the states that have none but for `rounding`."""
+    errors = without_gradients_of(rounding, vectors_of(found).errors(vectors_of(expected)))
     assert {key: error for key, error in errors.items() if not error < ROUNDING} == {}
 
 
@@ -54,7 +61,8 @@ def test_neither_segment_nor_block_changes_anything(name: str, segment: int) -> 
 @pytest.mark.parametrize(("segment", "block"), [(5, 2), (7, 3), (1, 1)])
 def test_short_segments_and_blocks_suit_every_cell(name: str, segment: int, block: int) -> None:
     problem = stored_problem(name)
-    assert_same(recorded(problem, segment=segment, block=block), recorded(problem))
+    found = recorded(problem, segment=segment, block=block)
+    assert_same(found, recorded(problem), states_without_gradient(name))
 
 
 def several_trials(name: str, trials: int = 3) -> Problem:
@@ -121,11 +129,11 @@ def test_with_batch_normalisation_trials_do_not_know_of_each_other_and_the_order
 ) -> None:
     problem = several_trials(name)
     whole = recorded(problem)
-    together = vectors_of(whole).table
+    together, last = vectors_of(whole).table, problem.batch_size - 1
     for trial in range(problem.trials):
         alone = vectors_of(recorded(part(problem, slice(trial, trial + 1), slice(None, None, -1)))).table
         for key, value in alone.items():
-            place = (*key[:2], trial) if key[0] == "grad_param" else (*key[:-2], trial, 1 - key[-1])  # type: ignore[operator]
+            place = (*key[:2], trial) if key[0] == "grad_param" else (*key[:-2], trial, last - key[-1])  # type: ignore[operator]
             assert_close(together[place], value)
 
 
@@ -313,13 +321,14 @@ def moved(problem: Problem, field: str, direction: Tables, step: float) -> Probl
 @pytest.mark.parametrize("field", ["parameters", "initial"])
 @pytest.mark.parametrize("name", STORED)
 def test_backward_is_the_transpose_of_forward(name: str, field: str) -> None:
-    """<J' u, v> = <u, J v>, with v a direction of all parameters, or of all initial states three steps back."""
+    """<J' u, v> = <u, J v>, with v a direction of all parameters, or of all initial states some steps back."""
     problem = stored_problem(name)
     rng = np.random.default_rng(5)
     if field == "initial":  # further back the gradient may be lost in the rounding of a difference of two losses
         plan = problem.plans[-1]
         u = rng.normal(size=(problem.trials, plan.cell.shapes.states[plan.cell.output]))
-        problem = replace(problem, seq_len=3, loss=Linear([3], u))
+        steps = STEPS_BACK.get(name, 3)
+        problem = replace(problem, seq_len=steps, loss=Linear([steps], u))
     tables = getattr(problem, field)
     if not any(tables):
         pytest.skip("the cell has no parameters")

@@ -16,10 +16,13 @@ Array = np.ndarray[Any, Any]
 
 
 def can_join(a: Problem, b: Problem) -> bool:
-    """Tell whether two problems differ in nothing but numbers: parameters, initial states, input, targets."""
+    """Tell whether two problems differ in nothing but numbers: parameters, initial states, input, targets.
+
+    What memory their tapes may take does not count: it comes of what was free when each was built.
+    """
     return (
         [plan.signature for plan in a.plans] == [plan.signature for plan in b.plans]
-        and (a.seq_len, a.batch_size, a.dtype, a.tape_bytes) == (b.seq_len, b.batch_size, b.dtype, b.tape_bytes)
+        and (a.seq_len, a.batch_size, a.dtype) == (b.seq_len, b.batch_size, b.dtype)
         and (a.tied, a.bidirectional) == (b.tied, b.bidirectional)
         and a.loss.can_join(b.loss)
     )
@@ -35,6 +38,7 @@ def joined(problems: Sequence[Problem]) -> Problem:
         source=_JoinedInput([p.source for p in problems]),
         loss=first.loss.joined([p.loss for p in problems[1:]]),
         trials=sum(p.trials for p in problems),
+        tape_bytes=min(p.tape_bytes for p in problems),
     )
 
 

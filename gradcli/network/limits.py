@@ -116,7 +116,7 @@ def _recording_bytes(spec: Spec, plans: Sequence[LayerPlan]) -> int:
 
 def _sizes(spec: Spec, plans: Sequence[LayerPlan], tape_bytes: int = UNLIMITED) -> Sizes:
     item = np.dtype(spec.dtype).itemsize
-    return Sizes(plans, spec.seq_len, spec.trials, spec.batch_size, item, tape_bytes, spec.bidirectional)
+    return Sizes(plans, spec.seq_len, spec.trials, spec.batch_size, item, tape_bytes, whole_sequence=spec.bidirectional)
 
 
 def _engine_bytes(

@@ -26,7 +26,9 @@ def contributions(
         network = build(loaded, max_memory=max_memory)
     index = choose_layer(network, layer)
     spec, problem = network.spec, network.problem
-    run = estimate_memory(spec, network.shapes, problem.plans, record=False, tape_bytes=problem.tape_bytes)
+    run = estimate_memory(
+        spec, network.shapes, problem.plans, tied=problem.tied, record=False, tape_bytes=problem.tape_bytes
+    )
     require_memory_for(
         run + bytes_kept(network, index),
         "this run, with what is kept of every step,",

@@ -22,6 +22,10 @@ from gradcli.spec.shown import Path, counted, got, printable, shown
 
 STANDARD_INPUT = "-"
 _ENDINGS = (".yaml", ".yml")
+_UNTIED_BOTH_WAYS = (
+    "with tied: false step t is layer t of a network in depth, which cannot be gone through from its end as well;"
+    " give tied: true, or leave out bidirectional"
+)
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,8 @@ def load_spec(
     # A value that YAML's reader already refused says nothing more.
     problems += [problem for problem in found if (problem.line, problem.column) not in known]
     loaded = _loaded(spec, built_in, origin)
+    if loaded is not None and loaded.spec.bidirectional and not loaded.tied:
+        problems.append(loaded.problem("bidirectional", _UNTIED_BOTH_WAYS))
     if problems or loaded is None:
         if examine_cell is not None:
             problems += _problems_of_cell(data, built_in, origin, examine_cell)

@@ -38,7 +38,7 @@ LARGE: dict[str, dict[str, Any]] = {
         "hidden_size": 2,
         "input_size": 1,
         "batch_size": 1,
-        "seq_len": 40_000,
+        "seq_len": 48_000,
         "trials": 1,
         "num_layers": 2,
         "tied": False,

@@ -4,8 +4,8 @@
 
 Writes ``fixtures/<cell>.npz`` for every ``cells/*.yaml`` and for the RNN, LSTM and GRU of torch.nn, and
 ``fixtures/zoo-<cell>.npz`` for every built-in cell, in the layout of a saved run (see `fixture_file`), but small: one
-trial, two sequences (one for the built-in cells), at most two layers. The parameters are drawn here: feed them to
-gradcli to redo the run.
+trial, two sequences (of the built-in cells one, or five with batch normalisation), at most two layers. The parameters
+are drawn here: feed them to gradcli to redo the run.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ ZOO = "zoo-"
 ZOO_SIZES = 3, 2
 IN_A_FIXTURE = ("equations", "output", "activation", "constants", "shapes")
 BATCH_SIZE = 2
+#: One sequence has no statistics, and of two little but rounding comes through.
+NORMALISED_BATCH_SIZE = 5
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -65,8 +67,9 @@ def _zoo_specs() -> Iterator[dict[str, Any]]:
             "hidden_size": hidden_size,
             "input_size": hidden_size if reads_input_elementwise(block["equations"]) else input_size,
             "seq_len": 6,
-            "batch_size": 1,
+            "batch_size": NORMALISED_BATCH_SIZE if "batch_norm" in block["equations"] else 1,
             "loss": {"kind": "mse", "at": "every"},
+            **({"tied": False} if block.get("tied") is False else {}),
         }
 
 
@@ -77,12 +80,13 @@ def draw(spec: Mapping[str, Any], rng: np.random.Generator) -> Arrays:
     output = Cell(block["equations"], block.get("output")).output_state
     arrays: Arrays = {"x": rng.normal(size=(seq_len, batch_size, spec["input_size"]))}
     input_size, outputs = spec["input_size"], 0
+    steps = () if spec.get("tied", True) else (seq_len,)
     for layer in range(spec.get("num_layers", 1)):
         states, params = shapes_of(block, hidden_size, input_size)
         for name, size in states.items():
             arrays[f"state.layer{layer}.{name}"] = rng.normal(scale=INITIAL_STD, size=(1, batch_size, size))
         for name, shape in params.items():
-            arrays[f"param.layer{layer}.{name}"] = rng.normal(scale=PARAMETER_STD, size=shape)
+            arrays[f"param.layer{layer}.{name}"] = rng.normal(scale=PARAMETER_STD, size=(*steps, *shape))
         input_size = outputs = states[output]
     return arrays | _draw_loss(spec, outputs, rng)
 
