@@ -6,7 +6,7 @@ layer as one vector. It is the sum of parts, exactly, for every sequence (see `g
     weights      ln |u_t| - ln |m_t|
     activations  ln |m_t| - ln |delta_t|  +  ln |delta_(t-1)| - ln |u_t|
 
-where m_t is what leaves step t after the elementwise derivatives, the adjoints of all recurrent products and of the
+where m_t is what leaves step t after all derivatives but those by matrices, the adjoints of all recurrent products and of the
 direct routes, and u_t what arrives at the states of step t - 1 after the transposed matrices. For h = phi(W h + ...)
 that is ln |phi' * delta| / |delta| and ln |W' (phi' * delta)| / |phi' * delta|. Where something else enters delta_(t-1)
 as well (a layer above, ``h[t-2]``, a product within the step), the last difference is a third part, `other`.
@@ -89,7 +89,8 @@ class Gates:
     """What `gradcli gates` finds; `verdict` is set where a number was not finite, and then nothing else is there.
 
     network: with the loss at its last step alone, and no step after that. sampled: the distances of the quantiles.
-    spectral_norms: of each recurrent matrix that is a parameter, the largest singular value, median over trials.
+    spectral_norms: of each recurrent matrix that is a parameter, the largest singular value; the median over trials,
+        and over steps where weights are not tied.
     """
 
     network: Network
@@ -281,9 +282,10 @@ def _median_ratio(log2: Array, valid: Array) -> Array:
 
 
 def _spectral_norms(network: Network, layer: int) -> dict[str, float]:
-    """Return the spectral norm of each recurrent matrix that is a parameter, median over trials."""
+    """Return the spectral norm of each recurrent matrix that is a parameter, median over trials, and steps if untied."""
     problem = network.problem
     matrices = [lane.product.args[0] for group in problem.plans[layer].groups for lane in group.lanes]
     names = dict.fromkeys(matrix.data for matrix in matrices if matrix.op == "parameter")
-    tables = problem.parameters[layer]
-    return {name: float(np.median([np.linalg.norm(m, 2) for m in tables[name]])) for name in names}
+    steps = slice(None) if problem.tied else (slice(None), slice(problem.seq_len))
+    tables = {name: problem.parameters[layer][name][steps] for name in names}
+    return {name: float(np.median(np.linalg.norm(table, 2, axis=(-2, -1)))) for name, table in tables.items()}

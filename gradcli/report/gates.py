@@ -106,11 +106,17 @@ def _rate_table(found: Gates, rates: Rates) -> Table:
     direct = "; direct: norm of what direct routes bring, over the norm of all that arrives" if has_direct else ""
     note = (
         "rate: ln |dL/ds| at the next distance minus that at this one, nats, mean over trials and sequences ="
-        " activations (elementwise factors: slopes, gates, direct routes) + weights (multiplication by the transposed"
-        " matrices)"
-        f"{other}{direct}"
+        f" activations (elementwise factors: slopes, gates, direct routes{_across(found)}) + weights (multiplication by"
+        f" the transposed matrices){other}{direct}"
     )
     return Table(columns, rows, title="parts of the rate", note=note)
+
+
+def _across(found: Gates) -> str:
+    """Name the functions across, whose Jacobians are counted with the activations."""
+    plan = found.network.problem.plans[found.layer]
+    names = dict.fromkeys(str(node.data[0]) for node in plan.across)
+    return f"; and {', '.join(names)}" if names else ""
 
 
 def _nats(value: float) -> str:
