@@ -70,9 +70,12 @@ class Kept:
 
 @dataclass(frozen=True)
 class Rates:
-    """Mean rates in nats a step over trials and sequences, from distance d to d+1, d = 0 .. T-1, (T,) each.
+    """Mean rates in nats a step, from distance d to d+1, d = 0 .. T-1, (T,) each.
 
-    total = activations + weights + other; NaN where a gradient is exactly zero in every sequence.
+    Over the trials and sequences in which the gradient is not exactly zero at either distance, nor in between: with
+    ``h[t-2]`` it may go around a step that passes nothing on. NaN where there are none.
+
+    total = activations + weights + other.
     other: None where nothing but the next step's adjoints enters. direct: median of the norm of what the direct routes
     bring over the norm of all that arrives; 0 where there is no direct route.
     """

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from measured import SCALAR, SMALL, loaded
+from measured import SCALAR, SMALL, loaded, small_batch
 from numpy.typing import NDArray
 
 from gradcli import cells
@@ -51,7 +51,7 @@ def assert_terms_are_those_of_torch(network: Network) -> None:
     network = of_last_loss(network)
     compared = 0
     for trials, group in Engine(network.problem).groups():
-        expected = [terms(*redone.given(network, trial)) for trial in range(trials.start, trials.stop)]
+        expected = [terms(*redone.given(network, trial), tied=network.problem.tied) for trial in range(trials.start, trials.stop)]
         for index, layer in enumerate(network.problem.names):
             for step, found in walk_gradients(group, index):
                 for name, term in found.items():
@@ -67,7 +67,7 @@ def assert_terms_are_those_of_torch(network: Network) -> None:
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("name", cells.names())
 def test_every_term_of_every_parameter(name: str, setting: str) -> None:
-    fields: dict[str, Any] = {**SMALL, "input_size": 5, **SETTINGS[setting]}
+    fields: dict[str, Any] = {**SMALL, "input_size": 5, "batch_size": small_batch(name), **SETTINGS[setting]}
     assert_terms_are_those_of_torch(network_of(name, **fields))
 
 
