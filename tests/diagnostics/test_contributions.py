@@ -113,6 +113,29 @@ def test_truncated_gradients(name: str, layer: int) -> None:
         assert 10**terms.log10_norm == pytest.approx(np.linalg.norm(steps, axis=1), rel=1e-7)
 
 
+def test_weights_of_each_step_are_one_vector() -> None:
+    """Untied: every step's weights have one term, so that shares are squared norms, as torch gives them."""
+    redone = pytest.importorskip("redone")
+    from reference.torch_reference import run
+
+    network = network_of("residual-stack", **{**SMALL, "trials": 1})
+    found = measure_contributions(network, 0)
+    assert found.joint is not None
+    assert found.parameters is not None
+    gradients = run(*redone.given(network, 0), tied=False).grad_params
+    squares = {name: np.square(gradients[f"layer0.{name}"]) for name in found.parameters}
+    by_step = {name: values.reshape(len(values), -1).sum(axis=1)[::-1] for name, values in squares.items()}
+    for terms, of_steps in [(found.joint, sum(by_step.values())), *((found.parameters[n], by_step[n]) for n in by_step)]:
+        kept = np.cumsum(of_steps) / np.sum(of_steps)
+        assert 10**terms.log10_norm == pytest.approx(np.sqrt(of_steps), rel=1e-9)
+        assert terms.share == pytest.approx(of_steps / np.sum(of_steps), rel=1e-9, abs=1e-15)
+        assert terms.kept == pytest.approx(kept, rel=1e-9)
+        assert terms.norm_kept == pytest.approx(np.sqrt(kept), rel=1e-9)
+        assert terms.cosine == pytest.approx(np.sqrt(kept), rel=1e-9)
+        left_out = np.append(np.cumsum(of_steps[::-1])[::-1][1:], 0.0)
+        assert terms.bias == pytest.approx(np.sqrt(left_out / np.sum(of_steps)), rel=1e-9)
+
+
 # --- closed forms ----------------------------------------------------------------------------------------------------
 
 ONE_UNIT = {"hidden_size": 1, "batch_size": 1, "trials": 1, "loss": {"kind": "sum"}}
