@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from built_in_cells import WITHOUT_GRADIENT
 from measured import small_batch
 from path_graphs import error_of_sum, network, plain, relative_error, traced, vectors
 from reference.equations import reads_input_elementwise
@@ -77,6 +78,12 @@ def test_last_steps_add_up_to_the_gradient_of_the_engine(name: str) -> None:
         for state in tracer.graph.states:
             expected = adjoint(net, f"layer0.{state}", SEQ_LEN - distance)
             found = vectors(tracer, state)
+            if state == WITHOUT_GRADIENT.get(name):
+                # The last steps are sums already, in which all but rounding has cancelled.
+                others = [adjoint(net, f"layer0.{other}", SEQ_LEN - distance) for other in tracer.graph.states]
+                scale = max(np.abs(other).max() for other in others)
+                assert np.abs(np.sum(list(found.values()), axis=0)).max() < ROUNDING * scale
+                continue
             assert error_of_sum(list(found.values()), expected) < ROUNDING
             assert all(len({name for name, _ in route.vertices[:-1]} & set(tracer.graph.states)) > 0 for route in found)
 
