@@ -6,8 +6,8 @@ layer as one vector. It is the sum of parts, exactly, for every sequence (see `g
     weights      ln |u_t| - ln |m_t|
     activations  ln |m_t| - ln |delta_t|  +  ln |delta_(t-1)| - ln |u_t|
 
-where m_t is what leaves step t after all derivatives but those by matrices, the adjoints of all recurrent products and of the
-direct routes, and u_t what arrives at the states of step t - 1 after the transposed matrices. For h = phi(W h + ...)
+where m_t is what leaves step t after all derivatives but those by matrices, the adjoints of all recurrent products and
+of the direct routes, and u_t what arrives at the states of step t - 1 after the transposed matrices. For h = phi(W h + ...)
 that is ln |phi' * delta| / |delta| and ln |W' (phi' * delta)| / |phi' * delta|. Where something else enters delta_(t-1)
 as well (a layer above, ``h[t-2]``, a product within the step), the last difference is a third part, `other`.
 """
@@ -285,7 +285,7 @@ def _median_ratio(log2: Array, valid: Array) -> Array:
 
 
 def _spectral_norms(network: Network, layer: int) -> dict[str, float]:
-    """Return the spectral norm of each recurrent matrix that is a parameter, median over trials, and steps if untied."""
+    """Return the spectral norm of each recurrent matrix that is a parameter, median over trials (and untied steps)."""
     problem = network.problem
     matrices = [lane.product.args[0] for group in problem.plans[layer].groups for lane in group.lanes]
     names = dict.fromkeys(matrix.data for matrix in matrices if matrix.op == "parameter")

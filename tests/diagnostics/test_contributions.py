@@ -51,7 +51,10 @@ def assert_terms_are_those_of_torch(network: Network) -> None:
     network = of_last_loss(network)
     compared = 0
     for trials, group in Engine(network.problem).groups():
-        expected = [terms(*redone.given(network, trial), tied=network.problem.tied) for trial in range(trials.start, trials.stop)]
+        expected = [
+            terms(*redone.given(network, trial), tied=network.problem.tied)
+            for trial in range(trials.start, trials.stop)
+        ]
         for index, layer in enumerate(network.problem.names):
             for step, found in walk_gradients(group, index):
                 for name, term in found.items():
@@ -125,7 +128,10 @@ def test_weights_of_each_step_are_one_vector() -> None:
     gradients = run(*redone.given(network, 0), tied=False).grad_params
     squares = {name: np.square(gradients[f"layer0.{name}"]) for name in found.parameters}
     by_step = {name: values.reshape(len(values), -1).sum(axis=1)[::-1] for name, values in squares.items()}
-    for terms, of_steps in [(found.joint, sum(by_step.values())), *((found.parameters[n], by_step[n]) for n in by_step)]:
+    for terms, of_steps in [
+        (found.joint, sum(by_step.values())),
+        *((found.parameters[n], by_step[n]) for n in by_step),
+    ]:
         kept = np.cumsum(of_steps) / np.sum(of_steps)
         assert 10**terms.log10_norm == pytest.approx(np.sqrt(of_steps), rel=1e-9)
         assert terms.share == pytest.approx(of_steps / np.sum(of_steps), rel=1e-9, abs=1e-15)

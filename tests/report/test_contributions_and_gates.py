@@ -202,7 +202,7 @@ def test_single_precision_is_told_as_such(command: str) -> None:
         assert "< 8e-06" in gradcli(command, "lstm", *SMALL, "--set", "dtype=float32").stdout
 
 
-# --- what is refused, and what says what it means -----------------------------------------------------------------------
+# --- what is refused, and what says what it means ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "paths"])
