@@ -32,6 +32,7 @@ COMMAND_TIME = Requirement(least=5)
 COMMAND_MEMORY = Requirement(most=0.25)
 LONG_RUN_MEMORY_MIB = Requirement(most=60)
 LONG_RUN_TIME = Requirement(most=1.2)
+JACOBIANS = Requirement(most=1.0)
 LINEARITY = Requirement(least=0.95, most=1.05)
 
 

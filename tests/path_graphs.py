@@ -81,6 +81,16 @@ def plain(adjoint: Adjoint) -> Array:
     return np.asarray(np.ldexp(adjoint.mantissa, np.maximum(adjoint.exponent, -5000)[:, None, :]))
 
 
+def error_of_sum(found: list[Array], expected: Array) -> float:
+    """Return the largest |sum of routes - expected| relative to the sum of the routes' norms: routes may cancel.
+
+    Without a route, or where all of them are zero, there must be an exact zero.
+    """
+    error = np.linalg.norm(np.sum([np.zeros_like(expected), *found], axis=0) - expected, axis=1)
+    scale = np.sum([np.zeros_like(error), *(np.linalg.norm(vector, axis=1) for vector in found)], axis=0)
+    return float(np.where(scale > 0, error / np.where(scale > 0, scale, 1.0), np.where(error > 0, np.inf, 0.0)).max())
+
+
 def relative_error(found: Array, expected: Array) -> float:
     """Return the largest |found - expected| / |expected| over trials and sequences; an exact zero must be one."""
     error, norm = np.linalg.norm(found - expected, axis=1), np.linalg.norm(expected, axis=1)

@@ -78,6 +78,13 @@ EXPECTED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "deep-residual.yaml": ("stable", "exponential", {"rate_per_step": pytest.approx(math.sqrt(1.08), abs=0.01)}),
     "deep-identity.yaml": ("stable", "flat", {"rate_per_step": pytest.approx(1.0, abs=1e-9), "half_life": None}),
     "deep-dense.yaml": ("stable", "exponential", {"rate_per_step": pytest.approx(math.sqrt(13 / 12), abs=0.02)}),
+    "deep-plain-bn.yaml": (
+        "stable",
+        "exponential",
+        {"rate_per_step": pytest.approx(math.sqrt(math.pi / (math.pi - 1)), abs=0.02)},
+    ),
+    "deep-residual-bn.yaml": ("stable", "polynomial", {}),
+    "deep-dense-bn.yaml": ("stable", "polynomial", {}),
     "forget-bias-chrono.yaml": ("stable", "exponential", {"horizon": {"threshold": None, "float32": None}}),
     # The zero state of the LSTM: sigmoid(b_f) + rho(W_hg) / 4.
     "framework-torch.yaml": ("vanishing", "exponential", {"rate_per_step": pytest.approx(0.644, abs=0.03)}),

@@ -18,6 +18,7 @@ from reference.torch_jacobian import full_state_jacobian
 from reference.torch_reference import Cell
 
 from gradcli import cells
+from gradcli.engine import linearised
 from gradcli.engine.linearised import LinearisedBlock, StepMaps
 from gradcli.engine.run import Engine
 from gradcli.network.build import build, parse
@@ -105,6 +106,12 @@ def walk(loaded: LoadedSpec, block: dict[str, Any], *, trial: int = 1, layer: in
     )
 
 
+def walk_of(name: str) -> Walked:
+    """Walk over a built-in cell, from a state at which relu units are alive."""
+    overrides = ["h_0={normal: {std: 1}}"] if "h" in parse(load_spec(name)).states else []
+    return walk(load_spec(name, options=SIZES, overrides=overrides), built_in(name))
+
+
 def relative_error(found: Array, wanted: Array) -> float:
     assert np.abs(wanted).max() > 0
     return float(np.abs(found - wanted).max() / np.abs(wanted).max())
@@ -112,9 +119,7 @@ def relative_error(found: Array, wanted: Array) -> float:
 
 @pytest.mark.parametrize("name", cells.names())
 def test_built_in_cells(name: str) -> None:
-    block = built_in(name)
-    overrides = ["h_0={normal: {std: 1}}"] if "h" in parse(load_spec(name)).states else []
-    walked = walk(load_spec(name, options=SIZES, overrides=overrides), block)
+    walked = walk_of(name)
     for first in (0, 4, STEPS - 1):
         assert relative_error(walked.product(first), walked.by_torch(first)) < RELATIVE_ERROR
         assert relative_error(walked.pushed(first), walked.product(first)) < RELATIVE_ERROR
@@ -142,3 +147,11 @@ def test_cotangents_and_tangents_are_dual(name: str) -> None:
     u, v = rng.standard_normal((2, maps.size, 1))
     pulled, pushed = float((maps.pull_back(step, u).T @ v)[0, 0]), float((u.T @ maps.push_forward(step, v))[0, 0])
     assert abs(pulled - pushed) < 1e-13 * abs(pulled)
+
+
+@pytest.mark.parametrize("name", cells.names())
+def test_coefficients_may_be_multiplied_into_the_matrices_first(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    walked = walk_of(name)
+    plain = walked.product(0)
+    monkeypatch.setattr(linearised, "_FOLDED_FROM", 1)
+    assert relative_error(walked.product(0), plain) < 1e-12

@@ -96,3 +96,12 @@ def test_mean_field_says_nothing_of_other_cells(tmp_path: Path) -> None:
         assert "mean_field" not in found
     found, _ = predictions({"cell": "rnn", "init": {"W_hh": "identity"}}, tmp_path)
     assert "mean_field" not in found
+
+
+@pytest.mark.parametrize(("law", "rate"), [("he_normal", 1.0), ("lecun_normal", math.sqrt(0.5))])
+def test_mean_field_of_a_network_in_depth(law: str, rate: float, tmp_path: Path) -> None:
+    spec = {"cell": "plain-stack", "activation": "relu", "init": {"W_hh": law}, "loss": "projection", "seq_len": 20}
+    found, measured = predictions({**spec, "hidden_size": 256, "batch_size": 4}, tmp_path)
+    assert found.keys() == {"mean_field"}
+    assert found["mean_field"]["rate_per_step"] == pytest.approx(rate, rel=0.01)
+    assert measured == pytest.approx(rate, rel=0.04)

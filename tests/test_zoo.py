@@ -29,6 +29,7 @@ PARAMETER_COUNTS = {
     "cfn": 2 * 45 + 15,
     "cornn": 45 + 25,  # from the position and from the velocity
     "dense-block": 20 + 12 * 25,  # a matrix for each of twelve layers
+    "dense-block-bn": 20 + 12 * 25 + 5,
     "fastgrnn": 45 + 5 + 2,  # one pair of matrices, two biases, two numbers
     "fastrnn": 45 + 2,
     "gru": 3 * 45 + 5,  # b_hn
@@ -59,10 +60,12 @@ PARAMETER_COUNTS = {
     "nbrc": 3 * 15 + 2 * 25 + 2 * 5,
     "orthogonal-rnn": 45,
     "plain-stack": 45,
+    "plain-stack-bn": 45 + 5,
     "qrnn": 3 * 20,
     "ran": 2 * 45 + 15,
     "residual-rnn": 45,
     "residual-stack": 15 + 2 * (25 + 5),
+    "residual-stack-bn": 15 + 2 * (25 + 5 + 5),
     "rhn": 2 * 45 + 4 * 30,  # two more layers of 25 + 5 each for candidate and gate
     "rnn": 45,
     "rnn-lags": 45 + 25,  # the second recurrent matrix

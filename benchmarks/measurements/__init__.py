@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.measurements import commands, frameworks, long_runs, profiles, same_engine
+from benchmarks.measurements import commands, frameworks, jacobians, long_runs, profiles, same_engine
 from benchmarks.measurements.measurement import Measurement, Settings
 
 __all__ = ["Measurement", "Settings", "plan"]
@@ -13,6 +13,7 @@ def plan(settings: Settings) -> list[Measurement]:
     return [
         *frameworks.measurements(settings),
         *same_engine.measurements(settings),
+        *jacobians.measurements(settings),
         *commands.measurements(settings),
         *profiles.measurements(settings),
         *long_runs.measurements(settings),

@@ -22,7 +22,7 @@ def jax_peer(case: Case, numbers: Numbers) -> Peer:
     jax: Any = import_module("jax")
     jax.config.update("jax_enable_x64", True)
     states = _STATES[case.cell]
-    arguments = jax.device_put(_arguments(case.cell, numbers))
+    arguments = jax.device_put(arguments_of(case.cell, numbers))
     start = perf_counter()
     compiled = jax.jit(_norms_function(jax, case, states)).lower(*arguments).compile()
     seconds = perf_counter() - start
@@ -35,7 +35,7 @@ def jax_peer(case: Case, numbers: Numbers) -> Peer:
     )
 
 
-def _arguments(cell: str, numbers: Numbers) -> tuple[Any, ...]:
+def arguments_of(cell: str, numbers: Numbers) -> tuple[Any, ...]:
     """Return stacked weights (W_x.T, W_h.T, b, b_hn), initial states (B, H), and x (T, B, I)."""
     p, gates = numbers.parameters, _GATES[cell]
     W_x, W_h, b = (np.concatenate([p[f"{prefix}{g}"] for g in gates]) for prefix in ("W_x", "W_h", "b_"))
@@ -46,7 +46,7 @@ def _arguments(cell: str, numbers: Numbers) -> tuple[Any, ...]:
 
 def _norms_function(jax: Any, case: Case, states: tuple[str, ...]) -> Callable[..., Any]:
     jnp: Any = jax.numpy
-    step = _STEPS[case.cell]
+    step = STEPS[case.cell]
 
     def loss(initial: Any, perturbations: Any, weights: Any, x: Any) -> Any:
         W_x, W_h, b, b_hn = weights
@@ -91,4 +91,4 @@ def _gru(jax: Any, state: Any, driven: Any, perturbation: Any, W_h: Any, b_hn: A
     return ((1 - z) * n + z * h + perturbation[0],)
 
 
-_STEPS: dict[str, Callable[..., Any]] = {"rnn": _rnn, "lstm": _lstm, "gru": _gru}
+STEPS: dict[str, Callable[..., Any]] = {"rnn": _rnn, "lstm": _lstm, "gru": _gru}

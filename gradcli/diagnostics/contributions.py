@@ -7,6 +7,8 @@ With G = dL_T/dW and T - k = d, the gradient is a sum of one term for each step,
 where d+ holds the state before step k constant (Pascanu, Mikolov and Bengio 2013, equation 4). BPTT truncated to a
 window of K steps is G_K = g_0 + ... + g_(K-1). The terms' norms do not add up to the gradient's; their projections on
 it, <g_d, G> / <G, G>, do: their sum is 1.
+
+Where weights are not tied, W joins those of all steps as one vector, and g_d is zero but for step T - d's own part.
 """
 
 from __future__ import annotations
@@ -182,6 +184,9 @@ def _take_apart(
     A second backward pass, because the products need the gradient that the first one gave; the terms themselves, T
     times as large as the parameters, are never all there at once.
     """
+    if not group.problem.tied:
+        _take_apart_untied(group, layer, whole, trials, sums)
+        return
     seq_len = group.problem.seq_len
     flat = {name: gradient.mantissa.reshape(len(gradient.mantissa), -1) for name, gradient in whole.items()}
     kept = {name: np.zeros_like(values) for name, values in flat.items()}
@@ -199,6 +204,29 @@ def _take_apart(
             found.kept[d, trials] = _dots(so_far, so_far)
             np.subtract(so_far, total, out=apart)
             found.missing[d, trials] = _dots(apart, apart)
+
+
+def _take_apart_untied(
+    group: TrialGroup, layer: int, whole: Mapping[str, Scaled], trials: slice, sums: Mapping[str, _Sums]
+) -> None:
+    """Do the same for weights that are not tied: terms stand in places of their own, orthogonal to each other.
+
+    Args:
+        whole: the gradients of all steps' parameters, (R, T, ...).
+    """
+    seq_len = group.problem.seq_len
+    for step, terms in walk_gradients(group, layer):
+        d = seq_len - step
+        for name, term in terms.items():
+            factor = scale_by(np.ones(()), term.exponent - whole[name].exponent)[:, None]
+            scaled = term.mantissa.reshape(len(factor), -1) * factor
+            sums[name].log2_norm[d, trials] = term.log2_norm()
+            sums[name].dot[d, trials] = _dots(scaled, whole[name].mantissa[:, step - 1].reshape(scaled.shape))
+            sums[name].kept[d, trials] = _dots(scaled, scaled)
+    for found in sums.values():
+        squares = found.kept[:, trials].copy()
+        found.kept[:, trials] = np.cumsum(squares, axis=0)
+        found.missing[:-1, trials] = np.cumsum(squares[:0:-1], axis=0)[::-1]
 
 
 def _dots(a: Array, b: Array) -> Array:

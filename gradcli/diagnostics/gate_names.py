@@ -86,7 +86,7 @@ def retentions_of(cell: SizedCell) -> list[Retention]:
     gates = {activation.node for activation in activations_of(cell)}
 
     def is_boundary(node: Node) -> bool:
-        return node in gates or node.op in ("state", "matmul") or node.dependence < Dependence.STATE
+        return node in gates or node.op in ("state", "matmul", "across") or node.dependence < Dependence.STATE
 
     found = []
     for state, expression in cell.states.items():

@@ -53,15 +53,21 @@ def main_cause(found: Gates) -> Cause:
     route = _route(found, rates, rate)
     if route is not None:
         return Cause("gates", _about_the_route(route, rate))
-    if not np.any(rates.weights):
+    if not np.any(rates.weights) and not found.spectral_norms:
         return Cause(
             "activations", f"the elementwise factors, for nothing passes a recurrent matrix{_slopes(found)}; {parts}"
         )
     if activations / rate >= _MOST:
-        return Cause("activations", f"the activations{_slopes(found)}; {parts}")
+        names = " and ".join(["the activations", *functions_across(found)])
+        return Cause("activations", f"{names}{_slopes(found)}; {parts}")
     if weights / rate >= _MOST:
         return Cause("weights", f"the weights: {_matrices(found, weights)}; {parts}")
     return Cause("unclear", f"no single cause stands out: {parts}")
+
+
+def functions_across(found: Gates) -> list[str]:
+    """Return the names of the functions across in the recurrence, whose Jacobians count with the activations."""
+    return list(dict.fromkeys(str(node.data[0]) for node in found.network.problem.plans[found.layer].across))
 
 
 def mean(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:

@@ -6,8 +6,8 @@ layer as one vector. It is the sum of parts, exactly, for every sequence (see `g
     weights      ln |u_t| - ln |m_t|
     activations  ln |m_t| - ln |delta_t|  +  ln |delta_(t-1)| - ln |u_t|
 
-where m_t is what leaves step t after the elementwise derivatives, the adjoints of all recurrent products and of the
-direct routes, and u_t what arrives at the states of step t - 1 after the transposed matrices. For h = phi(W h + ...)
+where m_t is what leaves step t after all derivatives but those by matrices, the adjoints of all recurrent products and
+of the direct routes, and u_t what arrives at the states of step t - 1 after the transposed matrices. For h = phi(W h + ...)
 that is ln |phi' * delta| / |delta| and ln |W' (phi' * delta)| / |phi' * delta|. Where something else enters delta_(t-1)
 as well (a layer above, ``h[t-2]``, a product within the step), the last difference is a third part, `other`.
 """
@@ -70,9 +70,12 @@ class Kept:
 
 @dataclass(frozen=True)
 class Rates:
-    """Mean rates in nats a step over trials and sequences, from distance d to d+1, d = 0 .. T-1, (T,) each.
+    """Mean rates in nats a step, from distance d to d+1, d = 0 .. T-1, (T,) each.
 
-    total = activations + weights + other; NaN where a gradient is exactly zero in every sequence.
+    Over the trials and sequences in which the gradient is not exactly zero at either distance, nor in between: with
+    ``h[t-2]`` it may go around a step that passes nothing on. NaN where there are none.
+
+    total = activations + weights + other.
     other: None where nothing but the next step's adjoints enters. direct: median of the norm of what the direct routes
     bring over the norm of all that arrives; 0 where there is no direct route.
     """
@@ -89,7 +92,8 @@ class Gates:
     """What `gradcli gates` finds; `verdict` is set where a number was not finite, and then nothing else is there.
 
     network: with the loss at its last step alone, and no step after that. sampled: the distances of the quantiles.
-    spectral_norms: of each recurrent matrix that is a parameter, the largest singular value, median over trials.
+    spectral_norms: of each recurrent matrix that is a parameter, the largest singular value; the median over trials,
+        and over steps where weights are not tied.
     """
 
     network: Network
@@ -281,9 +285,10 @@ def _median_ratio(log2: Array, valid: Array) -> Array:
 
 
 def _spectral_norms(network: Network, layer: int) -> dict[str, float]:
-    """Return the spectral norm of each recurrent matrix that is a parameter, median over trials."""
+    """Return the spectral norm of each recurrent matrix that is a parameter, median over trials (and untied steps)."""
     problem = network.problem
     matrices = [lane.product.args[0] for group in problem.plans[layer].groups for lane in group.lanes]
     names = dict.fromkeys(matrix.data for matrix in matrices if matrix.op == "parameter")
-    tables = problem.parameters[layer]
-    return {name: float(np.median([np.linalg.norm(m, 2) for m in tables[name]])) for name in names}
+    steps = slice(None) if problem.tied else (slice(None), slice(problem.seq_len))
+    tables = {name: problem.parameters[layer][name][steps] for name in names}
+    return {name: float(np.median(np.linalg.norm(table, 2, axis=(-2, -1)))) for name, table in tables.items()}

@@ -6,6 +6,7 @@ as a mantissa and a power of two, so its size has no limit; what its singular va
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,14 +14,16 @@ from typing import Any
 import numpy as np
 
 from gradcli.diagnostics.curve import LOG10_2
-from gradcli.engine.linearised import LinearisedBlock, full_state_size
+from gradcli.engine.linearised import LinearisedBlock, StepMaps, full_state_size
 from gradcli.engine.run import Engine
-from gradcli.engine.scaled import exponent_of, log2_norm, scale_by
+from gradcli.engine.scaled import exponent_of, scale_by
 
 Array = np.ndarray[Any, Any]
 
 #: Steps that are linearised at once.
 BLOCK = 64
+#: The product's squared norm is brought back between these; powers of two are exact, so how often changes nothing.
+_SAFE = (2.0**-200, 2.0**200)
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def jacobian_spectra(
                 for trial, product in enumerate(products):
                     maps = block.maps(trial)
                     for step in reversed(range(maps.steps)):
-                        product.take(maps.pull_back, step)
+                        product.take(maps, step)
                     done += maps.steps
                     on_step(done)
         found += products
@@ -110,7 +113,7 @@ class _Product:
     def __init__(self, size: int, distances: Sequence[int], threshold: float) -> None:
         self.size, self.distance = size, 0
         self._wanted, self._threshold = frozenset(distances), threshold
-        self._mantissa, self._exponent = np.eye(size), 0
+        self._mantissa, self._exponent, self._other = np.eye(size), 0, np.empty((size, size))
         self.rows: dict[str, list[float]] = {
             name: []
             for name in (
@@ -124,23 +127,28 @@ class _Product:
                 "step_radius",
             )
         }
-        self.peak_distance, self._peak, self._largest = 0, (self._mantissa, 0), 0.0
+        self.peak_distance, self._peak, self._largest = 0, (np.eye(size), 0), 0.0
         self._direction = np.full(size, 1.0 / np.sqrt(size))
         self.frobenius = [0.5 * float(np.log10(size))]
         self._look(None)
 
-    def take(self, pull_back: Callable[[int, Array], Array], step: int) -> None:
+    def take(self, maps: StepMaps, step: int) -> None:
         """Multiply the map of one more step in."""
-        self._mantissa = pull_back(step, self._mantissa)
-        shift = int(exponent_of(np.abs(self._mantissa).max(initial=0.0)))
-        if abs(shift) > 64:  # powers of two are exact, so how often makes no difference
-            self._mantissa = scale_by(self._mantissa, np.asarray(-shift))
-            self._exponent += shift
+        self._mantissa, self._other = maps.pull_back(step, self._mantissa, self._other), self._mantissa
         self.distance += 1
-        self.frobenius.append(float(log2_norm(self._mantissa.ravel(), axis=0) + self._exponent) * LOG10_2)
-        self._watch_peak()
+        flat = self._mantissa.ravel()
+        square = float(flat @ flat)
+        if not _SAFE[0] < square < _SAFE[1]:
+            shift = int(exponent_of(np.abs(flat).max()))
+            self._mantissa, self._exponent = scale_by(self._mantissa, np.asarray(-shift)), self._exponent + shift
+            flat = self._mantissa.ravel()
+            square = float(flat @ flat)
+        norm = 0.5 * math.log2(square) + self._exponent if square else -math.inf
+        self.frobenius.append(norm * LOG10_2)
+        if norm > self._largest:  # ||J||_F bounds the largest singular value
+            self._watch_peak()
         if self.distance in self._wanted:
-            self._look(lambda: pull_back(step, np.eye(self.size)))
+            self._look(lambda: maps.pull_back(step, np.eye(self.size)))
 
     def _watch_peak(self) -> None:
         """Estimate the largest singular value by the power method, and keep the product where it was largest so far.
@@ -156,10 +164,10 @@ class _Product:
         if length == 0.0:
             return
         self._direction = back / length
-        estimate = np.log2(length) + self._exponent
+        estimate = math.log2(length) + self._exponent
         if estimate > self._largest:
             self._largest, self.peak_distance = estimate, self.distance
-            self._peak = (self._mantissa, self._exponent)
+            self._peak = (self._mantissa.copy(), self._exponent)
 
     def exact_peak(self) -> float:
         """Return log10 of the largest singular value at the peak."""

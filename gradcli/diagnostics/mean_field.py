@@ -29,6 +29,7 @@ _NODES, _REACH = 8_000, 10.0
 _MOST_ITERATIONS, _TOLERANCE = 200, 1e-13
 #: Variances below and above these count as zero and as growing without limit.
 _SMALLEST, _LARGEST = 1e-12, 1e12
+_VANISHING = 1e-60
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ class MeanField:
 
 
 def mean_field(function: str, weight_variance: float, noise_variance: float) -> MeanField | None:
-    """Return the largest fixed point; None where the variance grows without limit.
+    """Return the largest fixed point; None where there is none.
+
+    Where the variance grows without limit, q is infinite and chi what it tends to: sigma_w^2/2 for relu, whatever q.
 
     Args:
         function: phi, by its name in the equations. weight_variance: sigma_w^2. noise_variance: s^2.
@@ -62,11 +65,13 @@ def mean_field(function: str, weight_variance: float, noise_variance: float) -> 
     while not excess(high) < 0:
         high *= 2.0
         if high > _LARGEST:
-            return None
+            chi = weight_variance * _moments(function, _LARGEST)[1]
+            return MeanField(math.inf, chi) if math.isfinite(chi) else None
     low = max(noise_variance, _SMALLEST)
     # Below a rest at q = 0, the map takes every small variance further down.
     q = _root(excess, low, high) if excess(low) > 0 else noise_variance
-    return MeanField(q, weight_variance * _moments(function, q)[1])
+    # The limit from above: at exactly zero some functions have a kink.
+    return MeanField(q, weight_variance * _moments(function, max(q, _VANISHING))[1])
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
@@ -92,8 +97,9 @@ def _root(function: Callable[[float], float], low: float, high: float) -> float:
 def _moments(function: str, q: float) -> tuple[float, float]:
     """Return E[phi^2] and E[phi'^2] over N(0, q)."""
     nodes, density = _grid()
-    phi, slope = _values(function, math.sqrt(q) * nodes)
-    return float(density @ np.square(phi)), float(density @ np.square(slope))
+    with np.errstate(all="ignore"):
+        phi, slope = _values(function, math.sqrt(q) * nodes)
+        return float(density @ np.square(phi)), float(density @ np.square(slope))
 
 
 @lru_cache(maxsize=1)

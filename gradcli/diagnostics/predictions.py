@@ -58,11 +58,10 @@ def predict(problem: Problem, layer: int) -> list[Prediction]:
         problem: what would be run. layer: its number.
     """
     found: list[Prediction] = []
-    if not problem.tied:
-        return found  # a network in depth has no state of rest: every layer is another map
     plan = problem.plans[layer]
     size = full_state_size(plan, 1)
-    if size <= _LARGEST_STATE and not _normalises(plan):
+    # A network in depth has no state of rest: every layer is another map.
+    if problem.tied and size <= _LARGEST_STATE and not _normalises(plan):
         with np.errstate(all="ignore"):
             found += _at_rest(problem, layer, problem.trials if size <= _ALL_TRIALS else 1)
     if layer == 0:
@@ -165,13 +164,16 @@ def _mean_field(problem: Problem) -> Prediction | None:
     if shape is None:
         return None
     function, matrix, addend = shape
-    parameters = LayerParameters(plan, problem.parameters[0], trials=problem.trials, dtype=np.dtype(np.float64))
+    # In depth, the second step's weights stand for all: at the first there is nothing yet for them to act on.
+    step = 0 if problem.tied else min(1, problem.seq_len - 1)
+    table = {name: values if problem.tied else values[:, step] for name, values in problem.parameters[0].items()}
+    parameters = LayerParameters(plan, table, trials=problem.trials, dtype=np.dtype(np.float64))
     weights = np.asarray(parameters.known(matrix))
     units = weights.shape[1]
     if units < _FEWEST_UNITS or np.count_nonzero(weights) < _SHARE_OF_WEIGHTS * weights.size:
         return None
     variances = np.square(weights).sum(axis=(1, 2)) / units
-    noises = _noise(problem, plan, addend, parameters)
+    noises = _noise(problem, plan, addend, parameters, step)
     rates = [mean_field(function, float(w), float(s)) for w, s in zip(variances, noises, strict=True)]
     known = [each.rate_per_step for each in rates if each is not None]
     return Prediction("mean_field", float(np.median(known))) if len(known) == len(rates) else None
@@ -193,13 +195,13 @@ def _single_product(plan: LayerPlan) -> tuple[str, Node, Node | None] | None:
     return lane.function, matrix, lane.addend
 
 
-def _noise(problem: Problem, plan: LayerPlan, addend: Node | None, parameters: LayerParameters) -> Array:
-    """Return the mean square of what is added to the product, for each trial."""
+def _noise(problem: Problem, plan: LayerPlan, addend: Node | None, parameters: LayerParameters, first: int) -> Array:
+    """Return the mean square of what is added to the product from a step on, for each trial."""
     if addend is None:
         return np.zeros(problem.trials)
     values: Values = dict(parameters.values)
     if addend.dependence is Dependence.INPUT:
-        steps = problem.source.fill(0, min(_STEPS_OF_INPUT, problem.seq_len))
+        steps = problem.source.fill(first, min(first + _STEPS_OF_INPUT, problem.seq_len))
         values[plan.graph.input()] = steps[..., : max(1, _SEQUENCES_OF_INPUT // problem.trials)]
     evaluate([addend], values, parameters.column_ranges)
     square: Callable[[Array], Array] = np.square

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,9 @@ from gradcli.language.across import ACROSS
 from gradcli.language.graph import Dependence, Node
 
 Array = np.ndarray[Any, Any]
+
+#: From so many columns on, coefficients are multiplied into the matrices instead of into the columns.
+_FOLDED_FROM = 32
 
 
 @dataclass(frozen=True)
@@ -117,11 +121,11 @@ class StepMaps:
         self._slots = full_state(plan)
         self._width = block.width
         self.size = self._slots[-1].stop * block.width
-        self._buffers: dict[int, dict[int, Array]] = {}
+        self._pull = _pull_program(plan)
+        self._work: dict[int, _Work] = {}
         self._matrices = {group.index: block.matrix(group, trial) for group in plan.groups}
-        self._lanes = {
-            lane.product: (group.index, slice(lane.start, lane.stop)) for group in plan.groups for lane in group.lanes
-        }
+        self._transposed = {index: matrix.T for index, matrix in self._matrices.items()}
+        self._lanes = _lanes(plan)
         self._across = {node: block.across(node, trial) for node in plan.across}
         self._coefficients: dict[tuple[Target, Node], Any] = {
             (target, edge.source): block.coefficient(edge, trial)
@@ -165,49 +169,79 @@ class StepMaps:
                 whole[slot.name, slot.lag][...] = part
         return out
 
-    def pull_back(self, step: int, cotangents: Array) -> Array:
+    def pull_back(self, step: int, cotangents: Array, out: Array | None = None) -> Array:
         """Return J_t^T u for the columns u of `cotangents`, (N, K).
 
         Args:
-            step: the step of the block, from 0. cotangents: with respect to S_t, (N, K).
+            step: the step of the block, from 0. cotangents: with respect to S_t, (N, K). out: where the result goes.
         """
         count = cotangents.shape[1]
-        adjoints = self._split(cotangents)
-        lanes = self._lane_adjoints(count)
-        written: set[Node] = set()
-        across: dict[Node, Array] = {}
-        for target in self._order:
+        found = np.empty((self.size, count)) if out is None else out
+        work = self._work.get(count) or self._work.setdefault(count, _Work(self.plan, self._width, count))
+        given, before = self._split(cotangents), self._split(found)
+        # With many columns it pays to multiply the coefficients into the matrices first, which takes fewer products.
+        folds = self._width == 1 and count >= _FOLDED_FROM
+        adjoints: dict[Target, Array] = {}
+        for name, own in work.now.items():
+            np.copyto(own, given[name, 0])
+        for key in self._pull.kept:
+            np.copyto(before[key], given[key[0], key[1] + 1])
+        for key in self._pull.empty:
+            before[key].fill(0.0)
+        for target, ways in self._pull.order:
             if isinstance(target, str):
-                adjoint = adjoints[target, 0]
+                adjoint = work.now[target] if target in work.now else given[target, 0]
             elif isinstance(target, Node):
-                if target not in across:
-                    continue  # nothing in this step takes it
-                adjoint = self._through(target, step, across[target])
+                adjoint = self._through(target, step, work.across[target])
+            elif folds:
+                adjoint = work.products[target]
+                self._folded_product(step, target, adjoints, work)
             else:
-                adjoint = _times(self._matrices[target].T, lanes[target])
-            for edge in self.plan.edges[target]:
-                source, coefficient = edge.source, self.coefficient(target, edge.source, step)
-                if source.op == "matmul":
-                    group, rows = self._lanes[source]
-                    if source in written:
-                        lanes[group][rows] += coefficient * adjoint
-                    else:
-                        np.multiply(coefficient, adjoint, out=lanes[group][rows])
-                        written.add(source)
-                elif source.op == "across":
-                    term = coefficient * adjoint
-                    across[source] = across[source] + term if source in across else term
-                elif source.data in adjoints:
-                    adjoints[source.data] = adjoints[source.data] + coefficient * adjoint
+                adjoint = work.products[target]
+                lanes = work.lanes[target].reshape(-1, self._width * count)
+                np.dot(self._transposed[target], lanes, adjoint.reshape(-1, self._width * count))
+            adjoints[target] = adjoint
+            for way in ways:
+                match way.to:
+                    case "lane" if folds:
+                        continue
+                    case "lane":
+                        into = work.lanes[way.key[0]][way.key[1]]
+                    case "across":
+                        into = work.across[way.key]
+                    case "now":
+                        into = work.now[way.key]
+                    case _:
+                        into = before[way.key]
+                coefficient = self.coefficient(target, way.source, step)
+                if way.first:
+                    np.multiply(coefficient, adjoint, into)
                 else:
-                    adjoints[source.data] = coefficient * adjoint
-        return self._joined(adjoints, 1, count)
+                    term = work.terms[len(into)]
+                    np.multiply(coefficient, adjoint, term)
+                    np.add(into, term, into)
+        return found
 
-    def _lane_adjoints(self, count: int) -> dict[int, Array]:
-        """Return buffers for the adjoints of recurrent products, zero where nothing in a step takes a product."""
-        if count not in self._buffers:
-            self._buffers[count] = {g.index: np.zeros((g.rows, self._width, count)) for g in self.plan.groups}
-        return self._buffers[count]
+    def _folded_product(self, step: int, group: int, adjoints: Mapping[Target, Array], work: _Work) -> None:
+        """Write the adjoint of a group's vector: for each target (the sum over lanes of W^T diag(k)) times its own."""
+        out = work.products[group][:, 0]
+        for number, (target, edges) in enumerate(self._pull.feeders[group]):
+            adjoint = adjoints[target][:, 0]
+            matrix, term = work.folded(len(out), len(adjoint))
+            for i, (source, rows) in enumerate(edges):
+                coefficient = self.coefficient(target, source, step)
+                factor = coefficient if np.ndim(coefficient) == 0 else coefficient[:, 0, 0]
+                np.multiply(self._transposed[group][:, rows], factor, matrix if i == 0 else term)
+                if i:
+                    np.add(matrix, term, matrix)
+            if number == 0:
+                np.dot(matrix, adjoint, out)
+            else:
+                product = work.terms[len(out)][:, 0]
+                np.dot(matrix, adjoint, product)
+                np.add(out, product, out)
+        if not self._pull.feeders[group]:
+            out.fill(0.0)
 
     def push_forward(self, step: int, tangents: Array) -> Array:
         """Return J_t v for the columns v of `tangents`, (N, K).
@@ -248,6 +282,107 @@ class StepMaps:
     def jacobian(self, step: int) -> Array:
         """Return J_t = dS_t/dS_{t-1}, (N, N)."""
         return self.pull_back(step, np.eye(self.size)).T
+
+
+@dataclass(frozen=True)
+class _Way:
+    """Where the adjoint of an edge's source is kept, on the way back through a step.
+
+    to: "lane", "across", "now" for a state at t, "before" for one at an earlier step. key: which of them.
+    first: whether it is written there, or added to what is there.
+    """
+
+    source: Node
+    to: str
+    key: Any
+    first: bool
+
+
+@dataclass(frozen=True)
+class _Pull:
+    """The way back through a step, the same for all steps.
+
+    order: the targets, each after all that takes it, with the ways of its edges.
+    feeders: for each group the targets that take its products elementwise, with the products and their rows.
+    kept, empty: the parts (state, lag) of S_{t-1} that begin as what S_t has of them, and those that nothing reaches.
+    """
+
+    order: tuple[tuple[Target, tuple[_Way, ...]], ...]
+    feeders: dict[int, list[tuple[Target, list[tuple[Node, slice]]]]]
+    kept: tuple[tuple[str, int], ...]
+    empty: tuple[tuple[str, int], ...]
+
+
+@lru_cache(maxsize=32)
+def _pull_program(plan: LayerPlan) -> _Pull:
+    lanes = _lanes(plan)
+    slots = [(slot.name, slot.lag) for slot in full_state(plan)]
+    kept = tuple(key for key in slots if (key[0], key[1] + 1) in slots)
+    written: set[Any] = set(kept)
+    order = []
+    for target in backward_order(plan):
+        if isinstance(target, Node) and target not in written:
+            continue  # nothing in a step takes it
+        ways = []
+        for edge in plan.edges[target]:
+            source = edge.source
+            if source.op == "matmul":
+                ways.append(_Way(source, "lane", lanes[source], source not in written))
+                written.add(source)
+            elif source.op == "across":
+                ways.append(_Way(source, "across", source, source not in written))
+                written.add(source)
+            elif source.data[1] == 0:
+                ways.append(_Way(source, "now", source.data[0], False))
+            else:
+                key = (source.data[0], source.data[1] - 1)
+                ways.append(_Way(source, "before", key, key not in written))
+                written.add(key)
+        order.append((target, tuple(ways)))
+    feeders: dict[int, list[tuple[Target, list[tuple[Node, slice]]]]] = {group.index: [] for group in plan.groups}
+    for target, found in order:
+        taken: dict[int, list[tuple[Node, slice]]] = {}
+        for way in found:
+            if way.to == "lane":
+                taken.setdefault(way.key[0], []).append((way.source, way.key[1]))
+        for group, edges in taken.items():
+            feeders[group].append((target, edges))
+    return _Pull(tuple(order), feeders, kept, tuple(key for key in slots if key not in written))
+
+
+def _lanes(plan: LayerPlan) -> dict[Node, tuple[int, slice]]:
+    """Return for each recurrent product its group and its rows there."""
+    return {lane.product: (group.index, slice(lane.start, lane.stop)) for group in plan.groups for lane in group.lanes}
+
+
+class _Work:
+    """Arrays for the way back through a step with K cotangents, taken again for every step."""
+
+    def __init__(self, plan: LayerPlan, width: int, count: int) -> None:
+        def empty(rows: int) -> Array:
+            return np.zeros((rows, width, count))
+
+        # A state that others take at t gets their share on top of what is given.
+        taken = {
+            e.source.data[0]
+            for es in plan.edges.values()
+            for e in es
+            if e.source.op == "state" and not e.source.data[1]
+        }
+        self.now = {name: empty(size) for name, size in plan.cell.shapes.states.items() if name in taken}
+        self.lanes = {group.index: empty(group.rows) for group in plan.groups}
+        self.products = {group.index: empty(plan.size(group.vector)) for group in plan.groups}
+        self.across = {node: empty(plan.size(node)) for node in plan.across}
+        sizes = {*plan.cell.shapes.states.values(), *(lane.rows for group in plan.groups for lane in group.lanes)}
+        sizes |= {plan.size(node) for node in plan.across} | {len(array) for array in self.products.values()}
+        self.terms = {rows: empty(rows) for rows in sizes}
+        self._folded: dict[tuple[int, int], tuple[Array, Array]] = {}
+
+    def folded(self, rows: int, columns: int) -> tuple[Array, Array]:
+        """Return two arrays for matrices with coefficients multiplied in."""
+        if (rows, columns) not in self._folded:
+            self._folded[rows, columns] = np.empty((rows, columns)), np.empty((rows, columns))
+        return self._folded[rows, columns]
 
 
 def _times(matrix: Array, vectors: Array) -> Array:

@@ -1,21 +1,27 @@
 """What a backward step does to the size of a gradient: through activations and gates, then through weight matrices.
 
-The adjoints of all states of a layer at step t go back in two moves. First they are multiplied by the elementwise
-derivatives: that gives the adjoints of the recurrent products (their pre-activations) and, on the direct routes such as
-f * c[t-1], adjoints of earlier states. Then those of the products are multiplied by the transposed weight matrices.
+The adjoints of all states of a layer at step t go back in two moves. First they are multiplied by all derivatives but
+the matrices, elementwise ones and those of functions across: that gives the adjoints of the recurrent products (their
+pre-activations) and, on the direct routes such as f * c[t-1], adjoints of earlier states. Then those of the products
+are multiplied by the transposed weight matrices. Functions across on the vector of a product, W @ softmax(h[t-1]), come
+after its matrix.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from gradcli.engine.backward import BackwardPass, Block
+from gradcli.engine.backward_loop import backward_order
 from gradcli.engine.evaluate import Values, evaluate, product
 from gradcli.engine.plan import LayerPlan, Target
 from gradcli.engine.scaled import log2_norm, scale_by
+from gradcli.language.across import ACROSS
+from gradcli.language.graph import Node
 
 Array = np.ndarray[Any, Any]
 
@@ -36,12 +42,18 @@ class StepNorms:
 def is_closed(backward: BackwardPass) -> bool:
     """Tell whether all that reaches a state's adjoint through matrices came from the very next step.
 
-    Then what happens between `StepNorms.after` and the adjoints one step earlier is elementwise. It is not where a
+    Then what happens between `StepNorms.after` and the adjoints one step earlier needs no matrix. It is not where a
     state enters two steps later (``h[t-2]``), or enters a product in its own step.
     """
     plan = backward.plan
-    within = (e.source for group in plan.groups for e in plan.edges[group.index] if e.source.op == "state")
-    return plan.lag == 1 and all(source.data[1] > 0 for source in within)
+    pending: list[Target] = [group.index for group in plan.groups]
+    while pending:
+        for source in (edge.source for edge in plan.edges[pending.pop()]):
+            if source.op == "state" and source.data[1] == 0:
+                return False
+            if source.op == "across":
+                pending.append(source)
+    return plan.lag == 1
 
 
 def step_norms(backward: BackwardPass, block: Block) -> StepNorms:
@@ -54,35 +66,65 @@ def step_norms(backward: BackwardPass, block: Block) -> StepNorms:
     plan, layer = backward.plan, backward.layer
     lo, hi = block.steps
     exponent = block.adjoints.exponent
-    values = layer.block_values(lo, hi)
-    columns = layer.parameters.column_ranges
-    direct, through = _Arrivals(plan, block), _Arrivals(plan, block)
     before = []
     with np.errstate(all="ignore"):
-        for name in plan.states:
-            total, _ = block.totals[name]
-            direct.add(_leaving(backward, name, total, values, columns), plan.frames.of_state[name])
+        values = layer.block_values(lo, hi)
+        arriving = partial(_arriving, backward, block, values)
+        direct = arriving({name: total for name, (total, _) in block.totals.items()})
+        adjoints: dict[Target, Array] = {}
         for group in plan.groups:
             lanes = backward.lanes[group.index][: hi - lo]
             if not group.same_as:  # else it is the same adjoint, of the one sum that both products are in
                 before.append(log2_norm(lanes, axis=2) + exponent[group.frame])
             transposed = layer.parameters.transposed(group)
-            adjoint = product(transposed[None] if layer.trials == 1 else transposed, lanes)
-            through.add(_leaving(backward, group.index, adjoint, values, columns), group.frame)
+            adjoints[group.index] = product(transposed[None] if layer.trials == 1 else transposed, lanes)
+        through = arriving(adjoints)
         along = direct.log2_norm()
         return StepNorms(joint_log2([*before, along]), direct.joined(through).log2_norm(), along)
 
 
-def _leaving(
-    backward: BackwardPass, target: Target, adjoint: Array, values: Values, columns: Any
-) -> dict[tuple[str, int], Array]:
-    """Return what a target's adjoint passes on elementwise to earlier states: (name, lag) -> (n, R, size, B)."""
-    found = {}
-    for edge in backward.plan.edges[target]:
-        if edge.source.op == "state" and edge.source.data[1] > 0:
-            evaluate([edge.coefficient], values, columns)
-            found[edge.source.data] = values[edge.coefficient] * adjoint
-    return found
+def _arriving(backward: BackwardPass, block: Block, values: Values, adjoints: dict[Target, Array]) -> _Arrivals:
+    """Return what arrives at earlier states from the adjoints of some targets, by edges and functions across.
+
+    Products and states of the same step that an edge leads to are left out: they are targets of their own.
+    """
+    plan, layer = backward.plan, backward.layer
+    lo, hi = block.steps
+    exponent = block.adjoints.exponent
+    arrivals = _Arrivals(plan, block)
+    pending = dict(adjoints)
+    for target in backward_order(plan):
+        if target not in pending:
+            continue
+        adjoint = pending.pop(target)
+        frame = _frame_of(plan, target)
+        if isinstance(target, Node):
+            function = ACROSS[target.data[0]]
+            slope = layer.slope(target)[lo:hi] if plan.slope_rows(target) else None
+            out = np.empty_like(adjoint)
+            function.apply_jacobian(2 + function.over_sequences, layer.array(target)[lo:hi], slope, adjoint, out)
+            adjoint = out
+        for edge in plan.edges[target]:
+            source = edge.source
+            is_earlier = source.op == "state" and source.data[1] > 0
+            if not is_earlier and source.op != "across":
+                continue
+            evaluate([edge.coefficient], values, layer.parameters.column_ranges)
+            part = values[edge.coefficient] * adjoint
+            if is_earlier:
+                arrivals.add(source.data, part, frame)
+                continue
+            theirs = plan.frames.of_node[source]
+            if theirs != frame:
+                part = scale_by(part, (exponent[frame] - exponent[theirs])[:, None, :])
+            pending[source] = pending[source] + part if source in pending else part
+    return arrivals
+
+
+def _frame_of(plan: LayerPlan, target: Target) -> int:
+    if isinstance(target, str):
+        return plan.frames.of_state[target]
+    return plan.frames.of_node[target] if isinstance(target, Node) else plan.groups[target].frame
 
 
 class _Arrivals:
@@ -92,12 +134,12 @@ class _Arrivals:
         self._plan, self._block = plan, block
         self._sums: dict[tuple[str, int], Array] = {}
 
-    def add(self, parts: dict[tuple[str, int], Array], frame: int) -> None:
-        exponent = self._block.adjoints.exponent
-        for (name, lag), part in parts.items():
-            mine = self._plan.frames.of_state[name]
-            shifted = part if mine == frame else scale_by(part, (exponent[frame] - exponent[mine])[:, None, :])
-            self._sums[name, lag] = self._sums[name, lag] + shifted if (name, lag) in self._sums else shifted
+    def add(self, state: tuple[str, int], part: Array, frame: int) -> None:
+        """Add what arrives at a state, by its name and lag, from a target in some frame."""
+        exponent, mine = self._block.adjoints.exponent, self._plan.frames.of_state[state[0]]
+        if mine != frame:
+            part = scale_by(part, (exponent[frame] - exponent[mine])[:, None, :])
+        self._sums[state] = self._sums[state] + part if state in self._sums else part
 
     def joined(self, other: _Arrivals) -> _Arrivals:
         """Return the sum of both."""

@@ -79,6 +79,9 @@ def _summary(found: Contributions, joint: Terms, curve: Curve) -> list[Block]:
         )
         lines.append(Line(text, "truncated BPTT", "title"))
     lines.append(Line(_two_curves(joint, curve), "two curves", "dim"))
+    if not found.network.problem.tied:
+        text = "Each step has weights of its own, with one term; the gradient joins those of all steps as one vector."
+        lines.append(Line(text, "untied", "dim"))
     return lines
 
 
@@ -244,7 +247,7 @@ def _named_terms(found: Contributions) -> list[Block]:
     tables: list[Block] = []
     for name, terms in found.parameters.items():
         steps = [last - d for d in range(last)]
-        title = f"dL_{last}/d{name} = " + " + ".join(f"term of step {k}" if k == last else f"step {k}" for k in steps)
+        title = _sum_of_terms(found, name, steps)
         columns = [
             Column("term of step", "text", keep=9),
             Column("value" if terms.value is not None else "norm", keep=8),
@@ -259,6 +262,13 @@ def _named_terms(found: Contributions) -> list[Block]:
         rows.append(["sum", whole, "1" if terms.exists else None, None])
         tables.append(Table(columns, rows, title=title))
     return tables
+
+
+def _sum_of_terms(found: Contributions, name: str, steps: Sequence[int]) -> str:
+    last = found.network.problem.seq_len
+    if not found.network.problem.tied:
+        return f"dL_{last}/d{name}, of each step's own {name}"
+    return f"dL_{last}/d{name} = " + " + ".join(f"term of step {k}" if k == last else f"step {k}" for k in steps)
 
 
 def _size(terms: Terms, d: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.diagnostics.gate_words import main_cause, mean
+from gradcli.diagnostics.gate_words import functions_across, main_cause, mean
 from gradcli.diagnostics.gates import SATURATED_BELOW, Gate, Gates, Rates
 from gradcli.report.curves import plain_number, shown_distances
 from gradcli.report.model import Block, Cell, Column, Deferred, Line, Numbers, Records, Report, Table, envelope
@@ -104,11 +104,11 @@ def _rate_table(found: Gates, rates: Rates) -> Table:
         else ""
     )
     direct = "; direct: norm of what direct routes bring, over the norm of all that arrives" if has_direct else ""
+    across = "".join(f", {name}" for name in functions_across(found))
     note = (
         "rate: ln |dL/ds| at the next distance minus that at this one, nats, mean over trials and sequences ="
-        " activations (elementwise factors: slopes, gates, direct routes) + weights (multiplication by the transposed"
-        " matrices)"
-        f"{other}{direct}"
+        f" activations (elementwise factors: slopes, gates, direct routes{across}) + weights (multiplication by"
+        f" the transposed matrices){other}{direct}"
     )
     return Table(columns, rows, title="parts of the rate", note=note)
 

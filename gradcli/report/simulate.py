@@ -56,7 +56,7 @@ def simulation_report(measured: Measured) -> Report:
             _predictions(measured),
             _parameter_blocks(measured),
             clip_blocks(measured),
-            [*_hint(measured), *direction_hint(measured)],
+            [*_hint(measured), *direction_hint(measured), *_next_steps(measured)],
         ]
     data = Deferred(lambda: envelope("simulate") | {"runs": [run_data(measured)]})
     return Report("simulate", [group for group in groups if group], data, records([measured]))
@@ -254,6 +254,14 @@ def _hint(measured: Measured) -> list[Block]:
         return []
     options = " ".join(f"--set init.{bias}=chrono" for bias in biases)
     return [Line(f"{options}   (gates set for memories of up to {grouped(spec.seq_len)} steps)", "try", "dim")]
+
+
+def _next_steps(measured: Measured) -> list[Block]:
+    """Name the commands that tell why, where the gradient does not stay as it is."""
+    if measured.verdict.kind not in ("vanishing", "exploding", "transient"):
+        return []
+    commands = "jacobian" if measured.network.problem.bidirectional else "gates, paths, contributions, jacobian"
+    return [Line(f"gradcli {commands}   (on the same spec: why)", "next", "dim")]
 
 
 def _can_be_chrono(measured: Measured, bias: str) -> bool:

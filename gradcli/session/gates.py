@@ -8,7 +8,7 @@ from gradcli.network.build import build
 from gradcli.network.limits import estimate_memory, require_memory_for
 from gradcli.network.threads import blas_threads
 from gradcli.report.gates import gates_report
-from gradcli.session.layers import choose_layer
+from gradcli.session.layers import choose_layer, require_one_direction
 from gradcli.session.result import Result
 from gradcli.spec.reader import LoadedSpec
 
@@ -24,6 +24,7 @@ def gates(
     """Run a spec and report on its gates; the arguments are those of `gradcli.session.run_gates`."""
     with blas_threads(threads):
         network = build(loaded, max_memory=max_memory)
+    require_one_direction(network, "gates")
     index = choose_layer(network, layer)
     spec, problem = network.spec, network.problem
     run = estimate_memory(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gradcli.engine.problem import REVERSE
 from gradcli.errors import UsageError, did_you_mean
 from gradcli.network.build import Network
 
@@ -22,3 +23,18 @@ def choose_layer(network: Network, asked: str | None) -> int:
         known = ", ".join(names) if len(names) <= 8 else f"{names[0]} to {names[-1]}"
         raise UsageError(f"--layer: no layer is called {asked!r}; layers: {known}{did_you_mean(name, names)}")
     return names.index(name)
+
+
+def require_one_direction(network: Network, command: str) -> None:
+    """Check that layers have one direction, for a command that goes back step by step through all of them.
+
+    Raises:
+        UsageError: the layers are bidirectional.
+    """
+    if network.problem.bidirectional:
+        top = network.problem.names[network.problem.top]
+        raise UsageError(
+            f"gradcli {command} does not go back through bidirectional layers. `gradcli simulate` shows the gradient"
+            f" of each direction, and `gradcli jacobian --layer {top}.{REVERSE}` the Jacobian of one; or set"
+            " bidirectional to false"
+        )

@@ -8,7 +8,7 @@ from gradcli.errors import UsageError, did_you_mean
 from gradcli.network.build import Network, build
 from gradcli.network.threads import blas_threads
 from gradcli.report.paths import paths_report
-from gradcli.session.layers import choose_layer
+from gradcli.session.layers import choose_layer, require_one_direction
 from gradcli.session.result import Result
 from gradcli.spec.reader import LoadedSpec
 
@@ -28,10 +28,13 @@ def paths(
     """Trace the routes of a spec's gradient and report on them; see `gradcli.session.run_paths`.
 
     Raises:
-        UsageError: a layer, a state or a distance that there is not.
+        UsageError: a layer, a state or a distance that there is not; routes of a bidirectional layer are wanted in
+            numbers.
     """
     with blas_threads(threads):
         network = build(loaded, max_memory=max_memory)
+    if not formulas_only:
+        require_one_direction(network, "paths")
     chosen = choose_layer(network, layer)
     cell = network.problem.plans[chosen].cell
     states = list(cell.states)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from measured import SCALAR, SMALL, loaded
+from measured import SCALAR, SMALL, loaded, small_batch
 from numpy.typing import NDArray
 
 from gradcli import cells
@@ -51,7 +51,10 @@ def assert_terms_are_those_of_torch(network: Network) -> None:
     network = of_last_loss(network)
     compared = 0
     for trials, group in Engine(network.problem).groups():
-        expected = [terms(*redone.given(network, trial)) for trial in range(trials.start, trials.stop)]
+        expected = [
+            terms(*redone.given(network, trial), tied=network.problem.tied)
+            for trial in range(trials.start, trials.stop)
+        ]
         for index, layer in enumerate(network.problem.names):
             for step, found in walk_gradients(group, index):
                 for name, term in found.items():
@@ -67,7 +70,7 @@ def assert_terms_are_those_of_torch(network: Network) -> None:
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("name", cells.names())
 def test_every_term_of_every_parameter(name: str, setting: str) -> None:
-    fields: dict[str, Any] = {**SMALL, "input_size": 5, **SETTINGS[setting]}
+    fields: dict[str, Any] = {**SMALL, "input_size": 5, "batch_size": small_batch(name), **SETTINGS[setting]}
     assert_terms_are_those_of_torch(network_of(name, **fields))
 
 
@@ -111,6 +114,32 @@ def test_truncated_gradients(name: str, layer: int) -> None:
         assert terms.log10_total == pytest.approx(np.log10(norm), rel=1e-9)
         steps = np.diff(left, axis=0, prepend=np.zeros((1, len(whole))))
         assert 10**terms.log10_norm == pytest.approx(np.linalg.norm(steps, axis=1), rel=1e-7)
+
+
+def test_weights_of_each_step_are_one_vector() -> None:
+    """Untied: every step's weights have one term, so that shares are squared norms, as torch gives them."""
+    redone = pytest.importorskip("redone")
+    from reference.torch_reference import run
+
+    network = network_of("residual-stack", **{**SMALL, "trials": 1})
+    found = measure_contributions(network, 0)
+    assert found.joint is not None
+    assert found.parameters is not None
+    gradients = run(*redone.given(network, 0), tied=False).grad_params
+    squares = {name: np.square(gradients[f"layer0.{name}"]) for name in found.parameters}
+    by_step = {name: values.reshape(len(values), -1).sum(axis=1)[::-1] for name, values in squares.items()}
+    for terms, of_steps in [
+        (found.joint, sum(by_step.values())),
+        *((found.parameters[n], by_step[n]) for n in by_step),
+    ]:
+        kept = np.cumsum(of_steps) / np.sum(of_steps)
+        assert 10**terms.log10_norm == pytest.approx(np.sqrt(of_steps), rel=1e-9)
+        assert terms.share == pytest.approx(of_steps / np.sum(of_steps), rel=1e-9, abs=1e-15)
+        assert terms.kept == pytest.approx(kept, rel=1e-9)
+        assert terms.norm_kept == pytest.approx(np.sqrt(kept), rel=1e-9)
+        assert terms.cosine == pytest.approx(np.sqrt(kept), rel=1e-9)
+        left_out = np.append(np.cumsum(of_steps[::-1])[::-1][1:], 0.0)
+        assert terms.bias == pytest.approx(np.sqrt(left_out / np.sum(of_steps)), rel=1e-9)
 
 
 # --- closed forms ----------------------------------------------------------------------------------------------------

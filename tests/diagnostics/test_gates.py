@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -10,25 +11,36 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from measured import SCALAR, SMALL, loaded
+from measured import SCALAR, SMALL, loaded, small_batch
 from numpy.typing import NDArray
 
 from gradcli import cells
+from gradcli.diagnostics.contributions import of_last_loss
 from gradcli.diagnostics.curve import joined
 from gradcli.diagnostics.gate_names import activations_of, retentions_of
 from gradcli.diagnostics.gate_words import main_cause
 from gradcli.diagnostics.gates import Gate, Gates, Rates, measure_gates
+from gradcli.engine.adjoint_walk import walk_adjoints
 from gradcli.engine.run import Engine
+from gradcli.engine.step_norms import is_closed, step_norms
 from gradcli.language.functions import ELEMENTWISE, FUNCTIONS
 from gradcli.network.build import build
 
 Array = NDArray[np.float64]
 TEST_CELLS = sorted((Path(__file__).parents[1] / "cells").glob("*.yaml"))
+#: Cells in which a state enters two steps later, or a product in its own step.
+WITH_MORE_ARRIVING = ("dense-block", "lem", "lru", "lstm-projected", "rnn-lags", "scrn")
 ONE_TRIAL = {**SMALL, "trials": 1}
 
 
 def looked_at(cell: Any = "rnn", *, layer: int = 0, **fields: object) -> Gates:
     return measure_gates(build(loaded(cell, **fields)), layer)
+
+
+def has_one_simple_state(path: Path) -> bool:
+    """Tell whether a cell's file has one state, and none of lag 2 or more."""
+    text = path.read_text(encoding="utf-8")
+    return len(re.findall(r"\w\[t\] *=", text)) == 1 and not re.search(r"\[t ?- ?[2-9]\]", text)
 
 
 def rates_of(found: Gates) -> Rates:
@@ -40,13 +52,14 @@ def gate(found: Gates, name: str) -> Gate:
     return next(gate for gate in found.gates if gate.activation.name == name)
 
 
-def torch_run(cell: str, **fields: object) -> Any:
+def torch_run(cell: Any, **fields: object) -> Any:
     """Return PyTorch's run of one trial, with what it was given."""
     redone = pytest.importorskip("redone")
     from reference.torch_reference import run
 
-    arguments = redone.given(build(loaded(cell, **fields)), 0)
-    return run(*arguments), arguments
+    network = build(loaded(cell, **fields))
+    arguments = redone.given(network, 0)
+    return run(*arguments, tied=network.problem.tied), arguments
 
 
 def norm(*parts: Array) -> Array:
@@ -67,6 +80,10 @@ def mean_log(ratio: Array) -> Array:
 @pytest.mark.parametrize("name", cells.names())
 def test_the_parts_add_up_to_the_rate_of_the_curve(name: str, layer: int) -> None:
     fields = {**ONE_TRIAL, "input_size": 5, "num_layers": 2, "loss": {"kind": "projection"}}
+    fields["batch_size"] = small_batch(name)
+    if name == "dense-block":
+        # With relu all units of a step may be off, while the gradient goes on around that step.
+        fields["activation"] = "tanh"
     reference, _ = torch_run(name, **fields)
     joint = norm(*(grad for state, grad in reference.grad_states.items() if state.startswith(f"layer{layer}.")))
     rates = rates_of(looked_at(name, layer=layer, **fields))
@@ -74,7 +91,62 @@ def test_the_parts_add_up_to_the_rate_of_the_curve(name: str, layer: int) -> Non
     other = 0.0 if rates.other is None else rates.other
     assert rates.activations + rates.weights + other == pytest.approx(rates.total, rel=1e-12, abs=1e-12)
     # Only where something else enters is there a third part.
-    assert (rates.other is None) == (layer == 1 and name != "rnn-lags")
+    assert (rates.other is None) == (layer == 1 and name not in WITH_MORE_ARRIVING)
+
+
+@pytest.mark.parametrize("path", list(filter(has_one_simple_state, TEST_CELLS)), ids=lambda path: path.stem)
+def test_all_that_arrives_is_the_gradient_one_step_earlier(path: Path) -> None:
+    """Where nothing else enters and one state has no other beside it, u_t is dL/ds_(t-1) itself."""
+    fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    network = of_last_loss(build(loaded(fields.pop("cell"), **fields)))
+    top = network.problem.top
+    norms = joined(n for name, n in Engine(network.problem).run().log2_norm.items() if name.startswith(f"layer{top}."))
+    for trials, group in Engine(network.problem).groups():
+        for visit in walk_adjoints(group):
+            backward, block = visit.passes[top], visit.blocks[top]
+            assert is_closed(backward)
+            first, last = visit.steps
+            found, expected = step_norms(backward, block).after, norms[first:last, trials]
+            # Where both are exact zeros, as before the only steps that matter, there is nothing to compare.
+            some = np.isfinite(expected)
+            assert np.array_equal(np.isfinite(found), some)
+            assert found[some] == pytest.approx(expected[some], rel=0, abs=1e-9)
+
+
+def test_the_parts_of_functions_across() -> None:
+    """layer_norm after the matrix, softmax before the other one and on the direct route; PyTorch's autograd."""
+    torch = pytest.importorskip("torch")
+    cell = {
+        "name": "across",
+        "equations": "h[t] = tanh(layer_norm(W @ h[t-1]) + U @ x[t]) + V @ softmax(h[t-1]) + softmax(3 * h[t-1])",
+    }
+    fields = {**ONE_TRIAL, "init": {"*": {"normal": 0.5}}, "h_0": {"normal": {"std": 0.5}}}
+    reference, given = torch_run(cell, **fields)
+    W, U, V = (torch.tensor(given.params[f"layer0.{name}"]) for name in "WUV")
+    leaving, arriving, direct = [], [], []
+    for t in range(len(given.x)):
+        h = torch.tensor(reference.states["layer0.h"][t])
+        straight = h.clone().requires_grad_()
+        a, b = (h @ W.T).requires_grad_(), (torch.softmax(h, 1) @ V.T).requires_grad_()
+        normed = torch.nn.functional.layer_norm(a, a.shape[1:])
+        new = torch.tanh(normed + torch.tensor(given.x[t]) @ U.T) + b + torch.softmax(3 * straight, 1)
+        parts = torch.autograd.grad(new, (a, b, straight), torch.tensor(reference.grad_states["layer0.h"][t + 1]))
+        leaving.append([part.numpy() for part in parts])
+        arriving.append(reference.grad_states["layer0.h"][t])
+        direct.append(parts[2].numpy())
+    rates = rates_of(looked_at(cell, **fields))
+    sent = norm(*(np.stack(part) for part in zip(*leaving, strict=True)))
+    assert rates.weights == pytest.approx(mean_log(norm(np.stack(arriving)) / sent), rel=1e-9)
+    ratio = norm(np.stack(direct)) / norm(np.stack(arriving))
+    assert rates.direct == pytest.approx(np.median(ratio, axis=1)[::-1], rel=1e-9)
+
+
+def test_untied_weights_have_the_median_spectral_norm_of_all_steps() -> None:
+    network = build(loaded("plain-stack", **SMALL))
+    matrices = network.problem.parameters[0]["W_hh"].reshape(-1, 5, 5)
+    found = looked_at("plain-stack", **SMALL).spectral_norms
+    expected = np.median([np.linalg.svd(matrix, compute_uv=False)[0] for matrix in matrices])
+    assert found == {"W_hh": pytest.approx(expected, rel=1e-12)}
 
 
 @pytest.mark.parametrize("path", TEST_CELLS, ids=lambda path: path.stem)
@@ -283,6 +355,14 @@ QUIET = {**SMALL, "seq_len": 30, "input": {"kind": "normal", "std": 1e-3}, "init
 def test_the_main_cause(cell: str, init: dict[str, Any], kind: str, words: str) -> None:
     cause = main_cause(looked_at(cell, **{**QUIET, "init": {"b_*": "zeros", **init}}))
     assert (cause.kind, words in cause.text) == (kind, True), cause.text
+
+
+def test_a_normalisation_is_named_with_the_activations() -> None:
+    fields = {**SMALL, "batch_size": 8, "hidden_size": 20, "h_0": {"normal": {"std": 0.1}}}
+    cause = main_cause(looked_at("batch-norm-rnn", **fields))
+    # The matrix is the identity: it passes on what it gets, and is not nothing.
+    assert cause.kind == "activations"
+    assert cause.text.startswith("the activations and batch_norm: mean slope of h (tanh)")
 
 
 def test_activations_are_the_cause_of_a_sigmoid_network() -> None:

@@ -64,4 +64,7 @@ def test_relu_halves_the_variance_at_any_size() -> None:
     found = mean_field("relu", 1.5, 0.1)
     assert found is not None
     assert (found.q, found.chi) == (pytest.approx(0.4, rel=1e-6), pytest.approx(0.75, rel=1e-9))
-    assert mean_field("relu", 2.5, 0.1) is None
+    growing = mean_field("relu", 2.5, 0.1)
+    assert growing is not None
+    assert (growing.q, growing.chi) == (math.inf, pytest.approx(1.25, rel=1e-9))
+    assert mean_field("exp", 2.0, 1.0) is None

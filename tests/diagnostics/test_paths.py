@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from path_graphs import network, plain, relative_error, traced, vectors
+from built_in_cells import WITHOUT_GRADIENT
+from measured import small_batch
+from path_graphs import error_of_sum, network, plain, relative_error, traced, vectors
 from reference.equations import reads_input_elementwise
 
 from gradcli import cells
@@ -56,12 +58,16 @@ def test_routes_add_up_to_the_gradient_of_torch(name: str, distance: int, tmp_pa
     saved = simulate({"cell": name, **SMALL, "input_size": input_size}, tmp_path, save=True)
     block = cells.load(name).cell.model_dump()
     tracer = traced(net, distance)
-    for state in tracer.graph.states:
-        found = np.sum(list(vectors(tracer, state).values()), axis=0)
-        for trial in range(SMALL["trials"]):
-            arrays = {key: values[trial] for key, values in saved.arrays.items() if key != "at"}
-            expected = redo(arrays, saved.report["spec"], block).grad_states[f"layer0.{state}"][SEQ_LEN - distance]
-            assert relative_error(found[trial][None], np.asarray(expected).T[None]) < ROUNDING
+    routes = 0
+    for trial in range(SMALL["trials"]):
+        arrays = {key: values[trial] for key, values in saved.arrays.items() if key != "at"}
+        reference = redo(arrays, saved.report["spec"], block)
+        for state in tracer.graph.states:
+            expected = reference.grad_states[f"layer0.{state}"][SEQ_LEN - distance].T
+            found = [vector[trial][None] for vector in vectors(tracer, state).values()]
+            assert error_of_sum(found, expected[None]) < ROUNDING
+            routes += len(found)
+    assert routes > 0
 
 
 @pytest.mark.parametrize("name", cells.names())
@@ -72,7 +78,13 @@ def test_last_steps_add_up_to_the_gradient_of_the_engine(name: str) -> None:
         for state in tracer.graph.states:
             expected = adjoint(net, f"layer0.{state}", SEQ_LEN - distance)
             found = vectors(tracer, state)
-            assert relative_error(np.sum(list(found.values()), axis=0), expected) < ROUNDING
+            if state == WITHOUT_GRADIENT.get(name):
+                # The last steps are sums already, in which all but rounding has cancelled.
+                others = [adjoint(net, f"layer0.{other}", SEQ_LEN - distance) for other in tracer.graph.states]
+                scale = max(np.abs(other).max() for other in others)
+                assert np.abs(np.sum(list(found.values()), axis=0)).max() < ROUNDING * scale
+                continue
+            assert error_of_sum(list(found.values()), expected) < ROUNDING
             assert all(len({name for name, _ in route.vertices[:-1]} & set(tracer.graph.states)) > 0 for route in found)
 
 
@@ -100,9 +112,10 @@ def test_routes_from_another_state() -> None:
         assert relative_error(vector, same) < ROUNDING
 
 
-def test_layers_below_the_top_and_losses_before_the_end() -> None:
+@pytest.mark.parametrize("name", ["gru", "batch-norm-rnn", "batch-norm-lstm", "plain-stack"])
+def test_layers_below_the_top_and_losses_before_the_end(name: str) -> None:
     loss = {"kind": "projection", "at": [7, 4]}
-    net = small("gru", num_layers=2, loss=loss)
+    net = small(name, num_layers=2, loss=loss, batch_size=small_batch(name), input_at="every")
     top = traced(net, 2)
     # At step 7 alone: nothing of the loss at step 4 is among the routes from there to step 5.
     expected = adjoint(net, "layer1.h", 5)
@@ -112,7 +125,7 @@ def test_layers_below_the_top_and_losses_before_the_end() -> None:
     assert relative_error(plain(below._entering), adjoint(net, "layer0.h", 7)) < ROUNDING
     # What comes down through the layer above at step 6 is the rest.
     missing = adjoint(net, "layer0.h", 6) - np.sum(list(vectors(below, "h").values()), axis=0)
-    assert np.linalg.norm(missing) > 0.01
+    assert np.linalg.norm(missing) > 0.01 * np.linalg.norm(adjoint(net, "layer0.h", 6))
 
 
 # Single routes.

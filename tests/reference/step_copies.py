@@ -17,13 +17,22 @@ from reference.torch_reference import Array, Cell, Loss, _gradient, _leaf, _loss
 
 
 def terms(
-    cell: Cell, params: Mapping[str, Array], x: Array, initial: Mapping[str, Array], loss: Loss
+    cell: Cell,
+    params: Mapping[str, Array],
+    x: Array,
+    initial: Mapping[str, Array],
+    loss: Loss,
+    *,
+    tied: bool = True,
 ) -> dict[str, Array]:
     """Return the terms of the gradient of the mean loss, (T, ...): row k - 1 is that of step k.
 
     The arguments are those of `torch_reference.run`; parameters of the readout are left out.
     """
-    copies = [{name: _leaf(value) for name, value in params.items()} for _ in x]
+    copies = [
+        {n: _leaf(value if tied or n.startswith("readout.") else value[step]) for n, value in params.items()}
+        for step in range(len(x))
+    ]
     _backward(cell, copies, x, initial, loss, cut=0)
     names = [name for name in params if not name.startswith("readout.")]
     return {name: np.stack([_gradient(copy[name]).numpy() for copy in copies]) for name in names}

@@ -200,3 +200,34 @@ def test_single_precision_is_told_as_such(command: str) -> None:
     if command == "contributions":
         assert run["joint"]["truncated"]["bias"][-1] < 1e-5
         assert "< 8e-06" in gradcli(command, "lstm", *SMALL, "--set", "dtype=float32").stdout
+
+
+# --- what is refused, and what says what it means ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "paths"])
+@pytest.mark.parametrize("layer", [(), ("--layer", "layer0.reverse")])
+def test_bidirectional_layers_are_refused_with_what_to_use_instead(command: str, layer: tuple[str, ...]) -> None:
+    finished = gradcli(command, "rnn", *SMALL, "--set", "bidirectional=true", *layer)
+    assert (finished.code, finished.stdout) == (2, "")
+    assert f"gradcli {command} does not go back through bidirectional layers" in finished.stderr
+    assert "`gradcli simulate`" in finished.stderr
+    assert "`gradcli jacobian --layer layer0.reverse`" in finished.stderr
+
+
+def test_the_formulas_of_a_bidirectional_layer_are_those_of_its_cell() -> None:
+    both = gradcli("paths", "lstm", *SMALL, "--set", "bidirectional=true", "--format", "latex")
+    assert both.code == 0, both.stderr
+    assert both.stdout == gradcli("paths", "lstm", *SMALL, "--format", "latex").stdout
+
+
+def test_untied_weights_are_said_to_be_each_step_s_own() -> None:
+    text = gradcli("contributions", "plain-stack", *SMALL, "-T", 3).stdout
+    assert "Each step has weights of its own, with one term" in text
+    assert "dL_3/dW_hh, of each step's own W_hh" in text
+    assert "of each step's own" not in gradcli("contributions", "rnn", *SMALL, "-T", 3).stdout
+
+
+def test_functions_across_are_named_among_the_activations_part() -> None:
+    text = " ".join(gradcli("gates", "layer-norm-lstm", *SMALL).stdout.split())
+    assert "slopes, gates, direct routes, layer_norm)" in text

@@ -217,6 +217,21 @@ def hint(text: str) -> list[str]:
     return [option for line in lines for option in re.findall(r"--set (\S+)", line)]
 
 
+def next_commands(**fields: Any) -> list[str]:
+    """Return the commands that the report names for what to look at next."""
+    lines = [line for line in screen(None, **fields).splitlines() if line.startswith("next ")]
+    return [name for line in lines for name in re.findall(r"[a-z]+", line.partition("(")[0])[2:]]
+
+
+def test_what_to_look_at_next_is_named_where_the_gradient_changes() -> None:
+    every = ["gates", "paths", "contributions", "jacobian"]
+    assert next_commands(**SMALL, init={"W_hh": {"orthogonal": {"gain": 0.1}}}) == every
+    growing = {"activation": "identity", "init": {"W_hh": {"orthogonal": {"gain": 3.0}}}}
+    assert next_commands(**SMALL, **growing) == every
+    assert next_commands(**SMALL, init={"W_hh": {"orthogonal": {"gain": 0.1}}}, bidirectional=True) == ["jacobian"]
+    assert next_commands(**SMALL, activation="identity", init={"W_hh": "orthogonal"}) == []
+
+
 @pytest.mark.parametrize("seq_len", [50, 150])
 @pytest.mark.parametrize("name", GATED)
 def test_the_hint_helps(name: str, seq_len: int) -> None:
