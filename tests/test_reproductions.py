@@ -201,13 +201,17 @@ def test_a_random_tanh_network_has_the_exponent_of_mean_field() -> None:
 
 @pytest.mark.parametrize(
     ("weights", "biases", "chi"),
-    [(1.760955, 0.05, 1.0), (0.8, 0.1, 0.58440725), (2.0, 0.05, 1.04766600)],
+    [(None, None, 1.0), (0.8, 0.1, 0.58440725), (2.0, 0.05, 1.04766600)],
     ids=["critical", "ordered", "chaotic"],
 )
-def test_deep_tanh_networks_on_both_sides_of_the_critical_line(weights: float, biases: float, chi: float) -> None:
-    """The norm of the gradient goes as chi^(d/2) (Schoenholz et al. 2017); variances of weights times n, and biases."""
-    std = {"W_hh": math.sqrt(weights / 128), "b_h": math.sqrt(biases)}
-    options = [word for name, value in std.items() for word in ("--set", f"init.{name}.normal.std={value}")]
+def test_deep_tanh_networks_on_both_sides_of_the_critical_line(
+    weights: float | None, biases: float | None, chi: float
+) -> None:
+    """The norm of the gradient goes as chi^(d/2) (Schoenholz et al. 2017); without variances, the example's own."""
+    options: list[str] = []
+    if weights is not None and biases is not None:
+        std = {"W_hh": math.sqrt(weights / 128), "b_h": math.sqrt(biases)}
+        options = [word for name, value in std.items() for word in ("--set", f"init.{name}.normal.std={value}")]
     found = ratios(run("simulate", "critical-tanh.yaml", *options))
     # Eight sequences and 128 units: the typical network falls a little faster than the mean square.
     assert found[50] ** (1 / 50) == pytest.approx(math.sqrt(chi), abs=0.02)
