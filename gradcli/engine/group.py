@@ -19,8 +19,9 @@ from gradcli.engine.exponents import Adjoints, OutOfRange
 from gradcli.engine.layer import Layer
 from gradcli.engine.loss import CrossEntropy
 from gradcli.engine.parameters import ParametersOfSteps
-from gradcli.engine.problem import READOUT, ForwardOverflow, Overflow, Problem, Progress, Recording, Run
+from gradcli.engine.problem import READOUT, ForwardOverflow, Overflow, Problem, Progress, Run
 from gradcli.engine.recomputation import Recomputation
+from gradcli.engine.recorder import Recorder
 from gradcli.engine.scaled import Scaled, log2_norm
 from gradcli.engine.step_gradients import StepGradients
 from gradcli.language.graph import Node
@@ -227,7 +228,7 @@ class TrialGroup:
 
     def _run(self, record: bool, step_clip: StepClip | None, parameters: bool) -> Run:
         p = self.problem
-        recorder = _Recorder(self) if record else None
+        recorder = Recorder(self) if record else None
         keep = recorder.keep_states if recorder else lambda *_: None
         losses, checkpoints, overflow = self._forward(keep, tape=True)
         run = Run(losses, {}, {}, overflow, recording=recorder.recording if recorder else None)
@@ -258,7 +259,7 @@ class Backward:
     """
 
     def __init__(
-        self, engine: TrialGroup, run: Run, recorder: _Recorder | None, step_clip: StepClip | None, parameters: bool
+        self, engine: TrialGroup, run: Run, recorder: Recorder | None, step_clip: StepClip | None, parameters: bool
     ) -> None:
         self.engine, self.run, self.recorder = engine, run, recorder
         self.passes = engine.passes(parameters, clipped=step_clip is not None)
@@ -404,40 +405,6 @@ def batch_gradients(layer: Layer, gradients: Mapping[Node, Scaled]) -> dict[str,
             mean = np.broadcast_to(mean, (layer.trials, entries))
         means[name] = Scaled(mean.reshape(layer.trials, *shape), gradient.exponent).normalised()
     return means
-
-
-class _Recorder:
-    """Keeps states and adjoints of a run."""
-
-    def __init__(self, engine: TrialGroup) -> None:
-        p = engine.problem
-        self._engine = engine
-        shapes = {
-            f"{name}.{state}": (p.seq_len + 1, p.trials, size, p.batch_size)
-            for name, plan in zip(p.names, p.plans, strict=True)
-            for state, size in plan.cell.shapes.states.items()
-        }
-        self.recording = Recording(
-            {key: np.zeros(shape) for key, shape in shapes.items()},
-            {key: np.zeros(shape) for key, shape in shapes.items()},
-            {key: np.zeros((shape[0], shape[1], shape[3]), np.int64) for key, shape in shapes.items()},
-            np.zeros((p.seq_len, p.trials, engine.layers[0].plan.cell.shapes.input_size, p.batch_size)),
-        )
-        for name, initial in zip(p.names, p.initial, strict=True):
-            for state, value in initial.items():
-                self.recording.states[f"{name}.{state}"][0] = value
-
-    def keep_states(self, lo: int, hi: int) -> None:
-        for name, layer in zip(self._engine.problem.names, self._engine.layers, strict=True):
-            for state, array in layer.states.items():
-                self.recording.states[f"{name}.{state}"][lo + 1 : hi + 1] = array[layer.lag : layer.lag + hi - lo]
-        first = self._engine.layers[0]
-        self.recording.x[lo:hi] = first.values[first.plan.graph.input()]
-
-    def keep_adjoints(self, key: str, start: int, stop: int, mantissa: Array, exponent: Array) -> None:
-        self.recording.adjoints[key][start:stop] = mantissa
-        # A gradient of zero has no size of its own.
-        self.recording.exponents[key][start:stop] = np.where((mantissa != 0).any(axis=2), exponent, 0)
 
 
 def _history(layer: Layer, initial: Mapping[str, Array]) -> dict[str, Array]:

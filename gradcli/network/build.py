@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,18 +11,17 @@ import numpy as np
 
 from gradcli.engine.loss import CrossEntropy, Linear, Loss, SquaredError
 from gradcli.engine.plan import LayerPlan
-from gradcli.engine.problem import READOUT, REVERSE, Problem, layer_names
+from gradcli.engine.problem import READOUT, Problem, layer_names
 from gradcli.errors import Problem as SpecProblem
-from gradcli.errors import SpecError, UsageError, did_you_mean
+from gradcli.errors import SpecError, UsageError
 from gradcli.language.cell import CellError, ParsedCell, SizedCell, parse_cell
 from gradcli.network.limits import require_memory, require_memory_to_read
-from gradcli.sources.exact_values import exact_array
+from gradcli.network.parameters import ParameterValues
 from gradcli.sources.initial_states import draw_initial_state
-from gradcli.sources.initialisers import USUAL_CHRONO_SIGNS, InitialiserError, Parameter, draw_parameter
+from gradcli.sources.initialisers import InitialiserError
 from gradcli.sources.inputs import FirstStepAlone, InputSource, SymbolSource, open_input
 from gradcli.sources.targets import TargetError, class_count, draw_target
-from gradcli.spec.base import Choice
-from gradcli.spec.initialisers import TorchDefault, Zeros
+from gradcli.spec.initialisers import Zeros
 from gradcli.spec.losses import CrossEntropyLoss, MSELoss, ProjectionLoss
 from gradcli.spec.models import Spec
 from gradcli.spec.reader import LoadedSpec
@@ -154,7 +152,7 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_m
         field = "classes" if isinstance(source, SymbolSource) else "target"
         classes = _located(loaded, f"loss.{field}", partial(class_count, loss, source))
         shapes |= {f"{READOUT}.W_hy": (classes, outputs), f"{READOUT}.b_y": (classes,)}
-    values = _Values(loaded, cell, shapes)
+    values = ParameterValues(loaded, cell, shapes)
     plans = _plans(sized)
     tape_bytes = require_memory(
         spec, shapes, plans, tied=loaded.tied, record=record, runs_kept=runs_kept, max_memory=max_memory
@@ -232,147 +230,6 @@ def _attempt(mistakes: list[SpecProblem], build_it: Callable[[], T]) -> T | None
     except SpecError as error:
         mistakes += error.problems
         return None
-
-
-class _Values:
-    """The values of all parameters: which law each is drawn from, or its exact values; and every mistake about them."""
-
-    def __init__(self, loaded: LoadedSpec, cell: ParsedCell, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        self._loaded = loaded
-        self._shapes = shapes
-        self._steps = None if loaded.tied else loaded.spec.seq_len
-        self._names = sorted({name.rpartition(".")[2] for name in shapes if not name.startswith(f"{READOUT}.")})
-        self._usual_chrono = {name: sign for name, sign in USUAL_CHRONO_SIGNS.items() if name in self._names}
-        self._problems: list[SpecProblem] = []
-        spec = loaded.spec
-        self._check_patterns("cell.init", loaded.cell.init)
-        self._check_patterns("init", spec.init)
-        self._check_patterns("params", spec.params)
-        for name in loaded.cell.chrono:
-            if name not in self._names:
-                hint = did_you_mean(name, self._names)
-                names = ", ".join(self._names) or "none in this cell"
-                message = f"no parameter is called {name!r}; parameters: {names}{hint}"
-                self._problems.append(loaded.problem(("cell", "chrono", name), message))
-        for state in spec.initial_states:
-            if state not in cell.states:
-                hint = did_you_mean(state, cell.states)
-                message = f"the cell has no state {state!r}; states: {', '.join(cell.states)}{hint}"
-                self._problems.append(loaded.problem((f"{state}_0",), message))
-
-    def _raise_problems(self) -> None:
-        if self._problems:
-            raise SpecError(self._problems)
-
-    def _check_patterns(self, field: str, table: Mapping[str, Any]) -> None:
-        for pattern in table:
-            if not any(_matches(pattern, name) for name in self._shapes):
-                known = self._names + [n for n in self._shapes if n.startswith(f"{READOUT}.")]
-                names = ", ".join(known) or "none in this cell"
-                message = f"no parameter matches {pattern!r}; parameters: {names}{self._hint(pattern, known)}"
-                self._problems.append(self._loaded.problem((*field.split("."), pattern), message))
-
-    def _hint(self, pattern: str, known: Sequence[str]) -> str:
-        layer, dot, _ = pattern.rpartition(".")
-        spec = self._loaded.spec
-        layers = spec.num_layers
-        if layer == READOUT:
-            return "; only the loss cross_entropy has a readout"
-        if layer.endswith(f".{REVERSE}") and not spec.bidirectional:
-            return "; only bidirectional layers have a reverse direction (bidirectional: true)"
-        if dot and layer not in layer_names(layers, spec.bidirectional):
-            return f"; layers: layer0 to layer{layers - 1}" if layers > 1 else "; the only layer is layer0"
-        return did_you_mean(pattern, known) if pattern.isidentifier() else ""
-
-    def _law(self, name: str) -> tuple[Choice, tuple[str, ...]]:
-        """Return the law of a parameter and where the spec says so: the last match wins, the spec over the cell."""
-        spec, cell = self._loaded.spec, self._loaded.cell
-        for field, table in ((("init",), spec.init), (("cell", "init"), cell.init)):
-            if name.startswith(f"{READOUT}.") and field == ("cell", "init"):
-                continue
-            matching = [pattern for pattern in table if _matches(pattern, name)]
-            if matching:
-                return table[matching[-1]], (*field, matching[-1])
-        return TorchDefault(), ("init",)
-
-    def draw(self) -> dict[str, Array]:
-        """Return "layer0.W_hh" -> (R, ...) values.
-
-        Raises:
-            SpecError: laws that do not suit their parameters, and exact values of the wrong shape.
-        """
-        spec = self._loaded.spec
-        values = {name: np.empty((spec.trials, *shape)) for name, shape in self._shapes.items()}
-        by_layer: dict[str, list[Parameter]] = {}
-        for name, shape in self._shapes.items():
-            layer, _, short = name.rpartition(".")
-            by_layer.setdefault(layer, []).append(Parameter(layer, short, shape[1:] if self._by_step(name) else shape))
-        drawn = {f"{p.layer}.{p.name}": p for parameters in by_layer.values() for p in parameters}
-        for name in self._shapes:
-            if self._exact(name, values[name]):
-                del drawn[name]
-        of_all_steps = [name for name in drawn if not self._by_step(name)]
-        of_each_step = [name for name in drawn if self._by_step(name)]
-        for trial in range(spec.trials):
-            # All parameters of a trial and step, then the next: some laws draw several parameters together.
-            for name in of_all_steps:
-                self._draw(drawn[name], by_layer[drawn[name].layer], trial, None, values[name][trial, ...])
-            self._raise_problems()
-            for step in range(spec.seq_len if of_each_step else 0):
-                for name in of_each_step:
-                    self._draw(drawn[name], by_layer[drawn[name].layer], trial, step, values[name][trial, step, ...])
-                self._raise_problems()
-        return values
-
-    def _by_step(self, name: str) -> bool:
-        """Tell whether every step has a parameter of this name for itself."""
-        return self._steps is not None and not name.startswith(f"{READOUT}.")
-
-    def _exact(self, name: str, out: Array) -> bool:
-        """Fill in the exact values that the spec gives for a parameter, if it does."""
-        params = self._loaded.spec.params
-        matching = [pattern for pattern in params if _matches(pattern, name)]
-        if not matching:
-            return False
-        try:
-            if self._by_step(name):
-                out[...] = exact_array(params[matching[-1]], out.shape[2:], count=self._steps)
-            else:
-                out[...] = exact_array(params[matching[-1]], out.shape[1:])
-        except InitialiserError as error:
-            self._problems.append(self._loaded.problem(("params", matching[-1]), str(error)))
-        return True
-
-    def _draw(self, parameter: Parameter, layer: Sequence[Parameter], trial: int, step: int | None, out: Array) -> None:
-        spec, cell = self._loaded.spec, self._loaded.cell
-        law, path = self._law(f"{parameter.layer}.{parameter.name}")
-        try:
-            out[...] = draw_parameter(
-                parameter,
-                law,
-                cell_parameters=layer,
-                hidden_size=spec.hidden_size,
-                seq_len=spec.seq_len,
-                seed=spec.seed,
-                trial=trial,
-                step=step,
-                chrono_signs=cell.chrono or self._usual_chrono,
-            )
-        except InitialiserError as error:
-            self._problems.append(self._loaded.problem(path, str(error)))
-
-
-def _matches(pattern: str, name: str) -> bool:
-    """Tell whether a name or glob of the spec means a parameter such as "layer1.W_hh".
-
-    A bare one means every layer and direction, "layer1.W_hh" the forward direction of one layer; the readout's
-    parameters answer to "readout." only.
-    """
-    layer, _, short = name.rpartition(".")
-    of_layers, dot, of_names = pattern.rpartition(".")
-    if not fnmatchcase(short, of_names):
-        return False
-    return fnmatchcase(layer, of_layers) if dot else layer != READOUT
 
 
 def _layer_table(values: Mapping[str, Array], layer: str) -> dict[str, Array]:
