@@ -53,8 +53,8 @@ def jacobian(
             raise ResourceError(
                 f"batch_norm couples the {spec.batch_size} sequences of a batch: their joint Jacobian has {size} x"
                 f" {size} entries, and its singular values would take many minutes. Make batch_size ({spec.batch_size})"
-                f" or hidden_size ({spec.hidden_size}) smaller, until their product with the number of states is at most"
-                f" {_LARGEST_COUPLED}"
+                f" or hidden_size ({spec.hidden_size}) smaller, until their product with the number of states is at"
+                f" most {_LARGEST_COUPLED}"
             )
         require_memory_for(
             8 * problem.trials * _MATRICES * size**2,
