@@ -144,7 +144,7 @@ def test_the_readme_opens_with_the_problem_a_command_and_its_output() -> None:
     first = next(block for block in blocks_of(ROOT / "README.md"))
     assert first.lines[0] == "$ gradcli simulate examples/configs/lstm.yaml -T 100"
     assert first.start < 15
-    assert first.start + len(first.lines) < 54
+    assert first.start + len(first.lines) < 55
     assert "of its start from 12 steps back" in first.text, "the sentence below the output says so too"
     assert "at 100 steps 10^-21" in first.text, "the sentence below the output says so too"
     assert "pip install ." in "\n".join(lines)

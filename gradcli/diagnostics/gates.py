@@ -7,9 +7,10 @@ layer as one vector. It is the sum of parts, exactly, for every sequence (see `g
     activations  ln |m_t| - ln |delta_t|  +  ln |delta_(t-1)| - ln |u_t|
 
 where m_t is what leaves step t after all derivatives but those by matrices, the adjoints of all recurrent products and
-of the direct routes, and u_t what arrives at the states of step t - 1 after the transposed matrices. For phi(W h + ...)
-that is ln |phi' * delta| / |delta| and ln |W' (phi' * delta)| / |phi' * delta|. Where something else enters delta_(t-1)
-as well (a layer above, ``h[t-2]``, a product within the step), the last difference is a third part, `other`.
+of the direct routes, and u_t what arrives at the states of step t - 1 after the transposed matrices. For
+h = phi(W h + ...) that is ln |phi' * delta| / |delta| and ln |W' (phi' * delta)| / |phi' * delta|. Where something else
+enters delta_(t-1) as well (a layer above, ``h[t-2]``, a product within the step), the last difference is a third part,
+`other`.
 """
 
 from __future__ import annotations
