@@ -28,8 +28,7 @@ LENGTHS = [1, 2, 3, 7, T]
 VARIED = ["torch-lstm", "torch-gru", "third-order", "delay-line", "readout-state", "normalised-average", "low-rank"]
 VARIED += ["layer-norm-gates", "softmax-gate", "norm-as-state", "batch-norm-cascade", "norm-of-norms"]
 #: With batch normalisation the sequences of a batch depend on each other.
-COUPLED = ["batch-norm-apart", "batch-norm-cascade", "batch-norm-of-input", "norm-of-norms"]
-COUPLED += ["zoo-batch-norm-lstm", "zoo-batch-norm-rnn"]
+COUPLED = [name for name in STORED if "batch_norm" in read_fixture(FOLDER / f"{name}.npz")[0]["cell"]["equations"]]
 #: How many steps the initial states are away, where of three steps a difference of two losses has too few digits: the
 #: gradient of this one falls by two sigmoids a step, to 1e-5 at three.
 STEPS_BACK = {"zoo-jordan-rnn": 1}
