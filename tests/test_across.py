@@ -166,10 +166,12 @@ def test_what_has_no_finite_value_is_reported_and_not_hidden(equation: str, tmp_
     assert run.report["verdict"]["kind"] == "nonfinite"
 
 
-def test_the_jacobian_of_one_sequence_alone_is_refused_where_sequences_depend_on_each_other() -> None:
-    finished = gradcli("jacobian", "batch-norm-rnn", "-T", 5)
-    assert finished.code == ExitCode.USAGE
-    assert "batch_norm makes the sequences of a batch depend on each other" in finished.stderr
+def test_the_jacobian_of_coupled_sequences_is_that_of_all_together() -> None:
+    small = gradcli("jacobian", "batch-norm-rnn", "-T", 5, "--hidden-size", 4, "--batch-size", 3, "--format", "json")
+    assert small.report()["runs"][0]["state_size"] == 4 * 3
+    large = gradcli("jacobian", "batch-norm-rnn", "-T", 5)
+    assert large.code == ExitCode.RESOURCE
+    assert "batch_norm couples the 16 sequences of a batch: their joint Jacobian has 1024 x 1024" in large.stderr
 
 
 # --- against PyTorch -------------------------------------------------------------------------------------------------

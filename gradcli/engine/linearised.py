@@ -94,12 +94,13 @@ class LinearisedBlock:
             return value
         if edge.coefficient.dependence is Dependence.PARAMETERS:
             return value[trial][None, :, :, None]
-        return value[:, trial, ..., None]
+        # A copy, as the value may lie on the tape, which the next segment takes again.
+        return value[:, trial, ..., None].copy()
 
     def across(self, node: Node, trial: int) -> tuple[Array, Array | None]:
         """Return the value of a function across, (n, size, b), and its slope, (n, 1, b), if it has one."""
         slope = self.slopes.get(node)
-        return self._values[node][:, trial], None if slope is None else slope[:, trial]
+        return self._values[node][:, trial].copy(), None if slope is None else slope[:, trial].copy()
 
     def matrix(self, group: Group, trial: int) -> Array:
         """Return a group's matrices one below the other, (rows, columns)."""

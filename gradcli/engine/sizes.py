@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -79,19 +80,19 @@ class Sizes:
     tied: bool = True
     whole_sequence: bool = False
 
-    @property
+    @cached_property
     def trials_at_once(self) -> int:
         """How many trials run together, at most all."""
         weights = sum(group.rows * plan.size(group.vector) for plan in self.plans for group in plan.groups)
         fitting = _CACHE_BYTES // (max(weights, 1) * self.itemsize)
         return int(np.clip(min(fitting, _NUMBERS_A_CALL // (self._widest * self.batch_size)), 1, self.trials))
 
-    @property
+    @cached_property
     def _widest(self) -> int:
         """The size of the largest state."""
         return max(max(plan.cell.shapes.states.values()) for plan in self.plans)
 
-    @property
+    @cached_property
     def block(self) -> int:
         """How many steps the backward pass takes at once."""
         if not self.tied:
@@ -103,7 +104,7 @@ class Sizes:
         step = 2 * rows * self.trials * self.batch_size * self.itemsize
         return min(int(np.clip(_BLOCK_BYTES // step, _SHORTEST_BLOCK, _LONGEST_BLOCK)), self.seq_len)
 
-    @property
+    @cached_property
     def segment(self) -> int:
         """How many steps of the tape are kept at once: all, where that pays, else a whole number of blocks."""
         if not self.tied:
@@ -121,7 +122,7 @@ class Sizes:
         """Return into how many stretches of equal length a segment is cut where it is computed again."""
         return next(count for count in range(self._wanted_stretches, 0, -1) if segment % count == 0)
 
-    @property
+    @cached_property
     def _wanted_stretches(self) -> int:
         """As many as make the numbers of a call worth the call; one where stretches would share batch statistics."""
         if any(plan.couples_sequences for plan in self.plans):
@@ -129,7 +130,7 @@ class Sizes:
         fitting = _NUMBERS_A_CALL // (self._widest * self.trials * self.batch_size)
         return int(np.clip(fitting, 1, _MOST_STRETCHES))
 
-    @property
+    @cached_property
     def _step(self) -> int:
         """Bytes of numbers that one more step of a segment takes."""
         return sum(map(_rows, self.plans)) * self.trials * self.batch_size * self.itemsize

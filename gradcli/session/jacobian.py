@@ -27,7 +27,7 @@ from gradcli.spec.reader import LoadedSpec
 #: Matrices of N x N float64 alive at once for each trial: the product, its peak, a step's result, and those of a SVD.
 _MATRICES = 6
 #: Entries of the joint state of coupled sequences.
-_LARGEST_COUPLED = 1024
+_LARGEST_COUPLED = 512
 #: A share of the sequence that the exponents do not count, because the tangents still turn into their directions.
 _BURN_IN_SHARE = 10
 

@@ -29,7 +29,7 @@ ONE: dict[str, Any] = {"hidden_size": 1, "input_size": 1, "batch_size": 1, "tria
 def small(name: str, **fields: object) -> Network:
     equations = cells.load(name).cell.equations
     sizes = SMALL | ({"input_size": SMALL["hidden_size"]} if reads_input_elementwise(equations) else {})
-    return network(name, **{**sizes, **fields})
+    return network(name, **{**sizes, "batch_size": small_batch(name), **fields})
 
 
 def sigmoid(a: Any) -> Any:
@@ -55,7 +55,9 @@ def test_routes_add_up_to_the_gradient_of_torch(name: str, distance: int, tmp_pa
 
     net = small(name)
     input_size = net.problem.plans[0].cell.shapes.input_size
-    saved = simulate({"cell": name, **SMALL, "input_size": input_size}, tmp_path, save=True)
+    saved = simulate(
+        {"cell": name, **SMALL, "input_size": input_size, "batch_size": small_batch(name)}, tmp_path, save=True
+    )
     block = cells.load(name).cell.model_dump()
     tracer = traced(net, distance)
     routes = 0
