@@ -18,6 +18,7 @@ from reference.torch_jacobian import full_state_jacobian
 from reference.torch_reference import Cell
 
 from gradcli import cells
+from gradcli.diagnostics.lyapunov import lyapunov_exponents
 from gradcli.engine import linearised
 from gradcli.engine.linearised import LinearisedBlock, StepMaps
 from gradcli.engine.run import Engine
@@ -28,6 +29,11 @@ Array = NDArray[np.float64]
 
 RELATIVE_ERROR = 1e-9
 STEPS = 7
+#: Cells whose Jacobian maps some direction to zero: a state that no later step reads, a norm, relu units that are off.
+SINGULAR = {
+    *("batch-norm-lstm", "batch-norm-rnn", "dense-block", "dense-block-bn", "indrnn", "irnn", "layer-norm-lstm", "lru"),
+    *("plain-stack-bn", "qrnn", "ran", "rwa", "rwkv", "slstm", "slstm-exp", "sru"),
+}
 SIZES: dict[str, Any] = {"seq_len": STEPS, "hidden_size": 4, "input_size": 3, "batch_size": 3, "trials": 2}
 
 
@@ -108,8 +114,12 @@ def walk(loaded: LoadedSpec, block: dict[str, Any], *, trial: int = 1, layer: in
 
 def walk_of(name: str) -> Walked:
     """Walk over a built-in cell, from a state at which relu units are alive."""
+    return walk(spec_of(name), built_in(name))
+
+
+def spec_of(name: str) -> LoadedSpec:
     overrides = ["h_0={normal: {std: 1}}"] if "h" in parse(load_spec(name)).states else []
-    return walk(load_spec(name, options=SIZES, overrides=overrides), built_in(name))
+    return load_spec(name, options=SIZES, overrides=overrides)
 
 
 def relative_error(found: Array, wanted: Array) -> float:
@@ -155,3 +165,28 @@ def test_coefficients_may_be_multiplied_into_the_matrices_first(name: str, monke
     plain = walked.product(0)
     monkeypatch.setattr(linearised, "_FOLDED_FROM", 1)
     assert relative_error(walked.product(0), plain) < 1e-12
+
+
+@pytest.mark.parametrize("name", cells.names())
+def test_exponents_add_up_to_the_determinant(name: str) -> None:
+    """sum lambda_i = mean ln abs(det J_t), by PyTorch's J_t; the cells without a determinant are singular indeed."""
+    walked = walk_of(name)
+    logs = []
+    for step in range(STEPS):
+        one = full_state_jacobian(
+            walked.cell,
+            walked.params[step : step + 1],
+            walked.x[step : step + 1],
+            {name: values[: len(values) - STEPS + step] for name, values in walked.history.items()},
+        )
+        values = np.linalg.svd(one, compute_uv=False)
+        if name in SINGULAR:
+            assert values[-1] < 1e-9 * values[0]
+            return
+        logs.append(np.log(values).sum())
+    size = walked.maps[0][0].size
+    found = lyapunov_exponents(
+        Engine(build(spec_of(name)).problem), 0, count=size, burn_in=0, rng=np.random.default_rng(0)
+    )
+    assert found.complete
+    assert found.exponents[1].sum() == pytest.approx(np.mean(logs), rel=1e-9, abs=1e-9)
