@@ -47,6 +47,7 @@ COMMAND_MEMORY = (
     "asked, before the run begins."
 )
 USERS_FILE = NONE_KNOWN  # both run the same compiled calls
+JACOBIANS = NONE_KNOWN
 LONG_RUN_MEMORY_MIB = NONE_KNOWN
 LONG_RUN_TIME = NONE_KNOWN
 LINEARITY = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+from benchmarks import reasons
 from benchmarks.agreement import require_agreement
 from benchmarks.cases import Case, ours
 from benchmarks.measurements.measurement import Measurement, Settings
@@ -49,4 +50,4 @@ def _jacobians(
     if peer.compile_seconds is not None:
         yield Preparation(name, f"Jacobians of {case.label}, float64", peer.compile_seconds)
     outcome = in_milliseconds(alternate((spectra, peer.run), settings.effort), Ratio.SHARE)
-    yield Row(_SECTION, what, f"{name} (gives {peer.gives})", outcome, requirement)
+    yield Row(_SECTION, what, f"{name} (gives {peer.gives})", outcome, requirement, reasons.JACOBIANS)
