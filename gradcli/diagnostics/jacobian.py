@@ -157,6 +157,9 @@ class _Product:
         """
         image = self._mantissa @ self._direction
         norm = float(np.linalg.norm(image))
+        if norm == 0.0:  # a direction that is mapped to zero finds no other: the longest column is none such
+            image = self._mantissa[:, np.linalg.norm(self._mantissa, axis=0).argmax()]
+            norm = float(np.linalg.norm(image))
         if norm == 0.0:
             return
         back = self._mantissa.T @ (image / norm)
@@ -181,6 +184,9 @@ class _Product:
         resolved = values > self.size * np.finfo(np.float64).eps * values[0]
         logs = np.full(self.size, -np.inf if values[0] == 0.0 else np.nan)
         logs[resolved] = np.log10(values[resolved]) + offset
+        if logs[0] > self._largest / math.log2(10.0):  # exact, where the estimate may be too small
+            self._largest, self.peak_distance = float(logs[0]) * math.log2(10.0), self.distance
+            self._peak = (self._mantissa.copy(), self._exponent)
         shares = values[values > 0] / values.sum() if values[0] > 0 else np.empty(0)
         factor = None if one_step is None else one_step()
         eigenvalues = np.nan if factor is None else np.abs(np.linalg.eigvals(factor)).max(initial=0.0)
