@@ -261,6 +261,6 @@ def test_the_critical_gain_at_rest(cell: str, init: dict[str, float], critical: 
 
 def test_the_peak_is_found_though_the_sum_of_all_units_is_mapped_to_zero(tmp_path: Path) -> None:
     # Powers of [[g, 0], [-g, 0]] are g^(k-1) times itself, of norm g^k sqrt(2), and take (1, 1) to zero from the left.
-    run = linear(tmp_path, [[1.5, 0.0], [-1.5, 0.0]], 18, "--exponents", 1)
+    run = linear(tmp_path, [[2.0, 0.0], [-2.0, 0.0]], 18, "--exponents", 1)
     assert run["peak"]["distance"] == 18
-    assert run["peak"]["log10_largest"] == pytest.approx(18 * math.log10(1.5) + 0.5 * math.log10(2), rel=1e-9)
+    assert run["peak"]["log10_largest"] == pytest.approx(18.5 * math.log10(2), rel=1e-9)
