@@ -18,7 +18,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("report",),
     ("diagnostics",),
     ("network",),
-    ("engine", "sources"),
+    ("engine", "sources", "weights"),
     ("language", "spec", "cells"),
     ("errors", "__init__"),
 )

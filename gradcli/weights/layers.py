@@ -1,0 +1,136 @@
+"""What layouts find in a checkpoint: recurrent layers, linear heads and embeddings, in the terms of gradcli's cells.
+
+A parameter of a cell is seldom a tensor of the file: it is a block of rows of one, transposed, or the sum of two. A
+`Value` says which, so that nothing is read before it is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gradcli.weights.checkpoint import Checkpoint
+
+Array = np.ndarray[Any, Any]
+Index = tuple[int | slice, ...]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """scale * tensor[index] + shift, transposed if so wanted."""
+
+    tensor: str
+    index: Index = ()
+    transposed: bool = False
+    scale: float = 1.0
+    shift: float = 0.0
+
+
+@dataclass(frozen=True)
+class Value:
+    """The sum of some slices, all of one shape."""
+
+    slices: tuple[Slice, ...]
+    shape: tuple[int, ...]
+
+    def read(self, checkpoint: Checkpoint, kept: dict[str, Array] | None = None) -> Array:
+        """Return the value as float64, of `shape`.
+
+        Args:
+            checkpoint: the file.
+            kept: tensors that were read, by name; those read now are added.
+
+        Raises:
+            InputFileError: as for `Checkpoint.read`.
+        """
+        kept = {} if kept is None else kept
+        total = np.zeros(self.shape)
+        for part in self.slices:
+            if part.tensor not in kept:
+                kept[part.tensor] = checkpoint.read(part.tensor)
+            entries = kept[part.tensor][part.index].astype(np.float64)
+            total += part.scale * (entries.T if part.transposed else entries) + part.shift
+        return total
+
+
+@dataclass(frozen=True)
+class RecurrentLayer:
+    """A recurrent layer, or a stack of them that a framework treats as one, found in a checkpoint.
+
+    name: what `layer:` in a spec calls it. framework: "PyTorch". kind: the framework's own name of it, "LSTM".
+    cell: a built-in cell's name, or the block of a spec's `cell:`, as plain data. activation: the spec's field.
+    input_size, hidden_size, num_layers, bidirectional: the spec's fields.
+    output_size: what it puts out at a step, of both directions together.
+    gate_order: of the blocks in the file's tensors; () where each gate has tensors of its own, or there are none.
+    dtype: of the file's tensors.
+    parameters: "layer0.W_xi" or "layer0.reverse.b_f" -> value; every parameter of every layer and direction.
+    initial_states: "layer0.h" -> value (size,) or (batch, size); those that the file gives.
+    reversed: whether it reads its input from the end to the start.
+    tensors: those of the file that it is made of. notes: what a user should know of how it was read, one line each.
+    """
+
+    name: str
+    framework: str
+    kind: str
+    cell: str | Mapping[str, Any]
+    input_size: int
+    hidden_size: int
+    output_size: int
+    parameters: Mapping[str, Value]
+    tensors: tuple[str, ...]
+    dtype: str
+    gate_order: tuple[str, ...] = ()
+    activation: str | None = None
+    num_layers: int = 1
+    bidirectional: bool = False
+    reversed: bool = False
+    initial_states: Mapping[str, Value] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """logits = weight @ h + bias: weight (outputs, inputs), bias (outputs,) or None where the file has none."""
+
+    name: str
+    weight: Value
+    bias: Value | None
+    tensors: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A table with a row for each token: (tokens, features)."""
+
+    name: str
+    table: Value
+    tensors: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """A recurrent layer that the file holds and gradcli cannot run: a sentence that says which, why, what to do."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What was recognised in a checkpoint."""
+
+    layers: tuple[RecurrentLayer, ...] = ()
+    heads: tuple[LinearHead, ...] = ()
+    embeddings: tuple[Embedding, ...] = ()
+    unsupported: tuple[Unsupported, ...] = ()
+
+    def __add__(self, other: Contents) -> Contents:
+        return Contents(
+            self.layers + other.layers,
+            self.heads + other.heads,
+            self.embeddings + other.embeddings,
+            self.unsupported + other.unsupported,
+        )

@@ -1,0 +1,30 @@
+"""The layouts: how each framework names and arranges the tensors of its recurrent layers.
+
+Each is a module of this package with a function `find(checkpoint, taken)`, which returns the `Contents` that it
+recognises among the tensors that no layout before it has taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+from gradcli.weights.checkpoint import Checkpoint
+from gradcli.weights.layers import Contents
+
+#: In the order in which they are asked: files that say what their layers are, then those told by tensor names alone.
+LAYOUTS = ("onnx_layout", "keras_layout", "pytorch_layout", "haiku_layout", "flax_layout", "linear_layout")
+
+
+def find_layers(checkpoint: Checkpoint) -> Contents:
+    """Return the recurrent layers, linear heads and embeddings of a checkpoint."""
+    contents = Contents()
+    taken: set[str] = set()
+    for layout in LAYOUTS:
+        find: Callable[[Checkpoint, set[str]], Contents] = import_module(f"gradcli.weights.{layout}").find
+        found = find(checkpoint, taken)
+        taken.update(*(part.tensors for part in found.layers))
+        taken.update(*(part.tensors for part in found.heads))
+        taken.update(*(part.tensors for part in found.embeddings))
+        contents += found
+    return contents
