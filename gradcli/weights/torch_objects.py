@@ -95,10 +95,24 @@ _TORCH_DTYPES = {
     **{Named("torch", dtype): dtype for dtype in ITEM_BYTES},
     **{
         Named("torch", name): None
-        for name in (
-            "complex32 complex64 complex128 quint8 qint8 qint32 quint4x2 quint2x4 bits8 bits16 float8_e4m3fn"
-            " float8_e5m2 float8_e4m3fnuz float8_e5m2fnuz float8_e8m0fnu float4_e2m1fn_x2"
-        ).split()
+        for name in [
+            "complex32",
+            "complex64",
+            "complex128",
+            "quint8",
+            "qint8",
+            "qint32",
+            "quint4x2",
+            "quint2x4",
+            "bits8",
+            "bits16",
+            "float8_e4m3fn",
+            "float8_e5m2",
+            "float8_e4m3fnuz",
+            "float8_e5m2fnuz",
+            "float8_e8m0fnu",
+            "float4_e2m1fn_x2",
+        ]
     },
 }
 

@@ -90,6 +90,9 @@ class _Machine:
             return stop.args[0]
         raise _TooLong
 
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
+
     def number(self, layout: str) -> Any:
         """Return the number that follows, of a layout of `struct`."""
         (value,) = struct.unpack_from(layout, self.text, self.at)
@@ -150,7 +153,7 @@ def _pop(machine: _Machine) -> None:
 def _integer(machine: _Machine, count: int) -> None:
     if count > _MAX_INTEGER:
         raise Malformed("it has an integer of too many digits")
-    machine.stack.append(int.from_bytes(machine.bytes(count), "little", signed=True))
+    machine.push(int.from_bytes(machine.bytes(count), "little", signed=True))
 
 
 def _append(machine: _Machine, items: list[Any]) -> None:
@@ -175,7 +178,7 @@ def _set_items(machine: _Machine, items: list[Any]) -> None:
 
 def _dict(machine: _Machine) -> None:
     items = machine.to_mark()
-    machine.stack.append({})
+    machine.push({})
     _set_items(machine, items)
 
 
@@ -188,7 +191,7 @@ def _build(machine: _Machine) -> None:
 
 def _reduce(machine: _Machine) -> None:
     arguments = machine.stack.pop()
-    machine.stack.append(made(machine.stack.pop(), arguments))
+    machine.push(made(machine.stack.pop(), arguments))
 
 
 def _new_object_with_names(machine: _Machine) -> None:
@@ -198,12 +201,12 @@ def _new_object_with_names(machine: _Machine) -> None:
 
 def _stack_named(machine: _Machine) -> None:
     name = machine.stack.pop()
-    machine.stack.append(machine.named(machine.stack.pop(), name))
+    machine.push(machine.named(machine.stack.pop(), name))
 
 
 def _push_set(machine: _Machine) -> None:
     machine.to_mark()
-    machine.stack.append(Inert("a frozenset"))
+    machine.push(Inert("a frozenset"))
 
 
 def _add_items(machine: _Machine) -> None:
@@ -218,7 +221,7 @@ def _remember(machine: _Machine, place: int) -> None:
 
 def _push(make: Callable[[_Machine], Any]) -> Callable[[_Machine], None]:
     def instruction(machine: _Machine) -> None:
-        machine.stack.append(make(machine))
+        machine.push(make(machine))
 
     return instruction
 
@@ -237,7 +240,7 @@ def _tuple(count: int) -> Callable[[_Machine], None]:
             raise IndexError
         items = tuple(machine.stack[-count:])
         del machine.stack[-count:]
-        machine.stack.append(items)
+        machine.push(items)
 
     return instruction
 
@@ -271,11 +274,11 @@ _INSTRUCTIONS: dict[int, Callable[[_Machine], None]] = {
         b"\x8e": _raw("<Q"),
         b"\x96": _raw("<Q"),
         b"]": _push(lambda machine: []),
-        b"l": lambda machine: machine.stack.append(machine.to_mark()),
+        b"l": lambda machine: machine.push(machine.to_mark()),
         b"a": lambda machine: _append(machine, [machine.stack.pop()]),
         b"e": lambda machine: _append(machine, machine.to_mark()),
         b")": _push(lambda machine: ()),
-        b"t": lambda machine: machine.stack.append(tuple(machine.to_mark())),
+        b"t": lambda machine: machine.push(tuple(machine.to_mark())),
         b"\x85": _tuple(1),
         b"\x86": _tuple(2),
         b"\x87": _tuple(3),
