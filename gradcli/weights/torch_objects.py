@@ -125,7 +125,7 @@ _INERT = frozenset(
     for module, names in {
         "torch": "Size device strided per_tensor_affine per_channel_affine contiguous_format preserve_format",
         "torch.serialization": "_get_layout",
-        "collections": "defaultdict deque Counter",
+        "collections": "deque Counter",
         "builtins": "set frozenset complex bytearray slice range int float str bool list dict tuple object",
         "__builtin__": "set frozenset complex bytearray slice xrange int float str bool list dict tuple object",
         "_codecs": "encode",
@@ -310,5 +310,6 @@ _REBUILD: dict[Named, Callable[[tuple[Any, ...]], Any]] = {
     **_TENSOR_FUNCTIONS,
     Named("torch._tensor", "_rebuild_from_type_v2"): _tensor_of_type,
     Named("collections", "OrderedDict"): _ordered_dict,
+    Named("collections", "defaultdict"): lambda arguments: {},
 }
 _KNOWN = frozenset((*_REBUILD, *_STORAGES, *_TORCH_DTYPES, *_INERT, *_OTHER_TENSORS, *_TENSOR_TYPES, _UNTYPED))

@@ -7,7 +7,7 @@ from typing import Any
 
 from gradcli.errors import InputFileError, ResourceError
 from gradcli.weights.checkpoint import MAX_NAME, MAX_TENSORS, Ignored, Tensor, require_tensor, short
-from gradcli.weights.torch_objects import Inert, StridedTensor
+from gradcli.weights.torch_objects import Inert, Named, StridedTensor
 
 #: How deep dicts may nest.
 MAX_DEPTH = 32
@@ -92,6 +92,8 @@ def _shown(key: Any) -> str:
 def _described(value: Any) -> str:
     if isinstance(value, Inert):
         return value.what
+    if isinstance(value, Named):
+        return str(value)
     if isinstance(value, dict):
         return f"a dict of {len(value):,} entries without a tensor"
     if isinstance(value, list | tuple):
