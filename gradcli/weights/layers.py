@@ -127,6 +127,14 @@ class Contents:
     embeddings: tuple[Embedding, ...] = ()
     unsupported: tuple[Unsupported, ...] = ()
 
+    def heads_of(self, layer: RecurrentLayer) -> list[LinearHead]:
+        """Return the linear heads that could read the layer's output out: those with as many inputs."""
+        return [head for head in self.heads if head.weight.shape[1] == layer.output_size]
+
+    def embeddings_of(self, layer: RecurrentLayer) -> list[Embedding]:
+        """Return the embeddings that could be the layer's input: those with as many features."""
+        return [embedding for embedding in self.embeddings if embedding.table.shape[1] == layer.input_size]
+
     def __add__(self, other: Contents) -> Contents:
         return Contents(
             self.layers + other.layers,
