@@ -229,7 +229,8 @@ def require_memory(
         advice += f"batch_size ({spec.batch_size}), trials ({spec.trials}) or seq_len ({spec.seq_len}) smaller"
         raise ResourceError(
             f"this run would need about {readable_size(needed)} of memory{why}; {readable_size(limit // runs_kept)}"
-            f" ({share}) is the limit. {advice}, {'leave out --save, ' if record else ''}or allow more with --max-memory"
+            f" ({share}) is the limit. {advice}, {'leave out --save, ' if record else ''}or allow more with"
+            " --max-memory"
         )
     return tape_bytes
 
