@@ -17,7 +17,7 @@ from gradcli.engine.bidirectional import BothWays, forward_both_ways
 from gradcli.engine.evaluate import parameter_gradients
 from gradcli.engine.exponents import Adjoints, OutOfRange
 from gradcli.engine.layer import Layer
-from gradcli.engine.loss import CrossEntropy
+from gradcli.engine.loss import ReadoutLoss
 from gradcli.engine.parameters import ParametersOfSteps
 from gradcli.engine.problem import READOUT, ForwardOverflow, Overflow, Problem, Progress, Run
 from gradcli.engine.recomputation import Recomputation
@@ -336,7 +336,7 @@ class Backward:
     def add_readout(self, start: int, end: int) -> None:
         """Add the gradient that the readout gets at the positions start+1 .. end, where there is one."""
         loss = self.engine.problem.loss
-        if self.parameters and isinstance(loss, CrossEntropy):
+        if self.parameters and isinstance(loss, ReadoutLoss):
             segment_start = start - (start % self.engine.segment)
             outputs = self.engine.outputs[start - segment_start : end - segment_start]
             for name, part in loss.readout_gradient(outputs, start + 1).items():

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gradcli.engine.loss import CrossEntropy, Linear, Loss, SquaredError
+from gradcli.engine.loss import CrossEntropy, Linear, Loss, SquaredError, SquaredErrorOfReadout
 from gradcli.engine.plan import LayerPlan
 from gradcli.engine.problem import READOUT, Problem, layer_names
 from gradcli.errors import Problem as SpecProblem
@@ -17,14 +17,17 @@ from gradcli.errors import SpecError, UsageError
 from gradcli.language.cell import CellError, ParsedCell, SizedCell, parse_cell
 from gradcli.network.limits import require_memory, require_memory_to_read
 from gradcli.network.parameters import ParameterValues
+from gradcli.network.trained import TrainedNetwork
 from gradcli.sources.initial_states import draw_initial_state
 from gradcli.sources.initialisers import InitialiserError
 from gradcli.sources.inputs import FirstStepAlone, InputSource, SymbolSource, open_input
 from gradcli.sources.targets import TargetError, class_count, draw_target
 from gradcli.spec.initialisers import Zeros
-from gradcli.spec.losses import CrossEntropyLoss, MSELoss, ProjectionLoss
+from gradcli.spec.losses import DRAWN_READOUT, CrossEntropyLoss, MSELoss, ProjectionLoss
 from gradcli.spec.models import Spec
 from gradcli.spec.reader import LoadedSpec
+from gradcli.spec.trained import WeightsError
+from gradcli.weights.layers import LinearHead, Value
 
 Array = np.ndarray[Any, Any]
 T = TypeVar("T")
@@ -148,19 +151,22 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_m
     shapes = parameter_shapes(loaded, sized)
     outputs = output_size(spec, sized)
     loss = spec.loss
-    if isinstance(loss, CrossEntropyLoss):
-        field = "classes" if isinstance(source, SymbolSource) else "target"
-        classes = _located(loaded, f"loss.{field}", partial(class_count, loss, source))
-        shapes |= {f"{READOUT}.W_hy": (classes, outputs), f"{READOUT}.b_y": (classes,)}
-    values = ParameterValues(loaded, cell, shapes)
+    trained = _trained(loaded)
+    head = _head(loaded, trained)
+    read_out = None
+    if isinstance(loss, CrossEntropyLoss) or head is not None:
+        read_out = _readout_size(loaded, source, head)
+        shapes |= {f"{READOUT}.W_hy": (read_out, outputs), f"{READOUT}.b_y": (read_out,)}
+    given = trained.sources(shapes, head) if trained is not None else {}
+    values = ParameterValues(loaded, cell, shapes, given)
     plans = _plans(sized)
     tape_bytes = require_memory(
         spec, shapes, plans, tied=loaded.tied, record=record, runs_kept=runs_kept, max_memory=max_memory
     )
     mistakes: list[SpecProblem] = []
-    parameters = _attempt(mistakes, values.draw)
-    initial = _attempt(mistakes, partial(_initial_states, loaded, sized))
-    target = _attempt(mistakes, partial(_target, loaded, source, outputs))
+    parameters = _attempt(mistakes, lambda: values.draw(_read(loaded, trained, given, shapes, max_memory)))
+    initial = _attempt(mistakes, partial(_initial_states, loaded, sized, trained))
+    target = _attempt(mistakes, partial(_target, loaded, source, outputs, read_out))
     if parameters is None or initial is None or target is None:
         raise SpecError(mistakes)
     problem = Problem(
@@ -178,6 +184,77 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_m
         bidirectional=spec.bidirectional,
     )
     return Network(loaded, cell, shapes, problem)
+
+
+def _trained(loaded: LoadedSpec) -> TrainedNetwork | None:
+    """Return what the weights of a spec give.
+
+    Raises:
+        SpecError: weights where every step has some of its own.
+    """
+    if not isinstance(loaded.trained, TrainedNetwork):
+        return None
+    if not loaded.tied:
+        message = "trained weights are those of all steps; with tied: false every step has its own"
+        raise SpecError([loaded.problem("weights", message)])
+    return loaded.trained
+
+
+def _head(loaded: LoadedSpec, trained: TrainedNetwork | None) -> LinearHead | None:
+    """Return the linear head of the checkpoint that the loss reads out through.
+
+    Raises:
+        SpecError: the loss names one that there is not.
+    """
+    if trained is not None:
+        return _placed_in_spec(loaded, lambda: trained.head(loaded.spec))
+    loss = loaded.spec.loss
+    if isinstance(loss, MSELoss | CrossEntropyLoss) and loss.readout not in (None, DRAWN_READOUT):
+        message = "names a linear head of a checkpoint, but the spec has no `weights:`"
+        raise SpecError([loaded.problem("loss.readout", message)])
+    return None
+
+
+def _readout_size(loaded: LoadedSpec, source: InputSource, head: LinearHead | None) -> int:
+    """Return how many numbers the readout gives: the classes of a cross-entropy, the targets of mse.
+
+    Raises:
+        SpecError: classes that the target or the head of the checkpoint does not have.
+    """
+    loss = loaded.spec.loss
+    found = None if head is None else head.weight.shape[0]
+    if not isinstance(loss, CrossEntropyLoss):
+        assert found is not None
+        return found
+    if found is not None:
+        if loss.classes not in (None, found):
+            message = f"the head {head and head.name} has {found} outputs; leave classes out"
+            raise SpecError([loaded.problem("loss.classes", message)])
+        loss = loss.model_copy(update={"classes": found})
+    field = "classes" if isinstance(source, SymbolSource) else "target"
+    return _located(loaded, f"loss.{field}", partial(class_count, loss, source))
+
+
+def _read(
+    loaded: LoadedSpec,
+    trained: TrainedNetwork | None,
+    sources: Mapping[str, Value],
+    shapes: Mapping[str, tuple[int, ...]],
+    max_memory: int | None,
+) -> dict[str, Array]:
+    """Return the values that the checkpoint gives; a mistake in them is placed in the spec."""
+    if trained is None:
+        return {}
+    known = {name: value for name, value in sources.items() if name in shapes}
+    return _placed_in_spec(loaded, lambda: trained.read(known, shapes, max_memory=max_memory))
+
+
+def _placed_in_spec(loaded: LoadedSpec, build_it: Callable[[], T]) -> T:
+    """Return what `build_it` returns; a mistake in what the spec says of its weights is placed there."""
+    try:
+        return build_it()
+    except WeightsError as error:
+        raise SpecError([loaded.problem(error.path, str(error))]) from None
 
 
 def _plans(sized: Sequence[SizedCell]) -> list[LayerPlan]:
@@ -236,13 +313,20 @@ def _layer_table(values: Mapping[str, Array], layer: str) -> dict[str, Array]:
     return {name.rpartition(".")[2]: value for name, value in values.items() if name.rpartition(".")[0] == layer}
 
 
-def _initial_states(loaded: LoadedSpec, sized: Sequence[SizedCell]) -> list[dict[str, Array]]:
+def _initial_states(
+    loaded: LoadedSpec, sized: Sequence[SizedCell], trained: TrainedNetwork | None
+) -> list[dict[str, Array]]:
     spec = loaded.spec
+    of_file = trained.initial_states() if trained is not None else {}
     found: list[dict[str, Array]] = []
     problems = []
     for layer, cell in zip(layer_names(spec.num_layers, spec.bidirectional), sized, strict=True):
         table = {}
         for state, size in cell.shapes.states.items():
+            name = f"{layer}.{state}"
+            if name in of_file and state not in spec.initial_states:
+                table[state] = _same_for_trials(of_file[name], size, spec)
+                continue
             try:
                 table[state] = draw_initial_state(
                     spec.initial_states.get(state, Zeros()),
@@ -261,16 +345,31 @@ def _initial_states(loaded: LoadedSpec, sized: Sequence[SizedCell]) -> list[dict
     return found
 
 
-def _target(loaded: LoadedSpec, source: InputSource, output_size: int) -> Array:
-    """Return what the loss compares the output with, or the vectors that it is projected on."""
+def _same_for_trials(state: Array, size: int, spec: Spec) -> Array:
+    """Return an initial state of a checkpoint, (size,) or (batch, size), for every trial: (trials, size, batch).
+
+    Of a batch of another size than the spec's, the first state serves for all sequences.
+    """
+    rows = state.reshape(-1, size)
+    rows = rows if len(rows) == spec.batch_size else rows[:1]
+    return np.ascontiguousarray(np.broadcast_to(rows.T, (spec.trials, size, spec.batch_size)))
+
+
+def _target(loaded: LoadedSpec, source: InputSource, output_size: int, read_out: int | None) -> Array:
+    """Return what the loss compares the output with, or the vectors that it is projected on.
+
+    read_out: the size of the readout, where there is one.
+    """
     spec = loaded.spec
     loss = spec.loss
+    if isinstance(loss, CrossEntropyLoss):
+        loss = loss.model_copy(update={"classes": read_out})
     if not isinstance(loss, MSELoss | CrossEntropyLoss | ProjectionLoss):
         return np.ones((spec.trials, output_size))
     try:
         return draw_target(
             loss,
-            output_size=output_size,
+            output_size=output_size if read_out is None else read_out,
             steps=loss_steps(spec),
             batch_size=spec.batch_size,
             trials=spec.trials,
@@ -285,6 +384,8 @@ def _target(loaded: LoadedSpec, source: InputSource, output_size: int) -> Array:
 def _loss(spec: Spec, target: Array, readout: Mapping[str, Array]) -> Loss:
     steps = loss_steps(spec)
     if isinstance(spec.loss, MSELoss):
+        if readout:
+            return SquaredErrorOfReadout(steps, target, readout["W_hy"], readout["b_y"])
         return SquaredError(steps, target)
     if isinstance(spec.loss, CrossEntropyLoss):
         return CrossEntropy(steps, target, readout["W_hy"], readout["b_y"])

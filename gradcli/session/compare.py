@@ -16,8 +16,10 @@ from gradcli.engine.together import apart, can_join, joined
 from gradcli.errors import Problem, SpecError, UsageError
 from gradcli.network.build import Network, build, count_parameters, open_source, parameter_shapes, parse, size_cells
 from gradcli.network.threads import blas_threads
+from gradcli.network.trained import TrainedNetwork
 from gradcli.report.compare import comparison_report
 from gradcli.session.result import Result, saved_arrays
+from gradcli.spec.losses import CrossEntropyLoss, Loss, MSELoss
 from gradcli.spec.models import LARGEST_SIZE, Spec
 from gradcli.spec.reader import LoadedSpec
 
@@ -136,12 +138,37 @@ def _share(first: LoadedSpec, other: LoadedSpec) -> tuple[LoadedSpec, list[str]]
     """Return the other spec with what the first settles, and the fields that it had said differently itself."""
     spec = other.spec
     fields = {name: getattr(first.spec, name) for name in SHARED}
+    if other.spec.weights is None:
+        fields["loss"] = _without_head(first, other)
+    elif other.spec.input_size != first.spec.input_size:
+        raise UsageError(
+            f"{other.label} reads {other.spec.input_size} features a step, {first.label} {first.spec.input_size}:"
+            " compare runs all on the same input"
+        )
     said = [name for name in SHARED if name in spec.model_fields_set and getattr(spec, name) != fields[name]]
     shared = spec.model_copy(update=fields)
     # Whether a size was chosen, or left to the input, is the first spec's to say as well.
     own = (spec.model_fields_set - set(SHARED)) | (first.spec.model_fields_set & set(SHARED))
     shared = Spec.model_construct(_fields_set=own, **{name: getattr(shared, name) for name in Spec.model_fields})
     return replace(other, spec=shared, folder=first.folder), said
+
+
+def _without_head(first: LoadedSpec, other: LoadedSpec) -> Loss:
+    """Return the loss of the first spec for one without trained weights: with a readout of its own that is drawn.
+
+    Raises:
+        UsageError: a squared error through a head, which only a checkpoint has.
+    """
+    loss = first.spec.loss
+    if isinstance(loss, MSELoss) and loss.readout is not None:
+        raise UsageError(
+            f"the loss reads out through {loss.readout!r} of {first.label}, which {other.label} does not have;"
+            " choose another one, such as --set loss=projection"
+        )
+    if not isinstance(first.trained, TrainedNetwork) or not isinstance(loss, CrossEntropyLoss):
+        return loss
+    head = first.trained.head(first.spec)
+    return loss if head is None else loss.model_copy(update={"readout": None, "classes": head.weight.shape[0]})
 
 
 def _distinct_labels(specs: Sequence[LoadedSpec]) -> list[LoadedSpec]:
@@ -160,7 +187,14 @@ def _distinct_labels(specs: Sequence[LoadedSpec]) -> list[LoadedSpec]:
 
 
 def _match_parameters(arms: Sequence[LoadedSpec], max_memory: int | None) -> list[LoadedSpec]:
-    """Return the arms with hidden sizes at which the parameter counts are nearest to the first arm's."""
+    """Return the arms with hidden sizes at which the parameter counts are nearest to the first arm's.
+
+    Raises:
+        UsageError: another arm than the first has trained weights, whose size is settled.
+    """
+    trained = [arm.label for arm in arms[1:] if arm.spec.weights is not None]
+    if trained:
+        raise UsageError(f"--match params cannot change the hidden size of trained weights: {', '.join(trained)}")
     input_size = open_source(arms[0], max_memory=max_memory).size
     wanted = _counter(arms[0], input_size)(arms[0].spec.hidden_size)
     return [arms[0], *(_at_size(arm, _nearest_size(_counter(arm, input_size), wanted)) for arm in arms[1:])]

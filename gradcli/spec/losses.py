@@ -43,19 +43,32 @@ class GivenClass(Choice):
 ClassTarget: Any = choice_of("target", DrawnClass, NextSymbol, bare=GivenClass)
 
 
+#: In the place of a head's name: a readout drawn like the other parameters, although the checkpoint holds a head.
+DRAWN_READOUT = "drawn"
+Readout = Annotated[str, Field(min_length=1, max_length=1024)]
+
+
 class MSELoss(SpecModel):
-    """L = sum over steps in `at` and outputs of (h - target)^2 / 2."""
+    """L = sum over steps in `at` and outputs of (h - target)^2 / 2; with `readout` of (W_hy @ h + b_y - target)^2 / 2.
+
+    readout: a linear head of the checkpoint in `weights`.
+    """
 
     kind: Literal["mse"]
     at: At = "last"
+    readout: Readout | None = None
     target: Target = NormalState()
 
 
 class CrossEntropyLoss(SpecModel):
-    """L = sum over steps in `at` of -log softmax(W_hy @ h + b_y)[target], through a linear readout."""
+    """L = sum over steps in `at` of -log softmax(W_hy @ h + b_y)[target], through a linear readout.
+
+    readout: a linear head of the checkpoint in `weights`, unless given the only one that fits; or "drawn".
+    """
 
     kind: Literal["cross_entropy"]
     at: At = "last"
+    readout: Readout | None = None
     classes: Annotated[int, Field(ge=2, le=MAX_CLASSES)] | None = None
     target: ClassTarget | None = None
 
