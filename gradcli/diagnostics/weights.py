@@ -17,7 +17,7 @@ import numpy as np
 
 from gradcli.language.functions import FUNCTIONS
 from gradcli.weights.checkpoint import Checkpoint, Ignored, Tensor
-from gradcli.weights.layers import Contents, Embedding, LinearHead, RecurrentLayer, Value
+from gradcli.weights.layers import Contents, RecurrentLayer, Value
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str, int, int], None]
@@ -88,10 +88,11 @@ class Inspection:
 
     @property
     def unused(self) -> list[str]:
-        """The tensors that no layer, head or embedding is made of, in the order of the file."""
+        """The tensors that nothing recognised is made of, in the order of the file."""
         found = self.contents
-        parts: tuple[RecurrentLayer | LinearHead | Embedding, ...] = (*found.layers, *found.heads, *found.embeddings)
-        used = {tensor for part in parts for tensor in part.tensors}
+        used: set[str] = set()
+        for parts in (found.layers, found.unsupported, found.heads, found.embeddings):
+            used.update(*(part.tensors for part in parts))
         return [name for name in self.tensors if name not in used]
 
 

@@ -12,7 +12,7 @@ from gradcli.network.limits import readable_size
 from gradcli.report.curves import plain_number
 from gradcli.report.model import Block, Cell, Column, Deferred, Line, Records, Report, Table, envelope
 from gradcli.report.run_data import number
-from gradcli.spec.shown import counted
+from gradcli.spec.shown import counted, flow
 from gradcli.weights.checkpoint import Ignored, Tensor
 from gradcli.weights.layers import Contents, Embedding, LinearHead, RecurrentLayer
 
@@ -59,12 +59,11 @@ def _file_text(found: Inspection) -> str:
 
 
 def _without_layers(found: Inspection) -> list[Block]:
-    what = "that gradcli can run" if found.contents.unsupported else "is recognised in this file"
-    text = f"no recurrent layer {what}"
-    if found.tensors:
-        shapes = [f"{tensor.name} {_shape(tensor.shape)}" for tensor in found.tensors.values()]
-        text += f"; its tensors: {_some(shapes)}"
-    return [Line(text, "NOTHING", "warn")]
+    if found.contents.unsupported:
+        return [Line("of the recurrent layers in this file gradcli can run none", "NONE", "warn")]
+    shapes = [f"{tensor.name} {_shape(tensor.shape)}" for tensor in found.tensors.values()]
+    tensors = f"; its tensors: {_some(shapes)}" if shapes else ""
+    return [Line(f"gradcli recognises no recurrent layer in this file{tensors}", "NONE", "warn")]
 
 
 def _layer_groups(found: Inspection) -> Iterator[list[Block]]:
@@ -78,7 +77,7 @@ def _layer_groups(found: Inspection) -> Iterator[list[Block]]:
 
 
 def _layer_text(layer: RecurrentLayer, tensors: Mapping[str, Tensor]) -> str:
-    cell = f"the built-in cell {layer.cell}" if isinstance(layer.cell, str) else "equations of its own"
+    cell = f"the built-in cell {layer.cell}" if isinstance(layer.cell, str) else "a cell of its own"
     activation = f" with {layer.activation}" if layer.activation else ""
     layers = counted(layer.num_layers, "layer") + (" of two directions" if layer.bidirectional else "")
     backwards = "   reads its input from the end" if layer.reversed else ""
@@ -130,7 +129,7 @@ def _rows_of_direction(weights: DirectionWeights, *, alone: bool) -> Iterator[li
             _shape(matrix.shape),
             None if matrix.spectral_radius is None else _short(matrix.spectral_radius),
             _short(matrix.spectral_norm),
-            None if of_gate is None else _short(of_gate.mean_bias),
+            None if of_gate is None else f"{of_gate.mean_bias:.3f}",
             None if of_gate is None or of_gate.kept_at_rest is None else f"{of_gate.kept_at_rest:.0%}",
         ]
 
@@ -198,7 +197,9 @@ def _could_be(what: str, layers: Sequence[str]) -> str:
 
 
 def _left_out(found: Inspection) -> list[Block]:
-    lines: list[Block] = [Line(each.reason, "not run", "warn") for each in found.contents.unsupported]
+    lines: list[Block] = [
+        Line(f"{title_of(each.name)}: {each.reason}", "cannot run", "warn") for each in found.contents.unsupported
+    ]
     unused = found.unused
     if unused and found.contents != Contents():
         lines.append(Line(f"{counted(len(unused), 'tensor')} used by nothing above: {_some(unused)}", "unused", "dim"))
@@ -215,17 +216,16 @@ def _by_reason(ignored: Sequence[Ignored]) -> dict[str, list[str]]:
 
 
 def _next(found: Inspection) -> list[Block]:
-    file = shlex.quote(found.name)
     if found.contents.layers:
-        name = shlex.quote(found.contents.layers[0].name)
+        file, name = shlex.quote(found.name), shlex.quote(found.contents.layers[0].name)
         text = f"gradcli simulate {file} --layer {name} -T 200\ngradcli inspect {file} --spec {name} > my.yaml"
-    elif found.tensors and not found.contents.unsupported:
-        text = (
-            f"name the tensors of a cell of your own in a spec:\nweights: {{file: {file}, map: {{PARAMETER: TENSOR}}}}"
-        )
-    else:
-        return []
-    return [Line(text, "next", "dim")]
+        return [Line(text, "next", "dim")]
+    if found.tensors and not found.contents.unsupported:
+        example = f"weights: {{file: {flow(found.name)}, map: {{PARAMETER: TENSOR, ...}}}}"
+        return [
+            Line(f"give the tensors to the parameters of a cell of your own, in its spec:\n{example}", "next", "dim")
+        ]
+    return []
 
 
 def _some(names: Sequence[str]) -> str:
@@ -240,7 +240,10 @@ def _shape(shape: Sequence[int]) -> str:
 
 
 def _short(value: float) -> str:
-    return plain_number(value, digits=3)
+    """Return a number to three decimals, so that columns line up; one that these cannot show, to three digits."""
+    if value != 0 and not 0.01 <= abs(value) < 100:
+        return plain_number(value, digits=3)
+    return f"{value:.3f}"
 
 
 # For programs.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gradcli.diagnostics.weights import inspect_checkpoint, memory_needed
 from gradcli.engine.problem import Progress
-from gradcli.errors import UsageError, did_you_mean
+from gradcli.errors import InputFileError, UsageError, did_you_mean
 from gradcli.network.limits import require_memory_for
 from gradcli.network.threads import blas_threads
 from gradcli.report.inspect import inspect_report
@@ -58,17 +58,20 @@ def choose_layer(contents: Contents, name: str, file: str) -> RecurrentLayer:
     """Return the recurrent layer of a checkpoint that has this name.
 
     Raises:
-        UsageError: there is no such layer, or it is one that gradcli cannot run.
+        UsageError: there is no such layer.
+        InputFileError: it is one that gradcli cannot run, or there is none at all.
     """
     for layer in contents.layers:
         if layer.name == name:
             return layer
     for unsupported in contents.unsupported:
         if unsupported.name == name:
-            raise UsageError(f"--spec: {unsupported.reason}")
+            raise InputFileError(f"{file}: {unsupported.name}: {unsupported.reason}")
     names = [layer.name for layer in contents.layers]
     if not names:
-        raise UsageError(f"--spec: {file} holds no recurrent layer that gradcli can run; see 'gradcli inspect'")
+        raise InputFileError(
+            f"{file}: holds no recurrent layer that gradcli can run; see 'gradcli inspect' without --spec"
+        )
     known = ", ".join(map(printable, names[:_LISTED])) + (
         f" and {len(names) - _LISTED:,} more" * (len(names) > _LISTED)
     )

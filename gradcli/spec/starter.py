@@ -23,7 +23,8 @@ _SIZES = (
     "dtype",
 )
 _BEHAVIOUR = ("input", "loss", "clip", "thresholds", "learning_rate")
-_COMMENT_COLUMN = 26
+#: Where the notes behind fields begin.
+COMMENT_COLUMN = 26
 
 
 def starter_spec(name: str) -> str:
@@ -65,8 +66,8 @@ def _lines(name: str) -> Iterator[str]:
 def field_lines(name: str, value: Any) -> Iterator[str]:
     """Yield a field with its note: behind it where there is room, else above it."""
     line = f"{name}: {flow(value)}"
-    if len(line) < _COMMENT_COLUMN:
-        yield f"{line:{_COMMENT_COLUMN}} # {SPEC_NOTES[name]}"
+    if len(line) < COMMENT_COLUMN:
+        yield f"{line:{COMMENT_COLUMN}} # {SPEC_NOTES[name]}"
     else:
         yield _sentence(f"{SPEC_NOTES[name]}:")
         yield line

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from gradcli.spec.models import Spec
 from gradcli.spec.shown import counted, flow, printable
-from gradcli.spec.starter import field_lines
-from gradcli.weights.layers import Contents, RecurrentLayer
+from gradcli.spec.starter import COMMENT_COLUMN, field_lines
+from gradcli.weights.layers import Contents, LinearHead, RecurrentLayer
 
 _NOTE_LIMIT = 500
 
@@ -34,7 +35,7 @@ def _lines(file: str, layer: RecurrentLayer, contents: Contents) -> Iterator[str
     yield ""
     for field in ("seq_len", "batch_size"):
         yield from field_lines(field, defaults[field])
-    yield from field_lines("trials", 1)
+    yield f"{'trials: 1':{COMMENT_COLUMN}} # the weights are the file's: another trial is other input"
     for field in ("seed", "dtype"):
         yield from field_lines(field, defaults[field])
     yield ""
@@ -43,15 +44,29 @@ def _lines(file: str, layer: RecurrentLayer, contents: Contents) -> Iterator[str
     yield "# input: {kind: file, path: data.npz, key: x}"
     for embedding in contents.embeddings_of(layer):
         tokens = counted(embedding.table.shape[0], "token")
-        yield f"# The file has an embedding with as many features, {flow(embedding.name)}, of {tokens}."
+        yield f"# Token ids from 0, each looked up in the file's embedding of {tokens}:"
+        yield f"# input: {flow({'kind': 'tokens', 'path': 'tokens.npy', 'embedding': embedding.name})}"
     yield ""
-    yield from field_lines("loss", defaults["loss"])
-    for head in contents.heads_of(layer):
-        classes = counted(head.weight.shape[0], "class", "classes")
-        yield f"# The file has a linear head that fits, {flow(head.name)}; as readout of {classes}:"
-        yield f"# loss: {flow({'kind': 'cross_entropy', 'readout': head.name})}"
+    yield from _loss_lines(contents.heads_of(layer), defaults["loss"])
     for field in ("clip", "thresholds", "learning_rate"):
         yield from field_lines(field, defaults[field])
+
+
+def _loss_lines(heads: Sequence[LinearHead], default: Any) -> Iterator[str]:
+    """Yield the loss: the model's own where one head fits, as in a run without a spec, and others to choose from."""
+    choices = [
+        {"kind": "mse" if head.weight.shape[0] == 1 else "cross_entropy", "readout": head.name} for head in heads
+    ]
+    if len(choices) == 1:
+        yield f"# The loss of the model: {flow(heads[0].name)}, a linear head of the file that fits, is the readout."
+        yield f"loss: {flow(choices[0])}"
+        yield "# Without it:"
+        yield f"# loss: {flow(default)}"
+        return
+    yield from field_lines("loss", default)
+    if choices:
+        yield "# With a linear head of the file that fits as readout:"
+        yield from (f"# loss: {flow(choice)}" for choice in choices)
 
 
 def _settled(layer: RecurrentLayer) -> Iterator[str]:
