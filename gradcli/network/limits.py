@@ -228,8 +228,9 @@ def require_memory(
         advice += f"Make hidden_size ({spec.hidden_size}), input_size ({plans[0].cell.shapes.input_size}), "
         advice += f"batch_size ({spec.batch_size}), trials ({spec.trials}) or seq_len ({spec.seq_len}) smaller"
         raise ResourceError(
-            f"this run would need about {_readable(needed)} of memory{why}; {_readable(limit // runs_kept)} ({share})"
-            f" is the limit. {advice}, {'leave out --save, ' if record else ''}or allow more with --max-memory"
+            f"this run would need about {readable_size(needed)} of memory{why}; {readable_size(limit // runs_kept)}"
+            f" ({share}) is the limit. {advice}, {'leave out --save, ' if record else ''}or allow more with"
+            " --max-memory"
         )
     return tape_bytes
 
@@ -257,8 +258,8 @@ def require_memory_to_read(model: Input, folder: Path, *, max_memory: int | None
     limit, origin = _memory_limit(max_memory)
     if size * copies > limit:
         raise ResourceError(
-            f"reading {model.path} ({_readable(size)}) could need {_readable(size * copies)} of memory;"
-            f" {_readable(limit)} ({origin}) is the limit. Cut out the part that is needed, or allow more with"
+            f"reading {model.path} ({readable_size(size)}) could need {readable_size(size * copies)} of memory;"
+            f" {readable_size(limit)} ({origin}) is the limit. Cut out the part that is needed, or allow more with"
             " --max-memory"
         )
 
@@ -276,8 +277,8 @@ def require_memory_for(needed: int, what: str, change: str, *, max_memory: int |
     limit, origin = _memory_limit(max_memory)
     if needed > limit:
         raise ResourceError(
-            f"{what} would need about {_readable(needed)} of memory; {_readable(limit)} ({origin}) is the limit."
-            f" Make {change} smaller, or allow more with --max-memory"
+            f"{what} would need about {readable_size(needed)} of memory; {readable_size(limit)} ({origin}) is the"
+            f" limit. Make {change} smaller, or allow more with --max-memory"
         )
 
 
@@ -288,7 +289,8 @@ def _memory_limit(max_memory: int | None) -> tuple[int, str]:
     return int(free_memory() * _SHARE_OF_FREE_MEMORY), "half of what is free"
 
 
-def _readable(size: int) -> str:
+def readable_size(size: int) -> str:
+    """Return a number of bytes as text: 1.5 MiB."""
     value, unit = float(size), "bytes"
     for larger in ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"):
         if value < 1000:

@@ -9,6 +9,8 @@ from gradcli.errors import UsageError
 from gradcli.session.result import Result
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gradcli.engine.problem import Progress
 
 
@@ -209,3 +211,40 @@ def run_gates(
 
     loaded, layer = load_for_layer(target, options=options, overrides=overrides, layer=layer)
     return gates(loaded, layer=layer, max_memory=max_memory, threads=threads, progress=progress)
+
+
+def run_inspection(
+    target: str,
+    *,
+    max_memory: int | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Find the recurrent layers of the checkpoint `target`, and what their weights say before anything runs.
+
+    Args:
+        target: a file.
+        max_memory: bytes that reading a layer's recurrent matrices may need; by default half of what is free.
+        threads, progress: as for `run_simulation`.
+
+    Raises:
+        GradcliError: a file that cannot be read or was refused, a missing package, or work beyond a limit.
+    """
+    from gradcli.session.inspect import inspection
+
+    return inspection(target, max_memory=max_memory, threads=threads, progress=progress)
+
+
+def run_layer_spec(target: str, layer: str, *, output: Path | None = None) -> str:
+    """Return a commented YAML spec that runs a recurrent layer of the checkpoint `target`.
+
+    Args:
+        target: a file. layer: its name, as `run_inspection` gives it.
+        output: the file that the spec will be written to, whose folder its paths start from; None for standard output.
+
+    Raises:
+        GradcliError: as for `run_inspection`, and for a layer that there is not.
+    """
+    from gradcli.session.inspect import spec_of_layer
+
+    return spec_of_layer(target, layer, output=output)
