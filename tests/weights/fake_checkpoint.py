@@ -27,7 +27,8 @@ class FakeCheckpoint(Checkpoint):
 
     def _read(self, tensor: Tensor) -> NDArray[Any]:
         assert not self._read_none, f"{tensor.name} was read"
-        return self._arrays[tensor.name]
+        entries = self._arrays[tensor.name]
+        return entries.astype(np.float32) if tensor.dtype in ("bfloat16", "float16") else entries
 
     def close(self) -> None:
         pass
