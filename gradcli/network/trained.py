@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any
@@ -11,16 +11,16 @@ import numpy as np
 
 from gradcli import cells
 from gradcli.engine.problem import READOUT
-from gradcli.errors import InputFileError, UsageError, did_you_mean
+from gradcli.errors import UsageError, did_you_mean
 from gradcli.language.cell import CellError, ParsedCell, parse_cell
 from gradcli.network.limits import require_memory_for
 from gradcli.network.names import matches
 from gradcli.spec.explain import check
 from gradcli.spec.losses import DRAWN_READOUT, CrossEntropyLoss, MSELoss
 from gradcli.spec.models import CellBlock, Spec
-from gradcli.spec.shown import printable
 from gradcli.spec.trained import Checkpoints, Trained, Weights, WeightsError
 from gradcli.weights.checkpoint import Checkpoint
+from gradcli.weights.choice import choose_layer, listed
 from gradcli.weights.formats import format_of, open_checkpoint
 from gradcli.weights.layers import Contents, Embedding, LinearHead, RecurrentLayer, Value
 from gradcli.weights.layouts import find_layers
@@ -28,8 +28,6 @@ from gradcli.weights.name_map import parse_entry
 
 Array = np.ndarray[Any, Any]
 
-#: Up to so many layers or heads are listed in a message.
-_FEW = 12
 #: Sizes that no cell has twice by chance, to tell which dimension of a parameter is which.
 _PROBES = {"hidden_size": 10_007, "input_size": 20_011}
 
@@ -61,7 +59,7 @@ class TrainedNetwork(Trained):
         self.mapped = {pattern: _mapped(pattern, text, checkpoint) for pattern, text in weights.map.items()}
         self.layer: RecurrentLayer | None = None
         if weights.layer is not None or not self.mapped:
-            self.layer = _choose_layer(checkpoint, self.contents, weights.layer)
+            self.layer = self._chosen(weights.layer)
         self._own_cell = data.get("cell")
         if self.layer is None and self._own_cell is None:
             raise WeightsError(("weights", "map"), "a map needs a `cell:` whose parameters it gives")
@@ -72,6 +70,12 @@ class TrainedNetwork(Trained):
     def contents(self) -> Contents:
         """What was recognised in the file."""
         return find_layers(self.checkpoint)
+
+    def _chosen(self, name: str | None) -> RecurrentLayer:
+        try:
+            return choose_layer(self.checkpoint, self.contents, name)
+        except UsageError as error:
+            raise WeightsError(("weights", "layer"), str(error)) from None
 
     @property
     def fields(self) -> Mapping[str, Any]:
@@ -153,7 +157,7 @@ class TrainedNetwork(Trained):
         heads = {head.name: head for head in self.contents.heads}
         path = ("loss", "readout")
         if loss.readout not in heads:
-            known = f"; linear heads: {_listed(list(heads))}" if heads else "; it has no linear heads"
+            known = f"; linear heads: {listed(list(heads))}" if heads else "; it has no linear heads"
             hint = did_you_mean(loss.readout, list(heads))
             raise WeightsError(path, f"{self.checkpoint.name} has no linear head {loss.readout!r}{known}{hint}")
         head = heads[loss.readout]
@@ -161,6 +165,12 @@ class TrainedNetwork(Trained):
             raise WeightsError(
                 path, f"{head.name} reads {head.weight.shape[1]} numbers, but the output has {self._output_size}"
             )
+        return head
+
+    def name_of(self, head: str) -> str:
+        """Return what the file calls a head that is `head` in another one: the same, else the only one that fits."""
+        if len(self._fitting_heads) == 1 and all(own.name != head for own in self.contents.heads):
+            return self._fitting_heads[0].name
         return head
 
     def embedding(self, name: str | None, features: int) -> Array:
@@ -172,11 +182,11 @@ class TrainedNetwork(Trained):
         tables: dict[str, Embedding] = {table.name: table for table in self.contents.embeddings}
         file = self.checkpoint.name
         if name is not None and name not in tables:
-            known = f"; embeddings: {_listed(list(tables))}" if tables else "; it has none"
+            known = f"; embeddings: {listed(list(tables))}" if tables else "; it has none"
             raise UsageError(f"{file} has no embedding {name!r}{known}{did_you_mean(name, list(tables))}")
         fitting = [table for table in tables.values() if table.table.shape[1] == features]
         if name is None and len(fitting) != 1:
-            found = f"these fit: {_listed([each.name for each in fitting])}" if fitting else "none of its tables fits"
+            found = f"these fit: {listed([each.name for each in fitting])}" if fitting else "none of its tables fits"
             raise UsageError(f"the input needs one embedding of {features} features from {file}; {found}")
         chosen = tables[name] if name is not None else fitting[0]
         return chosen.table.read(self.checkpoint)
@@ -268,44 +278,6 @@ def _parsed(data: Mapping[str, Any]) -> ParsedCell | None:
         )
     except (CellError, TypeError):
         return None
-
-
-def _choose_layer(checkpoint: Checkpoint, contents: Contents, asked: str | None) -> RecurrentLayer:
-    layers = {layer.name: layer for layer in contents.layers}
-    if asked in layers:
-        return layers[asked]
-    for unsupported in contents.unsupported:
-        if asked in (None, unsupported.name) and (asked is not None or not layers):
-            raise InputFileError(f"{checkpoint.name}: {unsupported.name}: {unsupported.reason}")
-    if not layers:
-        raise InputFileError(f"{checkpoint.name}: holds no recurrent layer that gradcli knows; {_holds(checkpoint)}")
-    if asked is not None:
-        hint = did_you_mean(asked, list(layers))
-        raise WeightsError(
-            ("weights", "layer"),
-            f"{checkpoint.name} has no recurrent layer {asked!r}; layers: {_listed(list(layers))}{hint}",
-        )
-    if len(layers) > 1:
-        raise WeightsError(
-            ("weights", "layer"),
-            f"{checkpoint.name} has {len(layers)} recurrent layers: {_listed(list(layers))}; name one"
-            " (`layer:` under `weights:`, or --layer)",
-        )
-    return contents.layers[0]
-
-
-def _holds(checkpoint: Checkpoint) -> str:
-    names = list(checkpoint.tensors)
-    if not names:
-        return "it holds no tensors"
-    held = f"it holds {len(names)} tensor{'s' if len(names) > 1 else ''}, {_listed(names)}"
-    return f"{held}; a `map:` under `weights:` can give them to the parameters of a cell of your own"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(printable(name) for name in names[:_FEW]) + (
-        f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
-    )
 
 
 def _shown(shape: tuple[int, ...]) -> str:

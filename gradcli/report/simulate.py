@@ -266,6 +266,8 @@ def _first_and_last(names: Sequence[str], most: int) -> list[str]:
 def _hint(measured: Measured) -> list[Block]:
     """Name the initialisation that is made for long memories, where the gradient vanishes for want of one."""
     spec, biases = measured.network.spec, list(measured.network.loaded.cell.chrono)
+    if spec.weights is not None:
+        return []  # an initialisation is no remedy for what has been trained
     if measured.verdict.kind != "vanishing" or not biases or not all(_can_be_chrono(measured, b) for b in biases):
         return []
     options = " ".join(f"--set init.{bias}=chrono" for bias in biases)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradcli.diagnostics.measure import Measured, measure
+from gradcli.diagnostics.training import compare_weights
 from gradcli.engine.problem import Progress, Run
 from gradcli.engine.run import Engine
 from gradcli.engine.together import apart, can_join, joined
@@ -19,7 +20,7 @@ from gradcli.network.threads import blas_threads
 from gradcli.network.trained import TrainedNetwork
 from gradcli.report.compare import comparison_report
 from gradcli.session.result import Result, saved_arrays
-from gradcli.spec.losses import CrossEntropyLoss, Loss, MSELoss
+from gradcli.spec.losses import DRAWN_READOUT, CrossEntropyLoss, Loss, MSELoss
 from gradcli.spec.models import LARGEST_SIZE, Spec
 from gradcli.spec.reader import LoadedSpec
 
@@ -92,7 +93,11 @@ def compare(
                 runs |= _shared_runs(networks, index, record, progress)
             measured.append(measure(network, record=record, progress=progress, run=runs.pop(index, None)))
     arrays = {f"{arm.label}/{name}": array for arm in measured for name, array in saved_arrays(arm).items()}
-    return Result(comparison_report(measured, notes), [(arm.label, arm.verdict.kind) for arm in measured], arrays)
+    with blas_threads(threads):
+        weights = compare_weights(measured, max_memory=max_memory)
+    return Result(
+        comparison_report(measured, notes, weights), [(arm.label, arm.verdict.kind) for arm in measured], arrays
+    )
 
 
 def _shared_runs(networks: Sequence[Network], index: int, record: bool, progress: Progress | None) -> dict[int, Run]:
@@ -138,9 +143,8 @@ def _share(first: LoadedSpec, other: LoadedSpec) -> tuple[LoadedSpec, list[str]]
     """Return the other spec with what the first settles, and the fields that it had said differently itself."""
     spec = other.spec
     fields = {name: getattr(first.spec, name) for name in SHARED}
-    if other.spec.weights is None:
-        fields["loss"] = _without_head(first, other)
-    elif other.spec.input_size != first.spec.input_size:
+    fields["loss"] = _loss_of(first, other)
+    if other.spec.weights is not None and other.spec.input_size != first.spec.input_size:
         raise UsageError(
             f"{other.label} reads {other.spec.input_size} features a step, {first.label} {first.spec.input_size}:"
             " compare runs all on the same input"
@@ -153,22 +157,27 @@ def _share(first: LoadedSpec, other: LoadedSpec) -> tuple[LoadedSpec, list[str]]
     return replace(other, spec=shared, folder=first.folder), said
 
 
-def _without_head(first: LoadedSpec, other: LoadedSpec) -> Loss:
-    """Return the loss of the first spec for one without trained weights: with a readout of its own that is drawn.
+def _loss_of(first: LoadedSpec, other: LoadedSpec) -> Loss:
+    """Return the loss of the first spec for another one, with a readout that the other one has.
 
     Raises:
-        UsageError: a squared error through a head, which only a checkpoint has.
+        UsageError: a squared error through a head, for a spec that has none.
     """
     loss = first.spec.loss
+    if not isinstance(loss, MSELoss | CrossEntropyLoss) or loss.readout == DRAWN_READOUT:
+        return loss
+    if isinstance(other.trained, TrainedNetwork):
+        # Checkpoints may call the same head differently: fc, and model.fc.
+        return (
+            loss if loss.readout is None else loss.model_copy(update={"readout": other.trained.name_of(loss.readout)})
+        )
     if isinstance(loss, MSELoss) and loss.readout is not None:
         raise UsageError(
             f"the loss reads out through {loss.readout!r} of {first.label}, which {other.label} does not have;"
             " choose another one, such as --set loss=projection"
         )
-    if not isinstance(first.trained, TrainedNetwork) or not isinstance(loss, CrossEntropyLoss):
-        return loss
-    head = first.trained.head(first.spec)
-    return loss if head is None else loss.model_copy(update={"readout": None, "classes": head.weight.shape[0]})
+    read = first.trained.head(first.spec) if isinstance(first.trained, TrainedNetwork) else None
+    return loss if read is None else loss.model_copy(update={"readout": None, "classes": read.weight.shape[0]})
 
 
 def _distinct_labels(specs: Sequence[LoadedSpec]) -> list[LoadedSpec]:

@@ -9,20 +9,18 @@ from pathlib import Path
 
 from gradcli.diagnostics.weights import inspect_checkpoint, memory_needed
 from gradcli.engine.problem import Progress
-from gradcli.errors import InputFileError, UsageError, did_you_mean
+from gradcli.errors import UsageError
 from gradcli.network.limits import require_memory_for
 from gradcli.network.threads import blas_threads
 from gradcli.report.inspect import inspect_report
 from gradcli.session.result import Result
 from gradcli.spec.shown import printable
 from gradcli.weights.checkpoint import Checkpoint
+from gradcli.weights.choice import choose_layer
 from gradcli.weights.formats import open_checkpoint
-from gradcli.weights.layers import Contents, RecurrentLayer
+from gradcli.weights.layers import Contents
 from gradcli.weights.layouts import find_layers
 from gradcli.weights.starter import layer_spec
-
-#: Names of layers that a message lists.
-_LISTED = 20
 
 
 def inspection(
@@ -44,38 +42,18 @@ def inspection(
 
 def spec_of_layer(target: str, name: str, *, output: Path | None = None) -> str:
     """Return a spec for a layer of a checkpoint; the arguments are those of `gradcli.session.run_layer_spec`."""
-    with _opened(target) as (_, contents):
-        return layer_spec(_seen_from(target, output), choose_layer(contents, name, target), contents)
+    with _opened(target) as (checkpoint, contents):
+        try:
+            layer = choose_layer(checkpoint, contents, name)
+        except UsageError as error:
+            raise UsageError(f"--spec: {error}") from None
+        return layer_spec(_seen_from(target, output), layer, contents)
 
 
 @contextmanager
 def _opened(target: str) -> Iterator[tuple[Checkpoint, Contents]]:
     with open_checkpoint(Path(target), target) as checkpoint:
         yield checkpoint, find_layers(checkpoint)
-
-
-def choose_layer(contents: Contents, name: str, file: str) -> RecurrentLayer:
-    """Return the recurrent layer of a checkpoint that has this name.
-
-    Raises:
-        UsageError: there is no such layer.
-        InputFileError: it is one that gradcli cannot run, or there is none at all.
-    """
-    for layer in contents.layers:
-        if layer.name == name:
-            return layer
-    for unsupported in contents.unsupported:
-        if unsupported.name == name:
-            raise InputFileError(f"{file}: {unsupported.name}: {unsupported.reason}")
-    names = [layer.name for layer in contents.layers]
-    if not names:
-        raise InputFileError(
-            f"{file}: holds no recurrent layer that gradcli can run; see 'gradcli inspect' without --spec"
-        )
-    known = ", ".join(map(printable, names[:_LISTED])) + (
-        f" and {len(names) - _LISTED:,} more" * (len(names) > _LISTED)
-    )
-    raise UsageError(f"--spec: {file} has no recurrent layer {name!r}; layers: {known}{did_you_mean(name, names)}")
 
 
 def _seen_from(target: str, output: Path | None) -> str:

@@ -40,7 +40,7 @@ def starter_spec(name: str) -> str:
 def _lines(name: str) -> Iterator[str]:
     cell = cells.load(name).cell
     spec = Spec(cell=name)
-    defaults = spec.model_dump()
+    defaults = spec.model_dump(exclude_none=True)
     for text in (cell.title, cell.reference):
         if text:
             yield f"# {' '.join(text.split())}"
