@@ -88,10 +88,18 @@ class TrainedNetwork(Trained):
         return fields
 
     @property
+    def layer_name(self) -> str | None:
+        return None if self.layer is None else self.layer.name
+
+    @property
     def description(self) -> str:
         if self.layer is None:
             return self.checkpoint.name
         return f"the {self.layer.framework} {self.layer.kind} {self.layer.name} of {self.checkpoint.name}"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return () if self.layer is None else self.layer.notes
 
     def _layer_sizes(self) -> dict[str, Any]:
         assert self.layer is not None

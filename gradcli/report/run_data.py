@@ -25,6 +25,7 @@ def run_data(measured: Measured) -> dict[str, Any]:
     return {
         "label": measured.label,
         "cell": measured.network.loaded.cell.name,
+        "weights": weights_data(measured.network),
         "status": "nonfinite" if curve is None else "ok",
         "seq_len": spec.seq_len,
         "parameter_count": measured.network.parameter_count,
@@ -44,6 +45,19 @@ def run_data(measured: Measured) -> dict[str, Any]:
         },
         "predictions": [_prediction_data(prediction) for prediction in measured.predictions],
         "clip": [_clip_data(clipped) for clipped in measured.clipped],
+    }
+
+
+def weights_data(network: Network) -> dict[str, Any] | None:
+    """Return where trained weights come from; None where there are none."""
+    trained, weights = network.loaded.trained, network.spec.weights
+    if trained is None or weights is None:
+        return None
+    return {
+        "file": weights.file,
+        "layer": trained.layer_name,
+        "description": trained.description,
+        "notes": list(trained.notes),
     }
 
 

@@ -58,6 +58,8 @@ def _lines(name: str) -> Iterator[str]:
     yield from (f"# {line}" for line in _table("init", _dumped(cell)["init"]))
     yield _sentence(f"{SPEC_NOTES['initial_states']}:")
     yield "# h_0: zeros"
+    yield _sentence(f"{SPEC_NOTES['weights']}:")
+    yield "# weights: {file: model.safetensors, layer: encoder.rnn}"
     yield ""
     for field in _BEHAVIOUR:
         yield from field_lines(field, defaults[field])

@@ -39,8 +39,18 @@ class Trained(ABC):
 
     @property
     @abstractmethod
+    def layer_name(self) -> str | None:
+        """The recurrent layer that is read; None where a map alone gives the parameters."""
+
+    @property
+    @abstractmethod
     def description(self) -> str:
-        """What is read, in a few words: "LSTM rnn of model.pt"."""
+        """What is read, in a few words: "the PyTorch LSTM rnn of model.pt"."""
+
+    @property
+    @abstractmethod
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of how it was read, one line each."""
 
 
 class WeightsError(UsageError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from gradcli.errors import InputFileError
+from gradcli.errors import InputFileError, ResourceError
 from gradcli.weights.checkpoint import Checkpoint
 
 
@@ -83,4 +83,7 @@ def open_checkpoint(path: Path, name: str) -> Checkpoint:
         raise InputFileError(f"{name}: cannot be read: {reason}") from None
     if not is_file:
         raise InputFileError(f"{name}: not a regular file")
-    return found.open_file(path, name)
+    try:
+        return found.open_file(path, name)
+    except MemoryError:
+        raise ResourceError(f"{name}: there is not enough memory to open it") from None
