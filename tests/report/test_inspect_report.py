@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 from checkpoints_by_hand import PROJECTED, Table, embedding, head, of_parameters
 from measured import table_of
 
-from gradcli.diagnostics.weights import inspect_checkpoint
+import gradcli
+from gradcli.diagnostics.weights import LARGEST_FOR_RADIUS, inspect_checkpoint
 from gradcli.formats import render
 from gradcli.report.inspect import inspect_report
 from gradcli.report.model import Report
@@ -183,6 +185,19 @@ def test_json() -> None:
     assert data["ignored"][0] == {"name": "config", "reason": "text, not numbers"}
 
 
+def keys_of(data: Any) -> set[str]:
+    if isinstance(data, list):
+        return set().union(*map(keys_of, data))
+    return set(data).union(*map(keys_of, data.values())) if isinstance(data, dict) else set()
+
+
+def test_the_page_has_every_key_of_the_json() -> None:
+    page = (Path(gradcli.__file__).parents[1] / "docs" / "inspect.md").read_text(encoding="utf-8")
+    names = {"layer0", "layer0.reverse", "W_hi", "W_hf", "W_hg", "W_ho", "W_hh"}
+    for key in keys_of(json_of(report())) - names:
+        assert f"`{key}`" in page, key
+
+
 def test_csv_has_a_row_for_each_matrix_and_each_gate_that_keeps() -> None:
     rows = list(csv.DictReader(io.StringIO(render(report(), "csv", width=None, color=False, unicode=True))))
     assert [row["parameter"] for row in rows] == [*["W_hi", "W_hf", "W_hg", "W_ho", "b_f"] * 2, "W_hh"]
@@ -276,3 +291,12 @@ def test_names_are_quoted_for_the_shell() -> None:
     layer = of_parameters(table, "my rnn", equations.rnn(bias=False), "RNN")
     screen = table_of(inspect_report(inspect_checkpoint(table, Contents((layer,)), 1)))
     assert "gradcli simulate 'my model.pt' --layer 'my rnn' -T 200" in screen
+
+
+def test_what_would_take_too_long_is_said() -> None:
+    rows = LARGEST_FOR_RADIUS + 1
+    table = Table({"rnn.layer0.W_xh": np.ones((rows, 1)), "rnn.layer0.W_hh": scaled(rows, rows, 2.0)})
+    layer = of_parameters(table, "rnn", equations.rnn(bias=False), "RNN")
+    screen = table_of(inspect_report(inspect_checkpoint(table, Contents((layer,)), 1)))
+    assert "the spectral radius of more than 2,048 rows would take too long" in " ".join(screen.split())
+    assert "W_hh    2049 x 2049          2.000" in screen
