@@ -56,6 +56,15 @@ class Value:
         return total
 
 
+def layer_key(index: int, *, reverse: bool = False) -> str:
+    """Return what stands before the "." of a layer's parameters and initial states; `index` counts from the input.
+
+    >>> layer_key(1, reverse=True)
+    'layer1.reverse'
+    """
+    return f"layer{index}{reverse * '.reverse'}"
+
+
 @dataclass(frozen=True)
 class RecurrentLayer:
     """A recurrent layer, or a stack of them that a framework treats as one, found in a checkpoint.

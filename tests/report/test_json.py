@@ -70,6 +70,7 @@ def form_of(run: dict[str, Any]) -> dict[str, Any]:
     return {
         "label": str,
         "cell": str,
+        "weights": (dict, type(None)),
         "status": str,
         "seq_len": int,
         "parameter_count": int,
