@@ -81,7 +81,7 @@ def describe(network: Network) -> str:
         sizes.append("x at step 1 only")
     if spec.dtype != "float64":
         sizes.append(spec.dtype)
-    return "\n".join(part for part in (name, f"{', '.join(sizes)}   {sample_words(spec)}") if part)
+    return "\n".join(part for part in (name, f"{', '.join(sizes)}   {sample_words(spec)}", *network.notes) if part)
 
 
 def loss_lines(network: Network, loss_steps: int) -> list[Block]:

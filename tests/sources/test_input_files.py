@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from gradcli.errors import InputFileError, UsageError
-from gradcli.sources import series
-from gradcli.sources.inputs import InputSource, SymbolSource, open_input, window_starts
+from gradcli.sources.arrays import read_array
+from gradcli.sources.cuts import window_starts
+from gradcli.sources.input_source import InputSource, SymbolSource
+from gradcli.sources.inputs import open_input
 from gradcli.spec.inputs import FileInput, TextInput
 
 
@@ -101,7 +103,7 @@ class TestNpy:
 
     def test_the_file_is_mapped_not_loaded(self, tmp_path):
         write(tmp_path, "x.npy", np.zeros((10, 2)))
-        assert isinstance(series.read_series(tmp_path / "x.npy", "x.npy"), np.memmap)
+        assert isinstance(read_array(tmp_path / "x.npy", "x.npy"), np.memmap)
 
     @pytest.mark.parametrize(
         ("values", "message"),
