@@ -6,6 +6,7 @@ Needs PyTorch, onnx, safetensors, h5py, and Keras 3.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -19,7 +20,7 @@ from safetensors.torch import save_file
 HERE = Path(__file__).parent
 HIDDEN = 16
 TRAINED_ON = 400  # of the 500 pictures; the rest are for the accuracy
-EPOCHS = 60
+EPOCHS = 100
 
 
 class DigitsLSTM(torch.nn.Module):
@@ -43,9 +44,9 @@ def main() -> None:
     labels = torch.tensor(data["labels"].astype(np.int64))
     model = DigitsLSTM()
     torch.save(model.state_dict(), HERE / "digits-lstm-untrained.pt")
-    print(f"untrained: {accuracy(model, rows, labels)}")
+    sys.stdout.write(f"untrained: {accuracy(model, rows, labels)}\n")
     train(model, rows[:TRAINED_ON], labels[:TRAINED_ON])
-    print(f"trained:   {accuracy(model, rows, labels)}")
+    sys.stdout.write(f"trained: {accuracy(model, rows, labels)}\n")
     save(model)
     twin = keras_twin(model)
     difference = np.abs(twin(rows.numpy()).detach().numpy() - model(rows).detach().numpy()).max()
@@ -56,7 +57,7 @@ def main() -> None:
 
 
 def train(model: DigitsLSTM, rows: torch.Tensor, labels: torch.Tensor) -> None:
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
     for _ in range(EPOCHS):
         for batch in torch.randperm(len(rows)).split(20):
             optimiser.zero_grad()

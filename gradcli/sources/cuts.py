@@ -101,9 +101,9 @@ def cut_windows(
     if starts[-1] + window > length:
         fitting = (length - window) // int(starts[1]) + 1
         raise FieldError(
-            f"{model.path}: {length:,} {what} hold {fitting} window{'s' * (fitting > 1)} of {window}, one beginning every"
-            f" {model.stride}, but batch_size is {extent.batch_size}; set batch_size to at most {fitting}, or make stride"
-            " or seq_len smaller",
+            f"{model.path}: {length:,} {what} hold {fitting} window{'s' * (fitting > 1)} of {window}, one beginning"
+            f" every {model.stride}, but batch_size is {extent.batch_size}; set batch_size to at most {fitting}, or"
+            " make stride or seq_len smaller",
             "stride",
         )
     return Cut((length,), extent.seq_len, extent.batch_size, starts, reverse=_is_reversed(model))
@@ -164,7 +164,10 @@ def _read_lengths(
         found, start = np.asarray(given), ""
     else:
         path, key = lengths_file(model)
-        found = np.squeeze(read_array(folder / path, path, key=key))
+        try:
+            found = np.squeeze(read_array(folder / path, path, key=key))
+        except FieldError as error:
+            raise FieldError(str(error), "lengths") from None  # whose key is not that of the input
         start = f"{path}: " if key is None else f"{path}, array {key!r}: "
 
     def wrong(message: str, *place: int) -> Exception:
