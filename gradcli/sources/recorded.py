@@ -23,15 +23,24 @@ EmbeddingTables = Callable[[str | None], np.ndarray]
 
 
 class SeriesSource(InputSource):
-    """Steps of a series as they stand in the file, or standardised.
+    """Steps of a series as they stand in the file, scaled, or standardised.
 
     series: (steps, features) or (sequences, steps, features), real numbers of any dtype.
     """
 
-    def __init__(self, series: np.ndarray, cut: Cut, extent: Extent, change: Standardisation | None, name: str) -> None:
+    def __init__(
+        self,
+        series: np.ndarray,
+        cut: Cut,
+        extent: Extent,
+        *,
+        scale: float = 1.0,
+        change: Standardisation | None = None,
+        name: str,
+    ) -> None:
         notes = () if change is None else (change.note(name),)
         super().__init__(series.shape[-1], extent, cut=cut, notes=notes)
-        self._series, self._cut, self._change = series, cut, change
+        self._series, self._cut, self._scale, self._change = series, cut, scale, change
 
     def fill(self, start: int, stop: int) -> np.ndarray:
         steps = np.arange(start, stop)
@@ -41,6 +50,9 @@ class SeriesSource(InputSource):
             values[self._cut.absent(steps)] = 0.0
         x = self._new(stop - start)
         x[...] = values.transpose(0, 2, 1)[:, np.newaxis]
+        if self._scale != 1.0:
+            with np.errstate(over="ignore"):  # the engine tells where a number is no longer finite
+                x *= self._scale
         return x
 
 
@@ -110,7 +122,7 @@ def open_series(model: FileInput, folder: Path, input_size: int | None, extent: 
     counts = every if model.standardize else used
     require_finite(recordings, model.path, counts, several=series.ndim == 3)
     change = standardisation_of(recordings, counts) if model.standardize else None
-    return SeriesSource(series, cut, extent, change, model.path)
+    return SeriesSource(series, cut, extent, scale=model.scale, change=change, name=model.path)
 
 
 def _require_size(input_size: int | None, found: int, name: str, what: str) -> None:

@@ -83,6 +83,9 @@ class FileInput(SpecModel):
         Annotated[list[FileColumn], Field(min_length=1)] | None,
         Field(description="the features to take, by name in the CSV's header or by number from 1; all unless given"),
     ] = None
+    scale: Annotated[
+        Finite, Field(description="what every number is multiplied by, as it was in training: 0.0625 for sixteenths")
+    ] = 1.0
     standardize: Annotated[
         bool, Field(description="bring each feature to mean 0 and standard deviation 1 over the whole file")
     ] = False
@@ -95,6 +98,12 @@ class FileInput(SpecModel):
         Lengths | None,
         Field(description="of sequences padded at their ends: a list, an array of the same .npz, or a .npy or .csv"),
     ] = None
+
+    @model_validator(mode="after")
+    def _scaled_once(self) -> Self:
+        if self.standardize and self.scale != 1.0:
+            raise PydanticCustomError("bounds", "standardize leaves nothing of scale; give one of the two")
+        return self
 
 
 class TextInput(SpecModel):

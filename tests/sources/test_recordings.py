@@ -188,6 +188,12 @@ class TestColumns:
             opened(folder, path="x.npy", seq_len=6, batch=5, columns=[1, 3])
 
 
+def test_every_number_is_multiplied_by_the_scale(folder: Path) -> None:
+    np.save(folder / "bytes.npy", np.arange(12, dtype=np.uint8).reshape(6, 2))
+    x = sequences(opened(folder, path="bytes.npy", seq_len=6, batch=1, scale=0.0625))[0]
+    assert np.array_equal(x, np.arange(12).reshape(6, 2) / 16)
+
+
 class TestStandardised:
     def test_over_all_that_the_file_holds(self, folder: Path) -> None:
         """NumPy's own mean and (population) standard deviation, of all five sequences, though two are read."""
