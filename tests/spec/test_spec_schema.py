@@ -25,8 +25,9 @@ GOOD = [
     "cell: rnn\ninput: {kind: uniform, low: 0}\nloss: {kind: mse, at: [1, 5], target: {values: [1, 2]}}\n",
     "cell: rnn\ninput: {kind: file, path: x.csv}\nloss: {kind: cross_entropy, classes: 3, target: [0, 2]}\n",
     "cell: rnn\ninput: {kind: file, path: x.npz, key: x, columns: [a, 2], scale: 0.5, stride: 3, reverse: true}\n",
-    "cell: rnn\ninput: {kind: tokens, path: x.npz, embedding: e, lengths: n}\nloss: {kind: mse, target: {file: y.npy}}\n",
-    "cell: rnn\ninput: {kind: text, path: x, alphabet: ab}\nloss: {kind: cross_entropy, target: {file: {path: y, key: k}}}\n",
+    "cell: rnn\ninput: {kind: tokens, path: x, embedding: e, lengths: n}\nloss: {kind: mse, target: {file: y.npy}}\n",
+    "cell: rnn\ninput: {kind: text, path: x, alphabet: ab}\n",
+    "cell: rnn\ninput: {kind: file, path: x, lengths: [1]}\nloss: {kind: cross_entropy, target: {file: {path: y}}}\n",
     "cell: rnn\nloss: {kind: projection, at: every, vector: [1.0]}\nclip: [{norm: 1}, {step_norm: {threshold: 2}}]\n",
     'cell: {equations: "h[t] = W @ h[t-1]", shapes: {W: [hidden, 2]}, chrono: {b: -1}, init: {W: zeros}}\n',
 ]
