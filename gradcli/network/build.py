@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,12 +18,17 @@ from gradcli.language.cell import CellError, ParsedCell, SizedCell, parse_cell
 from gradcli.network.limits import require_memory, require_memory_to_read
 from gradcli.network.parameters import ParameterValues
 from gradcli.network.trained import TrainedNetwork
+from gradcli.sources.files import FieldError
 from gradcli.sources.initial_states import draw_initial_state
 from gradcli.sources.initialisers import InitialiserError
-from gradcli.sources.inputs import FirstStepAlone, InputSource, SymbolSource, open_input
-from gradcli.sources.targets import TargetError, class_count, draw_target
+from gradcli.sources.input_source import FirstStepAlone, InputSource, SymbolSource
+from gradcli.sources.inputs import open_input
+from gradcli.sources.recorded import EmbeddingTables
+from gradcli.sources.target_files import TargetError
+from gradcli.sources.targets import class_count, draw_target
 from gradcli.spec.initialisers import Zeros
-from gradcli.spec.losses import DRAWN_READOUT, CrossEntropyLoss, MSELoss, ProjectionLoss
+from gradcli.spec.inputs import FileInput, TokensInput
+from gradcli.spec.losses import DRAWN_READOUT, CrossEntropyLoss, FileTarget, MSELoss, NextSymbol, ProjectionLoss
 from gradcli.spec.models import Spec
 from gradcli.spec.reader import LoadedSpec
 from gradcli.spec.trained import WeightsError
@@ -40,12 +45,14 @@ class Network:
     shapes: "layer0.W_hh" -> shape, for every parameter, the readout's included; with the steps first where weights are
         not tied.
     problem: the engine's, with all numbers drawn.
+    notes: what a user should know of how the files were read, one line each.
     """
 
     loaded: LoadedSpec
     cell: ParsedCell
     shapes: dict[str, tuple[int, ...]]
     problem: Problem
+    notes: tuple[str, ...] = ()
 
     @property
     def spec(self) -> Spec:
@@ -144,9 +151,12 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_m
     Raises:
         GradcliError: mistakes that only show once shapes are known, unreadable input files, too little memory.
     """
-    spec = loaded.spec
     cell = parse(loaded)
     source = open_source(loaded, max_memory=max_memory)
+    if source.extent.batch_size != loaded.spec.batch_size:
+        loaded = _with_batch_of(loaded, source)
+        cell = parse(loaded)  # what takes statistics over the batch needs more than one sequence
+    spec = loaded.spec
     sized = size_cells(loaded, cell, source.size)
     shapes = parameter_shapes(loaded, sized)
     outputs = output_size(spec, sized)
@@ -183,7 +193,12 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_m
         tied=loaded.tied,
         bidirectional=spec.bidirectional,
     )
-    return Network(loaded, cell, shapes, problem)
+    return Network(loaded, cell, shapes, problem, source.notes)
+
+
+def _with_batch_of(loaded: LoadedSpec, source: InputSource) -> LoadedSpec:
+    """Return a spec that left batch_size to the input, with as many sequences as that has."""
+    return replace(loaded, spec=loaded.spec.model_copy(update={"batch_size": source.extent.batch_size}))
 
 
 def _trained(loaded: LoadedSpec) -> TrainedNetwork | None:
@@ -266,10 +281,20 @@ def _plans(sized: Sequence[SizedCell]) -> list[LayerPlan]:
     return plans
 
 
-def open_source(loaded: LoadedSpec, *, max_memory: int | None = None) -> InputSource:
-    """Return the input of a spec; its mistakes are placed at the field. max_memory: as for `build`."""
+def open_source(
+    loaded: LoadedSpec, *, embedding: EmbeddingTables | None = None, max_memory: int | None = None
+) -> InputSource:
+    """Return the input of a spec; its mistakes are placed at the field.
+
+    embedding: gives the table that tokens are rows of, by its name. max_memory: as for `build`.
+    """
     spec = loaded.spec
-    require_memory_to_read(spec.input, loaded.folder, max_memory=max_memory)
+    files = [spec.input, *([target] if isinstance(target := _target_of(spec), FileTarget) else [])]
+    for file in files:
+        require_memory_to_read(file, loaded.folder, max_memory=max_memory)
+    if isinstance(spec.input, FileInput | TokensInput) and spec.input.lengths and loaded.input_at == "first":
+        message = "sequences of different lengths begin at different steps; they need an input at every step"
+        raise SpecError([loaded.problem("input.lengths", message)])
     return _located(
         loaded,
         "input",
@@ -280,22 +305,34 @@ def open_source(loaded: LoadedSpec, *, max_memory: int | None = None) -> InputSo
             default_size=spec.input_size,
             seq_len=_steps_read(loaded),
             batch_size=spec.batch_size,
+            batch_given="batch_size" in spec.model_fields_set,
             trials=spec.trials,
             seed=spec.seed,
+            one_more=isinstance(spec.loss, CrossEntropyLoss) and isinstance(_target_of(spec), NextSymbol | None),
+            embedding=embedding,
         ),
     )
 
 
+def _target_of(spec: Spec) -> object:
+    """Return the target of the loss; None where it has none, or leaves it to the input."""
+    return spec.loss.target if isinstance(spec.loss, MSELoss | CrossEntropyLoss) else None
+
+
 def _steps_read(loaded: LoadedSpec) -> int:
-    """Return how many steps of the input there must be: one where no other enters, unless they may be the targets."""
-    alone = loaded.input_at == "first" and not isinstance(loaded.spec.loss, CrossEntropyLoss)
-    return 1 if alone else loaded.spec.seq_len
+    """Return how many steps of the input there must be: one where no other enters, unless targets go with them."""
+    spec = loaded.spec
+    with_targets = isinstance(spec.loss, CrossEntropyLoss) or isinstance(_target_of(spec), FileTarget)
+    alone = loaded.input_at == "first" and not with_targets
+    return 1 if alone else spec.seq_len
 
 
 def _located(loaded: LoadedSpec, path: str, build_it: Callable[[], T]) -> T:
     """Return what `build_it` returns; a usage error of it is placed at a field of the spec."""
     try:
         return build_it()
+    except FieldError as error:
+        raise SpecError([loaded.problem((*path.split("."), *error.path), str(error))]) from None
     except UsageError as error:
         raise SpecError([loaded.problem(path, str(error))]) from None
 
@@ -375,7 +412,10 @@ def _target(loaded: LoadedSpec, source: InputSource, output_size: int, read_out:
             trials=spec.trials,
             seed=spec.seed,
             input_source=source,
+            folder=loaded.folder,
         )
+    except FieldError as error:
+        raise SpecError([loaded.problem(("loss", "target", FileTarget.NAME, *error.path), str(error))]) from None
     except (InitialiserError, TargetError) as error:
         field = "vector" if isinstance(loss, ProjectionLoss) else "target"
         raise SpecError([loaded.problem(("loss", field), str(error))]) from None

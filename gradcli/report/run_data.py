@@ -30,6 +30,7 @@ def run_data(measured: Measured) -> dict[str, Any]:
         "seq_len": spec.seq_len,
         "parameter_count": measured.network.parameter_count,
         "spec": resolved_spec(measured.network),
+        "notes": list(measured.network.notes),
         "verdict": verdict_data(measured.verdict),
         "loss": None if curve is None else number(float(measured.losses.mean())),
         "curve": None

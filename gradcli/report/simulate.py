@@ -82,7 +82,7 @@ def describe(network: Network) -> str:
         sizes.append("x at step 1 only")
     if spec.dtype != "float64":
         sizes.append(spec.dtype)
-    lines = (name, f"{', '.join(sizes)}   {sample_words(spec)}", weights_words(network))
+    lines = (name, f"{', '.join(sizes)}   {sample_words(spec)}", weights_words(network), *network.notes)
     return "\n".join(part for part in lines if part)
 
 

@@ -85,6 +85,7 @@ def compare(
     runs_kept = len(arms) if record else 1
     with blas_threads(threads):
         networks = [_built(arm, first, record=record, runs_kept=runs_kept, max_memory=max_memory) for arm in arms]
+    notes += dict.fromkeys(note for network in networks for note in network.notes)
     measured: list[Measured] = []
     runs: dict[int, Run] = {}
     for index, network in enumerate(networks):

@@ -30,7 +30,7 @@ SPEC_NOTES: Mapping[str, str] = {
     "params": "exact values by parameter name or glob, which win over init and weights",
     "weights": "trained weights from a checkpoint, which win over init",
     "initial_states": "the state before the first step, h_0 for h, c_0 for c; zeros unless given",
-    "input": "what x[t] is: zeros, constant, normal, uniform, sine, one_hot, file or text",
+    "input": "what x[t] is: zeros, constant, normal, uniform, sine, one_hot, file, text or tokens",
     "loss": "mse, cross_entropy, projection or sum; at: last, every, or a list of steps from 1",
     "clip": "methods to try: norm, value, step_norm, step_value",
     "thresholds": "of the norm relative to distance 0",
