@@ -20,8 +20,8 @@ from gradcli.weights.file_bytes import FileBytes
 
 Array = np.ndarray[Any, Any]
 
-#: Bytes of a directory: more than 300,000 entries need.
-MAX_DIRECTORY = 32 << 20
+#: Bytes of a directory: what 150,000 entries of PyTorch's take.
+MAX_DIRECTORY = 16 << 20
 #: An entry that would grow by more than this factor when inflated, and to more than these bytes, is a bomb. Weights
 #: hardly shrink at all; only constant ones shrink a thousandfold, and few of those are large.
 MAX_RATIO = 100
