@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 import os
 import subprocess
 import sys
@@ -27,7 +28,7 @@ Array = np.ndarray[Any, Any]
 PATIENCE = 20
 BYTES_PER_SECOND = 20 * 2**20
 #: Bytes of memory for HDF5 itself, beside what it reads.
-WORKING_BYTES = 2**29
+WORKING_BYTES = 2**30
 #: More than any list of a file's tensors takes; an answer that claims more is not read.
 MAX_FRAME = 2**28
 
@@ -121,17 +122,20 @@ def serve() -> None:
         _write_frame(answers, {"error": UsageError.__name__, "text": f"h5py cannot be imported: {error}"})
         return
     opened: hdf5.Hdf5File | None = None
+    room = _address_space() + WORKING_BYTES
     while True:
         entries: Array | None = None
         try:
             if opened is None:
                 file = open(request["path"], "rb")  # noqa: SIM115  for as long as the process lives
-                _limit(request["seconds"], hdf5.MAX_UNPACKED_BYTES if file.peek(2)[:2] == b"PK" else 0)
+                room += hdf5.MAX_UNPACKED_BYTES if file.peek(2)[:2] == b"PK" else 0
+                _limit(request["seconds"], room)
                 opened = hdf5.Hdf5File(file)
                 answer: dict[str, Any] = opened.listed()._asdict()
             else:
                 shape = tuple(request["shape"])
-                _limit(request["seconds"], math.prod(shape) * ITEM_BYTES[request["dtype"]] + hdf5.MAX_UNPACKED_BYTES)
+                # the entries, and chunks that are as large while they are unpacked
+                _limit(request["seconds"], room + 3 * math.prod(shape) * ITEM_BYTES[request["dtype"]])
                 entries = opened.read(request["tensor"], shape, request["dtype"])
                 answer = {}
         except GradcliError as error:
@@ -150,7 +154,13 @@ def serve() -> None:
             return
 
 
-def _limit(seconds: int, more_bytes: int) -> None:
+def _address_space() -> int:
+    """Return the bytes of address space that this process has taken; 0 where the system does not say."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[0]) * mmap.PAGESIZE if statm.exists() else 0
+
+
+def _limit(seconds: int, address_space: int) -> None:
     """Let the operating system stop what the library might do: take memory or time, and open or write other files."""
     try:
         import resource
@@ -158,19 +168,12 @@ def _limit(seconds: int, more_bytes: int) -> None:
         return
     used = resource.getrusage(resource.RUSAGE_SELF)
     limits = {"CPU": int(used.ru_utime + used.ru_stime) + seconds + 1, "NOFILE": 0, "FSIZE": 0, "CORE": 0}
-    statm = Path("/proc/self/statm")
-    if "AS" not in _limited and statm.exists():
-        _limited["AS"] = int(statm.read_text().split()[0]) * resource.getpagesize()
-    if "AS" in _limited:
-        limits["AS"] = _limited["AS"] + WORKING_BYTES + more_bytes
+    if sys.platform == "linux":  # elsewhere this is not enforced, or not measured
+        limits["AS"] = address_space
     for name, limit in limits.items():
         which = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(which)[1]
         resource.setrlimit(which, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
-
-
-#: The address space that the process had before it opened the file.
-_limited: dict[str, int] = {}
 
 
 def _one_line(error: BaseException) -> str:
