@@ -11,6 +11,7 @@ import json
 import math
 import mmap
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,8 +25,10 @@ from gradcli.weights.checkpoint import ITEM_BYTES, Tensor
 
 Array = np.ndarray[Any, Any]
 
-#: Seconds after which a file is given up, and the bytes of a tensor that add one more.
-PATIENCE = 20
+#: Seconds of computing, and of waiting for it, after which a file is given up; each may take one more for as many bytes
+#: of a tensor. Opening a file of as many objects as are allowed takes two.
+COMPUTING = 5
+PATIENCE = 30
 BYTES_PER_SECOND = 20 * 2**20
 #: Bytes of memory for HDF5 itself, beside what it reads.
 WORKING_BYTES = 2**30
@@ -77,13 +80,13 @@ class Hdf5Process:
         self._process.communicate()
 
     def _ask(self, request: dict[str, Any], tensor: Tensor | None) -> Any:
-        seconds = PATIENCE + (tensor.nbytes // BYTES_PER_SECOND if tensor else 0)
-        timer = Timer(seconds, self._process.kill)
+        more = tensor.nbytes // BYTES_PER_SECOND if tensor else 0
+        timer = Timer(PATIENCE + more, self._process.kill)
         timer.start()
         try:
             assert self._process.stdin is not None
             assert self._process.stdout is not None
-            _write_frame(self._process.stdin, {**request, "seconds": seconds})
+            _write_frame(self._process.stdin, {**request, "seconds": COMPUTING + more})
             answer = _read_frame(self._process.stdout)
             if tensor is None or "error" in answer:
                 return self._checked(answer)
@@ -96,8 +99,10 @@ class Hdf5Process:
         except (EOFError, OSError, ValueError):
             expired = not timer.is_alive()
             self.close()
-            if expired:
-                raise ResourceError(f"{self._name}: given up after {seconds} s; perhaps it is damaged") from None
+            if expired or -self._process.returncode == getattr(signal, "SIGXCPU", None):
+                raise ResourceError(
+                    f"{self._name}: the HDF5 library does not come to an end with it; perhaps it is damaged"
+                ) from None
             raise InputFileError(f"{self._name}: damaged: the HDF5 library crashes on it") from None
         finally:
             timer.cancel()
@@ -111,8 +116,6 @@ class Hdf5Process:
 
 def serve() -> None:
     """Answer requests until there are no more; what the process runs."""
-    import signal
-
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for gradcli, which then ends this process
     request = _read_frame(requests)
@@ -167,7 +170,7 @@ def _limit(seconds: int, address_space: int) -> None:
     except ImportError:  # Windows has none of these; the parent's patience is all there is
         return
     used = resource.getrusage(resource.RUSAGE_SELF)
-    limits = {"CPU": int(used.ru_utime + used.ru_stime) + seconds + 1, "NOFILE": 0, "FSIZE": 0, "CORE": 0}
+    limits = {"CPU": int(used.ru_utime + used.ru_stime) + seconds, "NOFILE": 0, "FSIZE": 0, "CORE": 0}
     if sys.platform == "linux":  # elsewhere this is not enforced, or not measured
         limits["AS"] = address_space
     for name, limit in limits.items():

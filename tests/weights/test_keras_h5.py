@@ -409,10 +409,19 @@ class TestProcess:
         damaging("import os; os.abort()", monkeypatch)
         assert "the HDF5 library crashes on it" in refused(valid)
 
-    def test_an_endless_loop_is_given_up(self, valid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        damaging("exec('while True: pass')", monkeypatch)
+    def test_an_endless_wait_is_given_up(self, valid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        damaging("import time; time.sleep(100)", monkeypatch)
         monkeypatch.setattr(hdf5_process, "PATIENCE", 1)
-        assert "given up after 1 s" in refused(valid, ResourceError)
+        assert "does not come to an end" in refused(valid, ResourceError)
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
+    def test_an_endless_loop_is_stopped_by_the_operating_system(
+        self, valid: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        looping = "from gradcli.weights import hdf5; hdf5.Hdf5File = lambda file: exec('while True: pass'); serve()"
+        damaging(looping, monkeypatch)
+        monkeypatch.setattr(hdf5_process, "COMPUTING", 1)
+        assert "does not come to an end" in refused(valid, ResourceError)
 
     @pytest.mark.parametrize("answer", [b"\xff" * 8, b"\x05" + bytes(7) + b"hello", b"\x64" + bytes(7) + b"{}"])
     def test_an_answer_that_is_none_is_an_input_error(
