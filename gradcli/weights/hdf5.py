@@ -301,9 +301,12 @@ def _unpacked(file: BinaryIO) -> tuple[BinaryIO, str]:
         return io.BytesIO(_member(archive, weights, MAX_UNPACKED_BYTES)), config
     with archive.open(weights):  # checks the member's own header
         pass
+    whole = file.seek(0, io.SEEK_END)
     file.seek(weights.header_offset + 26)
     lengths = file.read(4)
     start = weights.header_offset + 30 + int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
+    if start + weights.file_size > whole:
+        raise InputFileError(f"{WEIGHTS_MEMBER} is cut short")
     return io.BufferedReader(_Part(file, start, weights.file_size)), config
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,11 +25,13 @@ from gradcli.weights.checkpoint import ITEM_BYTES, Tensor
 
 Array = np.ndarray[Any, Any]
 
-#: Seconds after which a file is given up, and the bytes of a tensor that add one more.
-PATIENCE = 20
+#: Seconds of computing, and of waiting for it, after which a file is given up; each may take one more for as many bytes
+#: of a tensor. Opening a file of as many objects as are allowed takes two.
+COMPUTING = 5
+PATIENCE = 30
 BYTES_PER_SECOND = 20 * 2**20
 #: Bytes of memory for HDF5 itself, beside what it reads.
-WORKING_BYTES = 2**29
+WORKING_BYTES = 2**30
 #: More than any list of a file's tensors takes; an answer that claims more is not read.
 MAX_FRAME = 2**28
 
@@ -76,13 +80,13 @@ class Hdf5Process:
         self._process.communicate()
 
     def _ask(self, request: dict[str, Any], tensor: Tensor | None) -> Any:
-        seconds = PATIENCE + (tensor.nbytes // BYTES_PER_SECOND if tensor else 0)
-        timer = Timer(seconds, self._process.kill)
+        more = tensor.nbytes // BYTES_PER_SECOND if tensor else 0
+        timer = Timer(PATIENCE + more, self._process.kill)
         timer.start()
         try:
             assert self._process.stdin is not None
             assert self._process.stdout is not None
-            _write_frame(self._process.stdin, {**request, "seconds": seconds})
+            _write_frame(self._process.stdin, {**request, "seconds": COMPUTING + more})
             answer = _read_frame(self._process.stdout)
             if tensor is None or "error" in answer:
                 return self._checked(answer)
@@ -95,8 +99,10 @@ class Hdf5Process:
         except (EOFError, OSError, ValueError):
             expired = not timer.is_alive()
             self.close()
-            if expired:
-                raise ResourceError(f"{self._name}: given up after {seconds} s; perhaps it is damaged") from None
+            if expired or -self._process.returncode == getattr(signal, "SIGXCPU", None):
+                raise ResourceError(
+                    f"{self._name}: the HDF5 library does not come to an end with it; perhaps it is damaged"
+                ) from None
             raise InputFileError(f"{self._name}: damaged: the HDF5 library crashes on it") from None
         finally:
             timer.cancel()
@@ -110,8 +116,6 @@ class Hdf5Process:
 
 def serve() -> None:
     """Answer requests until there are no more; what the process runs."""
-    import signal
-
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for gradcli, which then ends this process
     request = _read_frame(requests)
@@ -121,17 +125,20 @@ def serve() -> None:
         _write_frame(answers, {"error": UsageError.__name__, "text": f"h5py cannot be imported: {error}"})
         return
     opened: hdf5.Hdf5File | None = None
+    room = _address_space() + WORKING_BYTES
     while True:
         entries: Array | None = None
         try:
             if opened is None:
                 file = open(request["path"], "rb")  # noqa: SIM115  for as long as the process lives
-                _limit(request["seconds"], hdf5.MAX_UNPACKED_BYTES if file.peek(2)[:2] == b"PK" else 0)
+                room += hdf5.MAX_UNPACKED_BYTES if file.peek(2)[:2] == b"PK" else 0
+                _limit(request["seconds"], room)
                 opened = hdf5.Hdf5File(file)
                 answer: dict[str, Any] = opened.listed()._asdict()
             else:
                 shape = tuple(request["shape"])
-                _limit(request["seconds"], math.prod(shape) * ITEM_BYTES[request["dtype"]] + hdf5.MAX_UNPACKED_BYTES)
+                # the entries, and chunks that are as large while they are unpacked
+                _limit(request["seconds"], room + 3 * math.prod(shape) * ITEM_BYTES[request["dtype"]])
                 entries = opened.read(request["tensor"], shape, request["dtype"])
                 answer = {}
         except GradcliError as error:
@@ -150,27 +157,26 @@ def serve() -> None:
             return
 
 
-def _limit(seconds: int, more_bytes: int) -> None:
+def _address_space() -> int:
+    """Return the bytes of address space that this process has taken; 0 where the system does not say."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[0]) * mmap.PAGESIZE if statm.exists() else 0
+
+
+def _limit(seconds: int, address_space: int) -> None:
     """Let the operating system stop what the library might do: take memory or time, and open or write other files."""
     try:
         import resource
     except ImportError:  # Windows has none of these; the parent's patience is all there is
         return
     used = resource.getrusage(resource.RUSAGE_SELF)
-    limits = {"CPU": int(used.ru_utime + used.ru_stime) + seconds + 1, "NOFILE": 0, "FSIZE": 0, "CORE": 0}
-    statm = Path("/proc/self/statm")
-    if "AS" not in _limited and statm.exists():
-        _limited["AS"] = int(statm.read_text().split()[0]) * resource.getpagesize()
-    if "AS" in _limited:
-        limits["AS"] = _limited["AS"] + WORKING_BYTES + more_bytes
+    limits = {"CPU": int(used.ru_utime + used.ru_stime) + seconds, "NOFILE": 0, "FSIZE": 0, "CORE": 0}
+    if sys.platform == "linux":  # elsewhere this is not enforced, or not measured
+        limits["AS"] = address_space
     for name, limit in limits.items():
         which = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(which)[1]
         resource.setrlimit(which, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
-
-
-#: The address space that the process had before it opened the file.
-_limited: dict[str, int] = {}
 
 
 def _one_line(error: BaseException) -> str:

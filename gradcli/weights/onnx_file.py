@@ -148,7 +148,13 @@ class OnnxCheckpoint(Checkpoint):
         self.opset = model.opset
 
     def _read(self, tensor: Tensor) -> Array:
-        stored = self._stored[tensor.name]
+        try:
+            return self._entries(self._stored[tensor.name])
+        except MemoryError:
+            raise ResourceError(f"{self.name}: {tensor.name} needs more memory than there is") from None
+
+    def _entries(self, stored: _Stored) -> Array:
+        tensor = stored.tensor
         data = b"".join(self._map[start:end] for start, end in stored.spans)
         bits = _BITS.get(tensor.dtype, np.dtype(tensor.dtype)).newbyteorder("<")
         if stored.field == _RAW_DATA:

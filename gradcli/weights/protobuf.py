@@ -13,6 +13,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+Array = np.ndarray[Any, Any]
+
 #: Bytes that are decoded at once.
 _BLOCK = 2**20
 
@@ -35,7 +37,7 @@ class Span(NamedTuple):
 
 
 class Field(NamedTuple):
-    """A field of a message. value: of a varint or of fixed bytes, as unsigned; span: of its bytes."""
+    """A field of a message. value: that of a varint, as unsigned; span: its bytes, without a length before them."""
 
     number: int
     wire: int
@@ -47,7 +49,7 @@ class Wire:
     """Data in the wire format. data: bytes or a map of a file."""
 
     #: Of large graphs of real models, each node takes about twenty.
-    LIMIT: ClassVar[int] = 1_000_000
+    LIMIT: ClassVar[int] = 500_000
 
     def __init__(self, data: Any) -> None:
         self.data = data
@@ -55,26 +57,27 @@ class Wire:
 
     def fields(self, span: Span) -> Iterator[Field]:
         """Yield the fields of the message in a span."""
-        at = span.start
-        while at < span.end:
+        data, (at, stop) = self.data, span
+        while at < stop:
             self.spend(1)
             begin = at
-            key, at = self._varint(at, span.end)
+            key = data[at]
+            at += 1
+            if key >= 0x80:
+                key, at = self._varint(begin, stop)
             number, wire = key >> 3, key & 7
             value = 0
-            if wire == VARINT:
-                value, end = self._varint(at, span.end)
-            elif wire == BYTES:
-                length, at = self._varint(at, span.end)
+            if wire == BYTES:
+                length, at = self._varint(at, stop)
                 end = at + length
+            elif wire == VARINT:
+                value, end = self._varint(at, stop)
             elif wire in (FIXED64, FIXED32):
                 end = at + (8 if wire == FIXED64 else 4)
             else:
-                raise WireError(f"no field can begin with {self.data[begin]} at byte {begin}")
-            if end > span.end or not 0 < number < 2**29:
+                raise WireError(f"no field can begin with {data[begin]} at byte {begin}")
+            if end > stop or not 0 < number < 2**29:
                 raise WireError(f"the field at byte {begin} goes beyond its message")
-            if wire in (FIXED64, FIXED32):
-                value = int.from_bytes(self.data[at:end], "little")
             yield Field(number, wire, value, Span(at, end))
             at = end
 
@@ -130,6 +133,8 @@ class Wire:
         return [float(value) for (value,) in struct.iter_unpack("<f", self.data[start:end])]
 
     def _varint(self, at: int, end: int) -> tuple[int, int]:
+        if at < end and (byte := self.data[at]) < 0x80:
+            return byte, at + 1
         value = shift = 0
         for place in range(at, min(at + 10, end)):
             byte = self.data[place]
@@ -146,34 +151,45 @@ def signed(value: int) -> int:
 
 
 def count_varints(data: bytes) -> int:
-    """Return how many varints follow one another in some bytes."""
-    entries = np.frombuffer(data, np.uint8)
-    if entries.size and entries[-1] >= 0x80:
-        raise WireError("the last of the packed numbers does not end")
-    return int(np.count_nonzero(entries < 0x80))
+    """Return how many varints follow one another in some bytes.
+
+    Raises:
+        WireError: one of them does not end after at most ten bytes.
+    """
+    return sum(lengths.size for _, _, lengths in _blocks(data))
 
 
-def varints(data: bytes, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+def varints(data: bytes, dtype: np.dtype[Any]) -> Array:
     """Return the varints that follow one another in some bytes, or as many of their low bits as an unsigned dtype has.
 
     >>> varints(bytes([5, 0xAC, 0x02]), np.dtype(np.uint16))
     array([  5, 300], dtype=uint16)
+
+    Raises:
+        WireError: as for `count_varints`.
     """
-    entries = np.frombuffer(data, np.uint8)
     values = np.empty(count_varints(data), dtype)
-    first = at = 0
+    first = 0
+    for block, starts, lengths in _blocks(data):
+        whole = np.zeros(lengths.size, np.uint64)
+        for place in range(int(lengths.max())):
+            inside = lengths > place
+            whole[inside] |= (block[starts[inside] + place].astype(np.uint64) & np.uint64(0x7F)) << np.uint64(7 * place)
+        values[first : first + lengths.size] = whole.astype(dtype)
+        first += lengths.size
+    return values
+
+
+def _blocks(data: bytes) -> Iterator[tuple[Array, Array, Array]]:
+    """Yield blocks of the data, and where the varints in each of them begin and how long they are."""
+    entries = np.frombuffer(data, np.uint8)
+    at = 0
     while at < entries.size:
         block = entries[at : at + _BLOCK]
         ends = np.flatnonzero(block < 0x80)
         lengths = np.diff(ends, prepend=-1)
-        if not ends.size or lengths.max() > 10:
+        whole = at + _BLOCK < entries.size or (ends.size and ends[-1] == block.size - 1)
+        if not ends.size or not whole or lengths.max() > 10:
             raise WireError("a packed number does not end")
-        starts = ends - lengths + 1
-        whole = np.zeros(ends.size, np.uint64)
-        for place in range(int(lengths.max())):
-            inside = lengths > place
-            whole[inside] |= (block[starts[inside] + place].astype(np.uint64) & np.uint64(0x7F)) << np.uint64(7 * place)
-        values[first : first + ends.size] = whole.astype(dtype)
-        first += ends.size
+        yield block, ends - lengths + 1, lengths
         at += int(ends[-1]) + 1
-    return values
