@@ -21,9 +21,8 @@ from gradcli.network.trained import TrainedNetwork
 from gradcli.sources.files import FieldError
 from gradcli.sources.initial_states import draw_initial_state
 from gradcli.sources.initialisers import InitialiserError
-from gradcli.sources.input_source import FirstStepAlone, InputSource, SymbolSource
+from gradcli.sources.input_source import Backwards, FirstStepAlone, InputSource, SymbolSource
 from gradcli.sources.inputs import open_input
-from gradcli.sources.recorded import EmbeddingTables
 from gradcli.sources.target_files import TargetError
 from gradcli.sources.targets import class_count, draw_target
 from gradcli.spec.initialisers import Zeros
@@ -152,19 +151,20 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_m
         GradcliError: mistakes that only show once shapes are known, unreadable input files, too little memory.
     """
     cell = parse(loaded)
+    trained = _trained(loaded)
     source = open_source(loaded, max_memory=max_memory)
     if source.extent.batch_size != loaded.spec.batch_size:
         loaded = _with_batch_of(loaded, source)
         cell = parse(loaded)  # what takes statistics over the batch needs more than one sequence
+    head = _head(loaded, trained)
+    if head is not None:
+        loaded = _with_readout(loaded, head)
     spec = loaded.spec
     sized = size_cells(loaded, cell, source.size)
     shapes = parameter_shapes(loaded, sized)
     outputs = output_size(spec, sized)
-    loss = spec.loss
-    trained = _trained(loaded)
-    head = _head(loaded, trained)
     read_out = None
-    if isinstance(loss, CrossEntropyLoss) or head is not None:
+    if isinstance(spec.loss, CrossEntropyLoss) or head is not None:
         read_out = _readout_size(loaded, source, head)
         shapes |= {f"{READOUT}.W_hy": (read_out, outputs), f"{READOUT}.b_y": (read_out,)}
     given = trained.sources(shapes, head) if trained is not None else {}
@@ -199,6 +199,12 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_m
 def _with_batch_of(loaded: LoadedSpec, source: InputSource) -> LoadedSpec:
     """Return a spec that left batch_size to the input, with as many sequences as that has."""
     return replace(loaded, spec=loaded.spec.model_copy(update={"batch_size": source.extent.batch_size}))
+
+
+def _with_readout(loaded: LoadedSpec, head: LinearHead) -> LoadedSpec:
+    """Return a spec whose loss names the head that it reads out through, also where it had left that to the file."""
+    loss = loaded.spec.loss.model_copy(update={"readout": head.name})
+    return replace(loaded, spec=loaded.spec.model_copy(update={"loss": loss}))
 
 
 def _trained(loaded: LoadedSpec) -> TrainedNetwork | None:
@@ -281,27 +287,28 @@ def _plans(sized: Sequence[SizedCell]) -> list[LayerPlan]:
     return plans
 
 
-def open_source(
-    loaded: LoadedSpec, *, embedding: EmbeddingTables | None = None, max_memory: int | None = None
-) -> InputSource:
-    """Return the input of a spec; its mistakes are placed at the field.
-
-    embedding: gives the table that tokens are rows of, by its name. max_memory: as for `build`.
-    """
+def open_source(loaded: LoadedSpec, *, max_memory: int | None = None) -> InputSource:
+    """Return the input of a spec; its mistakes are placed at the field. max_memory: as for `build`."""
     spec = loaded.spec
-    files = [spec.input, *([target] if isinstance(target := _target_of(spec), FileTarget) else [])]
+    model = spec.input
+    files = [model, *([target] if isinstance(target := _target_of(spec), FileTarget) else [])]
     for file in files:
         require_memory_to_read(file, loaded.folder, max_memory=max_memory)
-    if isinstance(spec.input, FileInput | TokensInput) and spec.input.lengths and loaded.input_at == "first":
+    if isinstance(model, FileInput | TokensInput) and model.lengths and loaded.input_at == "first":
         message = "sequences of different lengths begin at different steps; they need an input at every step"
         raise SpecError([loaded.problem("input.lengths", message)])
-    return _located(
+    trained = loaded.trained if isinstance(loaded.trained, TrainedNetwork) else None
+    backwards = trained is not None and trained.reversed
+    if backwards and isinstance(model, FileInput):
+        model = model.model_copy(update={"reverse": not model.reverse})
+    source = _located(
         loaded,
         "input",
         lambda: open_input(
-            spec.input,
+            model,
             folder=loaded.folder,
-            input_size=spec.input_size if "input_size" in spec.model_fields_set else None,
+            # What a trained layer reads is compared below, in words of its own.
+            input_size=spec.input_size if "input_size" in spec.model_fields_set and trained is None else None,
             default_size=spec.input_size,
             seq_len=_steps_read(loaded),
             batch_size=spec.batch_size,
@@ -309,9 +316,18 @@ def open_source(
             trials=spec.trials,
             seed=spec.seed,
             one_more=isinstance(spec.loss, CrossEntropyLoss) and isinstance(_target_of(spec), NextSymbol | None),
-            embedding=embedding,
+            embedding=None if trained is None else partial(trained.embedding, features=spec.input_size),
         ),
     )
+    if trained is not None and source.size != spec.input_size:
+        message = f"has {source.size} features a step, but {trained.description} reads {spec.input_size}"
+        raise SpecError([loaded.problem("input", message)])
+    if backwards and not isinstance(model, FileInput):
+        if source.lengths is not None:
+            message = f"{trained and trained.description} reads backwards, which sequences of different lengths cannot"
+            raise SpecError([loaded.problem("input.lengths", message)])
+        return Backwards(source)
+    return source
 
 
 def _target_of(spec: Spec) -> object:

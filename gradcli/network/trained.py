@@ -92,6 +92,11 @@ class TrainedNetwork(Trained):
         return fields
 
     @property
+    def reversed(self) -> bool:
+        """Whether the layer reads its input from the end to the start."""
+        return self.layer is not None and self.layer.reversed
+
+    @property
     def layer_name(self) -> str | None:
         return None if self.layer is None else self.layer.name
 
@@ -103,7 +108,10 @@ class TrainedNetwork(Trained):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return () if self.layer is None else self.layer.notes
+        if self.layer is None:
+            return ()
+        backwards = ("it reads its input from the end to the start",) if self.layer.reversed else ()
+        return (*self.layer.notes, *backwards)
 
     def _layer_sizes(self) -> dict[str, Any]:
         assert self.layer is not None

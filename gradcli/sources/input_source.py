@@ -60,6 +60,18 @@ class FirstStepAlone(InputSource):
         return x
 
 
+class Backwards(InputSource):
+    """The steps of `source` from the last to the first; its sequences all have T steps."""
+
+    def __init__(self, source: InputSource) -> None:
+        super().__init__(source.size, source.extent, cut=source.cut, notes=source.notes)
+        self._source = source
+
+    def fill(self, start: int, stop: int) -> np.ndarray:
+        last = self.extent.seq_len
+        return np.ascontiguousarray(self._source.fill(last - stop, last - start)[::-1])
+
+
 class SymbolSource(InputSource):
     """An input of symbols, as one-hot vectors unless a source says otherwise."""
 
