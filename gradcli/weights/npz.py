@@ -30,7 +30,7 @@ _MAGIC = b"\x93NUMPY"
 _MAX_HEADER = 10_000
 _DTYPES = {code: dtype for dtype, code in NUMPY_CODES.items() if dtype not in ("bfloat16", "bool")} | {"b1": "bool"}
 _FIELD = r"""["'](descr|fortran_order|shape)["']\s*:\s*(["'][^"']*["']|True|False|\([\d\s,L]*\))"""
-_HEADER = re.compile(rf"\s*\{{\s*{_FIELD}\s*,\s*{_FIELD}\s*,\s*{_FIELD}\s*,?\s*\}}\s*")
+_HEADER = re.compile(rf"\s*\{{\s*{_FIELD}\s*,\s*{_FIELD}\s*,\s*{_FIELD}\s*(?:,\s*)?\}}\s*")
 _STRUCTURED = re.compile(r"""["']descr["']\s*:\s*\[""")
 
 

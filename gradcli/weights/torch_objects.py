@@ -127,7 +127,7 @@ _INERT = frozenset(
         "torch.serialization": "_get_layout",
         "collections": "deque Counter",
         "builtins": "set frozenset complex bytearray slice range int float str bool list dict tuple object",
-        "__builtin__": "set frozenset complex bytearray slice xrange long unicode int float str bool list dict tuple object",
+        "__builtin__": "set frozenset complex bytearray slice xrange int float str bool list dict tuple object long",
         "_codecs": "encode",
         "argparse": "Namespace",
         "types": "SimpleNamespace",

@@ -99,7 +99,7 @@ class _Machine:
         self.at += struct.calcsize(layout)
         return value
 
-    def bytes(self, count: int) -> bytes:
+    def take(self, count: int) -> bytes:
         """Return the bytes that follow."""
         if not 0 <= count <= len(self.text) - self.at:
             raise Malformed("it ends before the text that it promises")
@@ -153,7 +153,7 @@ def _pop(machine: _Machine) -> None:
 def _integer(machine: _Machine, count: int) -> None:
     if count > _MAX_INTEGER:
         raise Malformed("it has an integer of too many digits")
-    machine.push(int.from_bytes(machine.bytes(count), "little", signed=True))
+    machine.push(int.from_bytes(machine.take(count), "little", signed=True))
 
 
 def _append(machine: _Machine, items: list[Any]) -> None:
@@ -227,11 +227,11 @@ def _push(make: Callable[[_Machine], Any]) -> Callable[[_Machine], None]:
 
 
 def _text(layout: str, encoding: str = "utf-8", errors: str = "surrogatepass") -> Callable[[_Machine], None]:
-    return _push(lambda machine: machine.bytes(machine.number(layout)).decode(encoding, errors))
+    return _push(lambda machine: machine.take(machine.number(layout)).decode(encoding, errors))
 
 
 def _raw(layout: str) -> Callable[[_Machine], None]:
-    return _push(lambda machine: machine.bytes(machine.number(layout)))
+    return _push(lambda machine: machine.take(machine.number(layout)))
 
 
 def _tuple(count: int) -> Callable[[_Machine], None]:

@@ -34,7 +34,8 @@ _CENTRAL = struct.Struct("<4s6H3I5H2I")
 _LOCAL = struct.Struct("<4s5H3I2H")
 _STORED, _DEFLATED = 0, 8
 _ENCRYPTED, _UTF8 = 0x1, 0x800
-_CHUNK = 1 << 18
+#: Bytes that are read or inflated at a time.
+CHUNK = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,20 +145,21 @@ class ZipDirectory:
         start, left = self.data_start(entry), entry.stored_size
         inflater = zlib.decompressobj(-zlib.MAX_WBITS) if entry.deflated else None
         waiting = b""
-        while wanted > 0 and (left or waiting):
-            if not waiting:
-                waiting = self._file.read(start, min(left, _CHUNK))
+        ended = False
+        while wanted > 0 and not ended:
+            if left and not waiting:
+                waiting = self._file.read(start, min(left, CHUNK))
                 start, left = start + len(waiting), left - len(waiting)
             if inflater is None:
-                piece, waiting = waiting[:wanted], b""
+                piece, waiting, ended = waiting[:wanted], b"", not left
             else:
                 try:
-                    piece = inflater.decompress(waiting, min(wanted, _CHUNK))
+                    piece = inflater.decompress(waiting, min(wanted, CHUNK))
                 except zlib.error:
                     raise self._damaged(f"the entry {entry.name} cannot be inflated") from None
                 waiting = inflater.unconsumed_tail
-                if inflater.eof:
-                    left, waiting = 0, b""
+                # All of the input may have been taken in before all of the output has come out.
+                ended = inflater.eof or not (piece or waiting or left)
             wanted -= len(piece)
             yield piece
 

@@ -9,14 +9,16 @@ import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+T = TypeVar("T")
 Mutation = Callable[[bytes, np.random.Generator], bytes]
 
+ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
 NUMBERS = (0, 1, 2, 3, 7, 8, 255, 65535, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**53, 2**62, 2**63 - 1, 2**64 - 1)
 TEXTS = (
     b"..",
@@ -47,7 +49,7 @@ def mutated(data: bytes, others: list[bytes], ending: str, rng: np.random.Genera
     return data
 
 
-def _pick(choices: Any, rng: np.random.Generator) -> Any:
+def _pick(choices: Sequence[T], rng: np.random.Generator) -> T:
     return choices[int(rng.integers(len(choices)))]
 
 
@@ -105,7 +107,7 @@ def _number_overwritten(data: bytes, rng: np.random.Generator) -> bytes:
     width = int(_pick((1, 2, 4, 8), rng))
     number = _pick((*NUMBERS, len(data), len(data) - 8, len(data) + 1), rng) % 256**width
     at = _place(data, rng)
-    return data[:at] + int(number).to_bytes(width, _pick(("little", "big"), rng)) + data[at + width :]
+    return data[:at] + int(number).to_bytes(width, _pick(ORDERS, rng)) + data[at + width :]
 
 
 def _digits_changed(data: bytes, rng: np.random.Generator) -> bytes:
@@ -177,10 +179,10 @@ def _content_changed(name: str, content: bytes, rng: np.random.Generator) -> byt
 def _pickle_changed(content: bytes, rng: np.random.Generator) -> bytes:
     """A pickle with instructions deleted, repeated, exchanged, put in or given other arguments."""
     try:
-        places = [place for _, _, place in pickletools.genops(content)]
+        found = [place for _, _, place in pickletools.genops(content)]
     except Exception:  # a pickle that an earlier mutation has broken
         return _pick(BYTES, rng)(content, rng)
-    places = [place for place in places if place is not None] + [len(content)]
+    places = [place for place in found if place is not None] + [len(content)]
     if len(places) < 4:
         return content
     instructions = [content[a:b] for a, b in pairwise(places)]
@@ -264,7 +266,7 @@ def _json_changed(text: bytes, rng: np.random.Generator) -> bytes:
     return json.dumps(value).encode()
 
 
-JSON_VALUES = (
+JSON_VALUES: tuple[Any, ...] = (
     *NUMBERS, -1, 1.5, True, None, "", "F32", "F8_E4M3", "BF16", "../x.safetensors", "/dev/zero", "a\x00.safetensors",
     [], [2**62, 2**62], [[]], {}, {"a": 1}, "x" * 300 + ".safetensors",
 )  # fmt: skip

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 
 def npz(folder: Path) -> list[Path]:
     rng = np.random.default_rng(0)
-    arrays = {
+    arrays: dict[str, Any] = {
         "encoder/W_hh": rng.standard_normal((4, 4)),
         "b": rng.standard_normal(4).astype("f4"),
         "half": rng.standard_normal((2, 3)).astype("f2"),
@@ -53,7 +54,7 @@ def safetensors_index(folder: Path) -> list[Path]:
     save_file({"a": np.ones((2, 3)), "b": np.ones(2)}, folder / "model-00001-of-00002.safetensors")
     save_file({"c": np.ones((2, 3), "f4")}, folder / "model-00002-of-00002.safetensors")
     shards = {"a": 1, "b": 1, "c": 2}
-    index = {
+    index: dict[str, Any] = {
         "metadata": {"total_size": 136},
         "weight_map": {name: f"model-0000{shard}-of-00002.safetensors" for name, shard in shards.items()},
     }

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from checkpoint_files import assert_same, everything, ignored, opened, refusal, resident
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from safetensors.numpy import save, save_file
@@ -42,6 +42,7 @@ def test_what_the_library_writes_is_read_bit_by_bit(dtype: str, tmp_path: Path) 
     assert_same(found["scalar"], np.array(values[0, 0]))
 
 
+@settings(deadline=None)
 @given(st.lists(arrays(np.float64, array_shapes(max_dims=4, max_side=4), elements=st.floats(-9, 9)), max_size=4))
 def test_any_arrays_are_read(tmp_path_factory: pytest.TempPathFactory, values: list[np.ndarray]) -> None:
     path = tmp_path_factory.mktemp("any") / "x.safetensors"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from checkpoint_files import assert_same, everything, ignored, refusal, resident
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradcli.weights.torch_state import MAX_DEPTH
@@ -83,6 +83,7 @@ def test_views_share_their_storage(tmp_path: Path) -> None:
         assert sum("/data/" in name for name in archive.namelist()) == 2
 
 
+@settings(deadline=None)
 @given(shape=st.lists(st.integers(1, 4), min_size=1, max_size=4), data=st.data(), step=st.integers(1, 3))
 def test_any_view_is_read(tmp_path_factory: pytest.TempPathFactory, shape: list[int], data: Any, step: int) -> None:
     order = data.draw(st.permutations(range(len(shape))))
