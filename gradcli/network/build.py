@@ -294,9 +294,7 @@ def open_source(loaded: LoadedSpec, *, max_memory: int | None = None) -> InputSo
     files = [model, *([target] if isinstance(target := _target_of(spec), FileTarget) else [])]
     for file in files:
         require_memory_to_read(file, loaded.folder, max_memory=max_memory)
-    if isinstance(model, FileInput | TokensInput) and model.lengths and loaded.input_at == "first":
-        message = "sequences of different lengths begin at different steps; they need an input at every step"
-        raise SpecError([loaded.problem("input.lengths", message)])
+    _require_one_way(loaded)
     trained = loaded.trained if isinstance(loaded.trained, TrainedNetwork) else None
     backwards = trained is not None and trained.reversed
     if backwards and isinstance(model, FileInput):
@@ -328,6 +326,23 @@ def open_source(loaded: LoadedSpec, *, max_memory: int | None = None) -> InputSo
             raise SpecError([loaded.problem("input.lengths", message)])
         return Backwards(source)
     return source
+
+
+def _require_one_way(loaded: LoadedSpec) -> None:
+    """Refuse sequences of different lengths where step t is not the same for all of them but for when they begin."""
+    spec = loaded.spec
+    if not isinstance(spec.input, FileInput | TokensInput) or spec.input.lengths is None:
+        return
+    needed = None
+    if spec.bidirectional:
+        needed = "one direction; leave out bidirectional"
+    elif not loaded.tied:
+        needed = "the same weights at every step; leave out tied: false"
+    elif loaded.input_at == "first":
+        needed = "an input at every step; leave out input_at: first"
+    if needed:
+        message = f"sequences of different lengths begin at different steps, and need {needed}, or the lengths"
+        raise SpecError([loaded.problem("input.lengths", message)])
 
 
 def _target_of(spec: Spec) -> object:

@@ -32,7 +32,7 @@ def read_array(path: Path, name: str, *, key: str | None = None, columns: Column
     if ending not in ENDINGS:
         raise InputFileError(f"{name}: expected a file that ends in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
     if key is not None and ending != ".npz":
-        raise FieldError(f"{name} is no .npz, and its only array has no key", "key")
+        raise FieldError(f"{name} is no .npz, and has no keys", "key")
     require_file(path, name, MAX_SERIES_BYTES)
     if ending == ".csv":
         return read_csv(path, name, columns)

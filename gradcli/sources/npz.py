@@ -30,7 +30,16 @@ MAX_HEADER_BYTES = 2**16
 _END = struct.Struct("<4s4H2LH")  # of the central directory
 _END_SIGNATURE = b"PK\x05\x06"
 _ENCRYPTED = 0x1
-_DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error, OverflowError)
+_DAMAGES = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    struct.error,
+    OverflowError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,7 @@ def array_bytes(path: Path, key: str | None) -> int:
     try:
         with _open(path, "") as archive:
             return _entry(archive, "", key)[1].file_size
-    except (OSError, ValueError, InputFileError, FieldError, *_DAMAGES):
+    except (OSError, InputFileError, FieldError, *_DAMAGES):
         return 0
 
 

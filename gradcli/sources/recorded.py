@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from gradcli.errors import InputFileError, UsageError
-from gradcli.sources.arrays import read_array, require_finite
+from gradcli.sources.arrays import ENDINGS, read_array, require_finite
 from gradcli.sources.cuts import Cut, Extent, cut_recordings, cut_windows, refuse_lengths
+from gradcli.sources.files import FieldError
 from gradcli.sources.input_source import InputSource, SymbolSource
 from gradcli.sources.standardisation import Standardisation, standardisation_of
 from gradcli.sources.texts import Text, read_text, read_whole_numbers
@@ -175,10 +176,16 @@ def open_tokens(
 def _read_tokens(model: TokensInput, folder: Path) -> np.ndarray:
     """Return the tokens of a file, (steps,) or (sequences, steps); a CSV of one row or column is one long recording."""
     path = folder / model.path
-    if path.suffix.lower() == ".txt":
+    ending = path.suffix.lower()
+    if ending not in (".txt", *ENDINGS):
+        known = f"{', '.join(('.txt', *ENDINGS[:-1]))} or {ENDINGS[-1]}"
+        raise InputFileError(f"{model.path}: expected a file that ends in {known}")
+    if ending == ".txt":
+        if model.key is not None:
+            raise FieldError(f"{model.path} is no .npz, and has no keys", "key")
         return read_whole_numbers(path, model.path)
     tokens = read_array(path, model.path, key=model.key)
-    return tokens.ravel() if path.suffix.lower() == ".csv" and 1 in tokens.shape else tokens
+    return tokens.ravel() if ending == ".csv" and 1 in tokens.shape else tokens
 
 
 def _require_tokens(tokens: np.ndarray, name: str, counts: list[int], known: int, *, several: bool) -> None:

@@ -62,8 +62,10 @@ class OneHotInput(SpecModel):
     kind: Literal["one_hot"]
 
 
-FilePath = Annotated[str, Field(min_length=1, max_length=4096)]
-ArrayKey = Annotated[str, Field(min_length=1, max_length=256)]
+FilePath = Annotated[str, Field(min_length=1, max_length=4096, description="relative to the spec's folder")]
+ArrayKey = Annotated[
+    str, Field(min_length=1, max_length=256, description="which array of a .npz; not needed where it holds one")
+]
 MAX_STEPS_IN_FILE = 2**30  # bytes are fewer in any file that is accepted
 Count = Annotated[int, Field(ge=1, le=MAX_STEPS_IN_FILE)]
 Stride = Count
@@ -78,7 +80,7 @@ class FileInput(SpecModel):
 
     kind: Literal["file"]
     path: FilePath
-    key: Annotated[ArrayKey | None, Field(description="which array of a .npz; not needed where it holds one")] = None
+    key: ArrayKey | None = None
     columns: Annotated[
         Annotated[list[FileColumn], Field(min_length=1)] | None,
         Field(description="the features to take, by name in the CSV's header or by number from 1; all unless given"),
@@ -138,7 +140,7 @@ class TokensInput(SpecModel):
 
     kind: Literal["tokens"]
     path: FilePath
-    key: Annotated[ArrayKey | None, Field(description="which array of a .npz; not needed where it holds one")] = None
+    key: ArrayKey | None = None
     embedding: Annotated[
         Annotated[str, Field(min_length=1, max_length=1024)] | None,
         Field(description="the table's name in the checkpoint; not needed where it holds one"),

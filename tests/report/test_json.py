@@ -75,6 +75,7 @@ def form_of(run: dict[str, Any]) -> dict[str, Any]:
         "seq_len": int,
         "parameter_count": int,
         "spec": dict.fromkeys(run["spec"], object),
+        "notes": [str],
         "verdict": VERDICT,
         "loss": NUMBER,
         "curve": curve or type(None),
@@ -264,6 +265,7 @@ SPECS: dict[str, dict[str, Any]] = {
         "loss": {"kind": "mse", "target": {"normal": {"std": 2.0}}},
     },
     "files": {"input": {"kind": "file", "path": "x.csv"}},
+    "columns": {"input": {"kind": "file", "path": "x.csv", "columns": [3, 1], "standardize": True, "reverse": True}},
     "text": {"input": {"kind": "text", "path": "x.csv"}, "loss": {"kind": "sum"}},
 }
 
@@ -273,7 +275,9 @@ def test_the_resolved_spec_gives_the_same_run_again(name: str, tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x.csv").write_text("".join(f"{0.1 * t},{t % 3},-1\n" for t in range(99)))
     spec = dict(SPECS[name])
-    sizes = {key: value for key, value in SMALL.items() if key != "input_size" or name not in ("files", "text")}
+    sizes = {
+        key: value for key, value in SMALL.items() if key != "input_size" or name not in ("files", "columns", "text")
+    }
     first = run_of(spec.pop("cell", "rnn"), **sizes, **spec)
     file = tmp_path / "again.yaml"
     file.write_text(yaml.safe_dump(first["spec"], sort_keys=False))

@@ -349,7 +349,7 @@ class TestAnyFile:
         assert refusal(tmp_path, "\0.csv") == "\0.csv: cannot be read: embedded null byte"
         assert refusal(tmp_path, "x" * 300 + ".csv").endswith(": cannot be read: File name too long")
 
-    @pytest.mark.parametrize("name", ["x.csv", "x.npy", "x.txt"])
+    @pytest.mark.parametrize("name", ["x.csv", "x.npy", "x.npz", "x.txt"])
     def test_very_large_files_are_refused_by_their_size_alone(self, tmp_path, name):
         with (tmp_path / name).open("wb") as file:
             file.truncate(2**30 + 1)

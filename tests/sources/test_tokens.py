@@ -140,6 +140,13 @@ class TestTokens:
             tokens(folder, path="x.npy", seq_len=2, batch=2)
         assert str(error.value) == f"x.npy: {words}"
 
+    def test_a_text_has_no_keys_and_other_files_no_tokens(self, folder: Path) -> None:
+        (folder / "x.txt").write_text("1 2 3", encoding="utf-8")
+        with pytest.raises(FieldError, match=r"x\.txt is no \.npz, and has no keys"):
+            tokens(folder, path="x.txt", key="a", seq_len=2, batch=1)
+        with pytest.raises(InputFileError, match=r"x\.pdf: expected a file that ends in \.txt, \.csv, \.npy or \.npz"):
+            tokens(folder, path="x.pdf", seq_len=2, batch=1)
+
     def test_the_padding_may_be_anything(self, folder: Path) -> None:
         np.save(folder / "x.npy", np.array([[1, 2, -1], [3, 4, 5]]))
         source = tokens(folder, path="x.npy", seq_len=3, batch=2, lengths=[2, 3])
