@@ -38,6 +38,8 @@ FLOATS = ("float64", "float32", "float16", "bfloat16")
 MAX_TENSORS = 1_000_000
 #: More dimensions than any tensor has.
 MAX_DIMENSIONS = 32
+#: A longer dimension than any tensor has; beyond it not even one without entries could be an array.
+MAX_EXTENT = 2**40
 
 
 @dataclass(frozen=True)
