@@ -45,6 +45,8 @@ MAX_TENSORS = 1_000_000
 MAX_DIMENSIONS = 32
 #: More characters than any tensor's name has.
 MAX_NAME = 1_000
+#: A longer dimension than any tensor has; beyond it not even one without entries could be an array.
+MAX_EXTENT = 2**40
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import numpy as np
 from h5py import h5a, h5d, h5l, h5o, h5s, h5t, h5z
 
 from gradcli.errors import InputFileError, ResourceError
-from gradcli.weights.checkpoint import ITEM_BYTES
+from gradcli.weights.checkpoint import ITEM_BYTES, MAX_EXTENT
 
 Array = np.ndarray[Any, Any]
 
@@ -41,8 +41,6 @@ MAX_CHUNK_BYTES = 2**28
 MAX_UNPACKED_BYTES = 2**30
 #: Deflate makes at most 1,032 bytes of one (zlib's technical notes); nothing else that is allowed makes more.
 MAX_RATIO = 1032
-#: A dimension beyond this cannot be the shape of an array, even of one without entries.
-MAX_DIMENSION = 2**40
 
 _FILTERS = (h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32, h5z.FILTER_LZF)
 _LAYOUTS = (h5d.COMPACT, h5d.CONTIGUOUS, h5d.CHUNKED)
@@ -105,6 +103,8 @@ class Hdf5File:
         listed = Listed([], [], {}, None)
         text = 0
         root = h5o.open(self._file.id, b"/")
+        if not isinstance(root, h5py.h5g.GroupID):
+            raise InputFileError("damaged: it begins with something else than a group")
         seen = {h5o.get_info(root).addr}
         groups = [("", root, 0)]
         count = 0
@@ -184,7 +184,7 @@ class Hdf5File:
         if dataset.get_space().get_simple_extent_type() == h5s.NULL:
             return (0,)
         shape = tuple(dataset.shape)
-        if any(size > MAX_DIMENSION for size in shape):
+        if any(size > MAX_EXTENT for size in shape):
             raise InputFileError(f"{path} claims the shape {shape}, which no tensor has")
         claimed = math.prod(shape) * ITEM_BYTES[dtype]
         stored = dataset.get_storage_size()

@@ -1,7 +1,7 @@
 """ONNX models: the nodes of the graph, and its tensors, read from the file itself.
 
-The messages and the numbers of their fields are those of onnx.proto (onnx 1.23, IR version 13 and before). A file is
-mapped, not loaded, and of tensors that are not asked for no entry is touched. External data is refused: in it a model
+The messages and the numbers of their fields are those of onnx.proto (IR version 14 and before). A file is
+mapped, not loaded, and of tensors that are not asked for no float is touched. External data is refused: in it a model
 names other files, and the ways out of its folder were found again and again.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradcli.errors import InputFileError, ResourceError
-from gradcli.weights.checkpoint import MAX_DIMENSIONS, Array, Checkpoint, Ignored, Tensor, widened
+from gradcli.weights.checkpoint import MAX_DIMENSIONS, MAX_EXTENT, Array, Checkpoint, Ignored, Tensor, widened
 from gradcli.weights.protobuf import (
     BYTES,
     FIXED32,
@@ -38,8 +38,6 @@ Attribute = float | int | str | Tensor | tuple[float, ...] | tuple[int, ...] | t
 MAX_FILE_BYTES = 2**31
 MAX_NAME = 1000
 MAX_TEXT = 2**16
-#: A dimension beyond this cannot be the shape of an array, even of one without entries.
-MAX_DIMENSION = 2**40
 
 #: TensorProto.DataType -> the dtype, and the field that holds entries where raw_data does not.
 _FLOAT_DATA, _INT32_DATA, _INT64_DATA, _DOUBLE_DATA, _UINT64_DATA, _RAW_DATA = 4, 5, 7, 10, 11, 9
@@ -73,6 +71,7 @@ _BITS: Mapping[str, np.dtype[Any]] = {"bfloat16": np.dtype(np.uint16), "bool": n
 _ENTRIES = (_FLOAT_DATA, _INT32_DATA, _INT64_DATA, _DOUBLE_DATA, _UINT64_DATA, _RAW_DATA)
 #: AttributeProto.AttributeType -> the field of AttributeProto that holds the value.
 _KINDS = {1: 2, 2: 3, 3: 4, 4: 5, 5: 6, 6: 7, 7: 8, 8: 9, 9: 10, 10: 11, 11: 22, 12: 23, 13: 14, 14: 15}
+#: Fields of AttributeProto: f, i, s, floats, ints, strings; and g, graphs, tensors, sparse_tensor, sparse_tensors.
 _PLAIN = (2, 3, 4, 7, 8, 9)
 _LEFT_OUT = {
     6: "a subgraph, which is",
@@ -209,13 +208,13 @@ class _Model:
         self.opset: int | None = None
         graph: Span | None = None
         for field in wire.fields(Span(0, len(wire.data))):
-            if field.number == 7:
+            if field.number == 7:  # graph
                 if graph is not None:
                     raise WireError("it has two graphs")
                 graph = wire.message(field)
-            elif field.number == 8:
+            elif field.number == 8:  # opset_import
                 self._read_opset(wire.message(field))
-            elif field.number == 25:
+            elif field.number == 25:  # functions
                 self.ignored.append(Ignored("a function of the model", "functions are not looked into"))
         if graph is None:
             raise WireError("it has no graph")
@@ -224,26 +223,26 @@ class _Model:
     def _read_opset(self, span: Span) -> None:
         domain, version = "", 0
         for field in self._wire.fields(span):
-            if field.number == 1:
+            if field.number == 1:  # domain
                 domain = self._name(field)
-            elif field.number == 2:
+            elif field.number == 2:  # version
                 version = self._wire.integer(field)
         if domain in ("", "ai.onnx"):
             self.opset = version
 
     def _read_graph(self, span: Span) -> None:
         for field in self._wire.fields(span):
-            if field.number == 1:
+            if field.number == 1:  # node
                 self._read_node(self._wire.message(field))
-            elif field.number == 5:
+            elif field.number == 5:  # initializer
                 if (kept := self._read_tensor(self._wire.message(field), None)) is not None:
                     self.initializers.add(kept.name)
-            elif field.number == 11:
+            elif field.number == 11:  # input
                 name, shape = self._value(self._wire.message(field))
                 self.inputs[name] = shape
-            elif field.number == 12:
+            elif field.number == 12:  # output
                 self.outputs.append(self._value(self._wire.message(field))[0])
-            elif field.number == 15:
+            elif field.number == 15:  # sparse_initializer
                 self.ignored.append(Ignored("a sparse initializer", "sparse tensors are not read"))
 
     def _read_node(self, span: Span) -> None:
@@ -253,11 +252,11 @@ class _Model:
         outputs: list[str] = []
         attributes: list[Span] = []
         for field in wire.fields(span):
-            if field.number in (1, 2):
+            if field.number in (1, 2):  # input, output
                 (inputs if field.number == 1 else outputs).append(self._name(field))
-            elif field.number in (3, 4, 7):
+            elif field.number in (3, 4, 7):  # name, op_type, domain
                 names[field.number] = self._name(field)
-            elif field.number == 5:
+            elif field.number == 5:  # attribute
                 attributes.append(wire.message(field))
         name, op_type, domain = (names.get(number, "") for number in (3, 4, 7))
         first = next(filter(None, outputs), name or op_type)
@@ -317,15 +316,15 @@ class _Model:
         data_type, external = 0, False
         parts: dict[int, list[Field]] = {}
         for field in wire.fields(span):
-            if field.number == 1:
+            if field.number == 1:  # dims
                 dims += wire.integers(field)
                 if len(dims) > MAX_DIMENSIONS:
                     raise WireError(f"a tensor has more than {MAX_DIMENSIONS} dimensions")
-            elif field.number == 2:
+            elif field.number == 2:  # data_type
                 data_type = wire.integer(field)
-            elif field.number == 8:
+            elif field.number == 8:  # name
                 own = self._name(field)
-            elif field.number == 13 or (field.number == 14 and wire.integer(field)):
+            elif field.number == 13 or (field.number == 14 and wire.integer(field)):  # external_data, data_location
                 external = True
             elif field.number in _ENTRIES:
                 parts.setdefault(field.number, []).append(field)
@@ -340,7 +339,7 @@ class _Model:
             self.ignored.append(Ignored(name, "its entries are of a kind that is not read"))
             return None
         dtype, typed = _DTYPES[data_type]
-        if any(not 0 <= size <= MAX_DIMENSION for size in dims):
+        if any(not 0 <= size <= MAX_EXTENT for size in dims):
             raise _Refused(f"{name} claims the shape {tuple(dims)}, which no tensor has")
         tensor = Tensor(name, tuple(dims), dtype)
         parts = {number: fields for number, fields in parts.items() if any(f.span.end > f.span.start for f in fields)}
@@ -375,11 +374,11 @@ class _Model:
         wire = self._wire
         name, shape = "", None
         for field in wire.fields(span):
-            if field.number == 1:
+            if field.number == 1:  # name
                 name = self._name(field)
-            elif field.number == 2:
+            elif field.number == 2:  # type
                 for kind in wire.fields(wire.message(field)):
-                    if kind.number == 1:
+                    if kind.number == 1:  # tensor_type
                         shape = self._tensor_shape(wire.message(kind))
         return name, shape
 
@@ -387,10 +386,10 @@ class _Model:
         wire = self._wire
         shape: list[int | None] | None = None
         for field in wire.fields(span):
-            if field.number == 2:
+            if field.number == 2:  # shape
                 shape = []
                 for dim in wire.fields(wire.message(field)):
-                    if dim.number == 1:
+                    if dim.number == 1:  # dim
                         sizes = [wire.integer(each) for each in wire.fields(wire.message(dim)) if each.number == 1]
                         shape.append(sizes[-1] if sizes and sizes[-1] > 0 else None)
         return None if shape is None else tuple(shape)
