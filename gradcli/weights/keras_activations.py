@@ -33,6 +33,10 @@ TEMPLATES: Mapping[str, str] = {
 HARD_SIGMOID_OF_KERAS_2 = activations.hard_sigmoid(0.2, 0.5)
 
 
+#: No parameter of an activation is larger; nor is one NaN, which JSON of Python may hold.
+LARGEST = 1e6
+
+
 class UnknownActivationError(Exception):
     """An activation that cannot be written as an equation here; the message is a clause that says which."""
 
@@ -70,7 +74,10 @@ def _of_layer(class_name: str, settings: Mapping[str, Any]) -> str | None:
     """Return the template of an activation that is a layer; None for one that is not known."""
 
     def number(default: float, *names: str) -> float:
-        return next((float(settings[n]) for n in names if isinstance(settings.get(n), (int, float))), default)
+        value = next((settings[n] for n in names if isinstance(settings.get(n), (int, float))), default)
+        if not abs(value) <= LARGEST:
+            raise UnknownActivationError(f"its activation {class_name} has the parameter {str(value)[:20]}")
+        return float(value)
 
     match class_name:
         case "LeakyReLU":

@@ -1,4 +1,4 @@
-"""The config of a Keras model: what its layers are, what the user called them, and where their weights lie in a file."""
+"""The config of a Keras model: what its layers are, what the user called them, and where a file has their weights."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def child(config: Mapping[str, Any], key: str) -> tuple[str, Mapping[str, Any]] 
 
 
 def cells(config: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]] | None:
-    """Return name in the file, class and config of each of the cells that a config lists; None where it is malformed."""
+    """Return name in the file, class and config of each cell that a config lists; None where it is malformed."""
     listed = config.get("cells")
     found = [_class_and_config(each) for each in listed] if isinstance(listed, list) else []
     numbered = _Numbered()
@@ -72,8 +72,9 @@ def _of_model(model: object, outer: tuple[str, ...], path: str, depth: int) -> I
             continue
         class_name, config = found
         own = layer.get("name") if isinstance(layer, dict) else None
-        names = (*outer, str(config.get("name") or own or class_name))
         place = f"{path}layers/{numbered(class_name)}"
+        given = (name for name in (config.get("name"), own) if isinstance(name, str) and name and name.isprintable())
+        names = (*outer, next(given, place))
         while class_name in WRAPPERS and (inside := child(config, "layer")) is not None:
             class_name, config = inside
             place += "/layer"

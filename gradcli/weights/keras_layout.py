@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 from gradcli.weights import equations, keras_config
@@ -26,6 +27,8 @@ GATES: Mapping[str, tuple[str, ...]] = {"SimpleRNN": ("h",), "GRU": ("z", "r", "
 HEAD_ACTIVATIONS = (None, "linear", "softmax", "log_softmax", "sigmoid")
 #: The merge mode in which a Bidirectional layer puts both directions' outputs side by side.
 CONCATENATED = "concat"
+#: More layers than any model has, and more of them of one name, in models inside it.
+MAX_ENTRIES, MAX_NAMESAKES = 10_000, 100
 FORWARD, BACKWARD = "forward", "backward"
 
 NOT_SAID = (
@@ -55,7 +58,7 @@ class _Unit:
 
 @dataclass
 class _Layer:
-    """A layer of the file: what it is called, alone and in full; its entry in the config, if any; its cells' weights."""
+    """A layer of the file: what it is called, alone and in full; its entry in the config, if any; its weights."""
 
     name: str
     full_name: str
@@ -107,7 +110,11 @@ class _Reader:
     def __init__(self, checkpoint: KerasCheckpoint) -> None:
         self._tensors = checkpoint.tensors
         self._attributes = checkpoint.attributes
-        self._entries = list(keras_config.entries(checkpoint.config))
+        self._entries = list(islice(keras_config.entries(checkpoint.config), MAX_ENTRIES))
+        self._by_path = {entry.path: entry for entry in self._entries}
+        self._by_name: dict[str, list[Entry]] = {}
+        for entry in self._entries:
+            self._by_name.setdefault(entry.names[-1], []).append(entry)
         versions = (self._attributes.get(group, {}).get("keras_version") for group in ("", "model_weights"))
         self._keras_version = next((version for version in versions if isinstance(version, str)), None)
 
@@ -164,10 +171,12 @@ class _Reader:
     def _entry_of(self, unit: _Unit) -> Entry | None:
         """Return the entry of the config that a unit belongs to; None where none fits, or there is no config."""
         if "/vars/" in unit.kernel:
-            fitting = [each for each in self._entries if f"{unit.path}/".startswith(f"{each.path}/")]
-            return max(fitting, key=lambda each: len(each.path), default=None)
+            parts = unit.path.split("/")
+            paths = ("/".join(parts[:length]) for length in range(len(parts), 0, -1))
+            return next((self._by_path[path] for path in paths if path in self._by_path), None)
         parts = unit.path.removeprefix("model_weights/").split("/")
-        fitting = [each for each in self._entries if _in_order(each.names, parts)]
+        named = [entry for part in set(parts) for entry in self._by_name.get(part, [])[:MAX_NAMESAKES]]
+        fitting = [each for each in named if _in_order(each.names, parts)]
         return max(fitting, key=lambda each: (len(each.names), parts[::-1].index(each.names[-1]) * -1), default=None)
 
     def contents_of(self, layer: _Layer) -> Contents:
@@ -206,7 +215,7 @@ class _Reader:
         return alike and 0 not in recurrent and recurrent[1] % recurrent[0] == 0
 
     def _kind_by_name(self, unit: _Unit) -> str:
-        """Return what a layer that no config tells of may be: Keras calls it after its class, unless it is told else."""
+        """Return what a layer that no config tells of may be: Keras calls it after its class by default."""
         named = self._attributes.get(f"{unit.path}/vars", {}).get("name")
         for name in (unit.path.rpartition("/")[2], str(named)):
             if re.fullmatch(r"embedding(_\d+)?", name) or unit.kernel.rpartition("/")[2].startswith("embeddings"):
@@ -225,7 +234,10 @@ class _Reader:
             note = f"one of the {len(stack)} cells that are stacked in {layer.name}"
             layers = [self._layer(f"{layer.name}.{n}", [cell], (note,)) for n, cell in enumerate(stack)]
             return Contents(layers=tuple(layers))
-        wrapped, backward = keras_config.child(entry.config, "layer"), keras_config.child(entry.config, "backward_layer")
+        wrapped, backward = (
+            keras_config.child(entry.config, "layer"),
+            keras_config.child(entry.config, "backward_layer"),
+        )
         if wrapped is None:
             raise _RefusedError("the config does not say what it wraps")
         if backward is None:
@@ -288,7 +300,7 @@ class _Reader:
             listed = [("", *cell)] if cell[0] != "StackedRNNCells" else keras_config.cells(cell[1])
         if listed is None or len(listed) != len(units):
             raise _RefusedError(f"its config does not fit its weights, which are those of {len(units)} cell(s)")
-        found = []
+        found: list[tuple[str, Mapping[str, Any], _Unit]] = []
         for number, (group, name, own) in enumerate(listed):
             kind = name.removesuffix("Cell")
             if kind not in GATES:
@@ -305,7 +317,9 @@ class _Reader:
         width = len(gates) * size
         bias = () if unit.bias is None else self._tensors[unit.bias].shape
         if len(kernel) != 2 or kernel[1:] != (width,) or recurrent != (size, width) or 0 in kernel + recurrent:
-            raise _RefusedError(f"its kernels have the shapes {kernel} and {recurrent}; expected (I, {width}), (H, {width})")
+            raise _RefusedError(
+                f"its kernels have the shapes {kernel} and {recurrent}; expected (I, {width}), (H, {width})"
+            )
         reset_after = bias == (2, width) or (not bias and bool(config.get("reset_after", True)))
         if unit.bias is not None and bias != (width,) and not (kind == "GRU" and reset_after):
             raise _RefusedError(f"its bias has the shape {bias}; expected ({width},)")
@@ -328,7 +342,9 @@ class _Reader:
                 parameters[f"W_{name}{letter}"] = Value((part,), (size, inputs))
             if unit.bias is None:
                 continue
-            rows = [Slice(unit.bias, (row, block)) for row in (0, 1)] if len(bias) == 2 else [Slice(unit.bias, (block,))]
+            rows = (
+                [Slice(unit.bias, (row, block)) for row in (0, 1)] if len(bias) == 2 else [Slice(unit.bias, (block,))]
+            )
             if letter == "n" and len(rows) == 2:
                 parameters |= {"b_n": Value((rows[0],), (size,)), "b_hn": Value((rows[1],), (size,))}
             else:

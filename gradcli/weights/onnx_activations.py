@@ -18,8 +18,8 @@ class _Activation:
     """template(alpha, beta); None as default of a parameter that it has and that must be given, () if it has none."""
 
     template: Callable[[float, float], str]
-    alpha: float | None | tuple[()] = ()
-    beta: float | None | tuple[()] = ()
+    alpha: float | tuple[()] | None = ()
+    beta: float | tuple[()] | None = ()
 
 
 #: ThresholdedRelu is missing: it jumps at alpha, and a jump has no gradient.
@@ -72,10 +72,12 @@ def templates(names: Sequence[str], alphas: Sequence[float], betas: Sequence[flo
     return found
 
 
-def _handed(name: str, parameter: str, default: float | None | tuple[()], given: Iterator[float]) -> float:
+def _handed(name: str, parameter: str, default: float | tuple[()] | None, given: Iterator[float]) -> float:
     if isinstance(default, tuple):
         return 0.0
     value = next(given, default)
     if value is None:
-        raise UnknownActivationError(f"its activation {name} comes without activation_{parameter}, which has no default")
+        raise UnknownActivationError(
+            f"its activation {name} comes without activation_{parameter}, which has no default"
+        )
     return float(value)

@@ -10,20 +10,15 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from gradcli.weights.checkpoint import FLOATS, Checkpoint
+from gradcli.weights.checkpoint import FLOATS, Tensor
 from gradcli.weights.layers import Slice, Value
 from gradcli.weights.onnx_file import OnnxCheckpoint, OnnxNode
+from gradcli.weights.onnx_numbers import MAX_CHAIN, MAX_ENTRIES, NotFollowedError, Sizes, number, numbers
 
-#: More operators than any exporter puts between a tensor and its use.
-MAX_CHAIN = 100
-#: The most entries of a tensor that says how others are cut, as `starts` of a Slice does.
-MAX_ENTRIES_OF_SETTING = 64
 #: What ONNX calls float32 and float64 (TensorProto.DataType).
 FLOAT_CODES = (1, 11)
-
-
-class NotFollowedError(Exception):
-    """A value that is no block of a tensor; the message says what makes it, to follow "its W is"."""
+#: The most steps behind operators that are gone in one graph: a second's work, and more than any exported model needs.
+MAX_MOVES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -46,8 +41,10 @@ class WeightGraph:
     """The constant side of an ONNX graph."""
 
     def __init__(self, checkpoint: OnnxCheckpoint) -> None:
-        self._checkpoint: Checkpoint = checkpoint
+        self._checkpoint = checkpoint
         self.makers: Mapping[str, OnnxNode] = {output: node for node in checkpoint.nodes for output in node.outputs}
+        self.sizes = Sizes(checkpoint, self.makers)
+        self._moves = 0
         self._shapes: dict[str, tuple[int, ...]] = {}
 
     def is_tensor(self, name: str) -> bool:
@@ -93,8 +90,19 @@ class WeightGraph:
             if self.is_tensor(source):
                 return Value((self._slice(source, found),), tuple(along.stop - along.start for along in spans))
             node = self._maker(source, depth)
+            self.count(1)
             source, found = _FOLLOWED[node.op_type].place(node, source, found, self)
         raise NotFollowedError("made in the graph by more operators than are followed")
+
+    def count(self, moves: int) -> None:
+        """Count operators, or parts of what is stacked, that were looked at.
+
+        Raises:
+            NotFollowedError: there were more than in any graph of weights.
+        """
+        self._moves += moves
+        if self._moves > MAX_MOVES:
+            raise NotFollowedError("made in the graph by more operators than are followed")
 
     def _slice(self, tensor: str, place: Place) -> Slice:
         axes = [entry.axis for entry in place if isinstance(entry, Along)]
@@ -103,30 +111,27 @@ class WeightGraph:
             raise NotFollowedError(f"of dtype {self._checkpoint.tensors[tensor].dtype}")
         return Slice(tensor, index, transposed=axes != sorted(axes))
 
-    def settings(self, name: str) -> list[int]:
-        """Return the whole numbers of a small tensor, such as the axes of an Unsqueeze."""
-        tensor = self._checkpoint.tensors.get(name)
-        if tensor is None or tensor.dtype not in ("int64", "int32") or tensor.size > MAX_ENTRIES_OF_SETTING:
-            made = f" by {self.makers[name].op_type}" if name in self.makers else ""
-            raise NotFollowedError(f"cut or shaped in the graph by numbers that are themselves computed there{made}")
-        return [int(entry) for entry in self._checkpoint.read(name).ravel()]
-
     def is_zero(self, name: str) -> bool:
         """Tell whether a value consists of zeros, whatever its shape, as far as its operators show."""
         for _ in range(MAX_CHAIN):
+            self.count(1)
             if self.is_tensor(name):
                 tensor = self._checkpoint.tensors[name]
-                return tensor.size <= MAX_ENTRIES_OF_SETTING and not self._checkpoint.read(name).any()
+                return self._holds_zeros(tensor)
             node = self.makers.get(name)
-            if node is None:
+            if node is None or not node.inputs:
                 return False
             if node.op_type == "ConstantOfShape":
                 # The attribute is a tensor of one entry; without it that is zero (ONNX, ConstantOfShape-9).
-                return not _entries(node.attributes.get("value", 0))
+                value = node.attributes.get("value")
+                return value is None or (isinstance(value, Tensor) and self._holds_zeros(value))
             if node.op_type not in ("Expand", "Slice", "Identity", "Unsqueeze", "Squeeze", "Reshape", "Transpose"):
                 return False
             name = node.inputs[0]
         return False
+
+    def _holds_zeros(self, tensor: Tensor) -> bool:
+        return tensor.size <= MAX_ENTRIES and not self._checkpoint.read(tensor.name).any()
 
     def _maker(self, name: str, depth: int) -> OnnxNode:
         node = self.makers.get(name)
@@ -137,13 +142,6 @@ class WeightGraph:
         if node.op_type not in _FOLLOWED or not node.inputs:
             raise NotFollowedError(f"computed in the graph, by {node.op_type}")
         return node
-
-
-def _entries(value: object) -> bool:
-    """Tell whether an attribute, a number or an array of them, has an entry that is not zero."""
-    import numpy as np
-
-    return bool(np.any(np.asarray(value)))
 
 
 @dataclass(frozen=True)
@@ -163,10 +161,11 @@ def _shape_of(node: OnnxNode, output: str, graph: WeightGraph, depth: int) -> tu
 
 def _setting(node: OnnxNode, name: str, position: int, graph: WeightGraph) -> list[int] | None:
     """Return a setting that is an attribute in older operator sets and an input in newer ones."""
-    if name in node.attributes:
-        return [int(entry) for entry in node.attributes[name]]
+    given = numbers(node, name)
+    if given is not None:
+        return list(given)
     if len(node.inputs) > position and node.inputs[position]:
-        return graph.settings(node.inputs[position])
+        return graph.sizes.known(node.inputs[position])
     return None
 
 
@@ -191,7 +190,7 @@ def _cast_place(node: OnnxNode, output: str, place: Place, graph: WeightGraph) -
 
 
 def _order(node: OnnxNode, dimensions: int) -> list[int]:
-    order = [int(axis) for axis in node.attributes.get("perm", range(dimensions)[::-1])]
+    order = list(numbers(node, "perm") or range(dimensions)[::-1])
     if sorted(order) != list(range(dimensions)):
         raise NotFollowedError(f"transposed by {order}, which is no order of {dimensions} axes")
     return order
@@ -224,7 +223,9 @@ def _squeezed_shape(node: OnnxNode, output: str, graph: WeightGraph, depth: int)
 
 def _reshaped_shape(node: OnnxNode, output: str, graph: WeightGraph, depth: int) -> tuple[int, ...]:
     shape = graph.shape(node.inputs[0], depth)
-    wanted = [shape[i] if n == 0 and i < len(shape) else n for i, n in enumerate(_setting(node, "shape", 1, graph) or [])]
+    wanted = [
+        shape[i] if n == 0 and i < len(shape) else n for i, n in enumerate(_setting(node, "shape", 1, graph) or [])
+    ]
     known = math.prod(n for n in wanted if n >= 0)
     return tuple(math.prod(shape) // max(known, 1) if n < 0 else n for n in wanted)
 
@@ -235,7 +236,7 @@ def _same_but_for_ones(node: OnnxNode, output: str, place: Place, graph: WeightG
     if [n for n in before if n != 1] != [n for n in after if n != 1]:
         raise NotFollowedError(f"reshaped in the graph from {before} to {after}")
     others = [entry for entry, n in zip(place, after, strict=True) if n != 1]
-    # Of the axes of size 1 between two others only those matter that are an axis of the block; one is as good as another.
+    # Of the axes of size 1 between two others only those matter that are an axis of the block; any of them will do.
     ones: list[list[int | Along]] = [[]]
     for entry, n in zip(place, after, strict=True):
         if n != 1:
@@ -284,18 +285,19 @@ def _moved(entry: int | Along, by: int) -> int | Along:
 
 def _stacked_shape(node: OnnxNode, output: str, graph: WeightGraph, depth: int) -> tuple[int, ...]:
     shapes = [graph.shape(name, depth) for name in node.inputs]
-    axis = _axis(int(node.attributes.get("axis", 0)), len(shapes[0]))
+    axis = _axis(number(node, "axis", 0), len(shapes[0]))
     if any(len(shape) != len(shapes[0]) for shape in shapes):
         raise NotFollowedError("stacked in the graph from values of different dimensions")
     return (*shapes[0][:axis], sum(shape[axis] for shape in shapes), *shapes[0][axis + 1 :])
 
 
 def _stacked_place(node: OnnxNode, output: str, place: Place, graph: WeightGraph) -> tuple[str, Place]:
-    axis = _axis(int(node.attributes.get("axis", 0)), len(place))
+    axis = _axis(number(node, "axis", 0), len(place))
     entry = place[axis]
     first, last = (entry, entry) if isinstance(entry, int) else (entry.start, entry.stop - 1)
     offset = 0
     for name in node.inputs:
+        graph.count(1)
         size = graph.shape(name)[axis]
         if offset <= first and last < offset + size:
             return name, (*place[:axis], _moved(entry, -offset), *place[axis + 1 :])

@@ -15,10 +15,11 @@ from gradcli.weights.equations import Cell
 from gradcli.weights.layers import Contents, Embedding, LinearHead, RecurrentLayer, Unsupported, Value
 from gradcli.weights.onnx_activations import UnknownActivationError, templates
 from gradcli.weights.onnx_file import OnnxCheckpoint, OnnxNode
-from gradcli.weights.onnx_graph import NotFollowedError, WeightGraph
+from gradcli.weights.onnx_graph import WeightGraph
+from gradcli.weights.onnx_numbers import NotFollowedError, number, real, reals, texts
 
-#: The domain of ONNX's own operators, in its two spellings.
-STANDARD_DOMAINS = ("", "ai.onnx")
+#: The domain of ONNX's own operators.
+STANDARD_DOMAIN = ""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def find(checkpoint: Checkpoint, taken: set[str]) -> Contents:
     unsupported: list[Unsupported] = []
     for node in checkpoint.nodes:
         name = _name(node)
-        if node.op_type in _KINDS and node.domain in STANDARD_DOMAINS:
+        if node.op_type in _KINDS and node.domain == STANDARD_DOMAIN:
             try:
                 layers += _Operator(node, graph, checkpoint).layers(name)
             except (_RefusedError, UnknownActivationError, NotFollowedError) as error:
@@ -68,7 +69,9 @@ def find(checkpoint: Checkpoint, taken: set[str]) -> Contents:
             operator = f"{node.domain}.{node.op_type}".lstrip(".")
             reason = f"{operator} is no operator of ONNX's own; its gates are not known here"
             unsupported.append(Unsupported(name, reason))
-    return Contents(tuple(layers), tuple(_heads(checkpoint, graph)), tuple(_embeddings(checkpoint, graph)), tuple(unsupported))
+    return Contents(
+        tuple(layers), tuple(_heads(checkpoint, graph)), tuple(_embeddings(checkpoint, graph)), tuple(unsupported)
+    )
 
 
 def _name(node: OnnxNode) -> str:
@@ -85,12 +88,12 @@ class _Operator:
         self._kind = _KINDS[node.op_type]
         self._inputs = {role: name for role, name in zip(_INPUTS, node.inputs, strict=False) if name}
         self._direction = str(node.attributes.get("direction", "forward"))
-        self._coupled = bool(node.attributes.get("input_forget", 0))
+        self._coupled = bool(number(node, "input_forget", 0))
         self._notes: list[str] = []
         if self._direction not in _DIRECTIONS:
             raise _RefusedError(f"its direction is {self._direction!r}; expected {', '.join(_DIRECTIONS)}")
         self._suffixes = _DIRECTIONS[self._direction]
-        if self._number("clip"):
+        if real(node, "clip", 0.0):
             raise _RefusedError("it clips its pre-activations (the attribute clip)")
         self._hidden_size, self._input_size = self._sizes()
 
@@ -105,13 +108,13 @@ class _Operator:
         parameters = [self._parameters(direction) for direction in range(len(cells))]
         initial = [self._initial_states(direction) for direction in range(len(cells))]
         if len(cells) == 1:
-            return [self._layer(name, cells[0], parameters, initial, reversed=self._direction == "reverse")]
+            return [self._layer(name, cells[0], parameters, initial, backwards=self._direction == "reverse")]
         if cells[0] == cells[1]:
             return [self._layer(name, cells[0], parameters, initial)]
         self._notes.append("its two directions have different activations, so each is a layer of its own here")
         return [
             self._layer(f"{name}.forward", cells[0], parameters[:1], initial[:1]),
-            self._layer(f"{name}.reverse", cells[1], parameters[1:], initial[1:], reversed=True),
+            self._layer(f"{name}.reverse", cells[1], parameters[1:], initial[1:], backwards=True),
         ]
 
     def _layer(
@@ -121,7 +124,7 @@ class _Operator:
         parameters: list[dict[str, Value]],
         initial: list[dict[str, Value]],
         *,
-        reversed: bool = False,
+        backwards: bool = False,
     ) -> RecurrentLayer:
         def of_layer(tables: list[dict[str, Value]]) -> dict[str, Value]:
             suffixes = ("", ".reverse")
@@ -129,7 +132,9 @@ class _Operator:
                     for key, value in table.items()}  # fmt: skip
 
         values, states = of_layer(parameters), of_layer(initial)
-        tensors = tuple(dict.fromkeys(part.tensor for value in (*values.values(), *states.values()) for part in value.slices))
+        tensors = tuple(
+            dict.fromkeys(part.tensor for value in (*values.values(), *states.values()) for part in value.slices)
+        )
         return RecurrentLayer(
             name=name,
             framework="ONNX",
@@ -143,14 +148,10 @@ class _Operator:
             dtype=self._checkpoint.tensors[tensors[0]].dtype,
             gate_order=self._kind.gates if len(self._kind.gates) > 1 else (),
             bidirectional=len(parameters) == 2,
-            reversed=reversed,
+            reversed=backwards,
             initial_states=states,
             notes=tuple(self._notes),
         )
-
-    def _number(self, attribute: str) -> float:
-        value = self._node.attributes.get(attribute, 0)
-        return float(value) if isinstance(value, (int, float)) else 0.0
 
     def _sizes(self) -> tuple[int, int]:
         """Return the sizes of the hidden state and of the input, after a look at the shapes of all weights."""
@@ -173,7 +174,7 @@ class _Operator:
                     f"its {role} has the shape {shape}; expected {expected[role]} for {directions} direction(s) of size"
                     f" {hidden}"
                 )
-        if self._node.attributes.get("hidden_size", hidden) != hidden:
+        if number(self._node, "hidden_size", hidden) != hidden:
             raise _RefusedError(f"its hidden_size is {self._node.attributes['hidden_size']}, but R is of size {hidden}")
         return hidden, inputs
 
@@ -198,25 +199,24 @@ class _Operator:
                 "in the graph each sequence may end at a length of its own (sequence_lens); here all are equally long"
             )
             return
-        given = set(self._graph.settings(lengths))
+        given = set(self._graph.sizes.known(lengths))
         if len(given) > 1:
             raise _RefusedError(f"its sequence_lens ends the sequences at {min(given)} to {max(given)} steps")
         self._notes.append(f"in the graph each sequence ends at {', '.join(map(str, given))} steps (sequence_lens)")
 
     def _cells(self) -> list[Cell]:
         """Return the cell of each direction."""
-        attributes = self._node.attributes
         count = len(self._kind.activations)
-        names = [str(name) for name in attributes.get("activations") or self._kind.activations * len(self._suffixes)]
+        names = texts(self._node, "activations") or self._kind.activations * len(self._suffixes)
         if len(names) != count * len(self._suffixes):
             raise _RefusedError(f"it has {len(names)} activations; expected {count} for each direction")
-        found = templates(names, attributes.get("activation_alpha") or (), attributes.get("activation_beta") or ())
+        found = templates(names, reals(self._node, "activation_alpha"), reals(self._node, "activation_beta"))
         bias = "B" in self._inputs
         match self._node.op_type:
             case "RNN":
                 return [equations.rnn(activation, bias=bias) for activation in found]
             case "GRU":
-                after = bool(self._number("linear_before_reset"))
+                after = bool(number(self._node, "linear_before_reset", 0))
                 return [
                     equations.gru(gate, candidate, bias=bias, recurrent_bias=bias, reset_after=after)
                     for gate, candidate in zip(found[::2], found[1::2], strict=True)
@@ -228,13 +228,13 @@ class _Operator:
 
     def _parameters(self, direction: int) -> dict[str, Value]:
         size, gates = self._hidden_size, self._kind.gates
-        reset_after = self._node.op_type == "GRU" and bool(self._number("linear_before_reset"))
+        reset_after = self._node.op_type == "GRU" and bool(number(self._node, "linear_before_reset", 0))
         parameters: dict[str, Value] = {}
-        for number, gate in enumerate(gates):
+        for block, gate in enumerate(gates):
             if gate == "f" and self._coupled:
                 # f = 1 - i: the operator has weights of f all the same, and does not look at them.
                 continue
-            rows = (number * size, (number + 1) * size)
+            rows = (block * size, (block + 1) * size)
             parameters[f"W_x{gate}"] = self._block("W", direction, rows, None)
             parameters[f"W_h{gate}"] = self._block("R", direction, rows, None)
             if "B" in self._inputs:
@@ -246,9 +246,9 @@ class _Operator:
                 else:
                     parameters[f"b_{gate}"] = Value(own.slices + recurrent.slices, own.shape)
         if "P" in self._inputs:
-            for number, gate in enumerate(_PEEPHOLES):
+            for block, gate in enumerate(_PEEPHOLES):
                 if not (gate == "f" and self._coupled):
-                    parameters[f"w_c{gate}"] = self._block("P", direction, (number * size, (number + 1) * size))
+                    parameters[f"w_c{gate}"] = self._block("P", direction, (block * size, (block + 1) * size))
         return parameters
 
     def _initial_states(self, direction: int) -> dict[str, Value]:
@@ -260,7 +260,7 @@ class _Operator:
                 continue
             try:
                 shape = self._graph.shape(given)
-                batch_first = bool(self._number("layout"))
+                batch_first = bool(number(self._node, "layout", 0))
                 batch = shape[0 if batch_first else 1]
                 expected = (batch, len(self._suffixes)) if batch_first else (len(self._suffixes), batch)
                 if shape != (*expected, self._hidden_size):
@@ -277,27 +277,34 @@ class _Operator:
 
 def _heads(checkpoint: OnnxCheckpoint, graph: WeightGraph) -> Iterator[LinearHead]:
     """Give every product of a value that is computed with a matrix of the file, with the bias that is added to it."""
+    seen: set[str] = set()
     sums = {name: node for node in checkpoint.nodes if node.op_type == "Add" for name in node.inputs}
     for node in checkpoint.nodes:
-        if node.domain not in STANDARD_DOMAINS or node.op_type not in ("MatMul", "Gemm") or len(node.inputs) < 2:
+        if node.domain != STANDARD_DOMAIN or node.op_type not in ("MatMul", "Gemm") or len(node.inputs) < 2:
             continue
-        gemm = node.op_type == "Gemm"
+        output = next(iter(node.outputs), "")
+        added = next((name for name in sums[output].inputs if name != output), "") if output in sums else ""
+        scale, bias_scale = 1.0, 1.0
         weight = _matrix(graph, node.inputs[1])
-        if weight is None or (gemm and node.attributes.get("transA", 0)):
+        try:
+            if node.op_type == "MatMul" or not number(node, "transB", 0):
+                weight = weight and _transposed(weight)
+            if node.op_type == "Gemm":
+                added = next(iter(node.inputs[2:]), "")
+                scale, bias_scale = real(node, "alpha", 1.0), real(node, "beta", 1.0)
+                weight = None if number(node, "transA", 0) else weight
+        except NotFollowedError:
             continue
-        if not (gemm and node.attributes.get("transB", 0)):
-            weight = _transposed(weight)
-        if gemm:
-            weight = _scaled(weight, float(node.attributes.get("alpha", 1.0)))
-            added = node.inputs[2] if len(node.inputs) > 2 else ""
-        else:
-            others = sums[node.outputs[0]].inputs if node.outputs[0] in sums else ()
-            added = next((name for name in others if name != node.outputs[0]), "")
+        if weight is None:
+            continue
+        if weight.slices[0].tensor in seen:
+            # A product that is written once for each step.
+            continue
+        seen.add(weight.slices[0].tensor)
         bias = _vector(graph, added, weight.shape[0]) if added else None
-        if bias is not None and gemm:
-            bias = _scaled(bias, float(node.attributes.get("beta", 1.0)))
-        tensors = tuple(dict.fromkeys(part.tensor for value in (weight, bias) if value for part in value.slices))
-        yield LinearHead(_module(tensors) or _name(node), weight, bias, tensors)
+        found = [_scaled(weight, scale), *([] if bias is None else [_scaled(bias, bias_scale)])]
+        tensors = tuple(dict.fromkeys(part.tensor for value in found for part in value.slices))
+        yield LinearHead(_module(tensors) or _name(node), found[0], found[1] if bias else None, tensors)
 
 
 def _module(tensors: tuple[str, ...]) -> str | None:
@@ -336,7 +343,7 @@ def _embeddings(checkpoint: OnnxCheckpoint, graph: WeightGraph) -> Iterator[Embe
     """Give every table of the file of which the graph takes rows by indices that are computed or put in."""
     seen: set[str] = set()
     for node in checkpoint.nodes:
-        if node.op_type != "Gather" or node.domain not in STANDARD_DOMAINS or len(node.inputs) < 2:
+        if node.op_type != "Gather" or node.domain != STANDARD_DOMAIN or len(node.inputs) < 2:
             continue
         name, indices = node.inputs[:2]
         if node.attributes.get("axis", 0) != 0 or graph.is_tensor(indices) or name in seen:

@@ -173,7 +173,11 @@ def main() -> None:
     drawn(model, rng)
     x = torch.tensor(rng.standard_normal((SEQ_LEN, BATCH, UNITS)))
     both = model.get_layer("both")
-    save(model, "keras-nested", expected_of(model.get_layer("inner").get_layer("deep"), x, rng) | expected_of(both, x, rng))
+    save(
+        model,
+        "keras-nested",
+        expected_of(model.get_layer("inner").get_layer("deep"), x, rng) | expected_of(both, x, rng),
+    )
     grid = torch.linspace(-4.3, 4.3, 12, requires_grad=True)
     values = {}
     for name in sorted(vars(keras.activations)):

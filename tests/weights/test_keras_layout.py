@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from weights.fake_checkpoint import FakeCheckpoint
+from weights.running import relative_error, run_layer, tensor_gradients
 
 from gradcli.language.cell import parse_cell
 from gradcli.weights import keras_layout
@@ -21,8 +23,6 @@ from gradcli.weights.checkpoint import Tensor
 from gradcli.weights.keras_activations import TEMPLATES, UnknownActivationError, template
 from gradcli.weights.keras_h5 import KerasCheckpoint, open_file
 from gradcli.weights.layers import Contents, RecurrentLayer, Slice, Value
-from weights.fake_checkpoint import FakeCheckpoint
-from weights.running import relative_error, run_layer, tensor_gradients
 
 pytest.importorskip("h5py")
 
@@ -49,14 +49,15 @@ def layer_of(contents: Contents, name: str) -> RecurrentLayer:
     return {layer.name: layer for layer in contents.layers}[name]
 
 
+ENDINGS = ("keras", "weights.h5", "h5")
 VARIANTS = [
     "enc", "after", "twin", "before", "elman", "leaky", "both", "both-gru", "no-bias", "no-bias-after",
     "no-bias-before", "no-bias-elman", "back", "from-cell",
 ]  # fmt: skip
 CASES = [
     *(("keras-variants.keras", name, FLOAT64 if name != "twin" else PYTORCH_HARD_SIGMOID) for name in VARIANTS),
-    *((f"keras-small-float64.{end}", name, FLOAT64) for end in ("keras", "weights.h5", "h5") for name in ("lower", "upper")),
-    *((f"keras-nested.{end}", name, FLOAT64) for end in ("keras", "weights.h5", "h5") for name in ("deep", "both")),
+    *((f"keras-small-float64.{end}", name, FLOAT64) for end in ENDINGS for name in ("lower", "upper")),
+    *((f"keras-nested.{end}", name, FLOAT64) for end in ENDINGS for name in ("deep", "both")),
     ("keras-small-float32.weights.h5", "lower", FLOAT32),
     ("keras-small-float32.weights.h5", "upper", FLOAT32),
 ]  # fmt: skip
@@ -118,7 +119,7 @@ def test_layers_have_the_names_of_the_config_in_its_order() -> None:
     assert described["enc"].tensors == tuple(f"layers/lstm/cell/vars/{number}" for number in range(3))
 
 
-@pytest.mark.parametrize("ending", ["keras", "weights.h5", "h5"])
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_embedding_and_head_give_the_logits_of_keras(ending: str) -> None:
     expected = expected_of("keras-small-float64")
     with opened(f"keras-small-float64.{ending}") as (checkpoint, contents):
@@ -161,6 +162,7 @@ def test_weights_of_refused_layers_are_taken() -> None:
 
 def test_no_number_is_read_to_tell_layers() -> None:
     with open_file(CHECKPOINTS / "keras-variants.keras", "variants") as checkpoint:
+
         def refuse(tensor: Tensor) -> NDArray[Any]:
             raise AssertionError(tensor)
 
@@ -216,7 +218,9 @@ def test_hard_sigmoid_of_keras_2_has_a_slope_of_its_own() -> None:
     two = template("hard_sigmoid", "2.15.0")
     assert f"i = {two.replace('{}', 'W_xi @ x[t] + W_hi @ h[t-1] + b_i')}" in layer.cell["equations"]
     np.testing.assert_allclose(applied(two, a)[0], np.clip(0.2 * a + 0.5, 0, 1), rtol=1e-12, atol=1e-15)
-    np.testing.assert_allclose(applied(template("hard_sigmoid", "3.15.1"), a)[0], np.clip(a / 6 + 0.5, 0, 1), atol=1e-15)
+    np.testing.assert_allclose(
+        applied(template("hard_sigmoid", "3.15.1"), a)[0], np.clip(a / 6 + 0.5, 0, 1), atol=1e-15
+    )
 
 
 @pytest.mark.parametrize(
@@ -331,6 +335,9 @@ def test_activations_that_are_layers() -> None:
         (None, a),
     ):
         assert relative_error(applied(template(config, None), a)[0], expected) < FLOAT64
+    for slope in (float("nan"), 10**400):
+        with pytest.raises(UnknownActivationError, match="its activation ELU has the parameter"):
+            template({"class_name": "ELU", "config": {"alpha": slope}}, None)
     with pytest.raises(UnknownActivationError, match="ReLU is not known"):
         template({"class_name": "ReLU", "config": {"max_value": 6.0}}, None)
 
