@@ -156,11 +156,11 @@ class _Reader:
         parts = unit.path.split("/")
         if unit.recurrent is not None and "/vars/" not in unit.kernel:
             # Before Keras 3 a cell's group has a name of its own below that of its layer.
-            parts = parts[:-1]
+            parts = parts[:-1] or parts
             if len(parts) > 1 and parts[-1].startswith((FORWARD, BACKWARD)):
                 parts = parts[:-1]
         for last in ("cell", f"{FORWARD}_layer", f"{BACKWARD}_layer", "layer"):
-            if last == "cell" and parts[-3:-1] == ["cell", "cells"]:
+            if last == "cell" and len(parts) > 3 and parts[-3:-1] == ["cell", "cells"]:
                 parts = parts[:-3]
             elif len(parts) > 1 and parts[-1] == last:
                 parts = parts[:-1]
@@ -313,15 +313,15 @@ class _Reader:
     def _direction(self, kind: str, config: Mapping[str, Any], unit: _Unit) -> _Direction:
         kernel, recurrent = (self._tensors[name].shape for name in (unit.kernel, unit.recurrent or unit.kernel))
         gates = GATES[kind]
-        size = recurrent[0]
+        size = recurrent[0] if recurrent else 0
         width = len(gates) * size
-        bias = () if unit.bias is None else self._tensors[unit.bias].shape
-        if len(kernel) != 2 or kernel[1:] != (width,) or recurrent != (size, width) or 0 in kernel + recurrent:
+        bias = None if unit.bias is None else self._tensors[unit.bias].shape
+        if kernel[1:] != (width,) or recurrent != (size, width) or 0 in kernel + recurrent:
             raise _RefusedError(
                 f"its kernels have the shapes {kernel} and {recurrent}; expected (I, {width}), (H, {width})"
             )
-        reset_after = bias == (2, width) or (not bias and bool(config.get("reset_after", True)))
-        if unit.bias is not None and bias != (width,) and not (kind == "GRU" and reset_after):
+        reset_after = bias == (2, width) or (bias is None and bool(config.get("reset_after", True)))
+        if bias not in (None, (width,), (2, width) if kind == "GRU" else None):
             raise _RefusedError(f"its bias has the shape {bias}; expected ({width},)")
         activation = template(config.get("activation", "tanh"), self._keras_version)
         has_bias = unit.bias is not None
@@ -340,7 +340,7 @@ class _Reader:
                 assert tensor is not None
                 part = Slice(tensor, (slice(None), block), transposed=True)
                 parameters[f"W_{name}{letter}"] = Value((part,), (size, inputs))
-            if unit.bias is None:
+            if unit.bias is None or bias is None:
                 continue
             rows = (
                 [Slice(unit.bias, (row, block)) for row in (0, 1)] if len(bias) == 2 else [Slice(unit.bias, (block,))]

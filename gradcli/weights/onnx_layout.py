@@ -40,6 +40,8 @@ _KINDS: Mapping[str, _Kind] = {
 _PEEPHOLES = ("i", "o", "f")
 #: The inputs of the operators, in their order; RNN and GRU have the first six.
 _INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
+#: What makes of a linear map a layer on the way, rather than a head: its loss takes sigmoid and softmax with it.
+HIDDEN_ACTIVATIONS = ("Relu", "Tanh", "LeakyRelu", "Elu", "Selu", "Gelu", "Softplus", "Softsign", "HardSigmoid", "Clip")
 _DIRECTIONS = {"forward": ("",), "reverse": ("",), "bidirectional": ("", ".reverse")}
 
 
@@ -261,7 +263,7 @@ class _Operator:
             try:
                 shape = self._graph.shape(given)
                 batch_first = bool(number(self._node, "layout", 0))
-                batch = shape[0 if batch_first else 1]
+                batch = shape[0 if batch_first else 1] if len(shape) == 3 else 0
                 expected = (batch, len(self._suffixes)) if batch_first else (len(self._suffixes), batch)
                 if shape != (*expected, self._hidden_size):
                     raise _RefusedError(f"its {role} has the shape {shape}; expected {(*expected, self._hidden_size)}")
@@ -278,6 +280,7 @@ class _Operator:
 def _heads(checkpoint: OnnxCheckpoint, graph: WeightGraph) -> Iterator[LinearHead]:
     """Give every product of a value that is computed with a matrix of the file, with the bias that is added to it."""
     seen: set[str] = set()
+    bent = {name for node in checkpoint.nodes if node.op_type in HIDDEN_ACTIVATIONS for name in node.inputs}
     sums = {name: node for node in checkpoint.nodes if node.op_type == "Add" for name in node.inputs}
     for node in checkpoint.nodes:
         if node.domain != STANDARD_DOMAIN or node.op_type not in ("MatMul", "Gemm") or len(node.inputs) < 2:
@@ -295,7 +298,8 @@ def _heads(checkpoint: OnnxCheckpoint, graph: WeightGraph) -> Iterator[LinearHea
                 weight = None if number(node, "transA", 0) else weight
         except NotFollowedError:
             continue
-        if weight is None:
+        last = next(iter(sums[output].outputs), "") if node.op_type == "MatMul" and output in sums else output
+        if weight is None or last in bent:
             continue
         if weight.slices[0].tensor in seen:
             # A product that is written once for each step.

@@ -242,6 +242,8 @@ def test_reset_after_is_told_by_the_bias_where_there_is_one(
         (of_keras_2("MyLSTM", 4, (12,)), "its class MyLSTM is not known here"),
         (of_keras_2("CuDNNLSTM", 4, (24,)), "its class CuDNNLSTM is not known here"),
         (of_keras_2("LSTM", 4, (11,)), "its bias has the shape (11,); expected (12,)"),
+        (of_keras_2("LSTM", 4, (2, 12)), "its bias has the shape (2, 12); expected (12,)"),
+        (of_keras_2("GRU", 3, ()), "its bias has the shape (); expected (9,)"),
         (of_keras_2("GRU", 4, (12,)), "its kernels have the shapes (2, 12) and (3, 12); expected (I, 9), (H, 9)"),
         (of_keras_2("LSTM", 4, (12,), activation="glu"), "its activation glu is not known here"),
         (

@@ -194,10 +194,11 @@ def found_in(*nodes: OnnxNode, gates: int = 4, directions: int = 1, **arrays: ND
         ),
         (node("LSTM", "X,W,R,B", activations=("Affine", "Tanh", "Tanh")), "Affine comes without activation_alpha"),
         (node("LSTM", "X,W,R,B,,wrong"), "its initial_h has the shape (1, 3); expected"),
+        (node("LSTM", "X,W,R,B,,scalar"), "its initial_h has the shape (); expected"),
     ],
 )
 def test_what_cannot_be_run_is_said(operator: OnnxNode, clause: str) -> None:
-    arrays = {"lengths": np.array([5, 2], np.int32), "wrong": np.ones((1, 3))}
+    arrays = {"lengths": np.array([5, 2], np.int32), "wrong": np.ones((1, 3)), "scalar": np.array(3.0)}
     contents = found_in(operator, **arrays)
     assert contents.layers == ()
     (refused,) = contents.unsupported
@@ -265,7 +266,10 @@ def test_heads_and_embeddings() -> None:
             node("Transpose", "G", "GT"),
             node("MatMul", "p,K", "again", name="the same weight at another step"),
             node("MatMul", "h,p", "s", name="of what is computed"),
-            node("Gemm", "h,K", "t", name="transposed", transA=1),
+            node("MatMul", "h,T", "t", name="hidden"),
+            node("Add", "t,b", "u"),
+            node("Relu", "u", "w"),
+            node("Gemm", "h,K", "v", name="transposed", transA=1),
         ],
         arrays,
     )
