@@ -6,6 +6,7 @@ other: i o f c of the LSTM, z r h of the GRU (ONNX, LSTM-22 and GRU-22). B is th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -42,6 +43,9 @@ _PEEPHOLES = ("i", "o", "f")
 _INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 #: What makes of a linear map a layer on the way, rather than a head: its loss takes sigmoid and softmax with it.
 HIDDEN_ACTIVATIONS = ("Relu", "Tanh", "LeakyRelu", "Elu", "Selu", "Gelu", "Softplus", "Softsign", "HardSigmoid", "Clip")
+_PRODUCTS = ("MatMul", "Gemm")
+#: A weight that is multiplied with as often is taken for one of a recurrence; fewer uses may be of shared weights.
+FEWEST_UNROLLED_STEPS = 3
 _DIRECTIONS = {"forward": ("",), "reverse": ("",), "bidirectional": ("", ".reverse")}
 
 
@@ -71,6 +75,8 @@ def find(checkpoint: Checkpoint, taken: set[str]) -> Contents:
             operator = f"{node.domain}.{node.op_type}".lstrip(".")
             reason = f"{operator} is no operator of ONNX's own; its gates are not known here"
             unsupported.append(Unsupported(name, reason))
+    if not layers and not unsupported:
+        unsupported += _unrolled(checkpoint, graph)
     return Contents(
         tuple(layers), tuple(_heads(checkpoint, graph)), tuple(_embeddings(checkpoint, graph)), tuple(unsupported)
     )
@@ -283,7 +289,7 @@ def _heads(checkpoint: OnnxCheckpoint, graph: WeightGraph) -> Iterator[LinearHea
     bent = {name for node in checkpoint.nodes if node.op_type in HIDDEN_ACTIVATIONS for name in node.inputs}
     sums = {name: node for node in checkpoint.nodes if node.op_type == "Add" for name in node.inputs}
     for node in checkpoint.nodes:
-        if node.domain != STANDARD_DOMAIN or node.op_type not in ("MatMul", "Gemm") or len(node.inputs) < 2:
+        if node.domain != STANDARD_DOMAIN or node.op_type not in _PRODUCTS or len(node.inputs) < 2:
             continue
         output = next(iter(node.outputs), "")
         added = next((name for name in sums[output].inputs if name != output), "") if output in sums else ""
@@ -309,6 +315,20 @@ def _heads(checkpoint: OnnxCheckpoint, graph: WeightGraph) -> Iterator[LinearHea
         found = [_scaled(weight, scale), *([] if bias is None else [_scaled(bias, bias_scale)])]
         tensors = tuple(dict.fromkeys(part.tensor for value in found for part in value.slices))
         yield LinearHead(_module(tensors) or _name(node), found[0], found[1] if bias else None, tensors)
+
+
+def _unrolled(checkpoint: OnnxCheckpoint, graph: WeightGraph) -> Iterator[Unsupported]:
+    """Give every weight that is multiplied with in step after step: a recurrence without an operator of its own."""
+    products = [node.inputs[1] for node in checkpoint.nodes if node.op_type in _PRODUCTS and len(node.inputs) > 1]
+    weights = [weight.slices[0].tensor for name in products if (weight := _matrix(graph, name)) is not None]
+    for tensor, count in Counter(weights).items():
+        if count >= FEWEST_UNROLLED_STEPS:
+            name = _module((tensor,)) or tensor
+            yield Unsupported(
+                name,
+                f"the graph multiplies with {tensor} {count} times, as if {name} were a recurrence written out step by"
+                " step, which is not read; export it with an operator, as torch.onnx.export does with dynamo=False",
+            )
 
 
 def _module(tensors: tuple[str, ...]) -> str | None:

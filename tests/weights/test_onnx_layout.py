@@ -92,7 +92,16 @@ def test_cells_are_built_in_ones_where_they_can_be() -> None:
     assert "(0.7 * relu(" in activated["equations"]
 
 
-TORCH = sorted(path.name for path in CHECKPOINTS.glob("onnx-torch-*.onnx"))
+UNROLLED = "onnx-torch-rnn-dynamo.onnx"
+TORCH = sorted({path.name for path in CHECKPOINTS.glob("onnx-torch-*.onnx")} - {UNROLLED})
+
+
+def test_a_recurrence_that_is_written_out_is_said() -> None:
+    with open_file(CHECKPOINTS / UNROLLED, UNROLLED) as checkpoint:
+        contents = onnx_layout.find(checkpoint, set())
+    assert contents.layers == ()
+    assert all("times, as if" in each.reason and "dynamo=False" in each.reason for each in contents.unsupported)
+    assert len(contents.unsupported) == 1
 
 
 @pytest.mark.parametrize("file", TORCH)
