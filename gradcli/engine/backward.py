@@ -22,6 +22,7 @@ from gradcli.engine.loop import Key
 from gradcli.engine.plan import Target
 from gradcli.engine.scaled import Scaled, log2_norm, scale_by
 from gradcli.engine.weights import WeightGradients
+from gradcli.engine.windows import window_view
 from gradcli.language.graph import Node
 
 Array = np.ndarray[Any, Any]
@@ -281,6 +282,10 @@ class BackwardPass:
         match key:
             case ("adjoint", name, lag):
                 return self.totals[name][self.layer.lag - lag :]
+            case ("window", name, (longest, shortest)):
+                total = self.totals[name]
+                last = len(total) - shortest
+                return window_view(total[self.layer.lag - longest : last], longest - shortest + 1)
             case ("across", node):
                 return self.across[node]
             case ("value" | "slope", _):
@@ -306,6 +311,8 @@ class BackwardPass:
                 return layer.squeeze(_split_rows(layer.scratch(name, rows)[None], parts)[0], 0)
             case ("transposed", group):
                 return layer.parameters.transposed(self.plan.groups[group])
+            case ("transposed of window", group):
+                return layer.parameters.transposed_of_window(self.plan.groups[group])
             case ("number", value, rows):
                 return layer.constant(value, rows)
             case ("scalar", value):

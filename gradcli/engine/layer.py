@@ -20,6 +20,7 @@ from gradcli.engine.loop import Key
 from gradcli.engine.parameters import LayerParameters, forward_sign
 from gradcli.engine.plan import LayerPlan
 from gradcli.engine.sizes import chunk_length
+from gradcli.engine.windows import window_view
 from gradcli.language.graph import Dependence, Node, reachable
 from gradcli.language.parser import Equation
 
@@ -241,6 +242,9 @@ class Layer:
             case ("state", name, lag):
                 array = self._work_states[name]
                 return array[self.lag - lag : len(array) - lag]
+            case ("window", name, (longest, shortest)):
+                array = self._work_states[name]
+                return window_view(array[self.lag - longest : len(array) - shortest], longest - shortest + 1)
             case ("tape", buffer, (lo, hi)):
                 return self._work_tape[buffer][:, :, lo:hi]
             case ("addend", group, (lo, hi)):
@@ -254,6 +258,8 @@ class Layer:
         match key:
             case ("matrix", group):
                 return self.parameters.stacked(self.plan.groups[group])
+            case ("matrix of window", group):
+                return self.parameters.of_window(self.plan.groups[group])
             case ("scratch", name, rows, (lo, hi)):
                 return self.squeeze(self.scratch(name, rows)[:, lo:hi], 0)
             case ("scratch", name, rows):
