@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib import resources
 from typing import Any
@@ -11,17 +11,21 @@ import numpy as np
 import pytest
 import yaml
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
+import torch
 from engine_runs import problem_of
 from numpy.typing import NDArray
 from reference.compare_run import redo, steps_of
-from reference.framework_cells import EQUATIONS
+from reference.framework_cells import EQUATIONS, GATES
 from reference.make_fixtures import draw
 from reference.relative_error import vector_error
 from reference.torch_reference import Run as Reference
 
 from gradcli import cells
+from gradcli.engine import sizes
+from gradcli.engine.adjoint_walk import walk_adjoints
+from gradcli.engine.loss import Linear
 from gradcli.engine.problem import Problem, Run
 from gradcli.engine.run import Engine
 
@@ -47,7 +51,7 @@ BLOCKS: dict[str, dict[str, Any]] = {
         "equations": """
             c[t] = 0.6 * c[t-1] + tanh(W @ x[t] + U @ h[t-1])
             n[t] = 0.5 * n[t-1] + exp(tanh(V @ x[t]))
-            h[t] = c[t] / n[t] + 0.1 * h[t-3]
+            h[t] = (c[t] + Y @ x[t] * h[t-1]) / n[t] + 0.1 * h[t-3]
         """
     },
     # Products with a vector that is made within the step, a norm, and an input that is divided by.
@@ -59,6 +63,7 @@ BLOCKS: dict[str, dict[str, Any]] = {
         """
     },
 }
+GROWING = {"squared": {"equations": "h[t] = h[t-1] ** 2 + 0.01 * tanh(W @ x[t])"}}
 LOSSES: dict[str, Any] = {
     "last": {"kind": "mse", "at": "last"},
     "every": {"kind": "mse", "at": "every"},
@@ -70,7 +75,7 @@ LOSSES: dict[str, Any] = {
 def posed(cell: str, loss: str, layers: int = 1, trials: int = TRIALS) -> tuple[Spec, list[Arrays], Problem]:
     """Return a spec, the arrays of each trial, and the problem; before a sequence begins the input is zero."""
     spec = {
-        "cell": BLOCKS[cell],
+        "cell": (BLOCKS | GROWING)[cell],
         "hidden_size": 4,
         "input_size": 3,
         "num_layers": layers,
@@ -157,11 +162,69 @@ def test_segments_of_every_length(cell: str, segment: int) -> None:
         assert wrong(Engine(problem, segment=segment, block=block).run(record=True), spec, drawn) == {}
 
 
-def test_stretches_of_a_segment_side_by_side() -> None:
+@pytest.mark.parametrize("most", [2, 3, 16])
+def test_stretches_of_a_segment_side_by_side(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizes, "_MOST_STRETCHES", most)
     for cell in BLOCKS:
         spec, drawn, problem = posed(cell, "every", layers=2)
         engine = Engine(problem, segment=6, at_once=TRIALS)
         assert wrong(engine.run(record=True), spec, drawn) == {}
-        ((_, group),) = engine.groups()
+        (group,) = engine._groups.values()
         assert group._recomputation is not None
         assert not group._recomputation.strays
+
+
+def test_nothing_goes_back_beyond_the_initial_state() -> None:
+    for cell in BLOCKS:
+        _, _, problem = posed(cell, "every", layers=2)
+        for _, group in Engine(problem, at_once=TRIALS).groups():
+            for visit in walk_adjoints(group):
+                first, last = visit.steps
+                there = T - np.array(LENGTHS) < last
+                assert (first >= T - np.array(LENGTHS))[there].all()
+                for total, _ in (total for block in visit.blocks for total in block.totals.values()):
+                    assert (total[..., ~there] == 0).all()
+                    assert (total[..., there] != 0).any()
+
+
+def test_what_a_sequence_would_do_before_it_begins_does_not_overflow() -> None:
+    # From 3 on the square leaves the floats within 11 steps: of two steps it does not.
+    spec, drawn, problem = posed("squared", "every", trials=1)
+    for arrays in drawn:
+        arrays["state.layer0.h"][:] = 0.1
+        arrays["state.layer0.h"][:, 3] = 3.0
+    initial = [{"h": drawn[0]["state.layer0.h"].transpose(0, 2, 1)}]
+    for segment in (1, 4, T):
+        assert wrong(Engine(replace(problem, initial=initial), segment=segment).run(record=True), spec, drawn) == {}
+
+
+def test_packed_sequences() -> None:
+    _, (arrays,), problem = posed("lstm", "projection", trials=1)
+    problem = replace(problem, loss=Linear([T], arrays["vector"][None]))
+    module = torch.nn.LSTM(3, 4, dtype=torch.float64, batch_first=True)
+    gates = GATES["lstm"]
+    with torch.no_grad():
+        for name, parts in (("weight_ih_l0", "W_x"), ("weight_hh_l0", "W_h"), ("bias_ih_l0", "b_")):
+            rows = [arrays[f"param.layer0.{parts}{gate}"] for gate in gates]
+            getattr(module, name).copy_(torch.tensor(np.concatenate(rows)))
+        module.bias_hh_l0.zero_()
+    x = torch.zeros(len(LENGTHS), T, 3, dtype=torch.float64)
+    for sequence, length in enumerate(LENGTHS):
+        x[sequence, :length] = torch.tensor(arrays["x"][T - length :, sequence])
+    packed = torch.nn.utils.rnn.pack_padded_sequence(x, torch.tensor(LENGTHS), batch_first=True, enforce_sorted=False)
+    start = [torch.tensor(arrays[f"state.layer0.{state}"], requires_grad=True) for state in "hc"]
+    _, (last, _) = module(packed, tuple(start))
+    losses = last[0] @ torch.tensor(arrays["vector"])
+    losses.sum().backward()
+    run = Engine(problem).run(record=True)
+    assert run.recording is not None
+    np.testing.assert_allclose(run.losses[0], losses.detach().numpy(), rtol=CLOSE, atol=0)
+    for state, leaf in zip("hc", start, strict=True):
+        assert leaf.grad is not None
+        expected = np.log2(np.linalg.norm(leaf.grad.numpy()[0], axis=1))
+        norm = run.log2_norm[f"layer0.{state}"][T - np.array(LENGTHS), 0, np.arange(len(LENGTHS))]
+        np.testing.assert_allclose(np.exp2(norm), np.exp2(expected), rtol=CLOSE, atol=0)
+    expected = module.weight_hh_l0.grad
+    assert expected is not None
+    found = np.concatenate([run.gradients[f"layer0.W_h{gate}"].value()[0] for gate in gates]) * len(LENGTHS)
+    assert vector_error(found, 0, expected.numpy()) < CLOSE
