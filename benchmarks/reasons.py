@@ -31,7 +31,7 @@ _FEW_PRODUCTS = {
     "indrnn": "The cell has no product, and a step is four calls: what is done for each block of steps (norms, "
     "exponents, copies to the tape) shows.",
     "rnn-lags": "A step has little besides its products: what is done for each block of steps (norms, exponents, "
-    "copies to the tape) shows. By hand, h[t-1] and h[t-2] are taken as one vector, which makes one product of two.",
+    "copies to the tape) shows.",
 }
 
 DRAWS_AT_ONCE = (

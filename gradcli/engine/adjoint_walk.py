@@ -52,7 +52,7 @@ def walk_adjoints(group: TrialGroup, *, longest: int | None = None) -> Iterator[
     for first, last in group.walk_back():
         end = last
         while end > first:
-            start = max(first, end - length)
+            start = group.block_start(first, end, length)
             try:
                 with np.errstate(all="ignore"):
                     blocks = _run(group, passes, adjoints, start, end, first)
@@ -61,6 +61,8 @@ def walk_adjoints(group: TrialGroup, *, longest: int | None = None) -> Iterator[
                 continue
             adjoints = [block.adjoints for block in blocks]
             yield Visit((start, end), passes, blocks)
+            for layer in adjoints:
+                group.end_sequences(start, layer)
             length = min(longest, *(block.longest_next for block in blocks))
             end = start
             group.progress("backward", seq_len - end, seq_len)
@@ -73,9 +75,10 @@ def _run(
     problem, lo, hi = group.problem, start - first, end - first
     entering = problem.loss.gradient(group.layers[-1].outputs()[lo:hi], start + 1)
     exponent = np.zeros((problem.trials, problem.batch_size), np.int64)
+    missing = group.missing(end)
     blocks = []
     for backward, incoming in zip(reversed(passes), reversed(adjoints), strict=True):
-        block = backward.run(lo, hi, incoming, entering, exponent, more=start > 0)
+        block = backward.run(lo, hi, incoming, entering, exponent, more=start > 0, missing=missing)
         entering, exponent = block.input_adjoint, block.input_exponent
         blocks.append(block)
     return blocks[::-1]

@@ -22,6 +22,7 @@ from gradcli.engine.loop import Key
 from gradcli.engine.plan import Target
 from gradcli.engine.scaled import Scaled, log2_norm, scale_by
 from gradcli.engine.weights import WeightGradients
+from gradcli.engine.windows import window_view
 from gradcli.language.graph import Node
 
 Array = np.ndarray[Any, Any]
@@ -132,6 +133,7 @@ class BackwardPass:
                     self._buffers[key] = layer.empty(block, rows)
         self._views: dict[Key, list[Array]] = {}
         self._exponents = Exponents(plan, layer.dtype.itemsize)
+        self._missing: Array | None = None
         self._exponent = np.zeros((plan.frames.count, layer.trials, layer.batch_size), np.int64)
 
     def _name_hoisted(self) -> None:
@@ -169,6 +171,7 @@ class BackwardPass:
         entering: Array | None,
         entering_exponent: Array,
         more: bool = True,
+        missing: Array | None = None,
     ) -> Block:
         """Go back over the steps lo+1 .. hi of the segment.
 
@@ -178,6 +181,7 @@ class BackwardPass:
             entering: the gradient that enters at the output state, (hi-lo, R, size, B) mantissas, or None.
             entering_exponent: its exponent, (R, B).
             more: whether another block follows, which needs to know how this one ends.
+            missing: the sequences that have none of these steps, whose adjoints are zero.
 
         Raises:
             OutOfRange: mantissas left the safe range; nothing was changed.
@@ -193,6 +197,11 @@ class BackwardPass:
         )
         for (what, node), buffer in self._kept.items():
             np.copyto(buffer[:n], self.layer.array(node)[lo:hi] if what == "value" else self.layer.slope(node)[lo:hi])
+        self._missing = missing
+        if missing is not None:
+            # A derivative need not be finite there, and its product with an adjoint of zero then is not zero.
+            for buffer in (*self._buffers.values(), *self._kept.values()):
+                buffer[:n, ..., missing] = 0.0
         loop = self.code
         # Backwards in time: the last step of the block first.
         columns = [self._column(key, n)[::-1] for key in loop.columns]
@@ -281,6 +290,10 @@ class BackwardPass:
         match key:
             case ("adjoint", name, lag):
                 return self.totals[name][self.layer.lag - lag :]
+            case ("window", name, (longest, shortest)):
+                total = self.totals[name]
+                last = len(total) - shortest
+                return window_view(total[self.layer.lag - longest : last], longest - shortest + 1)
             case ("across", node):
                 return self.across[node]
             case ("value" | "slope", _):
@@ -306,6 +319,8 @@ class BackwardPass:
                 return layer.squeeze(_split_rows(layer.scratch(name, rows)[None], parts)[0], 0)
             case ("transposed", group):
                 return layer.parameters.transposed(self.plan.groups[group])
+            case ("transposed of window", group):
+                return layer.parameters.transposed_of_window(self.plan.groups[group])
             case ("number", value, rows):
                 return layer.constant(value, rows)
             case ("scalar", value):
@@ -321,7 +336,17 @@ class BackwardPass:
         assert self.step_clip is not None
         clip, layer = self.step_clip, self.layer
         exponent = self._exponent[self.plan.frames.of_state[name]][:, None, :]
-        return lambda adjoint: clip(adjoint.reshape(layer.trials, -1, layer.batch_size), exponent)
+        if self._missing is None:
+            return lambda adjoint: clip(adjoint.reshape(layer.trials, -1, layer.batch_size), exponent)
+        there = np.delete(np.arange(layer.batch_size), self._missing)
+
+        def clip_those_there(adjoint: Array) -> None:
+            whole = adjoint.reshape(layer.trials, -1, layer.batch_size)
+            part = whole[..., there]
+            clip(part, exponent[..., there])
+            whole[..., there] = part
+
+        return clip_those_there
 
     # What lies outside the loop.
 
@@ -357,7 +382,10 @@ class BackwardPass:
         for leaf, pairs in self._leaves.items():
             for target, coefficient in pairs:
                 total, frame = self._target_adjoint(target, n)
-                hoisted.receive(leaf, in_common(total, frame) * values[coefficient])
+                through = in_common(total, frame) * values[coefficient]
+                if self._missing is not None:
+                    through[..., self._missing] = 0.0
+                hoisted.receive(leaf, through)
         hoisted.propagate()
         gradients = {node: Scaled(gradient, top) for node, gradient in hoisted.gradients.items()}
         return gradients if self.parameters else {}, hoisted.adjoints.get(plan.graph.input()), common

@@ -11,6 +11,7 @@ import numpy as np
 
 from gradcli.engine.loop import Loop, LoopWriter, Rows
 from gradcli.engine.plan import Edge, Group, LayerPlan, Target
+from gradcli.engine.windows import Window
 from gradcli.language.across import ACROSS
 from gradcli.language.graph import Dependence, Node
 
@@ -61,11 +62,17 @@ class BackwardWriter:
 
     def _emit_group(self, group: Group) -> None:
         w, plan = self.writer, self.plan
+        window = group.window if group.window and self._is_one_product(group.window) else None
+        if window is not None and group is not window.first:
+            return
         lanes = w.column("lanes", group.index, (0, group.rows))
         for lane in group.lanes:
             if f"lane{lane.product.index}" not in self._written:
                 # Nothing in this step takes the product elementwise (all its derivatives are zero).
                 w.call("copyto", w.column("lanes", group.index, (lane.start, lane.stop)), self._zero(lane.rows))
+        if window is not None:
+            self._emit_window(group, window)
+            return
         edges = plan.edges[group.index]
         transposed = w.constant("transposed", group.index)
         size = plan.size(group.vector)
@@ -80,6 +87,25 @@ class BackwardWriter:
         adjoint = self._temporary(size)
         w.call(w.product, transposed, lanes, adjoint)
         self._spread(group.index, adjoint, group.frame, edges, size)
+
+    def _is_one_product(self, window: Window) -> bool:
+        """Tell whether all past values of a window's state get their adjoints from one, by one product, and no more."""
+        if self.batched_trials or f"{window.state}@1" not in self._written:
+            return False
+        return window.pays(self.plan.size(window.first.vector)) and all(
+            (group is window.first or group.same_as is not None)
+            and [edge.source for edge in self.plan.edges[group.index]] == [group.vector]
+            and self._frame_of(group.vector) == group.frame
+            for group in window.groups
+        )
+
+    def _emit_window(self, group: Group, window: Window) -> None:
+        w = self.writer
+        size = len(window.groups) * self.plan.size(group.vector)
+        lanes, term = w.column("lanes", group.index, (0, group.rows)), self._temporary(size)
+        w.call(w.product, w.constant("transposed of window", group.index), lanes, term)
+        adjoints = w.column("window", window.state, window.lags)
+        w.call("add", adjoints, term, adjoints)
 
     def _emit_across(self, node: Node) -> None:
         """Turn the adjoint of a function across into that of its argument, in place, and pass it on."""

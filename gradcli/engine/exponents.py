@@ -52,6 +52,11 @@ class Adjoints:
     log2_norm: list[Array] = field(default_factory=list)
     nothing: bool = False
 
+    def clear(self, sequences: Array) -> None:
+        """Make the adjoints of some sequences zero."""
+        for carry in self.carry.values():
+            carry[..., sequences] = 0.0
+
 
 class Exponents:
     """Chooses the powers of two of a layer's frames for each block, and watches the range of the mantissas.

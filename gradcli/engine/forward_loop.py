@@ -70,6 +70,7 @@ class ForwardWriter:
 
     def __init__(self, plan: LayerPlan, batched_trials: bool) -> None:
         self.plan = plan
+        self.batched_trials = batched_trials
         self.writer = LoopWriter(batched_trials)
         self._elementwise = ElementwiseWriter(self.writer, self._operand, self._number)
         self.locations: dict[Node, Key] = {}
@@ -169,7 +170,7 @@ class ForwardWriter:
         if straight and only is not None:
             self.locations[only.value] = ("state", self._expressions[only.value][0], 0)
         whole = self._ref(only.value) if straight and only and only.addend is None else rows_of(0, group.rows)
-        w.call(w.product, w.constant("matrix", group.index), self._ref(group.vector), whole)
+        self._emit_products(group, whole)
         added = [lane for lane in group.lanes if lane.addend is not None]
         if added:
             lo, hi = added[0].start, added[-1].stop
@@ -181,7 +182,7 @@ class ForwardWriter:
                 key = ("scratch", name, group.rows, (lane.start, lane.stop))
             self.locations.setdefault(lane.product, key)
             self.locations.setdefault(lane.value, key)
-        done = set()
+        done = {lane.product for other in (group.window.groups if group.window else ()) for lane in other.lanes}
         for lane in group.lanes:
             for node in dict.fromkeys((lane.product, lane.value)):
                 done.add(node)
@@ -190,6 +191,20 @@ class ForwardWriter:
             self._emit_run(run, rows_of(*run.rows))
             done |= {lane.result for lane in run.lanes if lane.result is not None}
         return done
+
+    def _emit_products(self, group: Group, out: str) -> None:
+        """Write the products of a group, and add up those of its window."""
+        w, window = self.writer, group.window
+        if window is not None and not self.batched_trials and window.pays(self.plan.size(group.vector)):
+            matrix, vectors = w.constant("matrix of window", group.index), w.column("window", window.state, window.lags)
+            w.call(w.product, matrix, vectors, out)
+            return
+        w.call(w.product, w.constant("matrix", group.index), self._ref(group.vector), out)
+        for other in window.groups if window is not None else ():
+            if other is not group:
+                term = w.constant("scratch", f"group{other.index}", other.rows, (0, other.rows))
+                w.call(w.product, w.constant("matrix", other.index), self._ref(other.vector), term)
+                w.call("add", out, term, out)
 
     def _emit_run(self, run: FunctionRun, argument: str) -> None:
         results = [lane.result for lane in run.lanes if lane.result is not None]

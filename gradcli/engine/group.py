@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from gradcli.engine.problem import READOUT, ForwardOverflow, Overflow, Problem, 
 from gradcli.engine.recomputation import Recomputation
 from gradcli.engine.recorder import Recorder
 from gradcli.engine.scaled import Scaled, log2_norm
+from gradcli.engine.starts import Start
 from gradcli.engine.step_gradients import StepGradients
 from gradcli.language.graph import Node
 from gradcli.language.parser import Equation
@@ -101,7 +103,7 @@ class TrialGroup:
         """
         p = self.problem
         losses = np.zeros((p.trials, p.batch_size))
-        histories = [_history(layer, start) for layer, start in zip(self.layers, p.initial, strict=True)]
+        histories = self._first_histories()
         checkpoints: list[list[dict[str, Array]]] = []
         for lo in range(0, p.seq_len, self.segment):
             hi = min(lo + self.segment, p.seq_len)
@@ -118,6 +120,22 @@ class TrialGroup:
             histories = [layer.history() for layer in self.layers]
         return losses, checkpoints, None
 
+    def _first_histories(self) -> list[dict[str, Array]]:
+        """Return for each layer the states before step 1."""
+        found = [_history(layer, start) for layer, start in zip(self.layers, self.problem.initial, strict=True)]
+        begins = self.problem.begins
+        return found if begins is None else [begins.begun(history) for history in found]
+
+    def _starts_within(self, lo: int, hi: int) -> list[list[Start]]:
+        """Return for each layer the sequences that begin within the segment of the steps lo+1 .. hi."""
+        begins = self.problem.begins
+        if begins is None:
+            return [[] for _ in self.layers]
+        return [
+            begins.within(lo, hi, _history(layer, initial))
+            for layer, initial in zip(self.layers, self.problem.initial, strict=True)
+        ]
+
     def _forward_segment(self, lo: int, hi: int, histories: Sequence[Mapping[str, Array]], *, tape: bool) -> None:
         x = self.problem.source.fill(lo, hi)
         if self.problem.bidirectional:
@@ -125,16 +143,20 @@ class TrialGroup:
                 layer.parameters = parameters
             self.outputs = forward_both_ways(self.layers, x, histories, tape=tape)
             return
-        for layer, history, parameters in zip(self.layers, histories, self._parameters.at(lo), strict=True):
+        begins = self.problem.begins
+        found = zip(self.layers, histories, self._parameters.at(lo), self._starts_within(lo, hi), strict=True)
+        for layer, history, parameters, starts in found:
             layer.parameters = parameters
-            layer.forward(x, history, tape=tape)
-            x = layer.outputs()
-        self.outputs = x
+            layer.forward(x, history, tape=tape, starts=starts)
+            x = layer.outputs() if begins is None else begins.filled(layer.outputs(), lo)
+        self.outputs = self.layers[-1].outputs()
 
     def _recompute(self, lo: int, hi: int, start: Sequence[Mapping[str, Array]]) -> None:
         """Compute a segment before the last one again, from what the first pass left of it."""
         if self._recomputation and not self._recomputation.strays:
-            self._recomputation.forward(self.problem.source.fill(lo, hi), start)
+            x, begins = self.problem.source.fill(lo, hi), self.problem.begins
+            filled = partial(begins.filled, lo=lo) if begins and begins.not_yet(lo, hi) is not None else None
+            self._recomputation.forward(x, start, self._starts_within(lo, hi), filled)
             if not self._recomputation.strays:
                 self.outputs = self.layers[-1].outputs()
                 return
@@ -168,7 +190,7 @@ class TrialGroup:
             ForwardOverflow: a state stopped being finite.
         """
         p = self.problem
-        histories = [_history(layer, start) for layer, start in zip(self.layers, p.initial, strict=True)]
+        histories = self._first_histories()
         for lo in range(0, p.seq_len, self.segment):
             hi = min(lo + self.segment, p.seq_len)
             with np.errstate(all="ignore"):
@@ -194,6 +216,25 @@ class TrialGroup:
             yield lo, hi
 
     # Backward.
+
+    def block_start(self, lo: int, end: int, length: int) -> int:
+        """Return where a block begins that ends at a step, of at most so many steps and within a segment from `lo` on.
+
+        A sequence has all steps of a block or none.
+        """
+        begins = self.problem.begins
+        return max(lo, end - length, begins.last_before(end) if begins else 0)
+
+    def end_sequences(self, step: int, adjoints: Adjoints) -> None:
+        """Let nothing go further back of the sequences that begin after a step."""
+        begins = self.problem.begins
+        if step and begins is not None:
+            adjoints.clear(begins.at(step))
+
+    def missing(self, end: int) -> Array | None:
+        """Return the sequences that have none of the steps of a block that ends at a step; None where all have."""
+        begins = self.problem.begins
+        return begins.missing(end) if begins else None
 
     def run(self, *, record: bool = False, step_clip: StepClip | None = None, parameters: bool = True) -> Run:
         """Return the losses, the norms of all adjoints at all steps, and the parameter gradients.
@@ -275,7 +316,7 @@ class Backward:
         """Go back over one segment; return whether all adjoints were finite."""
         end = hi
         while end > lo:
-            start = max(lo, end - self.length)
+            start = self.engine.block_start(lo, end, self.length)
             try:
                 blocks = self._block(start - lo, end - lo, start)
             except OutOfRange:
@@ -300,9 +341,10 @@ class Backward:
         p = self.engine.problem
         entering = p.loss.gradient(self.engine.outputs[lo:hi], offset + 1)
         exponent = np.zeros((p.trials, p.batch_size), np.int64)
+        missing = self.engine.missing(offset + hi - lo)
         found = []
         for backward, adjoints in zip(reversed(self.passes), reversed(self.adjoints), strict=True):
-            block = backward.run(lo, hi, adjoints, entering, exponent, more=offset > 0)
+            block = backward.run(lo, hi, adjoints, entering, exponent, more=offset > 0, missing=missing)
             entering, exponent = block.input_adjoint, block.input_exponent
             found.append(block)
         return found
@@ -315,14 +357,21 @@ class Backward:
         if self.parameters and not self.engine.problem.tied:
             self._keep_step(start)
         self.add_readout(start, end)
-        return True
+        begins = self.engine.problem.begins
+        if start and begins is not None and len(sequences := begins.at(start)):
+            self._take_initial(start, sequences)
+            for adjoints in self.adjoints:
+                self.engine.end_sequences(start, adjoints)
+        return self.run.backward_overflow is None
 
     def commit_layer(self, index: int, block: Block, start: int, end: int) -> None:
         """Take over what a block of a layer's steps start+1 .. end found; see `Run.backward_overflow` after it."""
         run, layer = self.run, self.engine.problem.names[index]
         self.adjoints[index] = block.adjoints
+        missing = self.engine.missing(end)
+        there: Any = slice(None) if missing is None else np.delete(np.arange(block.input_exponent.shape[1]), missing)
         for state, norm in block.log2_norm.items():
-            run.log2_norm[f"{layer}.{state}"][start + 1 : end + 1] = norm
+            run.log2_norm[f"{layer}.{state}"][start + 1 : end + 1, :, there] = norm[..., there]
             # Longer blocks were found to be finite.
             if end - start == 1 and np.isnan(norm).any():
                 step = start + 1 + int(np.flatnonzero(np.isnan(norm).any(axis=(1, 2)))[-1])
@@ -331,7 +380,8 @@ class Backward:
         self._add(index, block.gradients.items())
         if self.recorder:
             for state, (mantissa, exponent) in block.totals.items():
-                self.recorder.keep_adjoints(f"{layer}.{state}", start + 1, end + 1, mantissa, exponent)
+                kept = mantissa[..., there], exponent[..., there], there
+                self.recorder.keep_adjoints(f"{layer}.{state}", start + 1, end + 1, *kept)
 
     def add_readout(self, start: int, end: int) -> None:
         """Add the gradient that the readout gets at the positions start+1 .. end, where there is one."""
@@ -361,23 +411,30 @@ class Backward:
         for name, gradient in batch_gradients(self.passes[index].layer, self.gradients[index]).items():
             yield f"{self.engine.problem.names[index]}.{name}", gradient
 
-    def finish(self) -> None:
-        """Take the adjoints of the initial states, and turn the sums into gradients of the batch loss."""
-        p, run = self.engine.problem, self.run
-        for index, (name, backward, adjoints) in enumerate(zip(p.names, self.passes, self.adjoints, strict=True)):
+    def _take_initial(self, step: int, sequences: Any) -> None:
+        """Take the adjoints of the initial states of sequences that begin after a step."""
+        run, names = self.run, self.engine.problem.names
+        for index, (name, backward, adjoints) in enumerate(zip(names, self.passes, self.adjoints, strict=True)):
             frames = backward.plan.frames
             for state, carry in adjoints.carry.items():
-                exponent = adjoints.exponent[frames.of_state[state]]
-                initial = carry[-1]
+                exponent = adjoints.exponent[frames.of_state[state]][:, sequences]
+                initial = carry[-1][..., sequences]
                 if self.step_clip is not None:
                     self.step_clip(initial, exponent[:, None, :])
                 norm = log2_norm(initial, axis=1) + exponent
-                run.log2_norm[f"{name}.{state}"][0] = norm
+                run.log2_norm[f"{name}.{state}"][step][:, sequences] = norm
                 if np.isnan(norm).any():
-                    run.backward_overflow = Overflow(0, index, np.asarray(np.isnan(norm).any(axis=1)))
+                    run.backward_overflow = Overflow(step, index, np.asarray(np.isnan(norm).any(axis=1)))
                 if self.recorder:
-                    self.recorder.keep_adjoints(f"{name}.{state}", 0, 1, initial[None], exponent)
-            if self.parameters and p.tied:
+                    kept = initial[None], exponent, sequences
+                    self.recorder.keep_adjoints(f"{name}.{state}", step, step + 1, *kept)
+
+    def finish(self) -> None:
+        """Take the adjoints of the initial states, and turn the sums into gradients of the batch loss."""
+        p, run = self.engine.problem, self.run
+        self._take_initial(0, slice(None) if p.begins is None else p.begins.at(0))
+        if self.parameters and p.tied:
+            for index in range(len(self.passes)):
                 run.gradients.update(self._parameter_gradients(index))
         if self.parameters and not p.tied:
             run.gradients |= self.of_steps.joined()

@@ -8,7 +8,8 @@ length 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from gradcli.engine.loop import Key
 from gradcli.engine.parameters import LayerParameters, forward_sign
 from gradcli.engine.plan import LayerPlan
 from gradcli.engine.sizes import chunk_length
+from gradcli.engine.starts import Start
+from gradcli.engine.windows import window_view
 from gradcli.language.graph import Dependence, Node, reachable
 from gradcli.language.parser import Equation
 
@@ -151,13 +154,16 @@ class Layer:
         self.values = dict(self.parameters.values)
         self.values[self.plan.graph.input()] = x
 
-    def forward(self, x: Array, history: Mapping[str, Array], *, tape: bool = True) -> None:
+    def forward(
+        self, x: Array, history: Mapping[str, Array], *, tape: bool = True, starts: Sequence[Start] = ()
+    ) -> None:
         """Run over the steps of one segment.
 
         Args:
             x: the input, (n, R, input_size, B).
             history: for each state the values at the last `lag` steps before the segment, (lag, R, size, B).
             tape: whether anything but the states is wanted afterwards.
+            starts: the sequences that begin within the segment.
         """
         self.resume(x, history)
         steps = self.steps
@@ -169,8 +175,10 @@ class Layer:
         of_chunk = [self._copied or key[0] in ("addend", "hoisted") for key in loop.columns]
         fixed = [self._fixed(key) for key in loop.fixed]
         self._finite = True
-        for lo in range(0, steps, self.chunk):
-            hi = min(lo + self.chunk, steps)
+        for lo, hi in self._chunks(starts):
+            for start in starts:
+                if start.offset == lo:
+                    self.begin(start)
             self._fill_addends(lo, hi)
             self._fill_hoisted(lo, hi)
             if self._copied:
@@ -182,6 +190,18 @@ class Layer:
             if self._copied:
                 self._store_chunk(lo, hi, tape)
             self._finite &= self._is_surely_finite(lo, hi)
+
+    def _chunks(self, starts: Sequence[Start]) -> Iterator[tuple[int, int]]:
+        """Yield what the loop takes at once, (lo, hi) for the steps lo+1 .. hi: sequences begin before a chunk."""
+        borders = sorted({0, self.steps, *(start.offset for start in starts)})
+        for first, last in pairwise(borders):
+            for lo in range(first, last, self.chunk):
+                yield lo, min(lo + self.chunk, last)
+
+    def begin(self, start: Start) -> None:
+        """Put the initial states of sequences in the place of what was computed for them before they began."""
+        for name, past in start.history.items():
+            self.states[name][start.offset : start.offset + self.lag, :, :, start.sequences] = past
 
     def _load_chunk(self, lo: int, hi: int) -> None:
         for name, work in self._work_states.items():
@@ -241,6 +261,9 @@ class Layer:
             case ("state", name, lag):
                 array = self._work_states[name]
                 return array[self.lag - lag : len(array) - lag]
+            case ("window", name, (longest, shortest)):
+                array = self._work_states[name]
+                return window_view(array[self.lag - longest : len(array) - shortest], longest - shortest + 1)
             case ("tape", buffer, (lo, hi)):
                 return self._work_tape[buffer][:, :, lo:hi]
             case ("addend", group, (lo, hi)):
@@ -254,6 +277,8 @@ class Layer:
         match key:
             case ("matrix", group):
                 return self.parameters.stacked(self.plan.groups[group])
+            case ("matrix of window", group):
+                return self.parameters.of_window(self.plan.groups[group])
             case ("scratch", name, rows, (lo, hi)):
                 return self.squeeze(self.scratch(name, rows)[:, lo:hi], 0)
             case ("scratch", name, rows):

@@ -5,11 +5,11 @@ and functions are bound as objects, so there is nothing in it that a spec could 
 
 A loop names what it works on by `Key`s, which the layer resolves to arrays:
 
-* columns, one view a step: ``("state", name, lag)``, ``("tape", buffer, rows)``, ``("hoisted", node)``,
-  ``("addend", group, rows)``, ``("adjoint", name, lag)``, ``("coefficient", target, run)``, ``("lanes", group, rows)``,
-  ``("across", node)``, ``("value", node)``, ``("slope", node)``;
-* fixed, the same array at every step: ``("matrix", group)``, ``("transposed", group)``, ``("scratch", ...)``,
-  ``("number", value, rows)``, ``("leaf", node)``, ``("rescale", frame, frame)``.
+* columns, one view a step: ``("state", name, lag)``, ``("window", name, lags)``, ``("tape", buffer, rows)``,
+  ``("hoisted", node)``, ``("addend", group, rows)``, ``("adjoint", name, lag)``, ``("coefficient", target, run)``,
+  ``("lanes", group, rows)``, ``("across", node)``, ``("value", node)``, ``("slope", node)``;
+* fixed, the same array at every step: ``("matrix", group)``, ``("transposed", group)``, each of them also of a window,
+  ``("scratch", ...)``, ``("number", value, rows)``, ``("leaf", node)``, ``("rescale", frame, frame)``.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from copy import copy
 from typing import Any, Self
 
 import numpy as np
@@ -27,6 +28,21 @@ class Loss(ABC):
         self.steps = np.asarray(steps, dtype=np.int64)
         self._order = np.argsort(self.steps)
         self._sorted = self.steps[self._order]
+        self._starts: Array | None = None
+
+    def counted_from(self, starts: Array | None) -> Self:
+        """Return this loss for sequences that begin after the steps `starts`, (B,); before that nothing counts."""
+        if starts is self._starts:
+            return self
+        found = copy(self)
+        found._starts = starts
+        return found
+
+    def _counts(self, steps: Array) -> Array | None:
+        """Return which sequences have which of the steps, (k, 1, B) booleans; None where all have all."""
+        if self._starts is None or not len(steps) or steps.min() > self._starts.max():
+            return None
+        return np.asarray(steps[:, None, None] > self._starts)
 
     @property
     def last_step(self) -> int:
@@ -46,7 +62,8 @@ class Loss(ABC):
     def values(self, outputs: Array, first: int) -> Array:
         """Return the loss (R, B) that the steps first..first+n-1 contribute; outputs is (n, R, size, B)."""
         steps, places = self.between(first, first + len(outputs) - 1)
-        return np.asarray(self._values(outputs[steps - first], places).sum(axis=0))
+        values, counts = self._values(outputs[steps - first], places), self._counts(steps)
+        return np.asarray((values if counts is None else np.where(counts, values, 0.0)).sum(axis=0))
 
     def gradient(self, outputs: Array, first: int) -> Array | None:
         """Return dL/dh (n, R, size, B) at the steps first..first+n-1, or None where none of them counts."""
@@ -57,7 +74,8 @@ class Loss(ABC):
         if not len(steps):
             return None
         gradient = np.zeros_like(outputs)
-        gradient[steps - first] = self._gradient(outputs[steps - first], places)
+        found, counts = self._gradient(outputs[steps - first], places), self._counts(steps)
+        gradient[steps - first] = found if counts is None else np.where(counts[:, :, None], found, 0.0)
         return gradient
 
     @abstractmethod
@@ -192,7 +210,9 @@ class ReadoutLoss(Loss):
         """Return the gradient of the summed sequence losses for W_hy and b_y, from the steps first..first+n-1."""
         steps, places = self.between(first, first + len(outputs) - 1)
         counted = outputs[steps - first]
-        error = self._error(counted, places)
+        error, counts = self._error(counted, places), self._counts(steps)
+        if counts is not None:
+            error = np.where(counts[:, :, None], error, 0.0)
         return {
             "W_hy": np.matmul(error, counted.swapaxes(-1, -2)).sum(axis=0),
             "b_y": error.sum(axis=(0, 3)),

@@ -61,6 +61,22 @@ class LayerParameters:
             self._made[key] = self._without_trials(np.ascontiguousarray(stacked.swapaxes(1, 2)))
         return self._made[key]
 
+    def of_window(self, group: Group) -> Array:
+        """Return what `stacked` gives for the groups of a group's window, side by side as their vectors lie."""
+        return self._made_of_window("stacked", group, 1)
+
+    def transposed_of_window(self, group: Group) -> Array:
+        """Return what `transposed` gives for the groups of a group's window, one below the other."""
+        return self._made_of_window("transposed", group, 0)
+
+    def _made_of_window(self, what: str, group: Group, axis: int) -> Array:
+        key = (what, "window", group.index)
+        if key not in self._made:
+            assert group.window is not None
+            parts = [getattr(self, what)(member) for member in group.window.groups]
+            self._made[key] = np.concatenate(parts, axis=axis)
+        return self._made[key]
+
     def _stack(self, group: Group, signs: list[int]) -> Array:
         matrices = [self.known(lane.product.args[0]) for lane in group.lanes]
         return np.concatenate([-m if sign < 0 else m for sign, m in zip(signs, matrices, strict=True)], axis=1)
@@ -155,8 +171,8 @@ class ParametersOfSteps:
 
 
 def forward_sign(plan: LayerPlan, lane: Lane) -> int:
-    """Return -1 where the forward pass holds the negative of a lane, else +1."""
-    return -1 if is_negated(plan, lane) else 1
+    """Return -1 where the forward pass holds the negative of a lane, or of the sum that it goes into, else +1."""
+    return -1 if is_negated(plan, lane.into or lane) else 1
 
 
 def _column_ranges(plan: LayerPlan) -> dict[Node, tuple[int, int]]:

@@ -18,6 +18,7 @@ from functools import cached_property
 from itertools import combinations, pairwise, permutations
 
 from gradcli.engine.frames import Frames, over_sequences
+from gradcli.engine.windows import Window, find_windows, with_windows_apart
 from gradcli.language.across import ACROSS
 from gradcli.language.cell import SizedCell
 from gradcli.language.derivative import diagonal_derivatives
@@ -39,6 +40,7 @@ class Lane:
     addend: what depends on the input or the parameters and is added to the product, where that is all that happens.
     addend_sign: +1 or -1.
     function: the elementwise function that is the only user of `value`, else None; `result` is its node.
+    into: where the group belongs to a window, the lane of its first group whose rows hold the sum, else None.
     """
 
     product: Node
@@ -49,6 +51,7 @@ class Lane:
     addend_sign: int = 1
     function: str | None = None
     result: Node | None = None
+    into: Lane | None = None
 
     @property
     def stop(self) -> int:
@@ -61,6 +64,8 @@ class Group:
 
     same_as: where every lane has the adjoint of a lane of an earlier group, because both enter the same sum: that
         group, and its rows.
+    window: where products with other past values of the same state are added to those of this group, and all of them
+        may be one product.
     """
 
     index: int
@@ -68,6 +73,7 @@ class Group:
     frame: int
     lanes: list[Lane] = field(default_factory=list)
     same_as: tuple[Group, tuple[int, int]] | None = None
+    window: Window | None = None
 
     @property
     def rows(self) -> int:
@@ -225,10 +231,16 @@ class LayerPlan:
                 takers.setdefault(arg, []).append(node)
         for expression in self.states.values():
             takers.setdefault(expression, []).append(expression)
+        for window in find_windows(self.groups, takers):
+            for group in window.groups:
+                group.window = window
         for group in self.groups:
-            for lane in group.lanes:
-                _fuse(lane, takers)
-            group.lanes = _arrange(group.lanes, self.targets_of)
+            if group.window is not None and group.window.first is not group:
+                _follow(group, group.window.first, takers)
+            else:
+                for lane in group.lanes:
+                    _fuse(lane, takers, group.window)
+                group.lanes = _arrange(group.lanes, self.targets_of)
             start = 0
             for lane in group.lanes:
                 lane.start = start
@@ -315,8 +327,11 @@ class _Hoisting:
         known = [(sign, arg) for sign, arg in terms if arg.dependence < Dependence.STATE]
         inner = [(sign, arg) for sign, arg in terms if arg.dependence is Dependence.STATE]
         if not known:
-            return self._graph.sum(terms)
+            return with_windows_apart(self._graph, inner, []) or self._graph.sum(terms)
         hoisted = self._graph.sum(known)
+        apart = with_windows_apart(self._graph, inner, [(1, hoisted)])
+        if apart is not None:
+            return apart
         if len(inner) == 1:
             return self._graph.sum([*inner, (1, hoisted)])
         product = next((t for t in inner if t[0] == 1 and t[1].op == "matmul"), None)
@@ -326,17 +341,29 @@ class _Hoisting:
         return self._graph.sum([(1, self._graph.sum([product, (1, hoisted)])), *inner])
 
 
-def _fuse(lane: Lane, takers: dict[Node, list[Node]]) -> None:
-    """Find the addition and the function that can be done on the lane's rows where they lie."""
+def _fuse(lane: Lane, takers: dict[Node, list[Node]], window: Window | None) -> None:
+    """Find the additions and the function that can be done on the lane's rows where they lie."""
     users = takers.get(lane.product, [])
-    if len(users) == 1 and users[0].op == "sum" and len(users[0].args) == 2:
-        signs = dict(zip(users[0].args, users[0].data, strict=True))
-        other = next((arg for arg in users[0].args if arg is not lane.product), None)
-        if signs[lane.product] == 1 and other is not None and other.dependence < Dependence.STATE:
-            lane.addend, lane.addend_sign, lane.value = other, signs[other], users[0]
+    if len(users) == 1 and users[0].op == "sum":
+        (total,) = users
+        beside = window.products_beside(total) if window else []
+        signs = dict(zip(total.args, total.data, strict=True))
+        others = [arg for arg in total.args if arg is not lane.product and arg not in beside]
+        if signs[lane.product] == 1 and len(others) == 1 and others[0].dependence < Dependence.STATE:
+            lane.addend, lane.addend_sign, lane.value = others[0], signs[others[0]], total
+        elif beside and not others:
+            lane.value = total
     users = takers.get(lane.value, [])
     if len(users) == 1 and users[0].op == "call":
         lane.function, lane.result = users[0].data, users[0]
+
+
+def _follow(group: Group, first: Group, takers: dict[Node, list[Node]]) -> None:
+    """Put the lanes of a group of a window into the order of the first group's, which hold the sums."""
+    holders = {takers[lane.product][0]: lane for lane in first.lanes}
+    for lane in group.lanes:
+        lane.into = holders[takers[lane.product][0]]
+    group.lanes.sort(key=lambda lane: lane.into.start if lane.into else 0)
 
 
 def _arrange(lanes: list[Lane], targets_of: Callable[[Node], frozenset[Target]]) -> list[Lane]:

@@ -13,6 +13,7 @@ from gradcli.engine.loss import Loss
 from gradcli.engine.plan import LayerPlan
 from gradcli.engine.scaled import Scaled
 from gradcli.engine.sizes import Sizes
+from gradcli.engine.starts import Starts
 
 Array = np.ndarray[Any, Any]
 
@@ -51,6 +52,9 @@ class Problem:
     initial: one table a layer, state -> (R, size, B).
     tied: whether all steps share their parameters; if not, each has its own, and the recurrence is a network in depth.
     bidirectional: whether each layer has two directions; each counts as a layer then, in the order of `names`.
+    starts: for sequences of different lengths, aligned at their ends, the step s_b after which each begins, (B,)
+        integers: sequence b is the steps s_b+1 .. T, and its initial state stands at step s_b. None where all begin
+        after step 0.
     tape_bytes: the most memory that what is kept of the forward pass for the backward pass may take, about.
     """
 
@@ -66,6 +70,18 @@ class Problem:
     tape_bytes: int = UNLIMITED
     tied: bool = True
     bidirectional: bool = False
+    starts: Array | None = None
+
+    def __post_init__(self) -> None:
+        if self.begins is not None and (self.bidirectional or not self.tied):
+            raise ValueError("sequences of different lengths go forward, with the same weights at every step")
+        # The loss counts the steps that each sequence has.
+        object.__setattr__(self, "loss", self.loss.counted_from(self.starts))
+
+    @cached_property
+    def begins(self) -> Starts | None:
+        """Where the sequences begin, unless all begin after step 0."""
+        return None if self.starts is None or not np.any(self.starts) else Starts(self.starts)
 
     @property
     def sizes(self) -> Sizes:
@@ -139,7 +155,8 @@ class ForwardOverflow(ArithmeticError):
 class Recording:
     """Everything that `--save` wants, kept only on request. Layer and state name -> array.
 
-    states: (T+1, R, size, B). adjoints: mantissas of the same shape, with log2 (T+1, R, B).
+    states: (T+1, R, size, B). adjoints: mantissas of the same shape, with log2 (T+1, R, B). x: (T, R, input_size, B).
+    NaN, and 0 for log2, at the steps before a sequence's initial state; in x before its first step.
     """
 
     states: dict[str, Array]
@@ -152,7 +169,8 @@ class Recording:
 class Run:
     """What a run gave.
 
-    losses: (R, B). log2_norm: "layer0.h" -> (T+1, R, B), log2 of the norm of dL/ds_t, by step t; -inf for exact zeros.
+    losses: (R, B). log2_norm: "layer0.h" -> (T+1, R, B), log2 of the norm of dL/ds_t, by step t; -inf for exact zeros,
+    NaN at the steps before a sequence's initial state.
     The steps of a reverse direction are its own, here and in the recording.
     gradients: "layer0.W_hh" -> gradient of the batch loss, by trial; of the shape of the parameters.
     overflow: set where the forward pass was not finite; then there are no gradients. backward_overflow likewise.

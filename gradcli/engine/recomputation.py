@@ -9,13 +9,14 @@ difference, the end of a stretch strays from the start of the next: then segment
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from gradcli.engine.layer import Layer
 from gradcli.engine.parameters import LayerParameters
+from gradcli.engine.starts import Start
 
 Array = np.ndarray[Any, Any]
 
@@ -49,11 +50,8 @@ class Recomputation:
             )
             for layer in layers
         ]
-        first = layers[0]
-        self._x = self._side_by_side[0].empty(self._length, first.plan.cell.shapes.input_size)
-        self._copies = [
-            pair for layer, twin in zip(layers, self._side_by_side, strict=True) for pair in self._pairs(layer, twin)
-        ]
+        self._x = self._side_by_side[0].empty(self._length, layers[0].plan.cell.shapes.input_size)
+        self._copies = [self._pairs(layer, twin) for layer, twin in zip(layers, self._side_by_side, strict=True)]
 
     def _pairs(self, layer: Layer, twin: Layer) -> list[tuple[Array, Array]]:
         """Return the views of what is copied to a layer, each with where it comes from: (S, n, R, size, B)."""
@@ -87,20 +85,41 @@ class Recomputation:
             for layer in self._layers
         ]
 
-    def forward(self, x: Array, checkpoints: Sequence[Mapping[str, Array]]) -> None:
-        """Run over a whole segment: x is its input, (n, R, input_size, B)."""
-        np.copyto(self._beside_each_other(self._x), self._one_after_another(x))
-        beside = self._x
-        for twin, history in zip(self._side_by_side, checkpoints, strict=True):
-            twin.forward(beside, history)
-            beside = twin.outputs()
-        for to, source in self._copies:
-            np.copyto(to, source)
+    def forward(
+        self,
+        x: Array,
+        checkpoints: Sequence[Mapping[str, Array]],
+        starts: Sequence[Sequence[Start]],
+        filled: Callable[[Array], Array] | None,
+    ) -> None:
+        """Run over a whole segment.
+
+        Args:
+            x: its input, (n, R, input_size, B). starts: for each layer the sequences that begin within the segment.
+            filled: gives what a layer puts out with that of a sequence that is there for those that are not; None where
+                all are there.
+        """
         batch_size = self._layers[0].batch_size
-        for layer, history in zip(self._layers, checkpoints, strict=True):
+        beside = self._x
+        np.copyto(self._beside_each_other(beside), self._one_after_another(x))
+        each = zip(self._layers, self._side_by_side, self._copies, checkpoints, starts, strict=True)
+        for layer, twin, copies, history, own_starts in each:
+            twin.forward(beside, history, starts=[self._within_stretch(start) for start in own_starts])
+            for to, source in copies:
+                np.copyto(to, source)
             layer.resume(x, {name: past[..., :batch_size] for name, past in history.items()})
-            x = layer.outputs()
+            for start in own_starts:
+                layer.begin(start)  # which also changes the steps before it, of the stretch before
+            x, beside = layer.outputs(), twin.outputs()
+            if filled is not None:
+                x, beside = filled(x), np.empty_like(beside)
+                np.copyto(self._beside_each_other(beside), self._one_after_another(x))
         self.strays = not all(map(self._agree, self.checkpoints(), checkpoints))
+
+    def _within_stretch(self, start: Start) -> Start:
+        """Return the same start among sequences that are stretches side by side."""
+        stretch, offset = divmod(start.offset, self._length)
+        return Start(offset, stretch * self._layers[0].batch_size + start.sequences, start.history)
 
     def _agree(self, found: Mapping[str, Array], wanted: Mapping[str, Array]) -> bool:
         """Tell whether the states at the start of the stretches are those of the first pass, but for rounding."""

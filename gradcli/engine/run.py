@@ -12,6 +12,7 @@ from gradcli.engine.backward import StepClip
 from gradcli.engine.group import TrialGroup
 from gradcli.engine.parameters import ParametersOfSteps
 from gradcli.engine.problem import Input, Overflow, Problem, Progress, Run
+from gradcli.engine.starts import FilledInput
 from gradcli.engine.together import joined_runs
 from gradcli.language.parser import Equation
 
@@ -148,7 +149,8 @@ class _KeptInput:
     """The input of a problem, made once where it is small."""
 
     def __init__(self, problem: Problem) -> None:
-        self._source, self._dtype, self._steps = problem.source, problem.dtype, problem.seq_len
+        self._source: Input = FilledInput(problem.source, problem.begins) if problem.begins else problem.source
+        self._dtype, self._steps = problem.dtype, problem.seq_len
         numbers = problem.seq_len * problem.trials * problem.batch_size * problem.plans[0].cell.shapes.input_size
         self._small = numbers * problem.dtype.itemsize <= KEPT_INPUT_BYTES
         self._kept: Array | None = None

@@ -24,8 +24,16 @@ def can_join(a: Problem, b: Problem) -> bool:
         [plan.signature for plan in a.plans] == [plan.signature for plan in b.plans]
         and (a.seq_len, a.batch_size, a.dtype) == (b.seq_len, b.batch_size, b.dtype)
         and (a.tied, a.bidirectional) == (b.tied, b.bidirectional)
+        and _begin_together(a, b)
         and a.loss.can_join(b.loss)
     )
+
+
+def _begin_together(a: Problem, b: Problem) -> bool:
+    """Tell whether the sequences of two problems begin after the same steps."""
+    if a.begins is None or b.begins is None:
+        return a.begins is b.begins
+    return np.array_equal(a.begins.steps, b.begins.steps)
 
 
 def joined(problems: Sequence[Problem]) -> Problem:

@@ -1,0 +1,111 @@
+"""Sequences of different lengths in one batch, aligned at their ends.
+
+Sequence b occupies the steps s_b + 1 .. T; its initial state stands at step s_b, and before that there is nothing. The
+loops over steps know none of this. Between two steps, something happens:
+
+* Forward, after step s_b: the sequence's states are overwritten by its initial ones. Until then the sequence is a copy
+  of the longest one, so that whatever is computed for it is as finite as what is computed anyway.
+* Backward, at step s_b: its adjoint is that of its initial state, and from there on zero. Whatever meets that zero is
+  set to zero as well: the derivatives at steps that a sequence does not have are no numbers to count on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from gradcli.engine.problem import Input
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Sequences that begin within a segment.
+
+    offset: how many steps of the segment come before their first one. sequences: which columns of the layer's arrays.
+    history: for each state its values up to there, (lag, R, size, k).
+    """
+
+    offset: int
+    sequences: Array
+    history: Mapping[str, Array]
+
+
+class Starts:
+    """Where the sequences of a batch begin.
+
+    Args:
+        steps: s_b of each sequence, (B,) integers, the smallest of them 0.
+
+    Raises:
+        ValueError: no sequence begins at step 0.
+    """
+
+    def __init__(self, steps: Array) -> None:
+        self.steps = np.asarray(steps, dtype=np.int64)
+        if self.steps.min() != 0:
+            raise ValueError("the longest sequence begins at step 0")
+        #: One that is there at every step.
+        self.longest = int(np.argmin(self.steps))
+        #: The steps after 0 after which one begins, ascending.
+        self.later = np.unique(self.steps[self.steps > 0])
+
+    def at(self, step: int) -> Array:
+        """Return the sequences that begin after a step."""
+        return np.flatnonzero(self.steps == step)
+
+    def missing(self, last: int) -> Array | None:
+        """Return the sequences that begin after step `last` or later, and None where there is none."""
+        if last > self.later[-1]:
+            return None
+        return np.flatnonzero(self.steps >= last)
+
+    def last_before(self, step: int) -> int:
+        """Return the last step before `step` after which a sequence begins; 0 where there is none."""
+        index = int(np.searchsorted(self.later, step))
+        return int(self.later[index - 1]) if index else 0
+
+    def within(self, lo: int, hi: int, first: Mapping[str, Array]) -> list[Start]:
+        """Return the starts within a segment of the steps lo+1 .. hi.
+
+        Args:
+            first: for each state the values before the first step, (lag, R, size, B), zeros before the initial state.
+        """
+        return [
+            Start(int(step) - lo, found, {name: past[..., found] for name, past in first.items()})
+            for step in self.later[(self.later >= lo) & (self.later < hi)]
+            for found in [self.at(int(step))]
+        ]
+
+    def not_yet(self, lo: int, hi: int) -> Array | None:
+        """Return which sequences have not begun at the steps lo+1 .. hi, (n, B) booleans; None where all have."""
+        if lo >= self.later[-1]:
+            return None
+        return np.asarray(np.arange(lo, hi)[:, None] < self.steps)
+
+    def filled(self, values: Array, lo: int) -> Array:
+        """Return values at the steps lo+1, ..., (n, R, size, B), with those of the longest sequence for the missing."""
+        missing = self.not_yet(lo, lo + len(values))
+        if missing is None:
+            return values
+        return np.where(missing[:, None, None], values[..., self.longest, None], values)
+
+    def begun(self, first: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the values before step 1 of all sequences, (lag, R, size, B): of those to come the longest one's."""
+        later = self.steps > 0
+        return {name: np.where(later, past[..., self.longest, None], past) for name, past in first.items()}
+
+
+class FilledInput:
+    """An input, with that of the longest sequence where a sequence has not begun."""
+
+    def __init__(self, source: Input, starts: Starts) -> None:
+        self._source, self._starts = source, starts
+
+    def fill(self, start: int, stop: int) -> Array:
+        return self._starts.filled(self._source.fill(start, stop), start)
