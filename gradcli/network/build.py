@@ -192,6 +192,7 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_m
         tape_bytes=tape_bytes,
         tied=loaded.tied,
         bidirectional=spec.bidirectional,
+        starts=None if source.lengths is None else spec.seq_len - source.lengths,
     )
     return Network(loaded, cell, shapes, problem, source.notes)
 

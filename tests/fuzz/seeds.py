@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.fuzz.seeds_h5_onnx import keras_h5, onnx_file
+
 
 def npz(folder: Path) -> list[Path]:
     rng = np.random.default_rng(0)
@@ -112,4 +114,6 @@ SEEDS: dict[str, Callable[[Path], list[Path]]] = {
     "safetensors": safetensors,
     "safetensors_index": safetensors_index,
     "torch_zip": torch_zip,
+    "onnx_file": onnx_file,
+    "keras_h5": keras_h5,
 }
