@@ -190,6 +190,7 @@ def test_a_comparison() -> None:
             "runs": [dict],
             "ranking": [{"rank": int, "label": str, "horizon": (int, type(None)), "beyond_sequence": bool}],
             "notes": [str],
+            "weights": dict,
         },
     )
     for run in data["runs"]:
