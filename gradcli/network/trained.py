@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 
@@ -39,16 +40,11 @@ class CheckpointFiles(Checkpoints):
         return format_of(target) is not None
 
     def open(self, weights: Weights, data: Mapping[str, Any], folder: FilePath) -> TrainedNetwork:
-        checkpoint = open_checkpoint(folder / weights.file, weights.file)
-        try:
-            return TrainedNetwork(checkpoint, weights, data)
-        except BaseException:
-            checkpoint.close()
-            raise
+        return TrainedNetwork(open_checkpoint(folder / weights.file, weights.file), weights, data)
 
 
 class TrainedNetwork(Trained):
-    """What a checkpoint gives to a spec. Its file stays open until `close`.
+    """What a checkpoint gives to a spec. Its file stays open as long as this is in use.
 
     layer: the recurrent layer that was chosen; None where a map alone gives the parameters.
     mapped: pattern of parameter names -> value, from the map of the spec.
@@ -56,6 +52,8 @@ class TrainedNetwork(Trained):
 
     def __init__(self, checkpoint: Checkpoint, weights: Weights, data: Mapping[str, Any]) -> None:
         self.checkpoint = checkpoint
+        # A spec may be built several times, or not at all.
+        finalize(self, checkpoint.close)
         self.mapped = {pattern: _mapped(pattern, text, checkpoint) for pattern, text in weights.map.items()}
         self.layer: RecurrentLayer | None = None
         if weights.layer is not None or not self.mapped:
@@ -110,8 +108,12 @@ class TrainedNetwork(Trained):
     def notes(self) -> tuple[str, ...]:
         if self.layer is None:
             return ()
-        backwards = ("it reads its input from the end to the start",) if self.layer.reversed else ()
-        return (*self.layer.notes, *backwards)
+        notes = list(self.layer.notes)
+        if self.layer.reversed:
+            notes.append("it reads its input from the end to the start")
+        if self.layer.initial_states:
+            notes.append("its initial states are the file's; for a batch of another size, those of its first sequence")
+        return tuple(notes)
 
     def _layer_sizes(self) -> dict[str, Any]:
         assert self.layer is not None
@@ -244,10 +246,6 @@ class TrainedNetwork(Trained):
         if self.layer is None:
             return {}
         return {name: value.read(self.checkpoint) for name, value in self.layer.initial_states.items()}
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self.checkpoint.close()
 
     def _path_of(self, name: str) -> tuple[str, ...]:
         patterns = [pattern for pattern in self.mapped if matches(pattern, name)]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fake_checkpoint import FakeCheckpoint
 from numpy.typing import NDArray
 from running import Ran, relative_error, run_layer, tensor_gradients
 
-from gradcli.weights.checkpoint import Checkpoint
+from gradcli.weights.checkpoint import Checkpoint, Tensor
+from gradcli.weights.formats import open_checkpoint
 from gradcli.weights.layers import RecurrentLayer
 
 FOLDER = Path(__file__).parent.parent / "checkpoints"
@@ -30,33 +30,26 @@ def expected_of(stem: str) -> Arrays:
         return dict(saved)
 
 
-def checkpoint_of(file: str) -> FakeCheckpoint:
-    """Return a checkpoint, read by the libraries that the formats come from."""
-    path = FOLDER / file
-    if path.suffix == ".npz":
-        with np.load(path) as saved:
-            return FakeCheckpoint(dict(saved))
-    if path.suffix == ".safetensors":
-        import ml_dtypes  # noqa: F401, which tells NumPy what a bfloat16 is
-        from safetensors.numpy import load_file
+class Kept(Checkpoint):
+    """A checkpoint that was read and closed."""
 
-        return FakeCheckpoint(load_file(path))
-    import torch
+    FORMAT = "kept"
 
-    return FakeCheckpoint(dict(_arrays(torch.load(path, weights_only=True))))
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint.name, checkpoint.tensors, checkpoint.ignored)
+        self._entries = {name: checkpoint.read(name) for name in checkpoint.tensors}
+
+    def _read(self, tensor: Tensor) -> NDArray[Any]:
+        return self._entries[tensor.name]
+
+    def close(self) -> None:
+        pass
 
 
-def _arrays(saved: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, NDArray[Any]]]:
-    import ml_dtypes
-    import torch
-
-    for name, value in saved.items():
-        if isinstance(value, Mapping):
-            yield from _arrays(value, f"{prefix}{name}.")
-        elif isinstance(value, torch.Tensor) and value.dtype == torch.bfloat16:
-            yield prefix + name, value.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-        elif isinstance(value, torch.Tensor):
-            yield prefix + name, value.numpy()
+def checkpoint_of(file: str) -> Checkpoint:
+    """Return a checkpoint of the folder, as gradcli reads it."""
+    with open_checkpoint(FOLDER / file, file) as checkpoint:
+        return Kept(checkpoint)
 
 
 def disagreements(

@@ -37,8 +37,6 @@ def test_there_are_checkpoints_of_every_cell() -> None:
 @pytest.mark.parametrize("ending", [".npz", ".safetensors"])
 @pytest.mark.parametrize("stem", STEMS)
 def test_outputs_and_gradients_are_those_of_flax(stem: str, ending: str) -> None:
-    if ending == ".safetensors":
-        pytest.importorskip("safetensors")
     checkpoint = checkpoint_of(stem + ending)
     layer = only_layer(flax_layout.find(checkpoint, set()))
     assert disagreements(layer, checkpoint, expected_of(stem), 1e-10) == {}

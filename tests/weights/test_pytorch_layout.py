@@ -11,8 +11,6 @@ from stored import checkpoint_of, disagreements, expected_of, stems
 from gradcli.weights import linear_layout, pytorch_layout
 from gradcli.weights.layers import Contents, RecurrentLayer, Slice
 
-pytest.importorskip("torch")
-
 STEMS = stems("pytorch")
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5, "bfloat16": 1e-10}
 
