@@ -84,6 +84,11 @@ class Problem:
         return None if self.starts is None or not np.any(self.starts) else Starts(self.starts)
 
     @property
+    def longest(self) -> int:
+        """The number of a sequence that has every step."""
+        return 0 if self.begins is None else self.begins.longest
+
+    @property
     def sizes(self) -> Sizes:
         return Sizes(
             self.plans,

@@ -15,6 +15,7 @@ from gradcli.engine.problem import READOUT, Problem, layer_names
 from gradcli.errors import Problem as SpecProblem
 from gradcli.errors import SpecError, UsageError
 from gradcli.language.cell import CellError, ParsedCell, SizedCell, parse_cell
+from gradcli.network.lengths import sequence_starts
 from gradcli.network.limits import require_memory, require_memory_to_read
 from gradcli.network.parameters import ParameterValues
 from gradcli.sources.initial_states import draw_initial_state
@@ -154,6 +155,7 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_m
         shapes |= {f"{READOUT}.W_hy": (classes, outputs), f"{READOUT}.b_y": (classes,)}
     values = ParameterValues(loaded, cell, shapes)
     plans = _plans(sized)
+    starts = sequence_starts(loaded, source.lengths, plans)
     tape_bytes = require_memory(
         spec, shapes, plans, tied=loaded.tied, record=record, runs_kept=runs_kept, max_memory=max_memory
     )
@@ -176,6 +178,7 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_m
         tape_bytes=tape_bytes,
         tied=loaded.tied,
         bidirectional=spec.bidirectional,
+        starts=starts,
     )
     return Network(loaded, cell, shapes, problem)
 

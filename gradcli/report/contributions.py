@@ -15,7 +15,7 @@ from gradcli.diagnostics.verdict_words import grouped
 from gradcli.report.curves import bars, log10_text, plain_number, power_of_ten, shown_distances
 from gradcli.report.model import Block, Cell, Column, Deferred, Line, Numbers, Records, Report, Table, envelope
 from gradcli.report.run_data import curve_data, number, resolved_spec, verdict_data
-from gradcli.report.simulate import describe, loss_lines, verdict_lines
+from gradcli.report.simulate import describe, length_lines, loss_lines, verdict_lines
 
 _COMMAND = "contributions"
 #: Up to so many steps, every term of every parameter is printed by its name.
@@ -41,7 +41,11 @@ def contributions_report(found: Contributions) -> Report:
     """Return the report of one run."""
     label = found.network.loaded.label
     groups: list[list[Block]] = [
-        [Line(describe(found.network), label, "title"), *loss_lines(found.network, found.loss_steps)]
+        [
+            Line(describe(found.network), label, "title"),
+            *loss_lines(found.network, found.loss_steps),
+            *length_lines(found.network),
+        ]
     ]
     if found.verdict is not None:
         groups.append(verdict_lines(found.verdict))

@@ -38,3 +38,17 @@ def require_one_direction(network: Network, command: str) -> None:
             f" of each direction, and `gradcli jacobian --layer {top}.{REVERSE}` the Jacobian of one; or set"
             " bidirectional to false"
         )
+
+
+def require_one_length(network: Network, command: str) -> None:
+    """Check that all sequences have the same length, for a command that averages over all of them at every step.
+
+    Raises:
+        UsageError: they have not.
+    """
+    if network.problem.begins is not None:
+        raise UsageError(
+            f"gradcli {command} averages over the sequences of a batch at every step, which is not done where their"
+            " lengths differ. `gradcli simulate` shows the gradient, `gradcli contributions` and `gradcli jacobian`"
+            " why; or give sequences of one length"
+        )

@@ -67,3 +67,9 @@ def _check_distance(network: Network, distance: int) -> None:
             f"--distance: {distance} steps lead beyond the beginning: there are {last} before step {last}"
             f"{where}; take a distance from 1 to {last}"
         )
+    begins = network.problem.begins
+    if begins is not None and distance > (shortest := last - int(begins.steps.max())):
+        raise UsageError(
+            f"--distance: the shortest sequence has {shortest} steps before step {last}, and routes are measured in all"
+            f" of the batch; take a distance from 1 to {shortest}"
+        )

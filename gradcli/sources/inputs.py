@@ -39,7 +39,13 @@ class Extent:
 
 
 class InputSource(ABC):
-    """The input of a run. size: the number of features of x[t]."""
+    """The input of a run.
+
+    size: the number of features of x[t].
+    lengths: how many steps each sequence has, (batch,), all of which end at step T; None where all have T.
+    """
+
+    lengths: np.ndarray | None = None
 
     def __init__(self, size: int, extent: Extent) -> None:
         self.size = size

@@ -1,0 +1,51 @@
+"""Sequences of different lengths: where each begins, and what does not go together with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gradcli.engine.plan import LayerPlan
+from gradcli.errors import SpecError
+from gradcli.spec.reader import LoadedSpec
+
+Array = np.ndarray[Any, Any]
+
+
+def sequence_starts(loaded: LoadedSpec, lengths: Array | None, plans: Sequence[LayerPlan]) -> Array | None:
+    """Return the step s_b = T - n_b after which each sequence begins, (B,); None where all begin after step 0.
+
+    Args:
+        loaded: the spec. lengths: n_b, (B,), or None where all have T steps. plans: of its layers.
+
+    Raises:
+        SpecError: the spec asks for something that is not defined, or not done, where lengths differ.
+    """
+    spec = loaded.spec
+    if lengths is None or (lengths == spec.seq_len).all():
+        return None
+    longest, shortest = int(lengths.max()), int(lengths.min())
+    starts = np.asarray(spec.seq_len - lengths, dtype=np.int64)
+    last = spec.seq_len if isinstance(spec.loss.at, str) else max(spec.loss.at)
+    found = []
+    if longest != spec.seq_len:
+        found.append(("seq_len", f"the longest sequence has {longest} steps; set seq_len to {longest}"))
+    if spec.bidirectional:
+        found.append(("bidirectional", "sequences of different lengths are run forward only; set bidirectional: false"))
+    if not loaded.tied:
+        message = "a network in depth has as many layers for every sequence; give sequences of one length"
+        found.append(("tied", message))
+    elif loaded.input_at == "first":
+        message = "sequences of different lengths begin at different steps; they need an input at every step"
+        found.append(("input_at", message))
+    if any(plan.couples_sequences for plan in plans):
+        message = "batch_norm takes its statistics over the sequences of a batch, which must then have one length"
+        found.append(("cell", message))
+    if last <= starts.max():
+        message = f"step {last} is the last that counts, when a sequence of {shortest} steps has not begun"
+        found.append(("loss.at", message))
+    if found:
+        raise SpecError([loaded.problem(path, message) for path, message in found])
+    return starts
