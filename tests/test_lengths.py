@@ -95,6 +95,7 @@ def test_the_table_says_how_many_sequences_a_distance_is_about() -> None:
         assert finished.code == 0, finished.stderr
         assert words in " ".join(finished.stdout.split())
         assert "nan" not in finished.stdout
+        assert "gates, paths" not in finished.stdout  # which would refuse
     assert "the longest sequence of each" in gradcli("jacobian", "rnn", *FLAGS).stdout
 
 
@@ -165,7 +166,7 @@ def test_arms_of_different_lengths_are_not_run_together(lengths: Callable[[NDArr
         (["simulate", "rnn", "--set=loss.at=[3,15]"], "when a sequence of 5 steps has not begun"),
         (["simulate", "rnn", "--set=seq_len=30"], "set seq_len to 20"),
         (["gates", "lstm"], "gradcli simulate"),
-        (["paths", "lstm", "--distance=6"], "take a distance from 1 to 5"),
+        (["paths", "lstm"], "gradcli simulate"),
     ],
 )
 def test_what_does_not_go_together_is_refused(arguments: list[str], message: str) -> None:
@@ -175,5 +176,5 @@ def test_what_does_not_go_together_is_refused(arguments: list[str], message: str
 
 
 @pytest.mark.usefixtures("lengths")
-def test_routes_as_far_as_the_shortest_sequence() -> None:
-    assert gradcli("paths", "lstm", *FLAGS, "--distance=5").code == 0
+def test_formulas_are_those_of_any_length() -> None:
+    assert gradcli("paths", "lstm", *FLAGS, "--format=latex").code == 0

@@ -278,7 +278,9 @@ def _next_steps(measured: Measured) -> list[Block]:
     """Name the commands that tell why, where the gradient does not stay as it is."""
     if measured.verdict.kind not in ("vanishing", "exploding", "transient"):
         return []
-    commands = "jacobian" if measured.network.problem.bidirectional else "gates, paths, contributions, jacobian"
+    problem = measured.network.problem
+    commands = "gates, paths, contributions, jacobian" if problem.begins is None else "contributions, jacobian"
+    commands = "jacobian" if problem.bidirectional else commands
     return [Line(f"gradcli {commands}   (on the same spec: why)", "next", "dim")]
 
 

@@ -41,14 +41,14 @@ def require_one_direction(network: Network, command: str) -> None:
 
 
 def require_one_length(network: Network, command: str) -> None:
-    """Check that all sequences have the same length, for a command that averages over all of them at every step.
+    """Check that all sequences have the same length, for a command that looks at all of them at every distance.
 
     Raises:
         UsageError: they have not.
     """
     if network.problem.begins is not None:
         raise UsageError(
-            f"gradcli {command} averages over the sequences of a batch at every step, which is not done where their"
+            f"gradcli {command} looks at all sequences of a batch at every distance, which it does not do where their"
             " lengths differ. `gradcli simulate` shows the gradient, `gradcli contributions` and `gradcli jacobian`"
-            " why; or give sequences of one length"
+            " take it apart; or give sequences of one length"
         )
