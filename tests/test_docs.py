@@ -98,7 +98,8 @@ def test_yaml_runs(block: Block, tmp_path: Path) -> None:
         text = f"cell: {block.note.removeprefix('fragment of ')}\n{text}"
     terminal = Terminal(tmp_path)
     (terminal.folder / "snippet.yaml").write_text(text, encoding="utf-8")
-    lines = terminal.run(f"gradcli simulate snippet.yaml -T {SHORT}")
+    steps = min([SHORT, *map(int, re.findall(r"^seq_len: (\d+)", text, flags=re.MULTILINE))])
+    lines = terminal.run(f"gradcli simulate snippet.yaml -T {steps}")
     assert terminal.code == 0, _text(lines)
 
 

@@ -13,7 +13,8 @@ from engine_runs import ROUNDING, Given, assert_close, problem_of, recorded, vec
 from numpy.typing import NDArray
 from reference.fixture_file import FOLDER, read_fixture
 
-from gradcli.engine import sizes
+from gradcli.engine import sizes, windows
+from gradcli.engine.forward_loop import ForwardWriter
 from gradcli.engine.loss import CrossEntropy, Linear, Loss, SquaredError
 from gradcli.engine.problem import Problem
 from gradcli.engine.run import Engine
@@ -62,6 +63,17 @@ def test_short_segments_and_blocks_suit_every_cell(name: str, segment: int, bloc
     problem = stored_problem(name)
     found = recorded(problem, segment=segment, block=block)
     assert_same(found, recorded(problem), states_without_gradient(name))
+
+
+@pytest.mark.parametrize("name", ["neighbouring-lags", "second-order", "zoo-rnn-lags"])
+def test_products_with_neighbouring_lags_as_one_or_each_by_itself(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = stored_problem(name)
+    together = recorded(problem)
+    loop = ForwardWriter(problem.plans[0], batched_trials=False).loop
+    monkeypatch.setattr(windows, "_MOST_JOINED", 0)
+    apart = stored_problem(name)
+    assert_same(recorded(apart), together)
+    assert loop.source.count(".dot(") < ForwardWriter(apart.plans[0], batched_trials=False).loop.source.count(".dot(")
 
 
 def several_trials(name: str, trials: int = 3) -> Problem:

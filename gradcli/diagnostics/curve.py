@@ -22,7 +22,8 @@ _PART = 2**16
 class Curve:
     """Quantiles over trials and sequences of log10 of the norm at distances 0..T, each (T+1,).
 
-    -inf stands for an exact zero. Of a single sequence all three are one and the same array.
+    Of sequences of different lengths those that reach a distance count there. -inf stands for an exact zero. Of a
+    single sequence all three are one and the same array.
     """
 
     median: Array
@@ -71,7 +72,10 @@ def median_of_trials(values: Array) -> Array:
 
 
 def _by_distance(log2_norms: Sequence[Array], which: Sequence[float]) -> list[Array]:
-    """Return quantiles over trials and sequences of log10 of the joined norm, each (T+1,) by distance."""
+    """Return quantiles over trials and sequences of log10 of the joined norm, each (T+1,) by distance.
+
+    Over the sequences that reach the distance: before a sequence begins, its norm is NaN.
+    """
     count, trials, sequences = log2_norms[0].shape
     wanted = which[:1] if trials * sequences == 1 else which  # of one sequence, each quantile is its norm
     found = [np.empty(count) for _ in wanted]
@@ -79,7 +83,8 @@ def _by_distance(log2_norms: Sequence[Array], which: Sequence[float]) -> list[Ar
     for start in range(0, count, steps):
         stop = min(start + steps, count)
         part = joined(norm[start:stop] for norm in log2_norms).reshape(stop - start, -1)
-        for curve, quantile in zip(found, quantiles(part, wanted), strict=True):
+        of_part = quantiles_of_some(part, wanted) if np.isnan(part[0]).any() else quantiles(part, wanted)
+        for curve, quantile in zip(found, of_part, strict=True):
             curve[count - stop : count - start] = quantile[::-1] * LOG10_2
     return found * (len(which) // len(wanted))
 
@@ -104,4 +109,20 @@ def quantiles(values: Array, which: Iterable[float]) -> list[Array]:
             continue
         with np.errstate(invalid="ignore"):
             found.append(np.where(np.isneginf(lower), -np.inf, lower + weight * (upper - lower)))
+    return found
+
+
+def quantiles_of_some(values: Array, which: Sequence[float]) -> list[Array]:
+    """Return quantiles along the last axis of what is not NaN, at least one number of each; see `quantiles`.
+
+    >>> [float(q[0]) for q in quantiles_of_some(np.array([[3.0, np.nan, 2.0]]), [0.0, 0.5])]
+    [2.0, 2.5]
+    """
+    ordered = np.sort(values, axis=-1)  # with the NaN last
+    counts = np.count_nonzero(~np.isnan(ordered), axis=-1)
+    found = [np.empty(counts.shape) for _ in which]
+    for count in np.unique(counts):
+        rows = counts == count
+        for quantile, part in zip(found, quantiles(ordered[rows][:, :count], which), strict=True):
+            quantile[rows] = part
     return found

@@ -65,7 +65,7 @@ def jacobian_spectra(
     threshold: float,
     on_step: Callable[[int], None] = lambda done: None,
 ) -> Spectra:
-    """Return the singular values of the Jacobian products of one layer, for the first sequence of each trial.
+    """Return the singular values of the Jacobian products of one layer, for each trial's first or longest sequence.
 
     Args:
         engine: ready to run. layer: its number.
@@ -87,7 +87,7 @@ def jacobian_spectra(
         for lo, hi in group.walk_back():
             for last in range(hi - lo, 0, -BLOCK):
                 first = max(0, last - BLOCK)
-                block = LinearisedBlock(held, first, last)
+                block = LinearisedBlock(held, first, last, problem.longest)
                 for trial, product in enumerate(products):
                     maps = block.maps(trial)
                     for step in reversed(range(maps.steps)):

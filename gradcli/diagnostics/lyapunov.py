@@ -90,7 +90,7 @@ def lyapunov_exponents(
     rng: np.random.Generator,
     on_step: Callable[[int], None] = lambda done: None,
 ) -> Lyapunov:
-    """Return the leading exponents of one layer, for the first sequence of each trial.
+    """Return the leading exponents of one layer, for each trial's first or longest sequence.
 
     Args:
         engine: ready to run. layer: its number.
@@ -112,7 +112,7 @@ def lyapunov_exponents(
         for lo, hi in group.walk_forward():
             for first in range(0, hi - lo, BLOCK):
                 last = min(first + BLOCK, hi - lo)
-                block = LinearisedBlock(held, first, last)
+                block = LinearisedBlock(held, first, last, problem.longest)
                 for trial, own in enumerate(tangents):
                     maps = block.maps(trial)
                     for step in range(maps.steps):

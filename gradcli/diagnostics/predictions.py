@@ -23,6 +23,7 @@ from gradcli.engine.linearised import LinearisedBlock, StepMaps, full_state_size
 from gradcli.engine.parameters import LayerParameters
 from gradcli.engine.plan import LayerPlan
 from gradcli.engine.problem import Problem
+from gradcli.engine.starts import FilledInput
 from gradcli.language.functions import derivative
 from gradcli.language.graph import Dependence, Node, reachable
 
@@ -201,7 +202,8 @@ def _noise(problem: Problem, plan: LayerPlan, addend: Node | None, parameters: L
         return np.zeros(problem.trials)
     values: Values = dict(parameters.values)
     if addend.dependence is Dependence.INPUT:
-        steps = problem.source.fill(first, min(first + _STEPS_OF_INPUT, problem.seq_len))
+        source = FilledInput(problem.source, problem.begins) if problem.begins else problem.source
+        steps = source.fill(first, min(first + _STEPS_OF_INPUT, problem.seq_len))
         values[plan.graph.input()] = steps[..., : max(1, _SEQUENCES_OF_INPUT // problem.trials)]
     evaluate([addend], values, parameters.column_ranges)
     square: Callable[[Array], Array] = np.square

@@ -14,8 +14,9 @@ import numpy as np
 
 from gradcli.engine.backward import BackwardPass, Block
 from gradcli.engine.exponents import Adjoints, OutOfRange
-from gradcli.engine.group import TrialGroup, batch_gradients
+from gradcli.engine.group import TrialGroup
 from gradcli.engine.scaled import Scaled
+from gradcli.engine.stack_backward import batch_gradients
 from gradcli.language.graph import Node
 
 Array = np.ndarray[Any, Any]

@@ -21,8 +21,8 @@ from gradcli.engine.layer import Layer
 from gradcli.engine.loop import Key
 from gradcli.engine.plan import Target
 from gradcli.engine.scaled import Scaled, log2_norm, scale_by
+from gradcli.engine.views import one_for_all, split_rows, window_view
 from gradcli.engine.weights import WeightGradients
-from gradcli.engine.windows import window_view
 from gradcli.language.graph import Node
 
 Array = np.ndarray[Any, Any]
@@ -105,13 +105,13 @@ class BackwardPass:
             elif outside:
                 self.lanes[group.index] = layer.empty(block, group.rows)
             else:
-                self.lanes[group.index] = _one_for_all(layer.empty(1, group.rows), block)
+                self.lanes[group.index] = one_for_all(layer.empty(1, group.rows), block)
         # Functions across: the adjoint, and what the forward pass has kept of the block.
         self.across: dict[Node, Array] = {}
         self._kept: dict[Key, Array] = {}
         for node in plan.across:
             size, slope_rows = plan.size(node), plan.slope_rows(node)
-            self.across[node] = layer.empty(block, size) if outside else _one_for_all(layer.empty(1, size), block)
+            self.across[node] = layer.empty(block, size) if outside else one_for_all(layer.empty(1, size), block)
             self._kept["value", node] = layer.empty(block, size)
             if slope_rows:
                 self._kept["slope", node] = layer.empty(block, slope_rows)
@@ -301,9 +301,9 @@ class BackwardPass:
             case ("coefficient", target, Node() as source):
                 return self._buffers["edge", target, source]
             case ("coefficient", target, number, parts):
-                return _split_rows(self._buffers["run", target, number], parts)
+                return split_rows(self._buffers["run", target, number], parts)
             case ("lanes", group, (lo, hi), *split):
-                return _split_rows(self.lanes[group][:, :, lo:hi], split[0] if split else 0)
+                return split_rows(self.lanes[group][:, :, lo:hi], split[0] if split else 0)
             case _:
                 raise AssertionError(f"no array is called {key}")
 
@@ -316,7 +316,7 @@ class BackwardPass:
             case ("clip", name):
                 return self._clip_of(name)
             case ("scratch", name, rows, _, parts):
-                return layer.squeeze(_split_rows(layer.scratch(name, rows)[None], parts)[0], 0)
+                return layer.squeeze(split_rows(layer.scratch(name, rows)[None], parts)[0], 0)
             case ("transposed", group):
                 return layer.parameters.transposed(self.plan.groups[group])
             case ("transposed of window", group):
@@ -401,21 +401,3 @@ class BackwardPass:
         transposed = self.layer.parameters.transposed(group)
         matrix = transposed[None] if self.layer.trials == 1 else transposed
         return product(matrix, self.lanes[target][:n]), group.frame
-
-
-def _one_for_all(buffer: Array, steps: int) -> Array:
-    """Return a view of (1, R, rows, B) as (steps, R, rows, B), in which all steps share the same memory."""
-    return np.lib.stride_tricks.as_strided(buffer, (steps, *buffer.shape[1:]), (0, *buffer.strides[1:]))
-
-
-def _split_rows(buffer: Array, parts: int) -> Array:
-    """Return a view of (n, R, rows, B) with the rows split into equal parts: (n, R, parts, rows / parts, B)."""
-    if not parts:
-        return buffer
-    # Not reshape, which would copy a slice of rows.
-    n, trials, rows, batch = buffer.shape
-    step, trial, row, sequence = buffer.strides
-    height = rows // parts
-    return np.lib.stride_tricks.as_strided(
-        buffer, (n, trials, parts, height, batch), (step, trial, row * height, row, sequence)
-    )

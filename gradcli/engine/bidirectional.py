@@ -22,7 +22,7 @@ from gradcli.engine.layer import Layer
 from gradcli.engine.scaled import exponent_of, scale_by
 
 if TYPE_CHECKING:
-    from gradcli.engine.group import Backward
+    from gradcli.engine.stack_backward import Backward
 
 Array = np.ndarray[Any, Any]
 

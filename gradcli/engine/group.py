@@ -6,34 +6,25 @@ inside is computed again. A block is what the backward pass takes at once; see `
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from gradcli.engine.backward import BackwardPass, Block, StepClip
+from gradcli.engine.backward import BackwardPass, StepClip
 from gradcli.engine.bidirectional import BothWays, forward_both_ways
-from gradcli.engine.evaluate import parameter_gradients
-from gradcli.engine.exponents import Adjoints, OutOfRange
+from gradcli.engine.exponents import Adjoints
 from gradcli.engine.layer import Layer
-from gradcli.engine.loss import ReadoutLoss
 from gradcli.engine.parameters import ParametersOfSteps
-from gradcli.engine.problem import READOUT, ForwardOverflow, Overflow, Problem, Progress, Run
+from gradcli.engine.problem import ForwardOverflow, Overflow, Problem, Progress, Run
 from gradcli.engine.recomputation import Recomputation
 from gradcli.engine.recorder import Recorder
-from gradcli.engine.scaled import Scaled, log2_norm
+from gradcli.engine.stack_backward import Backward
 from gradcli.engine.starts import Start
-from gradcli.engine.step_gradients import StepGradients
-from gradcli.language.graph import Node
 from gradcli.language.parser import Equation
 
 Array = np.ndarray[Any, Any]
-
-
-#: The backward pass begins with a block of at most so many steps, whatever the rate.
-_FIRST_BLOCK = 128
 
 
 class TrialGroup:
@@ -291,177 +282,6 @@ class TrialGroup:
                 return run
         backward.finish()
         return run
-
-
-class Backward:
-    """The backward pass of all layers: blocks from the last step to the first, layers from the top to the bottom.
-
-    Of two directions `gradcli.engine.bidirectional.BothWays` takes one after the other.
-    """
-
-    def __init__(
-        self, engine: TrialGroup, run: Run, recorder: Recorder | None, step_clip: StepClip | None, parameters: bool
-    ) -> None:
-        self.engine, self.run, self.recorder = engine, run, recorder
-        self.passes = engine.passes(parameters, clipped=step_clip is not None)
-        self.adjoints: list[Adjoints] = [backward.start(step_clip) for backward in self.passes]
-        self.gradients: list[dict[Node, Scaled]] = [{} for _ in engine.layers]
-        self.of_steps = StepGradients(engine.problem.seq_len)
-        self.readout: dict[str, Array] = {}
-        self.parameters = parameters
-        self.step_clip = step_clip
-        self.first_length = self.length = min(engine.block, _FIRST_BLOCK)
-
-    def segment(self, lo: int, hi: int) -> bool:
-        """Go back over one segment; return whether all adjoints were finite."""
-        end = hi
-        while end > lo:
-            start = self.engine.block_start(lo, end, self.length)
-            try:
-                blocks = self._block(start - lo, end - lo, start)
-            except OutOfRange:
-                self.length = max(1, self.length // 2)
-                self.settle(kept=False)
-                continue
-            self.settle(kept=True)
-            if not self._commit(blocks, start, end):
-                return False
-            self.length = min(self.engine.block, *(block.longest_next for block in blocks))
-            end = start
-            self.engine.progress("backward", self.engine.problem.seq_len - end, self.engine.problem.seq_len)
-        return True
-
-    def settle(self, kept: bool) -> None:
-        """Tell the step clip whether what it clipped since the last call counts."""
-        if self.step_clip is not None:
-            self.step_clip.settle(kept)
-
-    def _block(self, lo: int, hi: int, offset: int) -> list[Block]:
-        """Return the outcome of one block for each layer, from the top one down; nothing is changed."""
-        p = self.engine.problem
-        entering = p.loss.gradient(self.engine.outputs[lo:hi], offset + 1)
-        exponent = np.zeros((p.trials, p.batch_size), np.int64)
-        missing = self.engine.missing(offset + hi - lo)
-        found = []
-        for backward, adjoints in zip(reversed(self.passes), reversed(self.adjoints), strict=True):
-            block = backward.run(lo, hi, adjoints, entering, exponent, more=offset > 0, missing=missing)
-            entering, exponent = block.input_adjoint, block.input_exponent
-            found.append(block)
-        return found
-
-    def _commit(self, blocks: list[Block], start: int, end: int) -> bool:
-        for index, block in zip(reversed(range(len(blocks))), blocks, strict=True):
-            self.commit_layer(index, block, start, end)
-        if self.run.backward_overflow is not None:
-            return False
-        if self.parameters and not self.engine.problem.tied:
-            self._keep_step(start)
-        self.add_readout(start, end)
-        begins = self.engine.problem.begins
-        if start and begins is not None and len(sequences := begins.at(start)):
-            self._take_initial(start, sequences)
-            for adjoints in self.adjoints:
-                self.engine.end_sequences(start, adjoints)
-        return self.run.backward_overflow is None
-
-    def commit_layer(self, index: int, block: Block, start: int, end: int) -> None:
-        """Take over what a block of a layer's steps start+1 .. end found; see `Run.backward_overflow` after it."""
-        run, layer = self.run, self.engine.problem.names[index]
-        self.adjoints[index] = block.adjoints
-        missing = self.engine.missing(end)
-        there: Any = slice(None) if missing is None else np.delete(np.arange(block.input_exponent.shape[1]), missing)
-        for state, norm in block.log2_norm.items():
-            run.log2_norm[f"{layer}.{state}"][start + 1 : end + 1, :, there] = norm[..., there]
-            # Longer blocks were found to be finite.
-            if end - start == 1 and np.isnan(norm).any():
-                step = start + 1 + int(np.flatnonzero(np.isnan(norm).any(axis=(1, 2)))[-1])
-                run.backward_overflow = Overflow(step, index, np.asarray(np.isnan(norm).any(axis=(0, 2))))
-        self.passes[index].collect(block)
-        self._add(index, block.gradients.items())
-        if self.recorder:
-            for state, (mantissa, exponent) in block.totals.items():
-                kept = mantissa[..., there], exponent[..., there], there
-                self.recorder.keep_adjoints(f"{layer}.{state}", start + 1, end + 1, *kept)
-
-    def add_readout(self, start: int, end: int) -> None:
-        """Add the gradient that the readout gets at the positions start+1 .. end, where there is one."""
-        loss = self.engine.problem.loss
-        if self.parameters and isinstance(loss, ReadoutLoss):
-            segment_start = start - (start % self.engine.segment)
-            outputs = self.engine.outputs[start - segment_start : end - segment_start]
-            for name, part in loss.readout_gradient(outputs, start + 1).items():
-                self.readout[name] = self.readout[name] + part if name in self.readout else part
-
-    def _add(self, index: int, gradients: Iterable[tuple[Node, Scaled]]) -> None:
-        sums = self.gradients[index]
-        for node, gradient in gradients:
-            sums[node] = sums[node].add(gradient) if node in sums else gradient
-
-    def _keep_step(self, step: int) -> None:
-        """Put away the gradients of the weights that this step has for itself, and begin the sums anew."""
-        for index, backward in enumerate(self.passes):
-            for name, gradient in self._parameter_gradients(index):
-                self.of_steps.keep(name, step, gradient)
-            self.gradients[index].clear()
-            backward.clear_weights()
-
-    def _parameter_gradients(self, index: int) -> Iterator[tuple[str, Scaled]]:
-        """Yield what a layer's sums make of each of its parameters, as gradients of the batch loss."""
-        self._add(index, self.passes[index].weight_gradients())
-        for name, gradient in batch_gradients(self.passes[index].layer, self.gradients[index]).items():
-            yield f"{self.engine.problem.names[index]}.{name}", gradient
-
-    def _take_initial(self, step: int, sequences: Any) -> None:
-        """Take the adjoints of the initial states of sequences that begin after a step."""
-        run, names = self.run, self.engine.problem.names
-        for index, (name, backward, adjoints) in enumerate(zip(names, self.passes, self.adjoints, strict=True)):
-            frames = backward.plan.frames
-            for state, carry in adjoints.carry.items():
-                exponent = adjoints.exponent[frames.of_state[state]][:, sequences]
-                initial = carry[-1][..., sequences]
-                if self.step_clip is not None:
-                    self.step_clip(initial, exponent[:, None, :])
-                norm = log2_norm(initial, axis=1) + exponent
-                run.log2_norm[f"{name}.{state}"][step][:, sequences] = norm
-                if np.isnan(norm).any():
-                    run.backward_overflow = Overflow(step, index, np.asarray(np.isnan(norm).any(axis=1)))
-                if self.recorder:
-                    kept = initial[None], exponent, sequences
-                    self.recorder.keep_adjoints(f"{name}.{state}", step, step + 1, *kept)
-
-    def finish(self) -> None:
-        """Take the adjoints of the initial states, and turn the sums into gradients of the batch loss."""
-        p, run = self.engine.problem, self.run
-        self._take_initial(0, slice(None) if p.begins is None else p.begins.at(0))
-        if self.parameters and p.tied:
-            for index in range(len(self.passes)):
-                run.gradients.update(self._parameter_gradients(index))
-        if self.parameters and not p.tied:
-            run.gradients |= self.of_steps.joined()
-        self.settle(kept=True)
-        for name, value in self.readout.items():
-            scaled = Scaled(np.asarray(value / p.batch_size, np.float64), np.zeros(p.trials, np.int64))
-            run.gradients[f"{READOUT}.{name}"] = scaled.normalised()
-
-
-def batch_gradients(layer: Layer, gradients: Mapping[Node, Scaled]) -> dict[str, Scaled]:
-    """Return the gradient of the batch loss for each parameter, (R, ...), from sums over sequences at some nodes.
-
-    Args:
-        layer: whose parameters. gradients: of nodes that depend on parameters alone.
-    """
-    found = parameter_gradients(
-        layer.plan.graph, dict(gradients), layer.parameters.values, layer.parameters.column_ranges
-    )
-    means = {}
-    for name, shape in layer.plan.cell.shapes.parameters.items():
-        gradient = found.get(name) or Scaled(np.zeros((layer.trials, 1)), np.zeros(layer.trials, np.int64))
-        mean = np.divide(gradient.mantissa, layer.batch_size, dtype=np.float64).reshape(layer.trials, -1)
-        entries = math.prod(shape)
-        if mean.shape[1] < entries:
-            mean = np.broadcast_to(mean, (layer.trials, entries))
-        means[name] = Scaled(mean.reshape(layer.trials, *shape), gradient.exponent).normalised()
-    return means
 
 
 def _history(layer: Layer, initial: Mapping[str, Array]) -> dict[str, Array]:

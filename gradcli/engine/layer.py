@@ -22,7 +22,7 @@ from gradcli.engine.parameters import LayerParameters, forward_sign
 from gradcli.engine.plan import LayerPlan
 from gradcli.engine.sizes import chunk_length
 from gradcli.engine.starts import Start
-from gradcli.engine.windows import window_view
+from gradcli.engine.views import window_view
 from gradcli.language.graph import Dependence, Node, reachable
 from gradcli.language.parser import Equation
 

@@ -73,8 +73,10 @@ class Problem:
     starts: Array | None = None
 
     def __post_init__(self) -> None:
-        if self.begins is not None and (self.bidirectional or not self.tied):
-            raise ValueError("sequences of different lengths go forward, with the same weights at every step")
+        if self.begins is not None and (
+            self.bidirectional or not self.tied or any(plan.couples_sequences for plan in self.plans)
+        ):
+            raise ValueError("sequences of different lengths go forward, each by itself, with weights that are tied")
         # The loss counts the steps that each sequence has.
         object.__setattr__(self, "loss", self.loss.counted_from(self.starts))
 
@@ -82,6 +84,11 @@ class Problem:
     def begins(self) -> Starts | None:
         """Where the sequences begin, unless all begin after step 0."""
         return None if self.starts is None or not np.any(self.starts) else Starts(self.starts)
+
+    @property
+    def longest(self) -> int:
+        """The number of a sequence that has every step."""
+        return 0 if self.begins is None else self.begins.longest
 
     @property
     def sizes(self) -> Sizes:

@@ -10,16 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from gradcli.language.graph import Dependence, Graph, Node
 
 if TYPE_CHECKING:
     from gradcli.engine.plan import Group
-
-Array = np.ndarray[Any, Any]
 
 SignedNode = tuple[int, Node]
 
@@ -112,11 +108,3 @@ def with_windows_apart(graph: Graph, terms: list[SignedNode], known: list[Signed
     if len(lags) < 2 or lags != list(range(lags[0], lags[-1] + 1)):
         return None
     return graph.sum([(1, graph.sum([*window, *known])), *(term for term in terms if term not in window)])
-
-
-def window_view(array: Array, steps: int) -> Array:
-    """Return (n, 1, size, B) as (n - steps + 1, 1, steps * size, B): each step with those after it as one vector."""
-    n, trials, size, batch = array.shape
-    if trials != 1 or array.strides[0] != size * array.strides[2]:
-        raise ValueError("the steps do not lie side by side")
-    return np.lib.stride_tricks.as_strided(array, (n - steps + 1, 1, steps * size, batch), array.strides)

@@ -15,6 +15,7 @@ from gradcli.engine.problem import READOUT, Problem, layer_names
 from gradcli.errors import Problem as SpecProblem
 from gradcli.errors import SpecError, UsageError
 from gradcli.language.cell import CellError, ParsedCell, SizedCell, parse_cell
+from gradcli.network.lengths import require_lengths_fit, sequence_starts
 from gradcli.network.limits import require_memory, require_memory_to_read
 from gradcli.network.parameters import ParameterValues
 from gradcli.network.trained import TrainedNetwork
@@ -23,10 +24,11 @@ from gradcli.sources.initial_states import draw_initial_state
 from gradcli.sources.initialisers import InitialiserError
 from gradcli.sources.input_source import Backwards, FirstStepAlone, InputSource, SymbolSource
 from gradcli.sources.inputs import open_input
+from gradcli.sources.recorded import EmbeddingTables
 from gradcli.sources.target_files import TargetError
 from gradcli.sources.targets import class_count, draw_target
 from gradcli.spec.initialisers import Zeros
-from gradcli.spec.inputs import FileInput, TokensInput
+from gradcli.spec.inputs import FileInput
 from gradcli.spec.losses import DRAWN_READOUT, CrossEntropyLoss, FileTarget, MSELoss, NextSymbol, ProjectionLoss
 from gradcli.spec.models import Spec
 from gradcli.spec.reader import LoadedSpec
@@ -170,6 +172,7 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_m
     given = trained.sources(shapes, head) if trained is not None else {}
     values = ParameterValues(loaded, cell, shapes, given)
     plans = _plans(sized)
+    starts = sequence_starts(loaded, source.lengths, plans)
     tape_bytes = require_memory(
         spec, shapes, plans, tied=loaded.tied, record=record, runs_kept=runs_kept, max_memory=max_memory
     )
@@ -192,7 +195,7 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_m
         tape_bytes=tape_bytes,
         tied=loaded.tied,
         bidirectional=spec.bidirectional,
-        starts=None if source.lengths is None else spec.seq_len - source.lengths,
+        starts=starts,
     )
     return Network(loaded, cell, shapes, problem, source.notes)
 
@@ -288,16 +291,24 @@ def _plans(sized: Sequence[SizedCell]) -> list[LayerPlan]:
     return plans
 
 
-def open_source(loaded: LoadedSpec, *, max_memory: int | None = None) -> InputSource:
-    """Return the input of a spec; its mistakes are placed at the field. max_memory: as for `build`."""
+def open_source(
+    loaded: LoadedSpec, *, embedding: EmbeddingTables | None = None, max_memory: int | None = None
+) -> InputSource:
+    """Return the input of a spec; its mistakes are placed at the field.
+
+    embedding: gives the table that tokens are rows of, by its name; by default that of the checkpoint in `weights`.
+    max_memory: as for `build`.
+    """
     spec = loaded.spec
     model = spec.input
     files = [model, *([target] if isinstance(target := _target_of(spec), FileTarget) else [])]
     for file in files:
         require_memory_to_read(file, loaded.folder, max_memory=max_memory)
-    _require_one_way(loaded)
+    require_lengths_fit(loaded)
     trained = loaded.trained if isinstance(loaded.trained, TrainedNetwork) else None
     backwards = trained is not None and trained.reversed
+    if trained is not None and embedding is None:
+        embedding = partial(trained.embedding, features=spec.input_size)
     if backwards and isinstance(model, FileInput):
         model = model.model_copy(update={"reverse": not model.reverse})
     source = _located(
@@ -315,7 +326,7 @@ def open_source(loaded: LoadedSpec, *, max_memory: int | None = None) -> InputSo
             trials=spec.trials,
             seed=spec.seed,
             one_more=isinstance(spec.loss, CrossEntropyLoss) and isinstance(_target_of(spec), NextSymbol | None),
-            embedding=None if trained is None else partial(trained.embedding, features=spec.input_size),
+            embedding=embedding,
         ),
     )
     if trained is not None and source.size != spec.input_size:
@@ -327,23 +338,6 @@ def open_source(loaded: LoadedSpec, *, max_memory: int | None = None) -> InputSo
             raise SpecError([loaded.problem("input.lengths", message)])
         return Backwards(source)
     return source
-
-
-def _require_one_way(loaded: LoadedSpec) -> None:
-    """Refuse sequences of different lengths where step t is not the same for all of them but for when they begin."""
-    spec = loaded.spec
-    if not isinstance(spec.input, FileInput | TokensInput) or spec.input.lengths is None:
-        return
-    needed = None
-    if spec.bidirectional:
-        needed = "one direction; leave out bidirectional"
-    elif not loaded.tied:
-        needed = "the same weights at every step; leave out tied: false"
-    elif loaded.input_at == "first":
-        needed = "an input at every step; leave out input_at: first"
-    if needed:
-        message = f"sequences of different lengths begin at different steps, and need {needed}, or the lengths"
-        raise SpecError([loaded.problem("input.lengths", message)])
 
 
 def _target_of(spec: Spec) -> object:

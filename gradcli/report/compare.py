@@ -13,7 +13,7 @@ from gradcli.report.curves import half_life_text, horizon_text, log10_text, rate
 from gradcli.report.directions import headline_note
 from gradcli.report.model import Block, Cell, Column, Deferred, Line, Report, Table, envelope
 from gradcli.report.run_data import records, run_data
-from gradcli.report.simulate import STYLES, sample_words, weights_words
+from gradcli.report.simulate import STYLES, length_lines, sample_words, weights_words
 from gradcli.report.training import weights_data, weights_tables
 
 
@@ -32,7 +32,7 @@ def comparison_report(arms: Sequence[Measured], notes: Sequence[str], weights: S
         [title, *(Line(note, style="dim") for note in notes)],
         [Line(_farthest(ranking), style="title"), _summary(ranking)],
         [Line(f"{a.verdict.kind.upper()} {a.verdict.headline}", a.label, STYLES[a.verdict.kind]) for a in arms],
-        _curves(arms, ranking),
+        [*_curves(arms, ranking), *length_lines(arms[0].network)],
         *tables,
     ]
     data = Deferred(lambda: envelope("compare") | _data(arms, ranking, notes) | {"weights": weights_data(weights)})

@@ -14,8 +14,8 @@ from gradcli.diagnostics.curve import Curve
 from gradcli.diagnostics.verdict_words import grouped
 from gradcli.report.curves import bars, log10_text, plain_number, power_of_ten, shown_distances
 from gradcli.report.model import Block, Cell, Column, Deferred, Line, Numbers, Records, Report, Table, envelope
-from gradcli.report.run_data import curve_data, number, resolved_spec, verdict_data
-from gradcli.report.simulate import describe, loss_lines, verdict_lines
+from gradcli.report.run_data import curve_data, number, resolved_spec, sequences_data, verdict_data
+from gradcli.report.simulate import describe, length_lines, loss_lines, verdict_lines
 
 _COMMAND = "contributions"
 #: Up to so many steps, every term of every parameter is printed by its name.
@@ -41,7 +41,11 @@ def contributions_report(found: Contributions) -> Report:
     """Return the report of one run."""
     label = found.network.loaded.label
     groups: list[list[Block]] = [
-        [Line(describe(found.network), label, "title"), *loss_lines(found.network, found.loss_steps)]
+        [
+            Line(describe(found.network), label, "title"),
+            *loss_lines(found.network, found.loss_steps),
+            *length_lines(found.network),
+        ]
     ]
     if found.verdict is not None:
         groups.append(verdict_lines(found.verdict))
@@ -292,7 +296,9 @@ def _data(found: Contributions) -> dict[str, Any]:
         "loss_step": found.network.problem.seq_len,
         "spec": resolved_spec(found.network),
         "verdict": verdict_data(found.verdict) if found.verdict is not None else None,
-        "state_curve": curve_data(found.state_curve) if found.state_curve is not None else None,
+        "state_curve": None
+        if found.state_curve is None
+        else curve_data(found.state_curve) | sequences_data(found.network),
         "joint": _terms_data(found.joint) if found.joint is not None else None,
         "parameters": {name: _terms_data(terms) for name, terms in (found.parameters or {}).items()},
     }

@@ -91,7 +91,8 @@ def _what(found: JacobianFindings) -> str:
     states = ", ".join(plan.states)
     which = f" of {found.layer}" if len(found.network.problem.names) > 1 else ""
     trials = found.network.spec.trials
-    sample = "the first sequence" if trials == 1 else f"median over {trials} trials, the first sequence of each"
+    sequence = f"the {'first' if found.network.problem.begins is None else 'longest'} sequence"
+    sample = sequence if trials == 1 else f"median over {trials} trials, {sequence} of each"
     size = grouped(found.spectra.size)
     return f"J = dS[T]/dS[T-d], S = ({states}){which}: {size} entries   {sample}   the verdict is on the norm ||J||_F"
 

@@ -35,7 +35,9 @@ def run_data(measured: Measured) -> dict[str, Any]:
         "loss": None if curve is None else number(float(measured.losses.mean())),
         "curve": None
         if curve is None
-        else curve_data(curve) | {"zero_from": measured.verdict.zero_from, "layers": list(measured.headline)},
+        else curve_data(curve)
+        | {"zero_from": measured.verdict.zero_from, "layers": list(measured.headline)}
+        | sequences_data(measured.network),
         "states": {
             name: {"log10_norm": Numbers(state.median), "verdict": verdict_data(state.verdict)}
             for name, state in measured.states.items()
@@ -96,6 +98,12 @@ def curve_data(curve: Curve) -> dict[str, Any]:
         "log10_norm_p10": Numbers(curve.low),
         "log10_norm_p90": Numbers(curve.high),
     }
+
+
+def sequences_data(network: Network) -> dict[str, Any]:
+    """Return how many sequences reach each distance, where their lengths differ."""
+    begins = network.problem.begins
+    return {} if begins is None else {"sequences": begins.reaching(network.problem.seq_len).tolist()}
 
 
 def _prediction_data(prediction: Prediction) -> dict[str, Any]:

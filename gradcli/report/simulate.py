@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
+import numpy as np
+
 from gradcli.diagnostics.curve import Curve
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.predictions import Prediction
@@ -52,7 +54,7 @@ def simulation_report(measured: Measured) -> Report:
     ]
     if measured.curve is not None:
         groups += [
-            [_curve_table(measured, measured.curve)],
+            [_curve_table(measured, measured.curve), *length_lines(measured.network)],
             _state_table(measured),
             _predictions(measured),
             _parameter_blocks(measured),
@@ -110,6 +112,22 @@ def loss_lines(network: Network, loss_steps: int) -> list[Block]:
     of = f", the last of its {grouped(loss_steps)} steps" if loss_steps > 1 else ""
     text = f"The loss at step {grouped(last)} alone{of}: distance is steps back from there."
     return [Line(text, style="warn" if loss_steps > 1 else "dim")]
+
+
+def length_lines(network: Network) -> list[Block]:
+    """Return what to know of sequences of different lengths: how many of them a distance is about."""
+    problem = network.problem
+    if problem.begins is None:
+        return []
+    reaching = problem.begins.reaching(problem.seq_len)
+    count = problem.batch_size
+    middle = int(np.count_nonzero(2 * reaching >= count)) - 1  # the last distance that half of them reach
+    shortest = int(np.count_nonzero(reaching == count)) - 1
+    text = (
+        f"sequences of {grouped(shortest)} to {grouped(problem.seq_len)} steps; distance is counted from each one's own"
+        f" end: {grouped(int(reaching[middle]))} of {grouped(count)} reach {grouped(middle)}"
+    )
+    return [Line(text, style="dim")]
 
 
 def sample_words(spec: Spec) -> str:
@@ -278,7 +296,9 @@ def _next_steps(measured: Measured) -> list[Block]:
     """Name the commands that tell why, where the gradient does not stay as it is."""
     if measured.verdict.kind not in ("vanishing", "exploding", "transient"):
         return []
-    commands = "jacobian" if measured.network.problem.bidirectional else "gates, paths, contributions, jacobian"
+    problem = measured.network.problem
+    commands = "gates, paths, contributions, jacobian" if problem.begins is None else "contributions, jacobian"
+    commands = "jacobian" if problem.bidirectional else commands
     return [Line(f"gradcli {commands}   (on the same spec: why)", "next", "dim")]
 
 

@@ -8,7 +8,7 @@ from gradcli.network.build import build
 from gradcli.network.limits import estimate_memory, require_memory_for
 from gradcli.network.threads import blas_threads
 from gradcli.report.gates import gates_report
-from gradcli.session.layers import choose_layer, require_one_direction
+from gradcli.session.layers import choose_layer, require_one_direction, require_one_length
 from gradcli.session.result import Result
 from gradcli.spec.reader import LoadedSpec
 
@@ -25,6 +25,7 @@ def gates(
     with blas_threads(threads):
         network = build(loaded, max_memory=max_memory)
     require_one_direction(network, "gates")
+    require_one_length(network, "gates")
     index = choose_layer(network, layer)
     spec, problem = network.spec, network.problem
     run = estimate_memory(

@@ -38,3 +38,17 @@ def require_one_direction(network: Network, command: str) -> None:
             f" of each direction, and `gradcli jacobian --layer {top}.{REVERSE}` the Jacobian of one; or set"
             " bidirectional to false"
         )
+
+
+def require_one_length(network: Network, command: str) -> None:
+    """Check that all sequences have the same length, for a command that looks at all of them at every distance.
+
+    Raises:
+        UsageError: they have not.
+    """
+    if network.problem.begins is not None:
+        raise UsageError(
+            f"gradcli {command} looks at all sequences of a batch at every distance, which it does not do where their"
+            " lengths differ. `gradcli simulate` shows the gradient, `gradcli contributions` and `gradcli jacobian`"
+            " take it apart; or give sequences of one length"
+        )

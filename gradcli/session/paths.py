@@ -8,7 +8,7 @@ from gradcli.errors import UsageError, did_you_mean
 from gradcli.network.build import Network, build
 from gradcli.network.threads import blas_threads
 from gradcli.report.paths import paths_report
-from gradcli.session.layers import choose_layer, require_one_direction
+from gradcli.session.layers import choose_layer, require_one_direction, require_one_length
 from gradcli.session.result import Result
 from gradcli.spec.reader import LoadedSpec
 
@@ -35,6 +35,7 @@ def paths(
         network = build(loaded, max_memory=max_memory)
     if not formulas_only:
         require_one_direction(network, "paths")
+        require_one_length(network, "paths")
     chosen = choose_layer(network, layer)
     cell = network.problem.plans[chosen].cell
     states = list(cell.states)

@@ -50,6 +50,8 @@ def saved_arrays(measured: Measured) -> dict[str, Array]:
       ``log2_state.<layer>.<name>`` (R, T+1, B); ``grad_param.<layer>.<name>`` mantissas of that of the batch loss, with
       ``log2_param.<layer>.<name>`` (R,). gradient = mantissa * 2**log2.
     * ``loss`` (R, B).
+    * Where sequences have different lengths, ``start`` (B,): the step at which each one's initial state stands. Before
+      it (``x``: up to it) there is NaN, and 0 for ``log2_state``.
     """
     run, problem = measured.run, measured.network.problem
     if run is None or run.recording is None:
@@ -61,6 +63,8 @@ def saved_arrays(measured: Measured) -> dict[str, Array]:
     for name in ("W_hy", "b_y"):
         if hasattr(problem.loss, name):
             arrays[f"param.readout.{name}"] = getattr(problem.loss, name)
+    if problem.begins is not None:
+        arrays["start"] = problem.begins.steps
     arrays |= problem.loss.saved() | {"at": np.sort(problem.loss.steps)}
     for name, states in recording.states.items():
         arrays[f"state.{name}"] = states.transpose(1, 0, 3, 2)
