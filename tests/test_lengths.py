@@ -21,7 +21,7 @@ from gradcli.engine.problem import Problem
 from gradcli.engine.run import Engine
 from gradcli.engine.together import can_join
 from gradcli.network.build import build
-from gradcli.sources.inputs import InputSource
+from gradcli.sources.input_source import InputSource
 from gradcli.spec.reader import load_spec
 
 T = 20
@@ -159,9 +159,6 @@ def test_arms_of_different_lengths_are_not_run_together(lengths: Callable[[NDArr
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["simulate", "rnn", "--set=bidirectional=true"], "run forward only"),
-        (["simulate", "rnn", "--set=tied=false"], "network in depth"),
-        (["simulate", "rnn", "--set=input_at=first"], "need an input at every step"),
         (["simulate", "dense-block-bn", "--set=tied=true", "--set=input_at=every"], "batch_norm takes its statistics"),
         (["simulate", "rnn", "--set=loss.at=[3,15]"], "when a sequence of 5 steps has not begun"),
         (["simulate", "rnn", "--set=seq_len=30"], "set seq_len to 20"),

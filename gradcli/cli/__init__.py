@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from gradcli import __version__
-from gradcli.cli import cells, compare, contributions, gates, init, jacobian, paths, schema, simulate
+from gradcli.cli import cells, compare, contributions, gates, init, inspect, jacobian, paths, schema, simulate
 from gradcli.cli.options import example_block
 
 # A command is a module named after it, with the function `run` (its docstring is the help text) and `EXAMPLES`.
-COMMANDS = (simulate, compare, jacobian, paths, contributions, gates, cells, init, schema)
+COMMANDS = (simulate, compare, jacobian, paths, contributions, gates, inspect, cells, init, schema)
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -34,6 +34,7 @@ def run(
     seed: opt.Seed = None,
     clip: opt.Clips = None,
     overrides: opt.Overrides = None,
+    layer: opt.CheckpointLayer = None,
     match: Annotated[
         Match | None,
         typer.Option(
@@ -69,6 +70,7 @@ def run(
                 targets,
                 options=options,
                 overrides=overrides or [],
+                checkpoint_layer=layer,
                 match=None if match is None else match.value,
                 record=save is not None,
                 max_memory=max_memory,

@@ -61,11 +61,15 @@ def _memory_size(text: str) -> int:
 
 Target = Annotated[
     str,
-    typer.Argument(metavar="SPEC", help="A YAML file, '-' for standard input, or the name of a built-in cell."),
+    typer.Argument(
+        metavar="SPEC", help="A YAML file, '-' for standard input, the name of a built-in cell, or a checkpoint."
+    ),
 ]
 Targets = Annotated[
     list[str],
-    typer.Argument(metavar="SPEC...", help="YAML files, '-' for standard input, or names of built-in cells."),
+    typer.Argument(
+        metavar="SPEC...", help="YAML files, '-' for standard input, names of built-in cells, or checkpoints."
+    ),
 ]
 SeqLen = Annotated[
     int | None,
@@ -116,9 +120,19 @@ Layer = Annotated[
     typer.Option(
         "--layer",
         metavar="LAYER",
-        help="Which layer of a stack: its number, or a name such as layer1.",
+        help="Which layer of a stack, its number or a name such as layer1; or which layer of a checkpoint.",
         show_default="the top one",
         rich_help_panel="What to look at",
+    ),
+]
+CheckpointLayer = Annotated[
+    str | None,
+    typer.Option(
+        "--layer",
+        metavar="LAYER",
+        help="Which recurrent layer of the checkpoint; 'gradcli inspect' lists them.",
+        show_default="the only one",
+        rich_help_panel=_SPEC,
     ),
 ]
 Format = Annotated[

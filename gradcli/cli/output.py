@@ -57,6 +57,11 @@ def emit(report: Report, format: str, output: Path | None, *, quiet: bool = Fals
     """
     screen = standard_screen() if output is None else Screen()
     pieces = render_pieces(report, format, width=screen.width, color=screen.color, unicode=screen.unicode)
+    emit_text(pieces, output, quiet=quiet)
+
+
+def emit_text(pieces: Iterable[str], output: Path | None, *, quiet: bool = False) -> None:
+    """Print text, piece by piece, on standard output, or write it to the file `output`; raises as `emit` does."""
     if output is None:
         write_standard_output(pieces)
         return

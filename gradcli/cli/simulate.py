@@ -24,6 +24,7 @@ def run(
     seed: opt.Seed = None,
     clip: opt.Clips = None,
     overrides: opt.Overrides = None,
+    layer: opt.CheckpointLayer = None,
     format: opt.Format = opt.DEFAULT_FORMAT,  # noqa: A002
     output: opt.Output = None,
     save: opt.Save = None,
@@ -51,6 +52,7 @@ def run(
                 target,
                 options=options,
                 overrides=overrides or [],
+                checkpoint_layer=layer,
                 record=save is not None,
                 max_memory=max_memory,
                 threads=threads,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradcli.diagnostics.curve import LOG10_2, Curve, curve_of, joined, quantiles
-from gradcli.engine.loss import CrossEntropy
+from gradcli.engine.loss import ReadoutLoss
 from gradcli.engine.problem import READOUT, Run
 from gradcli.engine.run import Engine
 from gradcli.engine.scaled import Scaled, scale_by
@@ -241,13 +241,13 @@ class _Descent:
         """Return the batch loss at parameters - learning_rate * gradients; None where it is not finite."""
         engine = self._engine
         loss = engine.problem.loss
-        readout = (loss.W_hy, loss.b_y) if isinstance(loss, CrossEntropy) else None
+        readout = (loss.W_hy, loss.b_y) if isinstance(loss, ReadoutLoss) else None
         with np.errstate(all="ignore"):
             moved = [
                 {name: value - self._rate * gradients[f"{layer}.{name}"].value() for name, value in table.items()}
                 for layer, table in zip(engine.problem.names, self._start, strict=True)
             ]
-            if isinstance(loss, CrossEntropy):
+            if isinstance(loss, ReadoutLoss):
                 loss.W_hy = loss.W_hy - self._rate * gradients[f"{READOUT}.W_hy"].value()
                 loss.b_y = loss.b_y - self._rate * gradients[f"{READOUT}.b_y"].value()
             try:
@@ -255,7 +255,7 @@ class _Descent:
                 losses, overflow = engine.losses()
             finally:
                 engine.set_parameters(self._start)
-                if isinstance(loss, CrossEntropy) and readout is not None:
+                if isinstance(loss, ReadoutLoss) and readout is not None:
                     loss.W_hy, loss.b_y = readout
         return None if overflow is not None else _batch_loss(losses)
 

@@ -164,10 +164,10 @@ class Linear(Loss):
         return {"vector": self.vector}
 
 
-class CrossEntropy(Loss):
-    """L = -log softmax(W_hy @ h + b_y)[target].
+class ReadoutLoss(Loss):
+    """A loss on a linear readout of the output, y = W_hy @ h + b_y, whose parameters get a gradient as well.
 
-    target is (steps, R, B) integers; W_hy is (R, classes, size), b_y (R, classes).
+    W_hy is (R, outputs, size), b_y (R, outputs).
     """
 
     def __init__(self, steps: Steps, target: Array, W_hy: Array, b_y: Array) -> None:
@@ -183,8 +183,8 @@ class CrossEntropy(Loss):
         return type(self)([self.last_step], self.target[self._last_place], self.W_hy, self.b_y)
 
     def can_join(self, other: Loss) -> bool:
-        classes = other.b_y.shape[1] if isinstance(other, CrossEntropy) else 0
-        return super().can_join(other) and self.b_y.shape[1] == classes
+        outputs = other.b_y.shape[1] if isinstance(other, ReadoutLoss) else 0
+        return super().can_join(other) and self.b_y.shape[1] == outputs
 
     def joined(self, others: Sequence[Self]) -> Self:
         losses = (self, *others)
@@ -195,21 +195,13 @@ class CrossEntropy(Loss):
             np.concatenate([loss.b_y for loss in losses]),
         )
 
-    def _log_probabilities(self, outputs: Array) -> Array:
-        logits = np.matmul(self.W_hy, outputs) + self.b_y[:, :, None]
-        logits = logits - logits.max(axis=2, keepdims=True)
-        return np.asarray(logits - np.log(np.exp(logits).sum(axis=2, keepdims=True)))
+    def readout(self, outputs: Array) -> Array:
+        """Return y, (k, R, outputs, B)."""
+        return np.asarray(np.matmul(self.W_hy, outputs) + self.b_y[:, :, None])
 
-    def _values(self, outputs: Array, places: Array) -> Array:
-        log_p = self._log_probabilities(outputs)
-        return -np.take_along_axis(log_p, self.target[places][:, :, None], axis=2)[:, :, 0]
-
+    @abstractmethod
     def _error(self, outputs: Array, places: Array) -> Array:
-        """Return dL/dlogits = softmax - one-hot target, (k, R, classes, B)."""
-        error = np.exp(self._log_probabilities(outputs))
-        index = self.target[places][:, :, None]
-        np.put_along_axis(error, index, np.take_along_axis(error, index, axis=2) - 1.0, axis=2)
-        return error
+        """Return dL/dy, (k, R, outputs, B)."""
 
     def _gradient(self, outputs: Array, places: Array) -> Array:
         return np.asarray(np.matmul(self.W_hy.swapaxes(-1, -2), self._error(outputs, places)))
@@ -226,5 +218,38 @@ class CrossEntropy(Loss):
             "b_y": error.sum(axis=(0, 3)),
         }
 
+
+class CrossEntropy(ReadoutLoss):
+    """L = -log softmax(y)[target] with y = W_hy @ h + b_y; target is (steps, R, B) integers."""
+
+    def _log_probabilities(self, outputs: Array) -> Array:
+        logits = self.readout(outputs)
+        logits = logits - logits.max(axis=2, keepdims=True)
+        return np.asarray(logits - np.log(np.exp(logits).sum(axis=2, keepdims=True)))
+
+    def _values(self, outputs: Array, places: Array) -> Array:
+        log_p = self._log_probabilities(outputs)
+        return -np.take_along_axis(log_p, self.target[places][:, :, None], axis=2)[:, :, 0]
+
+    def _error(self, outputs: Array, places: Array) -> Array:
+        """Return dL/dy = softmax - one-hot target."""
+        error = np.exp(self._log_probabilities(outputs))
+        index = self.target[places][:, :, None]
+        np.put_along_axis(error, index, np.take_along_axis(error, index, axis=2) - 1.0, axis=2)
+        return error
+
     def saved(self) -> dict[str, Array]:
         return {"target": self.target.transpose(1, 0, 2)}
+
+
+class SquaredErrorOfReadout(ReadoutLoss):
+    """L = sum (y - target)^2 / 2 with y = W_hy @ h + b_y; target is (steps, R, outputs, B)."""
+
+    def _values(self, outputs: Array, places: Array) -> Array:
+        return np.asarray(0.5 * np.square(self._error(outputs, places)).sum(axis=2))
+
+    def _error(self, outputs: Array, places: Array) -> Array:
+        return np.asarray(self.readout(outputs) - self.target[places])
+
+    def saved(self) -> dict[str, Array]:
+        return {"target": self.target.transpose(1, 0, 3, 2)}

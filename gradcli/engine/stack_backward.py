@@ -12,7 +12,7 @@ from gradcli.engine.backward import Block, StepClip
 from gradcli.engine.evaluate import parameter_gradients
 from gradcli.engine.exponents import Adjoints, OutOfRange
 from gradcli.engine.layer import Layer
-from gradcli.engine.loss import CrossEntropy
+from gradcli.engine.loss import ReadoutLoss
 from gradcli.engine.problem import READOUT, Overflow, Run
 from gradcli.engine.recorder import Recorder
 from gradcli.engine.scaled import Scaled, log2_norm
@@ -121,7 +121,7 @@ class Backward:
     def add_readout(self, start: int, end: int) -> None:
         """Add the gradient that the readout gets at the positions start+1 .. end, where there is one."""
         loss = self.engine.problem.loss
-        if self.parameters and isinstance(loss, CrossEntropy):
+        if self.parameters and isinstance(loss, ReadoutLoss):
             segment_start = start - (start % self.engine.segment)
             outputs = self.engine.outputs[start - segment_start : end - segment_start]
             for name, part in loss.readout_gradient(outputs, start + 1).items():

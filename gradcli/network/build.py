@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 
-from gradcli.engine.loss import CrossEntropy, Linear, Loss, SquaredError
+from gradcli.engine.loss import CrossEntropy, Linear, Loss, SquaredError, SquaredErrorOfReadout
 from gradcli.engine.plan import LayerPlan
 from gradcli.engine.problem import READOUT, Problem, layer_names
 from gradcli.errors import Problem as SpecProblem
@@ -18,14 +18,21 @@ from gradcli.language.cell import CellError, ParsedCell, SizedCell, parse_cell
 from gradcli.network.lengths import sequence_starts
 from gradcli.network.limits import require_memory, require_memory_to_read
 from gradcli.network.parameters import ParameterValues
+from gradcli.network.trained import TrainedNetwork
+from gradcli.sources.files import FieldError
 from gradcli.sources.initial_states import draw_initial_state
 from gradcli.sources.initialisers import InitialiserError
-from gradcli.sources.inputs import FirstStepAlone, InputSource, SymbolSource, open_input
-from gradcli.sources.targets import TargetError, class_count, draw_target
+from gradcli.sources.input_source import Backwards, FirstStepAlone, InputSource, SymbolSource
+from gradcli.sources.inputs import open_input
+from gradcli.sources.target_files import TargetError
+from gradcli.sources.targets import class_count, draw_target
 from gradcli.spec.initialisers import Zeros
-from gradcli.spec.losses import CrossEntropyLoss, MSELoss, ProjectionLoss
+from gradcli.spec.inputs import FileInput, TokensInput
+from gradcli.spec.losses import DRAWN_READOUT, CrossEntropyLoss, FileTarget, MSELoss, NextSymbol, ProjectionLoss
 from gradcli.spec.models import Spec
 from gradcli.spec.reader import LoadedSpec
+from gradcli.spec.trained import WeightsError
+from gradcli.weights.layers import LinearHead, Value
 
 Array = np.ndarray[Any, Any]
 T = TypeVar("T")
@@ -38,12 +45,14 @@ class Network:
     shapes: "layer0.W_hh" -> shape, for every parameter, the readout's included; with the steps first where weights are
         not tied.
     problem: the engine's, with all numbers drawn.
+    notes: what a user should know of how the files were read, one line each.
     """
 
     loaded: LoadedSpec
     cell: ParsedCell
     shapes: dict[str, tuple[int, ...]]
     problem: Problem
+    notes: tuple[str, ...] = ()
 
     @property
     def spec(self) -> Spec:
@@ -142,27 +151,34 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_m
     Raises:
         GradcliError: mistakes that only show once shapes are known, unreadable input files, too little memory.
     """
-    spec = loaded.spec
     cell = parse(loaded)
+    trained = _trained(loaded)
     source = open_source(loaded, max_memory=max_memory)
+    if source.extent.batch_size != loaded.spec.batch_size:
+        loaded = _with_batch_of(loaded, source)
+        cell = parse(loaded)  # what takes statistics over the batch needs more than one sequence
+    head = _head(loaded, trained)
+    if head is not None:
+        loaded = _with_readout(loaded, head)
+    spec = loaded.spec
     sized = size_cells(loaded, cell, source.size)
     shapes = parameter_shapes(loaded, sized)
     outputs = output_size(spec, sized)
-    loss = spec.loss
-    if isinstance(loss, CrossEntropyLoss):
-        field = "classes" if isinstance(source, SymbolSource) else "target"
-        classes = _located(loaded, f"loss.{field}", partial(class_count, loss, source))
-        shapes |= {f"{READOUT}.W_hy": (classes, outputs), f"{READOUT}.b_y": (classes,)}
-    values = ParameterValues(loaded, cell, shapes)
+    read_out = None
+    if isinstance(spec.loss, CrossEntropyLoss) or head is not None:
+        read_out = _readout_size(loaded, source, head)
+        shapes |= {f"{READOUT}.W_hy": (read_out, outputs), f"{READOUT}.b_y": (read_out,)}
+    given = trained.sources(shapes, head) if trained is not None else {}
+    values = ParameterValues(loaded, cell, shapes, given)
     plans = _plans(sized)
     starts = sequence_starts(loaded, source.lengths, plans)
     tape_bytes = require_memory(
         spec, shapes, plans, tied=loaded.tied, record=record, runs_kept=runs_kept, max_memory=max_memory
     )
     mistakes: list[SpecProblem] = []
-    parameters = _attempt(mistakes, values.draw)
-    initial = _attempt(mistakes, partial(_initial_states, loaded, sized))
-    target = _attempt(mistakes, partial(_target, loaded, source, outputs))
+    parameters = _attempt(mistakes, lambda: values.draw(_read(loaded, trained, given, shapes, max_memory)))
+    initial = _attempt(mistakes, partial(_initial_states, loaded, sized, trained))
+    target = _attempt(mistakes, partial(_target, loaded, source, outputs, read_out))
     if parameters is None or initial is None or target is None:
         raise SpecError(mistakes)
     problem = Problem(
@@ -180,7 +196,89 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_m
         bidirectional=spec.bidirectional,
         starts=starts,
     )
-    return Network(loaded, cell, shapes, problem)
+    return Network(loaded, cell, shapes, problem, source.notes)
+
+
+def _with_batch_of(loaded: LoadedSpec, source: InputSource) -> LoadedSpec:
+    """Return a spec that left batch_size to the input, with as many sequences as that has."""
+    return replace(loaded, spec=loaded.spec.model_copy(update={"batch_size": source.extent.batch_size}))
+
+
+def _with_readout(loaded: LoadedSpec, head: LinearHead) -> LoadedSpec:
+    """Return a spec whose loss names the head that it reads out through, also where it had left that to the file."""
+    loss = loaded.spec.loss.model_copy(update={"readout": head.name})
+    return replace(loaded, spec=loaded.spec.model_copy(update={"loss": loss}))
+
+
+def _trained(loaded: LoadedSpec) -> TrainedNetwork | None:
+    """Return what the weights of a spec give.
+
+    Raises:
+        SpecError: weights where every step has some of its own.
+    """
+    if not isinstance(loaded.trained, TrainedNetwork):
+        return None
+    if not loaded.tied:
+        message = "trained weights are those of all steps; with tied: false every step has its own"
+        raise SpecError([loaded.problem("weights", message)])
+    return loaded.trained
+
+
+def _head(loaded: LoadedSpec, trained: TrainedNetwork | None) -> LinearHead | None:
+    """Return the linear head of the checkpoint that the loss reads out through.
+
+    Raises:
+        SpecError: the loss names one that there is not.
+    """
+    if trained is not None:
+        return _placed_in_spec(loaded, lambda: trained.head(loaded.spec))
+    loss = loaded.spec.loss
+    if isinstance(loss, MSELoss | CrossEntropyLoss) and loss.readout not in (None, DRAWN_READOUT):
+        message = "names a linear head of a checkpoint, but the spec has no `weights:`"
+        raise SpecError([loaded.problem("loss.readout", message)])
+    return None
+
+
+def _readout_size(loaded: LoadedSpec, source: InputSource, head: LinearHead | None) -> int:
+    """Return how many numbers the readout gives: the classes of a cross-entropy, the targets of mse.
+
+    Raises:
+        SpecError: classes that the target or the head of the checkpoint does not have.
+    """
+    loss = loaded.spec.loss
+    found = None if head is None else head.weight.shape[0]
+    if not isinstance(loss, CrossEntropyLoss):
+        assert found is not None
+        return found
+    if found is not None:
+        if loss.classes not in (None, found):
+            message = f"the head {head and head.name} has {found} outputs; leave classes out"
+            raise SpecError([loaded.problem("loss.classes", message)])
+        loss = loss.model_copy(update={"classes": found})
+    field = "classes" if isinstance(source, SymbolSource) else "target"
+    return _located(loaded, f"loss.{field}", partial(class_count, loss, source))
+
+
+def _read(
+    loaded: LoadedSpec,
+    trained: TrainedNetwork | None,
+    sources: Mapping[str, Value],
+    shapes: Mapping[str, tuple[int, ...]],
+    max_memory: int | None,
+) -> dict[str, Array]:
+    """Return the values that the checkpoint gives; a mistake in them is placed in the spec."""
+    if trained is None:
+        return {}
+    known = {name: value for name, value in sources.items() if name in shapes}
+    return _placed_in_spec(loaded, lambda: trained.read(known, shapes, max_memory=max_memory))
+
+
+def _placed_in_spec(loaded: LoadedSpec, build_it: Callable[[], T]) -> T:
+    """Return what `build_it` returns; a mistake in what the spec says of its weights is placed there."""
+    try:
+        return build_it()
+    except WeightsError as error:
+        raise SpecError([loaded.problem(error.path, str(error))]) from None
 
 
 def _plans(sized: Sequence[SizedCell]) -> list[LayerPlan]:
@@ -195,33 +293,80 @@ def _plans(sized: Sequence[SizedCell]) -> list[LayerPlan]:
 def open_source(loaded: LoadedSpec, *, max_memory: int | None = None) -> InputSource:
     """Return the input of a spec; its mistakes are placed at the field. max_memory: as for `build`."""
     spec = loaded.spec
-    require_memory_to_read(spec.input, loaded.folder, max_memory=max_memory)
-    return _located(
+    model = spec.input
+    files = [model, *([target] if isinstance(target := _target_of(spec), FileTarget) else [])]
+    for file in files:
+        require_memory_to_read(file, loaded.folder, max_memory=max_memory)
+    _require_one_way(loaded)
+    trained = loaded.trained if isinstance(loaded.trained, TrainedNetwork) else None
+    backwards = trained is not None and trained.reversed
+    if backwards and isinstance(model, FileInput):
+        model = model.model_copy(update={"reverse": not model.reverse})
+    source = _located(
         loaded,
         "input",
         lambda: open_input(
-            spec.input,
+            model,
             folder=loaded.folder,
-            input_size=spec.input_size if "input_size" in spec.model_fields_set else None,
+            # What a trained layer reads is compared below, in words of its own.
+            input_size=spec.input_size if "input_size" in spec.model_fields_set and trained is None else None,
             default_size=spec.input_size,
             seq_len=_steps_read(loaded),
             batch_size=spec.batch_size,
+            batch_given="batch_size" in spec.model_fields_set,
             trials=spec.trials,
             seed=spec.seed,
+            one_more=isinstance(spec.loss, CrossEntropyLoss) and isinstance(_target_of(spec), NextSymbol | None),
+            embedding=None if trained is None else partial(trained.embedding, features=spec.input_size),
         ),
     )
+    if trained is not None and source.size != spec.input_size:
+        message = f"has {source.size} features a step, but {trained.description} reads {spec.input_size}"
+        raise SpecError([loaded.problem("input", message)])
+    if backwards and not isinstance(model, FileInput):
+        if source.lengths is not None:
+            message = f"{trained and trained.description} reads backwards, which sequences of different lengths cannot"
+            raise SpecError([loaded.problem("input.lengths", message)])
+        return Backwards(source)
+    return source
+
+
+def _require_one_way(loaded: LoadedSpec) -> None:
+    """Refuse sequences of different lengths where step t is not the same for all of them but for when they begin."""
+    spec = loaded.spec
+    if not isinstance(spec.input, FileInput | TokensInput) or spec.input.lengths is None:
+        return
+    needed = None
+    if spec.bidirectional:
+        needed = "one direction; leave out bidirectional"
+    elif not loaded.tied:
+        needed = "the same weights at every step; leave out tied: false"
+    elif loaded.input_at == "first":
+        needed = "an input at every step; leave out input_at: first"
+    if needed:
+        message = f"sequences of different lengths begin at different steps, and need {needed}, or the lengths"
+        raise SpecError([loaded.problem("input.lengths", message)])
+
+
+def _target_of(spec: Spec) -> object:
+    """Return the target of the loss; None where it has none, or leaves it to the input."""
+    return spec.loss.target if isinstance(spec.loss, MSELoss | CrossEntropyLoss) else None
 
 
 def _steps_read(loaded: LoadedSpec) -> int:
-    """Return how many steps of the input there must be: one where no other enters, unless they may be the targets."""
-    alone = loaded.input_at == "first" and not isinstance(loaded.spec.loss, CrossEntropyLoss)
-    return 1 if alone else loaded.spec.seq_len
+    """Return how many steps of the input there must be: one where no other enters, unless targets go with them."""
+    spec = loaded.spec
+    with_targets = isinstance(spec.loss, CrossEntropyLoss) or isinstance(_target_of(spec), FileTarget)
+    alone = loaded.input_at == "first" and not with_targets
+    return 1 if alone else spec.seq_len
 
 
 def _located(loaded: LoadedSpec, path: str, build_it: Callable[[], T]) -> T:
     """Return what `build_it` returns; a usage error of it is placed at a field of the spec."""
     try:
         return build_it()
+    except FieldError as error:
+        raise SpecError([loaded.problem((*path.split("."), *error.path), str(error))]) from None
     except UsageError as error:
         raise SpecError([loaded.problem(path, str(error))]) from None
 
@@ -239,13 +384,20 @@ def _layer_table(values: Mapping[str, Array], layer: str) -> dict[str, Array]:
     return {name.rpartition(".")[2]: value for name, value in values.items() if name.rpartition(".")[0] == layer}
 
 
-def _initial_states(loaded: LoadedSpec, sized: Sequence[SizedCell]) -> list[dict[str, Array]]:
+def _initial_states(
+    loaded: LoadedSpec, sized: Sequence[SizedCell], trained: TrainedNetwork | None
+) -> list[dict[str, Array]]:
     spec = loaded.spec
+    of_file = trained.initial_states() if trained is not None else {}
     found: list[dict[str, Array]] = []
     problems = []
     for layer, cell in zip(layer_names(spec.num_layers, spec.bidirectional), sized, strict=True):
         table = {}
         for state, size in cell.shapes.states.items():
+            name = f"{layer}.{state}"
+            if name in of_file and state not in spec.initial_states:
+                table[state] = _same_for_trials(of_file[name], size, spec)
+                continue
             try:
                 table[state] = draw_initial_state(
                     spec.initial_states.get(state, Zeros()),
@@ -264,22 +416,40 @@ def _initial_states(loaded: LoadedSpec, sized: Sequence[SizedCell]) -> list[dict
     return found
 
 
-def _target(loaded: LoadedSpec, source: InputSource, output_size: int) -> Array:
-    """Return what the loss compares the output with, or the vectors that it is projected on."""
+def _same_for_trials(state: Array, size: int, spec: Spec) -> Array:
+    """Return an initial state of a checkpoint, (size,) or (batch, size), for every trial: (trials, size, batch).
+
+    Of a batch of another size than the spec's, the first state serves for all sequences.
+    """
+    rows = state.reshape(-1, size)
+    rows = rows if len(rows) == spec.batch_size else rows[:1]
+    return np.ascontiguousarray(np.broadcast_to(rows.T, (spec.trials, size, spec.batch_size)))
+
+
+def _target(loaded: LoadedSpec, source: InputSource, output_size: int, read_out: int | None) -> Array:
+    """Return what the loss compares the output with, or the vectors that it is projected on.
+
+    read_out: the size of the readout, where there is one.
+    """
     spec = loaded.spec
     loss = spec.loss
+    if isinstance(loss, CrossEntropyLoss):
+        loss = loss.model_copy(update={"classes": read_out})
     if not isinstance(loss, MSELoss | CrossEntropyLoss | ProjectionLoss):
         return np.ones((spec.trials, output_size))
     try:
         return draw_target(
             loss,
-            output_size=output_size,
+            output_size=output_size if read_out is None else read_out,
             steps=loss_steps(spec),
             batch_size=spec.batch_size,
             trials=spec.trials,
             seed=spec.seed,
             input_source=source,
+            folder=loaded.folder,
         )
+    except FieldError as error:
+        raise SpecError([loaded.problem(("loss", "target", FileTarget.NAME, *error.path), str(error))]) from None
     except (InitialiserError, TargetError) as error:
         field = "vector" if isinstance(loss, ProjectionLoss) else "target"
         raise SpecError([loaded.problem(("loss", field), str(error))]) from None
@@ -288,6 +458,8 @@ def _target(loaded: LoadedSpec, source: InputSource, output_size: int) -> Array:
 def _loss(spec: Spec, target: Array, readout: Mapping[str, Array]) -> Loss:
     steps = loss_steps(spec)
     if isinstance(spec.loss, MSELoss):
+        if readout:
+            return SquaredErrorOfReadout(steps, target, readout["W_hy"], readout["b_y"])
         return SquaredError(steps, target)
     if isinstance(spec.loss, CrossEntropyLoss):
         return CrossEntropy(steps, target, readout["W_hy"], readout["b_y"])

@@ -32,14 +32,6 @@ def sequence_starts(loaded: LoadedSpec, lengths: Array | None, plans: Sequence[L
     found = []
     if longest != spec.seq_len:
         found.append(("seq_len", f"the longest sequence has {longest} steps; set seq_len to {longest}"))
-    if spec.bidirectional:
-        found.append(("bidirectional", "sequences of different lengths are run forward only; set bidirectional: false"))
-    if not loaded.tied:
-        message = "a network in depth has as many layers for every sequence; give sequences of one length"
-        found.append(("tied", message))
-    elif loaded.input_at == "first":
-        message = "sequences of different lengths begin at different steps; they need an input at every step"
-        found.append(("input_at", message))
     if any(plan.couples_sequences for plan in plans):
         message = "batch_norm takes its statistics over the sequences of a batch, which must then have one length"
         found.append(("cell", message))

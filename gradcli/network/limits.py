@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +16,11 @@ from gradcli.engine.problem import READOUT, UNLIMITED
 from gradcli.engine.run import KEPT_INPUT_BYTES
 from gradcli.engine.sizes import CHUNK_BYTES, Sizes, hoisted_rows, window_length
 from gradcli.errors import ResourceError
-from gradcli.spec.inputs import FileInput, Input, TextInput
-from gradcli.spec.losses import CrossEntropyLoss, MSELoss
+from gradcli.sources.cuts import lengths_file
+from gradcli.sources.files import FieldError
+from gradcli.sources.npz import array_bytes
+from gradcli.spec.inputs import FileInput, Input, TextInput, TokensInput
+from gradcli.spec.losses import CrossEntropyLoss, FileTarget, MSELoss
 from gradcli.spec.models import Spec, StepNormClip, StepValueClip
 
 _FLOAT = 8
@@ -33,6 +36,8 @@ _BLOCK_COPIES = 4
 _READING_TEXT = 1 + 4 + 4
 #: Bytes for each byte of a CSV file: "0," becomes a float64, in an array that grows by an eighth at a time.
 _READING_CSV = 5
+#: Bytes for each byte of a list of whole numbers: "0 " becomes an int64, in an array that grows by an eighth at a time.
+_READING_NUMBERS = 5
 #: On top of what is counted, for what is not.
 _MARGIN = 1.15
 _SHARE_OF_FREE_MEMORY = 0.5
@@ -228,39 +233,58 @@ def require_memory(
         advice += f"Make hidden_size ({spec.hidden_size}), input_size ({plans[0].cell.shapes.input_size}), "
         advice += f"batch_size ({spec.batch_size}), trials ({spec.trials}) or seq_len ({spec.seq_len}) smaller"
         raise ResourceError(
-            f"this run would need about {_readable(needed)} of memory{why}; {_readable(limit // runs_kept)} ({share})"
-            f" is the limit. {advice}, {'leave out --save, ' if record else ''}or allow more with --max-memory"
+            f"this run would need about {readable_size(needed)} of memory{why}; {readable_size(limit // runs_kept)}"
+            f" ({share}) is the limit. {advice}, {'leave out --save, ' if record else ''}or allow more with"
+            " --max-memory"
         )
     return tape_bytes
 
 
-def require_memory_to_read(model: Input, folder: Path, *, max_memory: int | None = None) -> None:
-    """Refuse an input file that would need more memory than a run may take, before it is read.
+def require_memory_to_read(model: Input | FileTarget, folder: Path, *, max_memory: int | None = None) -> None:
+    """Refuse a file that would need more memory than a run may take, before it is read.
 
     Args:
-        model: the input of a spec. folder: where relative paths start.
+        model: the input of a spec, or its target. folder: where relative paths start.
         max_memory: as for `require_memory`.
 
     Raises:
         ResourceError: with the figure, the limit and where it comes from, and what to change.
     """
-    if isinstance(model, TextInput):
-        copies = _READING_TEXT
-    elif isinstance(model, FileInput) and Path(model.path).suffix.lower() == ".csv":
-        copies = _READING_CSV
-    else:
-        return  # drawn by the segment, or mapped
-    try:
-        size = (folder / model.path).stat().st_size
-    except (OSError, ValueError):
-        return  # what is wrong with it, its reader says
     limit, origin = _memory_limit(max_memory)
-    if size * copies > limit:
-        raise ResourceError(
-            f"reading {model.path} ({_readable(size)}) could need {_readable(size * copies)} of memory;"
-            f" {_readable(limit)} ({origin}) is the limit. Cut out the part that is needed, or allow more with"
-            " --max-memory"
-        )
+    for name, size, needed in _reading(model, folder):
+        if needed > limit:
+            raise ResourceError(
+                f"reading {name} ({readable_size(size)}) could need {readable_size(needed)} of memory;"
+                f" {readable_size(limit)} ({origin}) is the limit. Cut out the part that is needed, or allow more with"
+                " --max-memory"
+            )
+
+
+def _reading(model: Input | FileTarget, folder: Path) -> Iterator[tuple[str, int, int]]:
+    """Yield the name and size of each file that is read into memory, and what that could need, in bytes."""
+    if not isinstance(model, FileInput | TextInput | TokensInput | FileTarget):
+        return  # drawn by the segment
+    files = [(model.path, None if isinstance(model, TextInput) else model.key)]
+    if isinstance(model, FileInput | TokensInput) and isinstance(model.lengths, str):
+        with suppress(FieldError):  # its reader says so
+            files.append(lengths_file(model))
+    for name, key in files:
+        path = folder / name
+        ending = path.suffix.lower()
+        try:
+            size = path.stat().st_size
+        except (OSError, ValueError):
+            continue  # what is wrong with it, its reader says
+        if ending == ".npz":
+            yield name, size, array_bytes(path, key)
+        elif ending == ".csv":
+            yield name, size, size * _READING_CSV
+        elif isinstance(model, TextInput):
+            yield name, size, size * _READING_TEXT
+        elif ending == ".txt":
+            yield name, size, size * _READING_NUMBERS
+        elif isinstance(model, FileInput) and model.columns is not None:
+            yield name, size, size  # else it is mapped
 
 
 def require_memory_for(needed: int, what: str, change: str, *, max_memory: int | None = None) -> None:
@@ -276,8 +300,8 @@ def require_memory_for(needed: int, what: str, change: str, *, max_memory: int |
     limit, origin = _memory_limit(max_memory)
     if needed > limit:
         raise ResourceError(
-            f"{what} would need about {_readable(needed)} of memory; {_readable(limit)} ({origin}) is the limit."
-            f" Make {change} smaller, or allow more with --max-memory"
+            f"{what} would need about {readable_size(needed)} of memory; {readable_size(limit)} ({origin}) is the"
+            f" limit. Make {change} smaller, or allow more with --max-memory"
         )
 
 
@@ -288,7 +312,8 @@ def _memory_limit(max_memory: int | None) -> tuple[int, str]:
     return int(free_memory() * _SHARE_OF_FREE_MEMORY), "half of what is free"
 
 
-def _readable(size: int) -> str:
+def readable_size(size: int) -> str:
+    """Return a number of bytes as text: 1.5 MiB."""
     value, unit = float(size), "bytes"
     for larger in ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"):
         if value < 1000:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from gradcli.engine.problem import READOUT, REVERSE, layer_names
 from gradcli.errors import Problem as SpecProblem
 from gradcli.errors import SpecError, did_you_mean
 from gradcli.language.cell import ParsedCell
+from gradcli.network.names import matches
 from gradcli.sources.exact_values import exact_array
 from gradcli.sources.initialisers import USUAL_CHRONO_SIGNS, InitialiserError, Parameter, draw_parameter
 from gradcli.spec.base import Choice
@@ -24,8 +25,15 @@ Array = np.ndarray[Any, Any]
 class ParameterValues:
     """The values of all parameters: which law each is drawn from, or its exact values; and every mistake about them."""
 
-    def __init__(self, loaded: LoadedSpec, cell: ParsedCell, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(
+        self,
+        loaded: LoadedSpec,
+        cell: ParsedCell,
+        shapes: Mapping[str, tuple[int, ...]],
+        trained: Collection[str] = (),
+    ) -> None:
         self._loaded = loaded
+        self._trained = trained
         self._shapes = shapes
         self._steps = None if loaded.tied else loaded.spec.seq_len
         self._names = sorted({name.rpartition(".")[2] for name in shapes if not name.startswith(f"{READOUT}.")})
@@ -46,6 +54,31 @@ class ParameterValues:
                 hint = did_you_mean(state, cell.states)
                 message = f"the cell has no state {state!r}; states: {', '.join(cell.states)}{hint}"
                 self._problems.append(loaded.problem((f"{state}_0",), message))
+        self._check_trained()
+
+    def _check_trained(self) -> None:
+        """Check that nothing is drawn in silence beside trained weights: they or the spec give every parameter."""
+        loaded, spec = self._loaded, self._loaded.spec
+        if loaded.trained is None:
+            return
+        for name in self._trained:
+            if name not in self._shapes:
+                short = name.rpartition(".")[2]
+                message = f"{loaded.trained.description} has {name}, but the cell has no parameter {short!r}"
+                self._problems.append(loaded.problem("weights", f"{message}{did_you_mean(short, self._names)}"))
+        missing = [
+            name
+            for name in self._shapes
+            if name not in self._trained
+            and not name.startswith(f"{READOUT}.")
+            and not any(matches(pattern, name) for pattern in (*spec.params, *spec.init))
+        ]
+        if missing:
+            listed = ", ".join(missing[:8]) + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
+            message = (
+                f"{loaded.trained.description} gives no {listed}; name tensors in weights.map, or values in params"
+            )
+            self._problems.append(loaded.problem("weights", message))
 
     def _raise_problems(self) -> None:
         if self._problems:
@@ -53,7 +86,7 @@ class ParameterValues:
 
     def _check_patterns(self, field: str, table: Mapping[str, Any]) -> None:
         for pattern in table:
-            if not any(_matches(pattern, name) for name in self._shapes):
+            if not any(matches(pattern, name) for name in self._shapes):
                 known = self._names + [n for n in self._shapes if n.startswith(f"{READOUT}.")]
                 names = ", ".join(known) or "none in this cell"
                 message = f"no parameter matches {pattern!r}; parameters: {names}{self._hint(pattern, known)}"
@@ -77,13 +110,16 @@ class ParameterValues:
         for field, table in ((("init",), spec.init), (("cell", "init"), cell.init)):
             if name.startswith(f"{READOUT}.") and field == ("cell", "init"):
                 continue
-            matching = [pattern for pattern in table if _matches(pattern, name)]
+            matching = [pattern for pattern in table if matches(pattern, name)]
             if matching:
                 return table[matching[-1]], (*field, matching[-1])
         return TorchDefault(), ("init",)
 
-    def draw(self) -> dict[str, Array]:
-        """Return "layer0.W_hh" -> (R, ...) values.
+    def draw(self, trained: Mapping[str, Array] = MappingProxyType({})) -> dict[str, Array]:
+        """Return "layer0.W_hh" -> (R, ...) values: exact ones, else trained ones, else drawn.
+
+        Args:
+            trained: values of the parameters that a checkpoint gives.
 
         Raises:
             SpecError: laws that do not suit their parameters, and exact values of the wrong shape.
@@ -97,6 +133,9 @@ class ParameterValues:
         drawn = {f"{p.layer}.{p.name}": p for parameters in by_layer.values() for p in parameters}
         for name in self._shapes:
             if self._exact(name, values[name]):
+                del drawn[name]
+            elif name in trained:
+                values[name][...] = trained[name]
                 del drawn[name]
         of_all_steps = [name for name in drawn if not self._by_step(name)]
         of_each_step = [name for name in drawn if self._by_step(name)]
@@ -118,7 +157,7 @@ class ParameterValues:
     def _exact(self, name: str, out: Array) -> bool:
         """Fill in the exact values that the spec gives for a parameter, if it does."""
         params = self._loaded.spec.params
-        matching = [pattern for pattern in params if _matches(pattern, name)]
+        matching = [pattern for pattern in params if matches(pattern, name)]
         if not matching:
             return False
         try:
@@ -147,16 +186,3 @@ class ParameterValues:
             )
         except InitialiserError as error:
             self._problems.append(self._loaded.problem(path, str(error)))
-
-
-def _matches(pattern: str, name: str) -> bool:
-    """Tell whether a name or glob of the spec means a parameter such as "layer1.W_hh".
-
-    A bare one means every layer and direction, "layer1.W_hh" the forward direction of one layer; the readout's
-    parameters answer to "readout." only.
-    """
-    layer, _, short = name.rpartition(".")
-    of_layers, dot, of_names = pattern.rpartition(".")
-    if not fnmatchcase(short, of_names):
-        return False
-    return fnmatchcase(layer, of_layers) if dot else layer != READOUT

@@ -7,30 +7,35 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradcli.diagnostics.measure import Measured
+from gradcli.diagnostics.training import WeightsOfRun
 from gradcli.diagnostics.verdict_words import grouped, threshold
 from gradcli.report.curves import half_life_text, horizon_text, log10_text, rate_text, shown_distances
 from gradcli.report.directions import headline_note
 from gradcli.report.model import Block, Cell, Column, Deferred, Line, Report, Table, envelope
 from gradcli.report.run_data import records, run_data
-from gradcli.report.simulate import STYLES, length_lines, sample_words
+from gradcli.report.simulate import STYLES, length_lines, sample_words, weights_words
+from gradcli.report.training import weights_data, weights_tables
 
 
-def comparison_report(arms: Sequence[Measured], notes: Sequence[str]) -> Report:
-    """Return the report of several runs; `notes` tell what was made equal."""
+def comparison_report(arms: Sequence[Measured], notes: Sequence[str], weights: Sequence[WeightsOfRun] = ()) -> Report:
+    """Return the report of several runs; `notes` tell what was made equal, `weights` what trained ones are like."""
     spec = arms[0].network.spec
     ranking = rank(arms)
     notes = [
         *notes,
+        *(f"{arm.label}: {words}" for arm in arms if (words := weights_words(arm.network))),
         *(f"{arm.label}: {note}" for arm in arms if (note := headline_note(arm)) and arm.curve is not None),
     ]
     title = Line(f"T = {grouped(spec.seq_len)}   {sample_words(spec)}", "compare", "title")
+    tables: list[list[Block]] = [[table] for table in weights_tables(weights)]
     groups: list[list[Block]] = [
         [title, *(Line(note, style="dim") for note in notes)],
         [Line(_farthest(ranking), style="title"), _summary(ranking)],
         [Line(f"{a.verdict.kind.upper()} {a.verdict.headline}", a.label, STYLES[a.verdict.kind]) for a in arms],
         [*_curves(arms, ranking), *length_lines(arms[0].network)],
+        *tables,
     ]
-    data = Deferred(lambda: envelope("compare") | _data(arms, ranking, notes))
+    data = Deferred(lambda: envelope("compare") | _data(arms, ranking, notes) | {"weights": weights_data(weights)})
     return Report("compare", [group for group in groups if group], data, records(arms))
 
 

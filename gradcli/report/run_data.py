@@ -25,10 +25,12 @@ def run_data(measured: Measured) -> dict[str, Any]:
     return {
         "label": measured.label,
         "cell": measured.network.loaded.cell.name,
+        "weights": weights_data(measured.network),
         "status": "nonfinite" if curve is None else "ok",
         "seq_len": spec.seq_len,
         "parameter_count": measured.network.parameter_count,
         "spec": resolved_spec(measured.network),
+        "notes": list(measured.network.notes),
         "verdict": verdict_data(measured.verdict),
         "loss": None if curve is None else number(float(measured.losses.mean())),
         "curve": None
@@ -46,6 +48,19 @@ def run_data(measured: Measured) -> dict[str, Any]:
         },
         "predictions": [_prediction_data(prediction) for prediction in measured.predictions],
         "clip": [_clip_data(clipped) for clipped in measured.clipped],
+    }
+
+
+def weights_data(network: Network) -> dict[str, Any] | None:
+    """Return where trained weights come from; None where there are none."""
+    trained, weights = network.loaded.trained, network.spec.weights
+    if trained is None or weights is None:
+        return None
+    return {
+        "file": weights.file,
+        "layer": trained.layer_name,
+        "description": trained.description,
+        "notes": list(trained.notes),
     }
 
 

@@ -30,6 +30,7 @@ from gradcli.report.directions import direction_hint, headline_note
 from gradcli.report.model import Block, Cell, Column, Deferred, Line, Report, Style, Table, envelope
 from gradcli.report.run_data import records, run_data
 from gradcli.spec.initialisers import Chrono
+from gradcli.spec.losses import DRAWN_READOUT
 from gradcli.spec.models import Spec
 
 STYLES: dict[str, Style] = {
@@ -48,7 +49,7 @@ _STATES, _LAYERS = 12, 6
 def simulation_report(measured: Measured) -> Report:
     """Return the report of one run."""
     groups: list[list[Block]] = [
-        [Line(describe(measured.network), measured.label, "title")],
+        [Line(describe(measured.network), measured.label, "title"), *note_lines(measured.network)],
         verdict_lines(measured.verdict),
     ]
     if measured.curve is not None:
@@ -83,7 +84,20 @@ def describe(network: Network) -> str:
         sizes.append("x at step 1 only")
     if spec.dtype != "float64":
         sizes.append(spec.dtype)
-    return "\n".join(part for part in (name, f"{', '.join(sizes)}   {sample_words(spec)}") if part)
+    lines = (name, f"{', '.join(sizes)}   {sample_words(spec)}", weights_words(network), *network.notes)
+    return "\n".join(part for part in lines if part)
+
+
+def weights_words(network: Network) -> str:
+    """Return where trained weights come from; "" where there are none."""
+    trained = network.loaded.trained
+    return "" if trained is None else f"weights of {trained.description}"
+
+
+def note_lines(network: Network) -> list[Block]:
+    """Return what to know of how trained weights were read."""
+    trained = network.loaded.trained
+    return [] if trained is None else [Line(note, style="dim") for note in trained.notes]
 
 
 def loss_lines(network: Network, loss_steps: int) -> list[Block]:
@@ -121,7 +135,9 @@ def sample_words(spec: Spec) -> str:
     at = spec.loss.at
     where = "at the last step" if at == "last" else "at every step" if at == "every" else f"at {_steps(at)}"
     count = f"{_count(spec.trials, 'trial')} x {_count(spec.batch_size, 'sequence')}"
-    return f"{count}   loss {spec.loss.kind} {where}"
+    readout = getattr(spec.loss, "readout", None)
+    through = f" through {readout}" if readout not in (None, DRAWN_READOUT) else ""
+    return f"{count}   loss {spec.loss.kind}{through} {where}"
 
 
 def _steps(steps: Sequence[int]) -> str:
@@ -268,6 +284,8 @@ def _first_and_last(names: Sequence[str], most: int) -> list[str]:
 def _hint(measured: Measured) -> list[Block]:
     """Name the initialisation that is made for long memories, where the gradient vanishes for want of one."""
     spec, biases = measured.network.spec, list(measured.network.loaded.cell.chrono)
+    if spec.weights is not None:
+        return []  # an initialisation is no remedy for what has been trained
     if measured.verdict.kind != "vanishing" or not biases or not all(_can_be_chrono(measured, b) for b in biases):
         return []
     options = " ".join(f"--set init.{bias}=chrono" for bias in biases)

@@ -9,6 +9,8 @@ from gradcli.errors import UsageError
 from gradcli.session.result import Result
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gradcli.engine.problem import Progress
 
 
@@ -17,6 +19,7 @@ def run_simulation(
     *,
     options: Mapping[str, object],
     overrides: Sequence[str],
+    checkpoint_layer: str | None = None,
     record: bool,
     max_memory: int | None = None,
     threads: int | None = None,
@@ -25,9 +28,10 @@ def run_simulation(
     """Run the spec that `target` names, and judge it.
 
     Args:
-        target: a YAML file, "-" for standard input, or the name of a built-in cell.
+        target: a YAML file, "-" for standard input, the name of a built-in cell, or a checkpoint.
         options: command-line values of spec fields, which win over the file.
         overrides: ``PATH=VALUE`` of any spec field, likewise.
+        checkpoint_layer: the recurrent layer, where trained weights are read from a checkpoint.
         record: whether the result will be saved.
         max_memory: bytes that the run may need; by default half of what is free.
         threads: for matrix products; by default as many as their size is worth.
@@ -36,11 +40,10 @@ def run_simulation(
     Raises:
         GradcliError: a bad spec, an unreadable file, or work beyond a limit.
     """
-    from gradcli.network.build import parse
+    from gradcli.session.loading import load
     from gradcli.session.simulate import simulate
-    from gradcli.spec.reader import load_spec
 
-    loaded = load_spec(target, options=options, overrides=overrides, examine_cell=parse)
+    loaded = load(target, options=options, overrides=overrides, checkpoint_layer=checkpoint_layer)
     return simulate(loaded, record=record, max_memory=max_memory, threads=threads, progress=progress)
 
 
@@ -49,6 +52,7 @@ def run_comparison(
     *,
     options: Mapping[str, object],
     overrides: Sequence[str],
+    checkpoint_layer: str | None = None,
     match: str | None,
     record: bool,
     max_memory: int | None = None,
@@ -59,20 +63,20 @@ def run_comparison(
 
     Args:
         targets: as for `run_simulation`.
-        options, overrides: apply to every spec.
+        options, overrides, checkpoint_layer: apply to every spec, the last to those with trained weights.
         match: "params" chooses hidden sizes so that all have about as many parameters as the first.
         record, max_memory, threads, progress: as for `run_simulation`.
 
     Raises:
         GradcliError: as for `run_simulation`.
     """
-    from gradcli.network.build import parse
     from gradcli.session.compare import compare
-    from gradcli.spec.reader import STANDARD_INPUT, load_spec
+    from gradcli.session.loading import load_all
+    from gradcli.spec.reader import STANDARD_INPUT
 
     if list(targets).count(STANDARD_INPUT) > 1:
         raise UsageError(f"standard input ({STANDARD_INPUT}) can be read once only; write the other specs to files")
-    specs = [load_spec(target, options=options, overrides=overrides, examine_cell=parse) for target in targets]
+    specs = load_all(targets, options=options, overrides=overrides, checkpoint_layer=checkpoint_layer)
     return compare(specs, match=match, record=record, max_memory=max_memory, threads=threads, progress=progress)
 
 
@@ -92,18 +96,17 @@ def run_jacobian(
 
     Args:
         target, options, overrides, max_memory, threads, progress: as for `run_simulation`.
-        layer: its name or number; by default the top one.
+        layer: its name or number, or a layer of the checkpoint; by default the top one.
         exponents: how many Lyapunov exponents; None for all.
         burn_in: steps at the start that the exponents do not count; by default a tenth of all.
 
     Raises:
         GradcliError: as for `run_simulation`, and for a layer that there is not.
     """
-    from gradcli.network.build import parse
     from gradcli.session.jacobian import jacobian
-    from gradcli.spec.reader import load_spec
+    from gradcli.session.loading import load_for_layer
 
-    loaded = load_spec(target, options=options, overrides=overrides, examine_cell=parse)
+    loaded, layer = load_for_layer(target, options=options, overrides=overrides, layer=layer)
     return jacobian(
         loaded,
         layer=layer,
@@ -135,17 +138,16 @@ def run_paths(
         target, options, overrides, max_memory, threads, progress: as for `run_simulation`.
         distance: how many steps back the routes lead.
         start: the state that they start from; the output unless given. end: that they lead to; all unless given.
-        layer: its name or number; the top one unless given.
+        layer: its name or number, or a layer of the checkpoint; the top one unless given.
         formulas_only: derive, and measure nothing.
 
     Raises:
         GradcliError: as for `run_simulation`, and a state, layer or distance that there is not.
     """
-    from gradcli.network.build import parse
+    from gradcli.session.loading import load_for_layer
     from gradcli.session.paths import paths
-    from gradcli.spec.reader import load_spec
 
-    loaded = load_spec(target, options=options, overrides=overrides, examine_cell=parse)
+    loaded, layer = load_for_layer(target, options=options, overrides=overrides, layer=layer)
     return paths(
         loaded,
         distance=distance,
@@ -172,17 +174,16 @@ def run_contributions(
     """Run the spec that `target` names, and take the gradient of a layer's parameters apart, step by step.
 
     Args:
-        layer: its name or number; by default the top one.
+        layer: its name or number, or a layer of the checkpoint; by default the top one.
         target, options, overrides, max_memory, threads, progress: as for `run_simulation`.
 
     Raises:
         GradcliError: as for `run_simulation`, and for a layer that there is not.
     """
-    from gradcli.network.build import parse
     from gradcli.session.contributions import contributions
-    from gradcli.spec.reader import load_spec
+    from gradcli.session.loading import load_for_layer
 
-    loaded = load_spec(target, options=options, overrides=overrides, examine_cell=parse)
+    loaded, layer = load_for_layer(target, options=options, overrides=overrides, layer=layer)
     return contributions(loaded, layer=layer, max_memory=max_memory, threads=threads, progress=progress)
 
 
@@ -199,15 +200,51 @@ def run_gates(
     """Run the spec that `target` names, and look at its gates and activations, and at what they do to the gradient.
 
     Args:
-        layer: its name or number; by default the top one.
+        layer: its name or number, or a layer of the checkpoint; by default the top one.
         target, options, overrides, max_memory, threads, progress: as for `run_simulation`.
 
     Raises:
         GradcliError: as for `run_simulation`, and for a layer that there is not.
     """
-    from gradcli.network.build import parse
     from gradcli.session.gates import gates
-    from gradcli.spec.reader import load_spec
+    from gradcli.session.loading import load_for_layer
 
-    loaded = load_spec(target, options=options, overrides=overrides, examine_cell=parse)
+    loaded, layer = load_for_layer(target, options=options, overrides=overrides, layer=layer)
     return gates(loaded, layer=layer, max_memory=max_memory, threads=threads, progress=progress)
+
+
+def run_inspection(
+    target: str,
+    *,
+    max_memory: int | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Find the recurrent layers of the checkpoint `target`, and what their weights say before anything runs.
+
+    Args:
+        target: a file.
+        max_memory: bytes that reading a layer's recurrent matrices may need; by default half of what is free.
+        threads, progress: as for `run_simulation`.
+
+    Raises:
+        GradcliError: a file that cannot be read or was refused, a missing package, or work beyond a limit.
+    """
+    from gradcli.session.inspect import inspection
+
+    return inspection(target, max_memory=max_memory, threads=threads, progress=progress)
+
+
+def run_layer_spec(target: str, layer: str, *, output: Path | None = None) -> str:
+    """Return a commented YAML spec that runs a recurrent layer of the checkpoint `target`.
+
+    Args:
+        target: a file. layer: its name, as `run_inspection` gives it.
+        output: the file that the spec will be written to, whose folder its paths start from; None for standard output.
+
+    Raises:
+        GradcliError: as for `run_inspection`, and for a layer that there is not.
+    """
+    from gradcli.session.inspect import spec_of_layer
+
+    return spec_of_layer(target, layer, output=output)

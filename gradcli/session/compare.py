@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 
 from gradcli.diagnostics.measure import Measured, measure
+from gradcli.diagnostics.training import compare_weights
 from gradcli.engine.problem import Progress, Run
 from gradcli.engine.run import Engine
 from gradcli.engine.together import apart, can_join, joined
 from gradcli.errors import Problem, SpecError, UsageError
 from gradcli.network.build import Network, build, count_parameters, open_source, parameter_shapes, parse, size_cells
 from gradcli.network.threads import blas_threads
+from gradcli.network.trained import TrainedNetwork
 from gradcli.report.compare import comparison_report
 from gradcli.session.result import Result, saved_arrays
+from gradcli.spec.losses import DRAWN_READOUT, CrossEntropyLoss, Loss, MSELoss
 from gradcli.spec.models import LARGEST_SIZE, Spec
 from gradcli.spec.reader import LoadedSpec
 
@@ -82,6 +85,7 @@ def compare(
     runs_kept = len(arms) if record else 1
     with blas_threads(threads):
         networks = [_built(arm, first, record=record, runs_kept=runs_kept, max_memory=max_memory) for arm in arms]
+    notes += dict.fromkeys(note for network in networks for note in network.notes)
     measured: list[Measured] = []
     runs: dict[int, Run] = {}
     for index, network in enumerate(networks):
@@ -90,7 +94,11 @@ def compare(
                 runs |= _shared_runs(networks, index, record, progress)
             measured.append(measure(network, record=record, progress=progress, run=runs.pop(index, None)))
     arrays = {f"{arm.label}/{name}": array for arm in measured for name, array in saved_arrays(arm).items()}
-    return Result(comparison_report(measured, notes), [(arm.label, arm.verdict.kind) for arm in measured], arrays)
+    with blas_threads(threads):
+        weights = compare_weights(measured, max_memory=max_memory)
+    return Result(
+        comparison_report(measured, notes, weights), [(arm.label, arm.verdict.kind) for arm in measured], arrays
+    )
 
 
 def _shared_runs(networks: Sequence[Network], index: int, record: bool, progress: Progress | None) -> dict[int, Run]:
@@ -136,12 +144,41 @@ def _share(first: LoadedSpec, other: LoadedSpec) -> tuple[LoadedSpec, list[str]]
     """Return the other spec with what the first settles, and the fields that it had said differently itself."""
     spec = other.spec
     fields = {name: getattr(first.spec, name) for name in SHARED}
+    fields["loss"] = _loss_of(first, other)
+    if other.spec.weights is not None and other.spec.input_size != first.spec.input_size:
+        raise UsageError(
+            f"{other.label} reads {other.spec.input_size} features a step, {first.label} {first.spec.input_size}:"
+            " compare runs all on the same input"
+        )
     said = [name for name in SHARED if name in spec.model_fields_set and getattr(spec, name) != fields[name]]
     shared = spec.model_copy(update=fields)
     # Whether a size was chosen, or left to the input, is the first spec's to say as well.
     own = (spec.model_fields_set - set(SHARED)) | (first.spec.model_fields_set & set(SHARED))
     shared = Spec.model_construct(_fields_set=own, **{name: getattr(shared, name) for name in Spec.model_fields})
     return replace(other, spec=shared, folder=first.folder), said
+
+
+def _loss_of(first: LoadedSpec, other: LoadedSpec) -> Loss:
+    """Return the loss of the first spec for another one, with a readout that the other one has.
+
+    Raises:
+        UsageError: a squared error through a head, for a spec that has none.
+    """
+    loss = first.spec.loss
+    if not isinstance(loss, MSELoss | CrossEntropyLoss) or loss.readout == DRAWN_READOUT:
+        return loss
+    if isinstance(other.trained, TrainedNetwork):
+        # Checkpoints may call the same head differently: fc, and model.fc.
+        return (
+            loss if loss.readout is None else loss.model_copy(update={"readout": other.trained.name_of(loss.readout)})
+        )
+    if isinstance(loss, MSELoss) and loss.readout is not None:
+        raise UsageError(
+            f"the loss reads out through {loss.readout!r} of {first.label}, which {other.label} does not have;"
+            " choose another one, such as --set loss=projection"
+        )
+    read = first.trained.head(first.spec) if isinstance(first.trained, TrainedNetwork) else None
+    return loss if read is None else loss.model_copy(update={"readout": None, "classes": read.weight.shape[0]})
 
 
 def _distinct_labels(specs: Sequence[LoadedSpec]) -> list[LoadedSpec]:
@@ -160,7 +197,14 @@ def _distinct_labels(specs: Sequence[LoadedSpec]) -> list[LoadedSpec]:
 
 
 def _match_parameters(arms: Sequence[LoadedSpec], max_memory: int | None) -> list[LoadedSpec]:
-    """Return the arms with hidden sizes at which the parameter counts are nearest to the first arm's."""
+    """Return the arms with hidden sizes at which the parameter counts are nearest to the first arm's.
+
+    Raises:
+        UsageError: another arm than the first has trained weights, whose size is settled.
+    """
+    trained = [arm.label for arm in arms[1:] if arm.spec.weights is not None]
+    if trained:
+        raise UsageError(f"--match params cannot change the hidden size of trained weights: {', '.join(trained)}")
     input_size = open_source(arms[0], max_memory=max_memory).size
     wanted = _counter(arms[0], input_size)(arms[0].spec.hidden_size)
     return [arms[0], *(_at_size(arm, _nearest_size(_counter(arm, input_size), wanted)) for arm in arms[1:])]

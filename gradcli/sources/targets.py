@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from gradcli.errors import UsageError
 from gradcli.sources.exact_values import exact_array, exact_view
 from gradcli.sources.initial_states import DRAWS
-from gradcli.sources.inputs import InputSource, SymbolSource
+from gradcli.sources.input_source import InputSource, SymbolSource
 from gradcli.sources.streams import DrawnSteps, stream
+from gradcli.sources.target_files import TargetError, read_classes, read_values
 from gradcli.spec.initialisers import Exact
 from gradcli.spec.losses import (
     DEFAULT_CLASSES,
     CrossEntropyLoss,
     DrawnClass,
+    FileTarget,
     GivenClass,
     MSELoss,
     NextSymbol,
     ProjectionLoss,
 )
-
-
-class TargetError(UsageError):
-    """A target that does not suit the input or the classes of the run."""
 
 
 def draw_target(
@@ -36,17 +34,19 @@ def draw_target(
     trials: int,
     seed: int,
     input_source: InputSource,
+    folder: Path = Path(),
     part: slice = slice(None),
 ) -> np.ndarray:
     """Return what `loss` compares the output with.
 
     steps: the steps of the loss, counted from 1, ascending. part: the positions of `steps` that are wanted (one at
     least), for runs too long for all at once. Neither it nor the other steps change what is drawn for a step.
+    folder: where the paths of files start. Before a sequence of theirs begins, targets from files are zero.
 
     mse: float64 (steps, trials, output_size, batch). cross_entropy: integers (steps, trials, batch) below
     `class_count`. projection: float64 (trials, output_size), the same at every step.
 
-    Raises InitialiserError or TargetError where given values do not fit.
+    Raises InitialiserError or TargetError where given values do not fit, InputFileError where a file is unreadable.
     """
     if isinstance(loss, ProjectionLoss):
         return _projection_vector(loss, output_size, trials, seed)
@@ -61,6 +61,9 @@ def draw_target(
         if isinstance(law, Exact):
             values = exact_view(law.values, (output_size,), count=len(steps))[part, np.newaxis, :, np.newaxis]
             return np.broadcast_to(values, (len(chosen), trials, output_size, batch_size)).copy()
+        if isinstance(law, FileTarget):
+            found = read_values(law, folder, input_source, chosen, output_size)[:, np.newaxis]
+            return np.repeat(found, trials, axis=1)
         draw = DRAWS[type(law)]
         return drawn(lambda rng, count: draw(law, rng, (count, output_size, batch_size)))
     classes = class_count(loss, input_source)
@@ -72,13 +75,19 @@ def draw_target(
     if isinstance(target, GivenClass):
         given = _given_classes(target, classes, len(steps))[part, np.newaxis, np.newaxis]
         return np.broadcast_to(given, (len(chosen), trials, batch_size)).copy()
+    if isinstance(target, FileTarget):
+        labels = read_classes(target, folder, input_source, chosen, classes)[:, np.newaxis]
+        return np.repeat(labels, trials, axis=1)
     return drawn(lambda rng, count: rng.integers(classes, size=(count, batch_size)))
 
 
-def class_target(loss: CrossEntropyLoss, input_source: InputSource) -> DrawnClass | NextSymbol | GivenClass:
+ClassTarget = DrawnClass | NextSymbol | GivenClass | FileTarget
+
+
+def class_target(loss: CrossEntropyLoss, input_source: InputSource) -> ClassTarget:
     """Return the target of a cross-entropy; unless given, the next symbol where the input has symbols, else drawn."""
     if loss.target is not None:
-        target: DrawnClass | NextSymbol | GivenClass = loss.target
+        target: ClassTarget = loss.target
         return target
     return NextSymbol() if isinstance(input_source, SymbolSource) else DrawnClass()
 
@@ -90,7 +99,7 @@ def class_count(loss: CrossEntropyLoss, input_source: InputSource) -> int:
     """
     if not isinstance(class_target(loss, input_source), NextSymbol):
         return DEFAULT_CLASSES if loss.classes is None else loss.classes
-    symbols = _symbol_source(input_source).size
+    symbols = _symbol_source(input_source).symbol_count
     if loss.classes is None:
         return symbols
     if loss.classes < symbols:
@@ -104,7 +113,8 @@ def class_count(loss: CrossEntropyLoss, input_source: InputSource) -> int:
 def _symbol_source(source: InputSource) -> SymbolSource:
     if not isinstance(source, SymbolSource):
         raise TargetError(
-            "target next needs an input of symbols: kind one_hot or text; for other inputs: drawn, or class numbers"
+            "target next needs an input of symbols: kind one_hot, text or tokens; for other inputs: drawn, class"
+            " numbers, or a file of them"
         )
     return source
 

@@ -19,7 +19,7 @@ from gradcli.spec.shown import Path, counted, got, shown
 Model = TypeVar("Model", bound=BaseModel)
 
 # Published keys that this version reads as a mistake of their own: "unknown key" would be wrong.
-LATER_KEYS = ("weights", "expect")
+LATER_KEYS = ("expect",)
 
 # Up to so many known keys are listed; of more, only the nearest is named.
 FEW = 8

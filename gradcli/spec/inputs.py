@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from gradcli.spec.base import BareKind, SpecModel
@@ -62,23 +62,109 @@ class OneHotInput(SpecModel):
     kind: Literal["one_hot"]
 
 
+FilePath = Annotated[str, Field(min_length=1, max_length=4096, description="relative to the spec's folder")]
+ArrayKey = Annotated[
+    str, Field(min_length=1, max_length=256, description="which array of a .npz; not needed where it holds one")
+]
+MAX_STEPS_IN_FILE = 2**30  # bytes are fewer in any file that is accepted
+Count = Annotated[int, Field(ge=1, le=MAX_STEPS_IN_FILE)]
+Stride = Count
+# The name of an array in the same .npz, the path of a .npy or .csv file, or the numbers themselves.
+Lengths = Annotated[str, Field(min_length=1, max_length=4096)] | Annotated[list[Count], Field(min_length=1)]
+# By the name in a CSV's header, or by its number from 1.
+FileColumn = Annotated[str, Field(min_length=1, max_length=256)] | Annotated[int, Field(ge=1, le=1_000_000)]
+
+
 class FileInput(SpecModel):
-    """A series from a .csv (one row a step) or .npy file: (steps, features) or (sequences, steps, features)."""
+    """A series from a .csv (one row a step), .npy or .npz file: (steps, features) or (sequences, steps, features)."""
 
     kind: Literal["file"]
-    path: Annotated[str, Field(min_length=1, max_length=4096)]
+    path: FilePath
+    key: ArrayKey | None = None
+    columns: Annotated[
+        Annotated[list[FileColumn], Field(min_length=1)] | None,
+        Field(description="the features to take, by name in the CSV's header or by number from 1; all unless given"),
+    ] = None
+    scale: Annotated[
+        Finite, Field(description="what every number is multiplied by, as it was in training: 0.0625 for sixteenths")
+    ] = 1.0
+    standardize: Annotated[
+        bool, Field(description="bring each feature to mean 0 and standard deviation 1 over the whole file")
+    ] = False
+    stride: Annotated[
+        Stride | None,
+        Field(description="a window of T steps starts every so many rows; evenly spread over the file unless given"),
+    ] = None
+    reverse: Annotated[bool, Field(description="read each sequence from its end to its start")] = False
+    lengths: Annotated[
+        Lengths | None,
+        Field(description="of sequences padded at their ends: a list, an array of the same .npz, or a .npy or .csv"),
+    ] = None
+
+    @model_validator(mode="after")
+    def _scaled_once(self) -> Self:
+        if self.standardize and self.scale != 1.0:
+            raise PydanticCustomError("bounds", "standardize leaves nothing of scale; give one of the two")
+        return self
 
 
 class TextInput(SpecModel):
     """Characters of a UTF-8 text as one-hot vectors; input_size is the number of different characters."""
 
     kind: Literal["text"]
-    path: Annotated[str, Field(min_length=1, max_length=4096)]
+    path: FilePath
+    alphabet: Annotated[
+        Annotated[str, Field(min_length=1, max_length=65_536)] | None,
+        Field(description="all characters that may occur, in the order of the one-hot vector; unless given, sorted"),
+    ] = None
+    stride: Annotated[
+        Stride | None, Field(description="a window starts every so many characters; evenly spread unless given")
+    ] = None
+
+    @field_validator("alphabet")
+    @classmethod
+    def _all_different(cls, alphabet: str | None) -> str | None:
+        first: dict[str, int] = {}
+        for place, character in enumerate(alphabet or "", start=1):
+            if first.setdefault(character, place) != place:
+                raise PydanticCustomError(
+                    "bounds",
+                    "the character {character} stands in it twice, at {first} and {second}",
+                    {"character": repr(character), "first": first[character], "second": place},
+                )
+        return alphabet
+
+
+class TokensInput(SpecModel):
+    """Token ids from 0, each looked up in the embedding table of the checkpoint under `weights`."""
+
+    kind: Literal["tokens"]
+    path: FilePath
+    key: ArrayKey | None = None
+    embedding: Annotated[
+        Annotated[str, Field(min_length=1, max_length=1024)] | None,
+        Field(description="the table's name in the checkpoint; not needed where it holds one"),
+    ] = None
+    stride: Annotated[
+        Stride | None, Field(description="a window starts every so many tokens; evenly spread unless given")
+    ] = None
+    lengths: Annotated[
+        Lengths | None,
+        Field(description="of sequences padded at their ends: a list, an array of the same .npz, or a .npy or .csv"),
+    ] = None
 
 
 Input = Annotated[
     Annotated[
-        ZerosInput | ConstantInput | NormalInput | UniformInput | SineInput | OneHotInput | FileInput | TextInput,
+        ZerosInput
+        | ConstantInput
+        | NormalInput
+        | UniformInput
+        | SineInput
+        | OneHotInput
+        | FileInput
+        | TextInput
+        | TokensInput,
         Field(discriminator="kind"),
     ],
     BareKind(),

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from gradcli.spec.base import BareKind, Choice, SpecModel, choice_of
 from gradcli.spec.initialisers import Exact, NormalState, UniformState, Zeros
+from gradcli.spec.inputs import ArrayKey, FilePath
 
 MAX_SEQ_LEN = 10_000_000
 MAX_CLASSES = 1_000_000
@@ -17,7 +18,17 @@ ClassNumber = Annotated[int, Field(ge=0, lt=MAX_CLASSES)]
 Step = Annotated[int, Field(ge=1, le=MAX_SEQ_LEN)]
 At = Literal["last", "every"] | Annotated[list[Step], Field(min_length=1)]
 
-Target: Any = choice_of("target", Zeros, NormalState, UniformState, bare=Exact)
+
+class FileTarget(Choice):
+    """Targets from a .npy, .npz or .csv file, one for each sequence or for each of its steps."""
+
+    NAME = "file"
+    MAIN = "path"
+    path: FilePath
+    key: ArrayKey | None = None
+
+
+Target: Any = choice_of("target", Zeros, NormalState, UniformState, FileTarget, bare=Exact)
 
 
 class NextSymbol(Choice):
@@ -40,22 +51,35 @@ class GivenClass(Choice):
     classes: ClassNumber | Annotated[list[ClassNumber], Field(min_length=1)]
 
 
-ClassTarget: Any = choice_of("target", DrawnClass, NextSymbol, bare=GivenClass)
+ClassTarget: Any = choice_of("target", DrawnClass, NextSymbol, FileTarget, bare=GivenClass)
+
+
+#: In the place of a head's name: a readout drawn like the other parameters, although the checkpoint holds a head.
+DRAWN_READOUT = "drawn"
+Readout = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
 class MSELoss(SpecModel):
-    """L = sum over steps in `at` and outputs of (h - target)^2 / 2."""
+    """L = sum over steps in `at` and outputs of (h - target)^2 / 2; with `readout` of (W_hy @ h + b_y - target)^2 / 2.
+
+    readout: a linear head of the checkpoint in `weights`.
+    """
 
     kind: Literal["mse"]
     at: At = "last"
+    readout: Readout | None = None
     target: Target = NormalState()
 
 
 class CrossEntropyLoss(SpecModel):
-    """L = sum over steps in `at` of -log softmax(W_hy @ h + b_y)[target], through a linear readout."""
+    """L = sum over steps in `at` of -log softmax(W_hy @ h + b_y)[target], through a linear readout.
+
+    readout: a linear head of the checkpoint in `weights`, unless given the only one that fits; or "drawn".
+    """
 
     kind: Literal["cross_entropy"]
     at: At = "last"
+    readout: Readout | None = None
     classes: Annotated[int, Field(ge=2, le=MAX_CLASSES)] | None = None
     target: ClassTarget | None = None
 

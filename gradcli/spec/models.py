@@ -10,6 +10,7 @@ from gradcli.spec.base import Choice, SpecModel, choice_of
 from gradcli.spec.initialisers import Finite, Initialiser, InitialState, Positive, Values
 from gradcli.spec.inputs import Input, NormalInput
 from gradcli.spec.losses import MAX_SEQ_LEN, Loss, MSELoss
+from gradcli.spec.trained import Weights
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)]
 Pattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*?.\[\]!-]+$", max_length=128)]
@@ -99,6 +100,7 @@ class Spec(SpecModel):
     dtype: Literal["float64", "float32"] = "float64"
     init: dict[Pattern, Initialiser] = {}
     params: dict[Pattern, Values] = {}
+    weights: Weights | None = None
     initial_states: dict[Name, InitialState] = {}
     input: Input = NormalInput(kind="normal")
     loss: Loss = MSELoss(kind="mse")

@@ -19,8 +19,10 @@ from gradcli.spec.models import CellBlock, InputAt, Spec, is_initial_state, is_t
 from gradcli.spec.overrides import apply_options, apply_overrides, split_path
 from gradcli.spec.positions import Positions
 from gradcli.spec.shown import Path, counted, got, printable, shown
+from gradcli.spec.trained import SIZES, Checkpoints, Trained, Weights, WeightsError
 
 STANDARD_INPUT = "-"
+LAYER_OPTION = "--layer"
 _ENDINGS = (".yaml", ".yml")
 _UNTIED_BOTH_WAYS = (
     "with tied: false step t is layer t of a network in depth, which cannot be gone through from its end as well;"
@@ -35,6 +37,7 @@ class LoadedSpec:
     cell: the cell of the spec, looked up if it is a built-in one.
     label: a short name for tables: the stem of the file, or the name of the cell.
     source: the file as messages name it. folder: paths in the spec are relative to it.
+    trained: what its `weights` give; None where it has none.
     """
 
     spec: Spec
@@ -44,6 +47,7 @@ class LoadedSpec:
     folder: FilePath
     positions: Positions
     built_in: cells.LoadedCell | None
+    trained: Trained | None = None
 
     @property
     def tied(self) -> bool:
@@ -87,22 +91,32 @@ def load_spec(
     options: Mapping[str, object] = {},
     overrides: Sequence[str] = (),
     examine_cell: Callable[[LoadedSpec], object] | None = None,
+    checkpoints: Checkpoints | None = None,
+    layer: str | None = None,
 ) -> LoadedSpec:
-    """Return the spec that `target` names: a YAML file, ``-`` for standard input, or a built-in cell.
+    """Return the spec that `target` names: a YAML file, ``-`` for standard input, a built-in cell, or a checkpoint.
 
     options: values of top-level fields from the command line; a mistake in one names the option (``--seq-len``).
     overrides: ``PATH=VALUE`` texts of ``--set``, applied after the options. Both win over the file.
     examine_cell: raises SpecError where the equations have mistakes. Called where the rest of the spec has mistakes,
     with defaults in the place of all the rest, so that all mistakes are told at once.
+    checkpoints: opens the checkpoint that the spec's `weights` name, where there are any. layer: the layer of it, as
+    `--layer` says.
     Raises UsageError for an unknown cell, InputFileError for a file that cannot be read, SpecError for a bad spec.
     """
-    origin = _find(target)
+    origin = _find(target, checkpoints)
     # The document keeps what was in the file.
     data = deepcopy(origin.data) if overrides else dict(origin.data)
     positions = origin.positions
     apply_options(data, options, positions)
     problems = positions.mistakes() + apply_overrides(data, overrides, positions)
+    if layer is not None and isinstance(data.get("weights"), dict):
+        data["weights"] = {**data["weights"], "layer": layer}
+        positions.override(("weights", "layer"), LAYER_OPTION)
+    trained, mistakes = _trained(data, origin, checkpoints)
+    data = data if trained is None else {**trained.fields, **data}
     spec, findings = _checked(data)
+    findings += mistakes
     built_in: cells.LoadedCell | None = None
     if isinstance(data.get("cell"), str):
         if data["cell"] in cells.names():
@@ -113,7 +127,7 @@ def load_spec(
     found = [positions.problem(*finding) for finding in findings]
     # A value that YAML's reader already refused says nothing more.
     problems += [problem for problem in found if (problem.line, problem.column) not in known]
-    loaded = _loaded(spec, built_in, origin)
+    loaded = _loaded(spec, built_in, origin, trained)
     if loaded is not None and loaded.spec.bidirectional and not loaded.tied:
         problems.append(loaded.problem("bidirectional", _UNTIED_BOTH_WAYS))
     if problems or loaded is None:
@@ -123,11 +137,34 @@ def load_spec(
     return loaded
 
 
-def _loaded(spec: Spec | None, built_in: cells.LoadedCell | None, origin: _Origin) -> LoadedSpec | None:
+def _trained(
+    data: Mapping[str, Any], origin: _Origin, checkpoints: Checkpoints | None
+) -> tuple[Trained | None, list[Finding]]:
+    """Return what the weights of a spec settle of it, and what is wrong with them and what the spec says of them."""
+    if checkpoints is None or not isinstance(data.get("weights"), dict):
+        return None, []
+    weights, _ = check(Weights, data["weights"])
+    if weights is None:
+        return None, []  # its mistakes are those of the spec
+    try:
+        trained = checkpoints.open(weights, data, origin.folder)
+    except WeightsError as error:
+        return None, [Finding(error.path, str(error))]
+    return trained, [
+        Finding((field,), f"{trained.description} has {shown(settled)}; got {got(data[field])}; leave {field} out")
+        for field in SIZES
+        if field in data and (settled := trained.fields.get(field, data[field])) != data[field]
+    ]
+
+
+def _loaded(
+    spec: Spec | None, built_in: cells.LoadedCell | None, origin: _Origin, trained: Trained | None = None
+) -> LoadedSpec | None:
     cell = built_in.cell if built_in is not None else spec.cell if spec is not None else None
     if spec is None or not isinstance(cell, CellBlock):
         return None
-    return LoadedSpec(spec, cell, origin.label, origin.positions.source, origin.folder, origin.positions, built_in)
+    positions = origin.positions
+    return LoadedSpec(spec, cell, origin.label, positions.source, origin.folder, positions, built_in, trained)
 
 
 def _problems_of_cell(
@@ -158,11 +195,15 @@ class _Origin:
     folder: FilePath
 
 
-def _find(target: str) -> _Origin:
+def _find(target: str, checkpoints: Checkpoints | None) -> _Origin:
     if target == STANDARD_INPUT:
         if sys.stdin is None:
             raise InputFileError("standard input is closed")
         return _parsed(sys.stdin.buffer.read(yaml12.MAX_BYTES + 1), "<stdin>", "stdin", FilePath())
+    if checkpoints is not None and checkpoints.is_file_name(target):
+        name = printable(target, limit=4096)
+        label = printable(FilePath(target).name.partition(".")[0])
+        return _Origin({"weights": {"file": target}}, Positions(name, None), label, FilePath())
     if target.endswith(_ENDINGS) or os.sep in target or (os.altsep and os.altsep in target):
         file = FilePath(target)
         return _parsed(_bytes_of(target), printable(target, limit=4096), printable(file.stem), file.parent)
@@ -201,6 +242,8 @@ def _checked(data: dict[str, Any]) -> tuple[Spec | None, list[Finding]]:
     findings = [*_misplaced_states(data), *_wrong_steps(data), *_wrong_values(data)]
     clean = {key: value for key, value in data.items() if key != "initial_states"}
     spec, wrong = check(Spec, clean)
+    if "weights" in data and "cell" not in data:
+        wrong = [finding for finding in wrong if finding.path]  # what is wrong with the weights says it all
     return (spec if not findings else None), [*wrong, *findings]
 
 

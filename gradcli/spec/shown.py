@@ -86,4 +86,5 @@ def _pieces(value: object, text: Callable[[str], str]) -> Iterator[str]:
 def _yaml_text(text: str) -> str:
     if _PLAIN.fullmatch(text) and text.lower() not in _NOT_TEXT:
         return text
-    return json.dumps(text)
+    # JSON's escapes write what is beyond 16 bits as two halves, which YAML does not put together again.
+    return json.dumps(text, ensure_ascii=not text.isprintable())

@@ -23,7 +23,8 @@ _SIZES = (
     "dtype",
 )
 _BEHAVIOUR = ("input", "loss", "clip", "thresholds", "learning_rate")
-_COMMENT_COLUMN = 26
+#: Where the notes behind fields begin.
+COMMENT_COLUMN = 26
 
 
 def starter_spec(name: str) -> str:
@@ -39,34 +40,36 @@ def starter_spec(name: str) -> str:
 def _lines(name: str) -> Iterator[str]:
     cell = cells.load(name).cell
     spec = Spec(cell=name)
-    defaults = spec.model_dump()
+    defaults = spec.model_dump(exclude_none=True)
     for text in (cell.title, cell.reference):
         if text:
             yield f"# {' '.join(text.split())}"
     yield ""
-    yield from _field("cell", name)
+    yield from field_lines("cell", name)
     yield "# To change its equations, write them here in place of the line above:"
     yield from (f"# {line}" for line in _cell_block(cell))
     yield ""
     for field in _SIZES:
-        yield from _field(field, defaults[field])
+        yield from field_lines(field, defaults[field])
     for field, value in (("tied", is_tied(spec, cell)), ("input_at", steps_with_input(spec, cell))):
-        yield from (f"# {line}" for line in _field(field, value))
+        yield from (f"# {line}" for line in field_lines(field, value))
     yield ""
     yield _sentence(f"{SPEC_NOTES['init']}; of this cell, unless given here:")
     yield from (f"# {line}" for line in _table("init", _dumped(cell)["init"]))
     yield _sentence(f"{SPEC_NOTES['initial_states']}:")
     yield "# h_0: zeros"
+    yield _sentence(f"{SPEC_NOTES['weights']}:")
+    yield "# weights: {file: model.safetensors, layer: encoder.rnn}"
     yield ""
     for field in _BEHAVIOUR:
-        yield from _field(field, defaults[field])
+        yield from field_lines(field, defaults[field])
 
 
-def _field(name: str, value: Any) -> Iterator[str]:
+def field_lines(name: str, value: Any) -> Iterator[str]:
     """Yield a field with its note: behind it where there is room, else above it."""
     line = f"{name}: {flow(value)}"
-    if len(line) < _COMMENT_COLUMN:
-        yield f"{line:{_COMMENT_COLUMN}} # {SPEC_NOTES[name]}"
+    if len(line) < COMMENT_COLUMN:
+        yield f"{line:{COMMENT_COLUMN}} # {SPEC_NOTES[name]}"
     else:
         yield _sentence(f"{SPEC_NOTES[name]}:")
         yield line

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from gradcli.errors import InputFileError
+from gradcli.errors import InputFileError, ResourceError
 
 Array = np.ndarray[Any, Any]
 
@@ -31,6 +31,11 @@ ITEM_BYTES: Mapping[str, int] = {
     "uint8": 1,
     "bool": 1,
 }
+#: What NumPy calls the bits of each of them, but for the byte order.
+NUMPY_CODES: Mapping[str, str] = {
+    dtype: "u2" if dtype == "bfloat16" else "?" if dtype == "bool" else f"{dtype[0]}{width}"
+    for dtype, width in ITEM_BYTES.items()
+}
 #: The dtypes of weights.
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 
@@ -38,6 +43,10 @@ FLOATS = ("float64", "float32", "float16", "bfloat16")
 MAX_TENSORS = 1_000_000
 #: More dimensions than any tensor has.
 MAX_DIMENSIONS = 32
+#: More characters than any tensor's name has.
+MAX_NAME = 1_000
+#: A longer dimension than any tensor has; beyond it not even one without entries could be an array.
+MAX_EXTENT = 2**40
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,30 @@ class Ignored:
     reason: str
 
 
+def require_tensor(tensor: Tensor, file: str) -> Tensor:
+    """Return a tensor whose name can be printed and whose shape NumPy can hold, even where the file lies about both.
+
+    Raises:
+        InputFileError: with the file's name, `file`, in front.
+    """
+    if len(tensor.name) > MAX_NAME or not tensor.name.isprintable():
+        raise InputFileError(f"{file}: refused: a tensor's name is too long or cannot be printed: {short(tensor.name)}")
+    if len(tensor.shape) > MAX_DIMENSIONS:
+        raise InputFileError(
+            f"{file}: the tensor {tensor.name} has {len(tensor.shape)} dimensions; at most {MAX_DIMENSIONS} are read"
+        )
+    # A tensor without entries may claim any length along its other dimensions, and NumPy multiplies those.
+    if min(tensor.shape, default=0) < 0 or math.prod(max(length, 1) for length in tensor.shape) >= 1 << 59:
+        raise InputFileError(f"{file}: refused: the tensor {tensor.name} has a shape that no tensor has")
+    return tensor
+
+
+def short(name: str) -> str:
+    """Return a name as messages and lists show it: on one line, printable, of bounded length."""
+    shown = name if len(name) <= 80 else f"{name[:77]}..."
+    return shown if shown.isprintable() else repr(shown)[1:-1]
+
+
 class Checkpoint(ABC):
     """An open checkpoint; a context manager.
 
@@ -87,10 +120,17 @@ class Checkpoint(ABC):
 
         Raises:
             InputFileError: the file does not hold what it promised, or a number that is NaN or infinite.
+            ResourceError: the memory does not suffice.
         """
         info = self.tensors[tensor]
-        values = self._read(info)
-        if info.dtype in FLOATS and not np.isfinite(values).all():
+        try:
+            values = self._read(info)
+            finite = info.dtype not in FLOATS or bool(np.isfinite(values).all())
+        except MemoryError:
+            raise ResourceError(
+                f"{self.name}: the tensor {tensor} takes {info.nbytes:,} bytes, more than there is memory for"
+            ) from None
+        if not finite:
             place = np.unravel_index(int(np.argmin(np.isfinite(values))), values.shape)
             raise InputFileError(
                 f"{self.name}: the tensor {tensor} is {values[place]} at [{', '.join(map(str, place))}]; gradients of"
@@ -124,7 +164,9 @@ def widened(entries: Array, dtype: str) -> Array:
     array([ 1., -2.], dtype=float32)
     """
     if dtype == "bfloat16":
-        return (entries.astype(np.uint32) << 16).view(np.float32)
+        bits = entries.astype(np.uint32)
+        bits <<= 16
+        return bits.view(np.float32)
     if dtype == "float16":
         return entries.astype(np.float32)
     return entries.astype(entries.dtype.newbyteorder("="), copy=False)

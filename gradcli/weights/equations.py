@@ -97,6 +97,26 @@ def gru(
     return _block("gru", [*lines, f"n = {_of(candidate, f'{own} + {product}')}", "h[t] = (1 - z) * n + z * h[t-1]"])
 
 
+def mgu(*, bias: bool = True, reset: bool = True) -> Cell:
+    """Return the minimal gated unit of Flax, of which f = 1 keeps the old state (after Zhou et al. 2016).
+
+        h[t] = (1 - f) n + f h[t-1]
+
+    Args:
+        bias: whether there are b_f and b_n.
+        reset: whether f acts on W_hn @ h + b_hn as well, as a reset gate; without it there is no b_hn.
+    """
+    product = "f * (W_hn @ h[t-1] + b_hn)" if reset else "W_hn @ h[t-1]"
+    return _block(
+        "mgu",
+        [
+            f"f = {_of(SIGMOID, 'W_xf @ x[t] + W_hf @ h[t-1]' + bias * ' + b_f')}",
+            f"n = {_of(TANH, 'W_xn @ x[t]' + bias * ' + b_n' + f' + {product}')}",
+            "h[t] = (1 - f) * n + f * h[t-1]",
+        ],
+    )
+
+
 def _of(template: str, argument: str) -> str:
     return template.replace("{}", argument)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from gradcli.errors import InputFileError
+from gradcli.errors import InputFileError, ResourceError
 from gradcli.weights.checkpoint import Checkpoint
 
 
@@ -32,6 +33,8 @@ FORMATS = (
     Format((".h5", ".hdf5", ".keras"), "keras_h5"),
     Format((".onnx",), "onnx_file"),
 )
+#: What the folder of a model on the Hugging Face hub holds; each wins over those behind it.
+FOLDER_FILES = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin")
 
 
 def endings() -> list[str]:
@@ -43,6 +46,14 @@ def format_of(name: str) -> Format | None:
     """Return the format that a file's name tells; None for one of no checkpoint."""
     fitting = [(len(ending), each) for each in FORMATS for ending in each.endings if name.lower().endswith(ending)]
     return max(fitting, key=lambda found: found[0])[1] if fitting else None
+
+
+def _checkpoint_in(folder: Path, name: str) -> str:
+    """Return which file of a model's folder to name: the index of several files before one of them."""
+    for usual in FOLDER_FILES:
+        if os.path.isfile(folder / usual):
+            return f"name the checkpoint in it: {os.path.join(name, usual)}"
+    return f"name a checkpoint in it, a file that ends in {', '.join(endings())}"
 
 
 def open_checkpoint(path: Path, name: str) -> Checkpoint:
@@ -57,6 +68,8 @@ def open_checkpoint(path: Path, name: str) -> Checkpoint:
         ResourceError: a file that would take more memory or time than any checkpoint needs.
         UsageError: the format needs a package that is not installed.
     """
+    if os.path.isdir(path):
+        raise InputFileError(f"{name}: a folder; {_checkpoint_in(path, name)}")
     found = format_of(name)
     if found is None:
         raise InputFileError(f"{name}: expected a checkpoint, a file that ends in {', '.join(endings())}")
@@ -70,4 +83,7 @@ def open_checkpoint(path: Path, name: str) -> Checkpoint:
         raise InputFileError(f"{name}: cannot be read: {reason}") from None
     if not is_file:
         raise InputFileError(f"{name}: not a regular file")
-    return found.open_file(path, name)
+    try:
+        return found.open_file(path, name)
+    except MemoryError:
+        raise ResourceError(f"{name}: there is not enough memory to open it") from None

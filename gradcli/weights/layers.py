@@ -56,6 +56,15 @@ class Value:
         return total
 
 
+def layer_key(index: int, *, reverse: bool = False) -> str:
+    """Return what stands before the "." of a layer's parameters and initial states; `index` counts from the input.
+
+    >>> layer_key(1, reverse=True)
+    'layer1.reverse'
+    """
+    return f"layer{index}{reverse * '.reverse'}"
+
+
 @dataclass(frozen=True)
 class RecurrentLayer:
     """A recurrent layer, or a stack of them that a framework treats as one, found in a checkpoint.
@@ -112,10 +121,14 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Unsupported:
-    """A recurrent layer that the file holds and gradcli cannot run: a sentence that says which, why, what to do."""
+    """A recurrent layer that the file holds and gradcli cannot run: a sentence that says which, why, what to do.
+
+    tensors: those of the file that it is made of, which no other layout may take for something else.
+    """
 
     name: str
     reason: str
+    tensors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,6 +139,14 @@ class Contents:
     heads: tuple[LinearHead, ...] = ()
     embeddings: tuple[Embedding, ...] = ()
     unsupported: tuple[Unsupported, ...] = ()
+
+    def heads_of(self, layer: RecurrentLayer) -> list[LinearHead]:
+        """Return the linear heads that could read the layer's output out: those with as many inputs."""
+        return [head for head in self.heads if head.weight.shape[1] == layer.output_size]
+
+    def embeddings_of(self, layer: RecurrentLayer) -> list[Embedding]:
+        """Return the embeddings that could be the layer's input: those with as many features."""
+        return [embedding for embedding in self.embeddings if embedding.table.shape[1] == layer.input_size]
 
     def __add__(self, other: Contents) -> Contents:
         return Contents(

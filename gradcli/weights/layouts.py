@@ -1,7 +1,8 @@
 """The layouts: how each framework names and arranges the tensors of its recurrent layers.
 
 Each is a module of this package with a function `find(checkpoint, taken)`, which returns the `Contents` that it
-recognises among the tensors that no layout before it has taken.
+recognises among the tensors that no layout before it has taken. What stands around the recurrent layers, linear heads
+and embeddings, is looked for last, in the light of their sizes.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 
+from gradcli.weights import linear_layout
 from gradcli.weights.checkpoint import Checkpoint
 from gradcli.weights.layers import Contents
 
 #: In the order in which they are asked: files that say what their layers are, then those told by tensor names alone.
-LAYOUTS = ("onnx_layout", "keras_layout", "pytorch_layout", "haiku_layout", "flax_layout", "linear_layout")
+LAYOUTS = ("onnx_layout", "keras_layout", "pytorch_layout", "haiku_layout", "flax_layout")
 
 
 def find_layers(checkpoint: Checkpoint) -> Contents:
@@ -26,5 +28,6 @@ def find_layers(checkpoint: Checkpoint) -> Contents:
         taken.update(*(part.tensors for part in found.layers))
         taken.update(*(part.tensors for part in found.heads))
         taken.update(*(part.tensors for part in found.embeddings))
+        taken.update(*(part.tensors for part in found.unsupported))
         contents += found
-    return contents
+    return contents + linear_layout.find(checkpoint, taken, contents.layers)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 from in_process import gradcli
 from measured import loaded
@@ -18,6 +19,7 @@ from gradcli.errors import ExitCode, ResourceError
 from gradcli.network import limits
 from gradcli.network.build import build
 from gradcli.spec.inputs import FileInput
+from gradcli.spec.losses import FileTarget
 
 MIB = 2**20
 
@@ -223,6 +225,38 @@ def test_an_input_that_is_mapped_or_missing_needs_no_memory(tmp_path: Path) -> N
         file.truncate(200 * MIB)
     for path in ("series.npy", "missing.csv"):
         limits.require_memory_to_read(FileInput(kind="file", path=path), tmp_path, max_memory=1)
+
+
+def test_an_array_of_a_npz_needs_what_it_declares(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "x.npz", large=np.zeros(MIB), small=np.zeros(8))
+    target = FileTarget(path="x.npz", key="large")
+    for model in (FileInput(kind="file", path="x.npz", key="large"), target):
+        with pytest.raises(ResourceError, match=r"reading x\.npz \(.* KiB\) could need 8\.0 MiB of memory; 4\.0 MiB"):
+            limits.require_memory_to_read(model, tmp_path, max_memory=4 * MIB)
+        limits.require_memory_to_read(model, tmp_path, max_memory=9 * MIB)
+    small = FileInput(kind="file", path="x.npz", key="small")
+    limits.require_memory_to_read(small, tmp_path, max_memory=4 * MIB)
+    with pytest.raises(ResourceError):
+        limits.require_memory_to_read(small.model_copy(update={"lengths": "large"}), tmp_path, max_memory=4 * MIB)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("labels.csv", "loss={kind: mse, target: {file: labels.csv}}"),
+        ("ids.txt", "input={kind: tokens, path: ids.txt}"),
+    ],
+)
+def test_large_targets_and_tokens_are_refused_before_they_are_read(
+    name: str, asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Path(name).open("wb") as file:
+        file.truncate(200 * MIB)
+    finished = gradcli("simulate", "rnn", "--set", asked, "--max-memory", "500M")
+    assert finished.code == ExitCode.RESOURCE
+    assert finished.refused()
+    assert f"reading {name} (200 MiB) could need 1.0 GiB" in finished.stderr
 
 
 def test_free_memory_is_some_of_this_machine() -> None:

@@ -70,10 +70,12 @@ def form_of(run: dict[str, Any]) -> dict[str, Any]:
     return {
         "label": str,
         "cell": str,
+        "weights": (dict, type(None)),
         "status": str,
         "seq_len": int,
         "parameter_count": int,
         "spec": dict.fromkeys(run["spec"], object),
+        "notes": [str],
         "verdict": VERDICT,
         "loss": NUMBER,
         "curve": curve or type(None),
@@ -188,6 +190,7 @@ def test_a_comparison() -> None:
             "runs": [dict],
             "ranking": [{"rank": int, "label": str, "horizon": (int, type(None)), "beyond_sequence": bool}],
             "notes": [str],
+            "weights": dict,
         },
     )
     for run in data["runs"]:
@@ -263,6 +266,7 @@ SPECS: dict[str, dict[str, Any]] = {
         "loss": {"kind": "mse", "target": {"normal": {"std": 2.0}}},
     },
     "files": {"input": {"kind": "file", "path": "x.csv"}},
+    "columns": {"input": {"kind": "file", "path": "x.csv", "columns": [3, 1], "standardize": True, "reverse": True}},
     "text": {"input": {"kind": "text", "path": "x.csv"}, "loss": {"kind": "sum"}},
 }
 
@@ -272,7 +276,9 @@ def test_the_resolved_spec_gives_the_same_run_again(name: str, tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x.csv").write_text("".join(f"{0.1 * t},{t % 3},-1\n" for t in range(99)))
     spec = dict(SPECS[name])
-    sizes = {key: value for key, value in SMALL.items() if key != "input_size" or name not in ("files", "text")}
+    sizes = {
+        key: value for key, value in SMALL.items() if key != "input_size" or name not in ("files", "columns", "text")
+    }
     first = run_of(spec.pop("cell", "rnn"), **sizes, **spec)
     file = tmp_path / "again.yaml"
     file.write_text(yaml.safe_dump(first["spec"], sort_keys=False))
@@ -292,7 +298,7 @@ def run_of_file(file: Path) -> dict[str, Any]:
 
 def test_the_resolved_spec_says_every_default() -> None:
     spec = run_of("rnn")["spec"]
-    left_out = {"activation", "initial_states"}
+    left_out = {"activation", "initial_states", "weights"}
     assert spec.keys() | left_out == set(type(loaded().spec).model_fields)
     assert spec["input"] == {"kind": "normal", "std": 1.0, "mean": 0.0}
     assert spec["loss"]["target"] == {"normal": {"std": 1.0, "mean": 0.0}}

@@ -73,6 +73,7 @@ def test_what_is_shared_and_what_is_an_arms_own() -> None:
         "input_at",
         "init",
         "params",
+        "weights",
         "initial_states",
     }
     assert set(SHARED) | own == set(Spec.model_fields)

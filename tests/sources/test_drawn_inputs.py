@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from gradcli.sources.inputs import InputSource, SymbolSource, open_input
+from gradcli.sources.input_source import InputSource, SymbolSource
+from gradcli.sources.inputs import open_input
 from gradcli.sources.streams import stream
 from gradcli.spec.inputs import Input
 

@@ -9,8 +9,10 @@ import pytest
 from pydantic import TypeAdapter
 
 from gradcli.sources.initialisers import InitialiserError
-from gradcli.sources.inputs import InputSource, open_input
-from gradcli.sources.targets import TargetError, class_count, draw_target
+from gradcli.sources.input_source import InputSource
+from gradcli.sources.inputs import open_input
+from gradcli.sources.target_files import TargetError
+from gradcli.sources.targets import class_count, draw_target
 from gradcli.spec.inputs import Input, NormalInput, OneHotInput, TextInput
 from gradcli.spec.losses import CrossEntropyLoss, Loss, NextSymbol
 
@@ -163,7 +165,8 @@ def test_given_classes_are_one_or_one_for_each_step():
         (
             CrossEntropyLoss(kind="cross_entropy", target=NextSymbol()),
             NORMAL,
-            "target next needs an input of symbols: kind one_hot or text; for other inputs: drawn, or class numbers",
+            "target next needs an input of symbols: kind one_hot, text or tokens; for other inputs: drawn, class "
+            "numbers, or a file of them",
         ),
         (
             loss_of("cross_entropy", classes=5),

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from gradcli.errors import InputFileError, UsageError
-from gradcli.sources import series
-from gradcli.sources.inputs import InputSource, SymbolSource, open_input, window_starts
+from gradcli.sources.arrays import read_array
+from gradcli.sources.cuts import window_starts
+from gradcli.sources.input_source import InputSource, SymbolSource
+from gradcli.sources.inputs import open_input
 from gradcli.spec.inputs import FileInput, TextInput
 
 
@@ -101,7 +103,7 @@ class TestNpy:
 
     def test_the_file_is_mapped_not_loaded(self, tmp_path):
         write(tmp_path, "x.npy", np.zeros((10, 2)))
-        assert isinstance(series.read_series(tmp_path / "x.npy", "x.npy"), np.memmap)
+        assert isinstance(read_array(tmp_path / "x.npy", "x.npy"), np.memmap)
 
     @pytest.mark.parametrize(
         ("values", "message"),
@@ -180,13 +182,13 @@ class TestNpy:
         write(tmp_path, "x.npy", b"\x80\x04\x95")
         assert "is not a .npy file" in refusal(tmp_path, "x.npy")
 
-    def test_another_number_of_sequences_is_an_error_of_the_spec(self, tmp_path):
+    def test_more_sequences_than_the_file_has_is_an_error_of_the_spec(self, tmp_path):
         write(tmp_path, "x.npy", np.zeros((5, 9, 2)))
         with pytest.raises(UsageError) as error:
-            open_file(tmp_path, "x.npy")
+            open_file(tmp_path, "x.npy", batch=6)
         assert str(error.value) == (
-            "x.npy holds 5 sequences, but batch_size is 3; "
-            "set batch_size to 5, or give an array (steps, features) to cut windows from"
+            "x.npy holds 5 sequences, but batch_size is 6; "
+            "set batch_size to at most 5, or give an array (steps, features) to cut windows from"
         )
 
 
@@ -335,7 +337,7 @@ class TestAnyFile:
         assert refusal(tmp_path, "data/y.csv") == message
 
     def test_other_endings_are_refused(self, tmp_path):
-        assert refusal(tmp_path, "x.npz") == "x.npz: expected a file that ends in .csv or .npy"
+        assert refusal(tmp_path, "x.zip") == "x.zip: expected a file that ends in .csv, .npy or .npz"
 
     def test_folders_and_pipes_are_refused_without_waiting(self, tmp_path):
         (tmp_path / "x.csv").mkdir()
@@ -347,7 +349,7 @@ class TestAnyFile:
         assert refusal(tmp_path, "\0.csv") == "\0.csv: cannot be read: embedded null byte"
         assert refusal(tmp_path, "x" * 300 + ".csv").endswith(": cannot be read: File name too long")
 
-    @pytest.mark.parametrize("name", ["x.csv", "x.npy", "x.txt"])
+    @pytest.mark.parametrize("name", ["x.csv", "x.npy", "x.npz", "x.txt"])
     def test_very_large_files_are_refused_by_their_size_alone(self, tmp_path, name):
         with (tmp_path / name).open("wb") as file:
             file.truncate(2**30 + 1)

@@ -1,0 +1,283 @@
+"""What trained weights say before anything runs: how open the gates that keep are, and what the matrices can do.
+
+For h[t] = phi(W h[t-1] + ...) with gamma = sup abs(phi'), the spectral norm bounds every step, abs(dh_t/dh_{t-1}) <=
+gamma sigma_max(W), and the spectral radius is the factor a step near rest in the long run, where phi'(0) = 1 (Pascanu,
+Mikolov and Bengio 2013). A gate f = sigmoid(... + b_f) keeps sigmoid(b_f) of its state at rest (Jozefowicz, Zaremba and
+Sutskever 2015).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradcli.language.functions import FUNCTIONS
+from gradcli.weights.checkpoint import Checkpoint, Ignored, Tensor
+from gradcli.weights.layers import Contents, RecurrentLayer, Value
+
+Array = np.ndarray[Any, Any]
+Progress = Callable[[str, int, int], None]
+
+#: The eigenvalues of a larger matrix would take minutes; its spectral radius is left out.
+LARGEST_FOR_RADIUS = 2048
+#: Gates of which 1 keeps the old state: the LSTM's forget gate, the GRU's update gate.
+KEEPING_GATES = ("f", "z")
+
+#: Copies of a tensor while it is read: as stored, and as floats.
+_TENSOR_COPIES = 3
+#: float64 copies of a matrix while its spectrum is computed.
+_MATRIX_COPIES = 5
+_FLOAT = 8
+
+
+@dataclass(frozen=True)
+class MatrixSpectrum:
+    """A recurrent matrix (rows, columns).
+
+    spectral_norm: its largest singular value. spectral_radius: its largest absolute eigenvalue; None for a matrix that
+    is not square, or has more than `LARGEST_FOR_RADIUS` rows.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    spectral_norm: float
+    spectral_radius: float | None
+
+
+@dataclass(frozen=True)
+class KeepingGate:
+    """The gate that keeps the old state: its bias b, averaged over units.
+
+    name: "f" or "z". mean_bias: mean(b). kept_at_rest: mean(sigmoid(b)), the share of the old state that a step keeps
+    with zero states and no input; None where the gate is no sigmoid.
+    """
+
+    name: str
+    mean_bias: float
+    kept_at_rest: float | None
+
+
+@dataclass(frozen=True)
+class DirectionWeights:
+    """One direction of one layer, "layer0" or "layer0.reverse". gate: None where no gate with a bias keeps."""
+
+    name: str
+    gate: KeepingGate | None
+    matrices: tuple[MatrixSpectrum, ...]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a checkpoint holds.
+
+    name: as the user wrote it. format: what it is called. size: of the file, in bytes. weights: of each of the
+    contents' layers, its directions from the bottom up.
+    """
+
+    name: str
+    format: str
+    size: int
+    tensors: Mapping[str, Tensor]
+    ignored: Sequence[Ignored]
+    contents: Contents
+    weights: Sequence[Sequence[DirectionWeights]]
+
+    @property
+    def unused(self) -> list[str]:
+        """The tensors that nothing recognised is made of, in the order of the file."""
+        found = self.contents
+        used: set[str] = set()
+        for parts in (found.layers, found.unsupported, found.heads, found.embeddings):
+            used.update(*(part.tensors for part in parts))
+        return [name for name in self.tensors if name not in used]
+
+
+def spectral_norm(matrix: Array) -> float:
+    """Return the largest singular value of a matrix: the most that it can lengthen a vector by.
+
+    >>> spectral_norm(np.array([[0.0, 3.0], [0.0, 0.0]]))
+    3.0
+    """
+    largest = float(np.abs(matrix).max(initial=0.0))
+    if largest == 0.0:
+        return 0.0
+    scaled = matrix / largest
+    # The eigenvalues of the smaller Gram matrix are the squares; for the largest one nothing is lost by it.
+    gram = scaled @ scaled.T if matrix.shape[0] < matrix.shape[1] else scaled.T @ scaled
+    return largest * float(np.sqrt(np.linalg.eigvalsh(gram)[-1]))
+
+
+def spectral_radius(matrix: Array) -> float:
+    """Return the largest absolute eigenvalue of a square matrix: the growth of its powers, a step, in the long run.
+
+    >>> spectral_radius(np.array([[0.5, 3.0], [0.0, -0.25]]))
+    0.5
+    """
+    largest = float(np.abs(matrix).max(initial=0.0))
+    if largest == 0.0:
+        return 0.0
+    return largest * float(np.abs(np.linalg.eigvals(matrix / largest)).max())
+
+
+def measure_layer(
+    checkpoint: Checkpoint, layer: RecurrentLayer, told: Callable[[], None] = lambda: None
+) -> tuple[DirectionWeights, ...]:
+    """Return what the weights of a layer say, direction by direction; only what it takes is read.
+
+    Args:
+        told: called after each matrix.
+
+    Raises:
+        InputFileError: as for `Checkpoint.read`.
+    """
+    return tuple(_measure_direction(checkpoint, layer, name, told) for name in directions(layer))
+
+
+def directions(layer: RecurrentLayer) -> list[str]:
+    """Return the names of a layer's directions, from the bottom up: layer0, layer0.reverse, layer1..."""
+    return list(dict.fromkeys(name.rpartition(".")[0] for name in layer.parameters))
+
+
+def recurrent_matrices(layer: RecurrentLayer, direction: str) -> list[str]:
+    """Return the names of the matrices that a direction's recurrence passes through: all but those of the input."""
+    return [
+        name
+        for name, value in _parameters(layer, direction)
+        if len(value.shape) == 2 and not name.startswith("W_x")  # input weights are called so in every cell
+    ]
+
+
+def memory_needed(checkpoint: Checkpoint, layer: RecurrentLayer) -> int:
+    """Return about how many bytes `measure_layer` needs."""
+    return max((_memory_for_direction(checkpoint, layer, name) for name in directions(layer)), default=0)
+
+
+def _memory_for_direction(checkpoint: Checkpoint, layer: RecurrentLayer, direction: str) -> int:
+    wanted = _wanted(layer, direction)
+    tensors = {part.tensor for name in wanted for part in layer.parameters[f"{direction}.{name}"].slices}
+    read = sum(max(checkpoint.tensors[name].nbytes, 4 * checkpoint.tensors[name].size) for name in tensors)
+    matrices = (layer.parameters[f"{direction}.{name}"].shape for name in wanted)
+    largest = max((int(np.prod(shape, dtype=object)) for shape in matrices), default=0)
+    return _TENSOR_COPIES * read + _MATRIX_COPIES * _FLOAT * largest
+
+
+def _wanted(layer: RecurrentLayer, direction: str) -> list[str]:
+    gate = _keeping_gate(layer, direction)
+    return recurrent_matrices(layer, direction) + ([f"b_{gate}"] if gate else [])
+
+
+def _parameters(layer: RecurrentLayer, direction: str) -> Iterator[tuple[str, Value]]:
+    for full_name, value in layer.parameters.items():
+        owner, _, name = full_name.rpartition(".")
+        if owner == direction:
+            yield name, value
+
+
+def _measure_direction(
+    checkpoint: Checkpoint, layer: RecurrentLayer, direction: str, told: Callable[[], None]
+) -> DirectionWeights:
+    kept: dict[str, Array] = {}
+    matrices = []
+    for name in recurrent_matrices(layer, direction):
+        matrices.append(_spectrum(name, layer.parameters[f"{direction}.{name}"].read(checkpoint, kept)))
+        told()
+    gate = _keeping_gate(layer, direction)
+    if gate is None:
+        return DirectionWeights(direction, None, tuple(matrices))
+    bias = layer.parameters[f"{direction}.b_{gate}"].read(checkpoint, kept)
+    at_rest = float(np.mean(0.5 + 0.5 * np.tanh(bias / 2))) if _is_sigmoid(layer, gate) else None
+    return DirectionWeights(direction, KeepingGate(gate, float(bias.mean()), at_rest), tuple(matrices))
+
+
+def _spectrum(name: str, matrix: Array) -> MatrixSpectrum:
+    rows, columns = matrix.shape
+    radius = spectral_radius(matrix) if rows == columns <= LARGEST_FOR_RADIUS else None
+    return MatrixSpectrum(name, (rows, columns), spectral_norm(matrix), radius)
+
+
+def _keeping_gate(layer: RecurrentLayer, direction: str) -> str | None:
+    return next((gate for gate in KEEPING_GATES if f"{direction}.b_{gate}" in layer.parameters), None)
+
+
+def _is_sigmoid(layer: RecurrentLayer, gate: str) -> bool:
+    """Tell whether a gate is the sigmoid: it is in the built-in cells, and elsewhere the equations say so."""
+    if isinstance(layer.cell, str):
+        return True
+    return re.search(rf"^{gate} = sigmoid\(", layer.cell["equations"], re.MULTILINE) is not None
+
+
+# What a recurrent matrix means, where a layer has only one.
+
+
+def in_words(layer: RecurrentLayer, matrix: MatrixSpectrum) -> str | None:
+    """Return what the weights of h[t] = phi(W h[t-1] + ...) settle, or None where they settle nothing by themselves.
+
+    A gated cell has several recurrent matrices, and what they do depends on how open its gates are.
+    """
+    function = _activation(layer)
+    if function is None or (gamma := FUNCTIONS[function].gamma) is None:
+        return None
+    bound = gamma * matrix.spectral_norm
+    if bound < 1:
+        slope = "" if gamma == 1 else f", times {function}'s largest slope {gamma:.4g},"
+        return f"the spectral norm{slope} is below 1: every step shrinks the gradient, whatever the input"
+    radius = matrix.spectral_radius
+    if radius is None or function not in _SLOPE_ONE_AT_ZERO:
+        return None
+    if radius < 1:
+        return (
+            "the spectral radius is below 1: near rest the gradient falls in the long run; the spectral norm is not,"
+            " so it may grow over a few steps"
+        )
+    return (
+        "the spectral radius is not below 1: near rest the gradient does not fall; only units off rest, where"
+        f" {function} is flatter, can make it"
+    )
+
+
+#: Functions phi with phi(0) = 0 and phi'(0) = 1, so that rest is a fixed point with W itself as its Jacobian.
+_SLOPE_ONE_AT_ZERO = ("tanh", "hard_tanh", "softsign", "identity")
+
+
+def _activation(layer: RecurrentLayer) -> str | None:
+    """Return the function phi of h[t] = phi(a sum); None for any other cell."""
+    if layer.cell == "rnn":
+        name = layer.activation or "tanh"
+    elif isinstance(layer.cell, str):
+        return None
+    else:
+        found = re.fullmatch(r"h\[t\] = (\w+)\(W_xh @ x\[t\] \+ W_hh @ h\[t-1\].*\)", layer.cell["equations"].strip())
+        name = found[1] if found else ""
+        name = layer.activation or "" if name == "phi" else name
+    return name if name in FUNCTIONS else None
+
+
+def inspect_checkpoint(
+    checkpoint: Checkpoint, contents: Contents, size: int, progress: Progress | None = None
+) -> Inspection:
+    """Return what an open checkpoint holds, and what the weights of its recurrent layers say.
+
+    Args:
+        contents: what the layouts recognised in it. size: of the file, in bytes.
+        progress: called with ("spectra", matrices done, matrices in all).
+
+    Raises:
+        InputFileError: as for `Checkpoint.read`.
+    """
+    total = sum(len(recurrent_matrices(layer, name)) for layer in contents.layers for name in directions(layer))
+    done = 0
+
+    def told() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress("spectra", done, total)
+
+    weights = [measure_layer(checkpoint, layer, told) for layer in contents.layers]
+    return Inspection(
+        checkpoint.name, checkpoint.FORMAT, size, checkpoint.tensors, checkpoint.ignored, contents, weights
+    )
