@@ -21,7 +21,7 @@ from gradcli.engine.problem import Problem
 from gradcli.engine.run import Engine
 from gradcli.engine.together import can_join
 from gradcli.network.build import build
-from gradcli.sources.inputs import InputSource
+from gradcli.sources.input_source import InputSource
 from gradcli.spec.reader import load_spec
 
 T = 20
