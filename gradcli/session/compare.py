@@ -15,7 +15,9 @@ from gradcli.engine.problem import Progress, Run
 from gradcli.engine.run import Engine
 from gradcli.engine.together import apart, can_join, joined
 from gradcli.errors import Problem, SpecError, UsageError
-from gradcli.network.build import Network, build, count_parameters, open_source, parameter_shapes, parse, size_cells
+from gradcli.network.build import Network, build
+from gradcli.network.data import open_source
+from gradcli.network.sizing import count_parameters, parameter_shapes, parse, size_cells
 from gradcli.network.threads import blas_threads
 from gradcli.network.trained import TrainedNetwork
 from gradcli.report.compare import comparison_report

@@ -20,7 +20,7 @@ class Format:
     module: str
 
     def open_file(self, path: Path, name: str) -> Checkpoint:
-        reader: Callable[[Path, str], Checkpoint] = import_module(f"gradcli.weights.{self.module}").open_file
+        reader: Callable[[Path, str], Checkpoint] = import_module(f"gradcli.weights.readers.{self.module}").open_file
         return reader(path, name)
 
 

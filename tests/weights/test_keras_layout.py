@@ -18,11 +18,11 @@ from weights.fake_checkpoint import FakeCheckpoint
 from weights.running import relative_error, run_layer, tensor_gradients
 
 from gradcli.language.cell import parse_cell
-from gradcli.weights import keras_layout
 from gradcli.weights.checkpoint import Tensor
-from gradcli.weights.keras_activations import TEMPLATES, UnknownActivationError, template
-from gradcli.weights.keras_h5 import KerasCheckpoint, open_file
 from gradcli.weights.layers import Contents, RecurrentLayer, Slice, Value
+from gradcli.weights.layouts import keras as keras_layout
+from gradcli.weights.layouts.keras_activations import TEMPLATES, UnknownActivationError, template
+from gradcli.weights.readers.keras_h5 import KerasCheckpoint, open_file
 
 pytest.importorskip("h5py")
 
