@@ -23,7 +23,7 @@ File = Annotated[
     str,
     typer.Argument(
         metavar="FILE",
-        help="A checkpoint: .safetensors, .safetensors.index.json, .npz, .pt, .pth, .bin, .h5, .hdf5, .keras, .onnx.",
+        help="A checkpoint: .safetensors, .safetensors.index.json, .npz, .pt, .pth, .ckpt, .bin, .h5, .hdf5, .keras, .onnx.",
     ),
 ]
 SpecOfLayer = Annotated[

@@ -29,7 +29,7 @@ FORMATS = (
     Format((".safetensors",), "safetensors"),
     Format((".safetensors.index.json",), "safetensors_index"),
     Format((".npz",), "npz"),
-    Format((".pt", ".pth", ".bin"), "torch_zip"),
+    Format((".pt", ".pth", ".ckpt", ".bin"), "torch_zip"),
     Format((".h5", ".hdf5", ".keras"), "keras_h5"),
     Format((".onnx",), "onnx_file"),
 )
