@@ -28,9 +28,7 @@ class Weights(SpecModel):
     ] = None
     map: Annotated[
         dict[ParameterPattern, Label],
-        Field(
-            description="parameter name or glob -> the tensor it takes its values from: kernel, kernel[0:64], kernel:T"
-        ),
+        Field(description="parameter name or glob -> the tensor with its values: kernel, kernel[0:64], kernel:T"),
     ] = {}
 
 
