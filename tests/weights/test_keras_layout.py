@@ -150,7 +150,7 @@ def test_models_in_models(ending: str) -> None:
         # A Dense with relu is a layer on the way, not a head.
         assert [(head.name, head.bias is None) for head in contents.heads] == [("each", False), ("readout", True)]
         (odd,) = contents.unsupported
-        assert odd.reason == "the LSTM odd cannot be run here: its activation sparse_plus is not known here"
+        assert odd.reason == "this LSTM cannot be run here: its activation sparse_plus is not known here"
 
 
 def test_weights_of_refused_layers_are_taken() -> None:
@@ -267,7 +267,7 @@ def test_what_cannot_be_run_is_said(checkpoint: FakeKeras, clause: str) -> None:
     assert contents.layers == ()
     (refused,) = contents.unsupported
     assert refused.name == "enc"
-    assert refused.reason.startswith("the ")
+    assert refused.reason.startswith("this ")
     assert clause in refused.reason
 
 

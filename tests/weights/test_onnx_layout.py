@@ -211,7 +211,7 @@ def test_what_cannot_be_run_is_said(operator: OnnxNode, clause: str) -> None:
     contents = found_in(operator, **arrays)
     assert contents.layers == ()
     (refused,) = contents.unsupported
-    assert refused.reason.startswith("the LSTM Y cannot be run here: ")
+    assert refused.reason.startswith("this LSTM cannot be run here: ")
     assert clause in refused.reason
 
 

@@ -92,7 +92,7 @@ def find(checkpoint: Checkpoint, taken: set[str]) -> Contents:
             contents += reader.contents_of(layer)
         except (_RefusedError, UnknownActivationError) as error:
             kind = layer.entry.class_name if layer.entry else "layer"
-            reason = f"the {kind} {layer.name} cannot be run here: {error}"
+            reason = f"this {kind} cannot be run here: {error}"
             contents += Contents(unsupported=(Unsupported(layer.name, reason),))
             taken.update(*(unit.tensors for unit in layer.units))
     return contents

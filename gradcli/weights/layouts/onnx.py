@@ -70,7 +70,7 @@ def find(checkpoint: Checkpoint, taken: set[str]) -> Contents:
             try:
                 layers += _Operator(node, graph, checkpoint).layers(name)
             except (_RefusedError, UnknownActivationError, NotFollowedError) as error:
-                unsupported.append(Unsupported(name, f"the {node.op_type} {name} cannot be run here: {error}"))
+                unsupported.append(Unsupported(name, f"this {node.op_type} cannot be run here: {error}"))
         elif any(kind in node.op_type for kind in _KINDS):
             operator = f"{node.domain}.{node.op_type}".lstrip(".")
             reason = f"{operator} is no operator of ONNX's own; its gates are not known here"
