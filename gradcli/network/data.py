@@ -39,7 +39,7 @@ def open_source(
     trained = loaded.trained if isinstance(loaded.trained, TrainedNetwork) else None
     backwards = trained is not None and trained.reversed
     if trained is not None and embedding is None:
-        embedding = partial(trained.embedding, features=spec.input_size)
+        embedding = partial(trained.embedding, features=spec.input_size, max_memory=max_memory)
     if backwards and isinstance(model, FileInput):
         model = model.model_copy(update={"reverse": not model.reverse})
     source = located(
