@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.weights import equations
 from gradcli.weights.checkpoint import Checkpoint, Ignored, Tensor
 from gradcli.weights.layers import Embedding, LinearHead, RecurrentLayer, Slice, Value
+from gradcli.weights.layouts import equations
 
 Array = np.ndarray[Any, Any]
 

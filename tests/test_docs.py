@@ -28,6 +28,8 @@ from gradcli.spec.initialisers import Initialiser, InitialState
 from gradcli.spec.losses import ClassTarget, Target
 from gradcli.spec.models import CellBlock, Clip, Spec, Thresholds
 from gradcli.spec.shown import flow
+from gradcli.spec.trained import Weights
+from gradcli.weights.formats import endings
 
 DOCS = ROOT / "docs"
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -200,6 +202,16 @@ def test_spec_page_has_every_field() -> None:
 def test_spec_page_has_every_field_of_a_cell() -> None:
     rows = named(section(text_of("spec.md"), "Cell block"))
     _check_table(rows, CellBlock, {"output": "`h`, else the first state"})
+
+
+def test_spec_page_has_every_field_of_weights() -> None:
+    _check_table(named(section(text_of("spec.md"), "Trained weights")), Weights, {"layer": "the only one"})
+
+
+def test_weights_page_has_every_ending() -> None:
+    rows = rows_of(section(text_of("weights.md"), "Files"))
+    listed = {ending for row in rows for ending in re.findall(r"`(\.[\w.]+)`", row[0])}
+    assert listed == {*endings(), ".weights.h5"} - {".hdf5"}
 
 
 def test_spec_page_has_every_threshold() -> None:

@@ -21,10 +21,7 @@ EXAMPLES = (
 
 File = Annotated[
     str,
-    typer.Argument(
-        metavar="FILE",
-        help="A checkpoint: .safetensors, .safetensors.index.json, .npz, .pt, .pth, .bin, .h5, .hdf5, .keras, .onnx.",
-    ),
+    typer.Argument(metavar="FILE", help="A checkpoint, such as a .safetensors, .pt, .npz, .onnx, .keras or .h5 file."),
 ]
 SpecOfLayer = Annotated[
     str | None,

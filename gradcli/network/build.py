@@ -13,23 +13,22 @@ from gradcli.engine.loss import CrossEntropy, Linear, Loss, SquaredError, Square
 from gradcli.engine.plan import LayerPlan
 from gradcli.engine.problem import READOUT, Problem, layer_names
 from gradcli.errors import Problem as SpecProblem
-from gradcli.errors import SpecError, UsageError
-from gradcli.language.cell import CellError, ParsedCell, SizedCell, parse_cell
-from gradcli.network.lengths import require_lengths_fit, sequence_starts
-from gradcli.network.limits import require_memory, require_memory_to_read
+from gradcli.errors import SpecError
+from gradcli.language.cell import ParsedCell, SizedCell
+from gradcli.network.data import located, open_source
+from gradcli.network.lengths import sequence_starts
+from gradcli.network.limits import require_memory
 from gradcli.network.parameters import ParameterValues
+from gradcli.network.sizing import count_parameters, output_size, parameter_shapes, parse, size_cells
 from gradcli.network.trained import TrainedNetwork
 from gradcli.sources.files import FieldError
 from gradcli.sources.initial_states import draw_initial_state
 from gradcli.sources.initialisers import InitialiserError
-from gradcli.sources.input_source import Backwards, FirstStepAlone, InputSource, SymbolSource
-from gradcli.sources.inputs import open_input
-from gradcli.sources.recorded import EmbeddingTables
+from gradcli.sources.input_source import FirstStepAlone, InputSource, SymbolSource
 from gradcli.sources.target_files import TargetError
 from gradcli.sources.targets import class_count, draw_target
 from gradcli.spec.initialisers import Zeros
-from gradcli.spec.inputs import FileInput
-from gradcli.spec.losses import DRAWN_READOUT, CrossEntropyLoss, FileTarget, MSELoss, NextSymbol, ProjectionLoss
+from gradcli.spec.losses import DRAWN_READOUT, CrossEntropyLoss, FileTarget, MSELoss, ProjectionLoss
 from gradcli.spec.models import Spec
 from gradcli.spec.reader import LoadedSpec
 from gradcli.spec.trained import WeightsError
@@ -63,81 +62,6 @@ class Network:
     def parameter_count(self) -> int:
         """The number of parameters of the recurrent layers."""
         return count_parameters(self.shapes)
-
-
-def count_parameters(shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Return the number of entries of all parameters but those of the readout."""
-    return sum(int(np.prod(shape)) for name, shape in shapes.items() if not name.startswith(f"{READOUT}."))
-
-
-def parse(loaded: LoadedSpec) -> ParsedCell:
-    """Return the cell of a spec, with its mistakes placed in the file.
-
-    Raises:
-        SpecError: mistakes in the equations or in the settings beside them.
-    """
-    cell, spec = loaded.cell, loaded.spec
-    try:
-        return parse_cell(
-            cell.equations,
-            output=cell.output,
-            constants={**cell.constants, **spec.constants},
-            shapes=cell.shapes,
-            activation=spec.activation or cell.activation,
-            batch_size=spec.batch_size,
-        )
-    except CellError as error:
-        raise _placed(loaded, error) from None
-
-
-def _placed(loaded: LoadedSpec, error: CellError) -> SpecError:
-    problems = []
-    for p in error.problems:
-        elsewhere = loaded.place_in_equations(p.elsewhere, 1) if p.elsewhere else None
-        message = p.text(elsewhere.line if elsewhere else p.elsewhere)
-        problems.append(loaded.problem_in_equations(p.line, p.column, message))
-    for path, message in error.settings:
-        field, _, name = path.partition(".")
-        own = getattr(loaded.spec, field, None)
-        at_top = name in own if isinstance(own, Mapping) else own is not None
-        problems.append(loaded.problem(path if at_top else f"cell.{path}", message))
-    return SpecError(problems)
-
-
-def size_cells(loaded: LoadedSpec, cell: ParsedCell, input_size: int) -> list[SizedCell]:
-    """Return the cell at the sizes of each layer; a layer's input is the output state of the one below.
-
-    Of a bidirectional layer each direction has an entry of its own, and its output is that of both.
-
-    Raises:
-        SpecError: sizes that do not fit together.
-    """
-    sized: list[SizedCell] = []
-    directions = 2 if loaded.spec.bidirectional else 1
-    for _ in range(loaded.spec.num_layers):
-        if sized and sized[-1].shapes.input_size == input_size:
-            sized += [sized[-1]] * directions
-            continue
-        try:
-            sized += [cell.at_sizes(loaded.spec.hidden_size, input_size)] * directions
-        except CellError as error:
-            raise _placed(loaded, error) from None
-        input_size = output_size(loaded.spec, sized)
-    return sized
-
-
-def output_size(spec: Spec, sized: Sequence[SizedCell]) -> int:
-    """Return the size of what the last of some layers puts out: its output state, of both directions together."""
-    cell = sized[-1]
-    return cell.shapes.states[cell.output] * (2 if spec.bidirectional else 1)
-
-
-def parameter_shapes(loaded: LoadedSpec, sized: Sequence[SizedCell]) -> dict[str, tuple[int, ...]]:
-    """Return "layer0.W_hh" -> shape for all layers; (T, ...) where every step has weights of its own."""
-    spec = loaded.spec
-    steps = () if loaded.tied else (spec.seq_len,)
-    layers = zip(layer_names(spec.num_layers, spec.bidirectional), sized, strict=True)
-    return {f"{layer}.{name}": (*steps, *shape) for layer, c in layers for name, shape in c.shapes.parameters.items()}
 
 
 def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_memory: int | None = None) -> Network:
@@ -257,7 +181,7 @@ def _readout_size(loaded: LoadedSpec, source: InputSource, head: LinearHead | No
             raise SpecError([loaded.problem("loss.classes", message)])
         loss = loss.model_copy(update={"classes": found})
     field = "classes" if isinstance(source, SymbolSource) else "target"
-    return _located(loaded, f"loss.{field}", partial(class_count, loss, source))
+    return located(loaded, f"loss.{field}", partial(class_count, loss, source))
 
 
 def _read(
@@ -289,78 +213,6 @@ def _plans(sized: Sequence[SizedCell]) -> list[LayerPlan]:
         same = plans and cell.shapes.input_size == plans[-1].cell.shapes.input_size
         plans.append(plans[-1] if same else LayerPlan(cell))
     return plans
-
-
-def open_source(
-    loaded: LoadedSpec, *, embedding: EmbeddingTables | None = None, max_memory: int | None = None
-) -> InputSource:
-    """Return the input of a spec; its mistakes are placed at the field.
-
-    embedding: gives the table that tokens are rows of, by its name; by default that of the checkpoint in `weights`.
-    max_memory: as for `build`.
-    """
-    spec = loaded.spec
-    model = spec.input
-    files = [model, *([target] if isinstance(target := _target_of(spec), FileTarget) else [])]
-    for file in files:
-        require_memory_to_read(file, loaded.folder, max_memory=max_memory)
-    require_lengths_fit(loaded)
-    trained = loaded.trained if isinstance(loaded.trained, TrainedNetwork) else None
-    backwards = trained is not None and trained.reversed
-    if trained is not None and embedding is None:
-        embedding = partial(trained.embedding, features=spec.input_size)
-    if backwards and isinstance(model, FileInput):
-        model = model.model_copy(update={"reverse": not model.reverse})
-    source = _located(
-        loaded,
-        "input",
-        lambda: open_input(
-            model,
-            folder=loaded.folder,
-            # What a trained layer reads is compared below, in words of its own.
-            input_size=spec.input_size if "input_size" in spec.model_fields_set and trained is None else None,
-            default_size=spec.input_size,
-            seq_len=_steps_read(loaded),
-            batch_size=spec.batch_size,
-            batch_given="batch_size" in spec.model_fields_set,
-            trials=spec.trials,
-            seed=spec.seed,
-            one_more=isinstance(spec.loss, CrossEntropyLoss) and isinstance(_target_of(spec), NextSymbol | None),
-            embedding=embedding,
-        ),
-    )
-    if trained is not None and source.size != spec.input_size:
-        message = f"has {source.size} features a step, but {trained.description} reads {spec.input_size}"
-        raise SpecError([loaded.problem("input", message)])
-    if backwards and not isinstance(model, FileInput):
-        if source.lengths is not None:
-            message = f"{trained and trained.description} reads backwards, which sequences of different lengths cannot"
-            raise SpecError([loaded.problem("input.lengths", message)])
-        return Backwards(source)
-    return source
-
-
-def _target_of(spec: Spec) -> object:
-    """Return the target of the loss; None where it has none, or leaves it to the input."""
-    return spec.loss.target if isinstance(spec.loss, MSELoss | CrossEntropyLoss) else None
-
-
-def _steps_read(loaded: LoadedSpec) -> int:
-    """Return how many steps of the input there must be: one where no other enters, unless targets go with them."""
-    spec = loaded.spec
-    with_targets = isinstance(spec.loss, CrossEntropyLoss) or isinstance(_target_of(spec), FileTarget)
-    alone = loaded.input_at == "first" and not with_targets
-    return 1 if alone else spec.seq_len
-
-
-def _located(loaded: LoadedSpec, path: str, build_it: Callable[[], T]) -> T:
-    """Return what `build_it` returns; a usage error of it is placed at a field of the spec."""
-    try:
-        return build_it()
-    except FieldError as error:
-        raise SpecError([loaded.problem((*path.split("."), *error.path), str(error))]) from None
-    except UsageError as error:
-        raise SpecError([loaded.problem(path, str(error))]) from None
 
 
 def _attempt(mistakes: list[SpecProblem], build_it: Callable[[], T]) -> T | None:

@@ -43,6 +43,7 @@ class ParameterValues:
         self._check_patterns("cell.init", loaded.cell.init)
         self._check_patterns("init", spec.init)
         self._check_patterns("params", spec.params)
+        self._check_patterns("weights.map", spec.weights.map if spec.weights is not None else {})
         for name in loaded.cell.chrono:
             if name not in self._names:
                 hint = did_you_mean(name, self._names)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any
@@ -19,6 +20,7 @@ from gradcli.network.names import matches
 from gradcli.spec.explain import check
 from gradcli.spec.losses import DRAWN_READOUT, CrossEntropyLoss, MSELoss
 from gradcli.spec.models import CellBlock, Spec
+from gradcli.spec.shown import printable
 from gradcli.spec.trained import Checkpoints, Trained, Weights, WeightsError
 from gradcli.weights.checkpoint import Checkpoint
 from gradcli.weights.choice import choose_layer, listed
@@ -102,7 +104,7 @@ class TrainedNetwork(Trained):
     def description(self) -> str:
         if self.layer is None:
             return self.checkpoint.name
-        return f"the {self.layer.framework} {self.layer.kind} {self.layer.name} of {self.checkpoint.name}"
+        return f"the {self.layer.framework} {self.layer.kind} {printable(self.layer.name)} of {self.checkpoint.name}"
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -130,7 +132,10 @@ class TrainedNetwork(Trained):
         if cell is None:
             return {}
         sizes: dict[str, Any] = {}
-        probed = cell.at_sizes(_PROBES["hidden_size"], _PROBES["input_size"]).shapes.parameters
+        try:
+            probed = cell.at_sizes(_PROBES["hidden_size"], _PROBES["input_size"]).shapes.parameters
+        except CellError:
+            return {}  # a cell whose sizes depend on each other: the spec has to say them
         for name, shape in probed.items():
             value = _last_match(self.mapped, f"layer0.{name}")
             if value is None or len(value.shape) != len(shape):
@@ -173,7 +178,7 @@ class TrainedNetwork(Trained):
         head = heads[loss.readout]
         if head.weight.shape[1] != self._output_size:
             raise WeightsError(
-                path, f"{head.name} reads {head.weight.shape[1]} numbers, but the output has {self._output_size}"
+                path, f"{head.name!r} reads {head.weight.shape[1]} numbers, but the output has {self._output_size}"
             )
         return head
 
@@ -183,11 +188,12 @@ class TrainedNetwork(Trained):
             return self._fitting_heads[0].name
         return head
 
-    def embedding(self, name: str | None, features: int) -> Array:
+    def embedding(self, name: str | None, features: int, *, max_memory: int | None = None) -> Array:
         """Return the embedding table (tokens, features) that tokens are looked up in; the only one, unless named.
 
         Raises:
             UsageError: there is no such table, or none or several that fit.
+            ResourceError: reading it would take more memory than it may; by default half of what is free.
         """
         tables: dict[str, Embedding] = {table.name: table for table in self.contents.embeddings}
         file = self.checkpoint.name
@@ -199,6 +205,7 @@ class TrainedNetwork(Trained):
             found = f"these fit: {listed([each.name for each in fitting])}" if fitting else "none of its tables fits"
             raise UsageError(f"the input needs one embedding of {features} features from {file}; {found}")
         chosen = tables[name] if name is not None else fitting[0]
+        self._require_memory([chosen.table], f"reading the embedding {printable(chosen.name)} of {file}", max_memory)
         return chosen.table.read(self.checkpoint)
 
     def sources(self, shapes: Mapping[str, tuple[int, ...]], head: LinearHead | None) -> dict[str, Value]:
@@ -234,12 +241,17 @@ class TrainedNetwork(Trained):
                     self._path_of(name),
                     f"{name} is {_shown(shapes[name])}, but {self.checkpoint.name} gives {_shown(value.shape)}",
                 )
-        tensors = {part.tensor for value in sources.values() for part in value.slices}
-        needed = sum(self.checkpoint.tensors[name].nbytes for name in tensors)
-        needed += sum(8 * int(np.prod(value.shape, dtype=object)) for value in sources.values())
-        require_memory_for(needed, f"reading {self.description}", "the layer that is read", max_memory=max_memory)
+        self._require_memory(sources.values(), f"reading {self.description}", max_memory)
         kept: dict[str, Array] = {}
         return {name: value.read(self.checkpoint, kept) for name, value in sources.items()}
+
+    def _require_memory(self, values: Iterable[Value], what: str, max_memory: int | None) -> None:
+        """Check the memory for some values, float64, with the tensors of the file that they are made of."""
+        values = list(values)
+        tensors = {part.tensor for value in values for part in value.slices}
+        needed = sum(self.checkpoint.tensors[name].nbytes for name in tensors)
+        needed += sum(8 * math.prod(value.shape) for value in values)
+        require_memory_for(needed, what, "what is read of it", max_memory=max_memory)
 
     def initial_states(self) -> dict[str, Array]:
         """Return "layer0.h" -> the initial state that the checkpoint gives, (size,) or (batch, size), float64."""

@@ -15,7 +15,9 @@ from gradcli.engine.problem import Progress, Run
 from gradcli.engine.run import Engine
 from gradcli.engine.together import apart, can_join, joined
 from gradcli.errors import Problem, SpecError, UsageError
-from gradcli.network.build import Network, build, count_parameters, open_source, parameter_shapes, parse, size_cells
+from gradcli.network.build import Network, build
+from gradcli.network.data import open_source
+from gradcli.network.sizing import count_parameters, parameter_shapes, parse, size_cells
 from gradcli.network.threads import blas_threads
 from gradcli.network.trained import TrainedNetwork
 from gradcli.report.compare import comparison_report
@@ -148,9 +150,9 @@ def _share(first: LoadedSpec, other: LoadedSpec) -> tuple[LoadedSpec, list[str]]
     if other.spec.weights is not None and other.spec.input_size != first.spec.input_size:
         raise UsageError(
             f"{other.label} reads {other.spec.input_size} features a step, {first.label} {first.spec.input_size}:"
-            " compare runs all on the same input"
+            f" compare runs all on the same input; name {other.label} first, or give --input-size"
         )
-    said = [name for name in SHARED if name in spec.model_fields_set and getattr(spec, name) != fields[name]]
+    said = [name for name in SHARED if other.positions.is_written(name) and getattr(spec, name) != fields[name]]
     shared = spec.model_copy(update=fields)
     # Whether a size was chosen, or left to the input, is the first spec's to say as well.
     own = (spec.model_fields_set - set(SHARED)) | (first.spec.model_fields_set & set(SHARED))

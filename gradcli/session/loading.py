@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from gradcli.engine.problem import REVERSE
 from gradcli.errors import UsageError
-from gradcli.network.build import parse
+from gradcli.network.sizing import parse
 from gradcli.network.trained import CheckpointFiles
 from gradcli.spec.reader import LAYER_OPTION, LoadedSpec, load_spec
 

@@ -42,6 +42,11 @@ class Positions:
     def _option_path(self, path: Path) -> Path | None:
         return next((one for one in _upwards(path) if one in self._overridden), None)
 
+    def is_written(self, field: str) -> bool:
+        """Tell whether a field of the spec stands in the file or in an option."""
+        in_file = self.document is not None and (field,) in self.document.keys
+        return in_file or any(path[:1] == (field,) for path in self._overridden)
+
     def place(self, path: Path, at_key: bool = False) -> Place | None:
         """Return the place in the file of the value (or key) at `path`, else of its nearest ancestor."""
         if self.document is None:

@@ -67,6 +67,9 @@ def spec_schema() -> dict[str, Any]:
     name, block = fields["cell"].pop("anyOf")
     fields["cell"]["anyOf"] = [{"type": name["type"], "enum": cells.names()}, block]
     _close_tables(body)
+    # The layer of a checkpoint brings its cell.
+    body.pop("required")
+    body["anyOf"] = [{"required": ["cell"]}, {"required": ["weights"]}]
     return {"$schema": DIALECT, **body, "title": "gradcli spec"}
 
 

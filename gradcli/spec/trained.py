@@ -20,9 +20,16 @@ ParameterPattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*?.\[\]!-]+$", max
 class Weights(SpecModel):
     """Trained weights: a layer of a checkpoint, or a tensor of it for each parameter."""
 
-    file: Annotated[str, Field(min_length=1, max_length=4096)]
-    layer: Label | None = None
-    map: dict[ParameterPattern, Label] = {}
+    file: Annotated[
+        str, Field(min_length=1, max_length=4096, description="the checkpoint, relative to the spec's folder")
+    ]
+    layer: Annotated[
+        Label | None, Field(description="the recurrent layer, as `gradcli inspect` lists it; the only one unless given")
+    ] = None
+    map: Annotated[
+        dict[ParameterPattern, Label],
+        Field(description="parameter name or glob -> the tensor with its values: kernel, kernel[0:64], kernel:T"),
+    ] = {}
 
 
 #: Fields that the layer of a checkpoint settles; what a spec says of them may only agree.

@@ -20,7 +20,7 @@ class Format:
     module: str
 
     def open_file(self, path: Path, name: str) -> Checkpoint:
-        reader: Callable[[Path, str], Checkpoint] = import_module(f"gradcli.weights.{self.module}").open_file
+        reader: Callable[[Path, str], Checkpoint] = import_module(f"gradcli.weights.readers.{self.module}").open_file
         return reader(path, name)
 
 
@@ -29,7 +29,7 @@ FORMATS = (
     Format((".safetensors",), "safetensors"),
     Format((".safetensors.index.json",), "safetensors_index"),
     Format((".npz",), "npz"),
-    Format((".pt", ".pth", ".bin"), "torch_zip"),
+    Format((".pt", ".pth", ".ckpt", ".bin"), "torch_zip"),
     Format((".h5", ".hdf5", ".keras"), "keras_h5"),
     Format((".onnx",), "onnx_file"),
 )

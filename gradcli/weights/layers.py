@@ -121,7 +121,7 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Unsupported:
-    """A recurrent layer that the file holds and gradcli cannot run: a sentence that says which, why, what to do.
+    """A recurrent layer that the file holds and gradcli cannot run: why, and what to do, told behind its name.
 
     tensors: those of the file that it is made of, which no other layout may take for something else.
     """

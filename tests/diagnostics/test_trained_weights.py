@@ -18,9 +18,9 @@ from gradcli.diagnostics.weights import (
     spectral_norm,
     spectral_radius,
 )
-from gradcli.weights import equations
 from gradcli.weights.checkpoint import Ignored
 from gradcli.weights.layers import Contents, LinearHead, RecurrentLayer
+from gradcli.weights.layouts import equations
 
 RNG = np.random.default_rng(3)
 

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from gradcli.errors import ExitCode, GradcliError
-from gradcli.weights import hdf5, hdf5_process, keras_h5
+from gradcli.weights.readers import hdf5, hdf5_process, keras_h5
 from tests.fuzz import seeds_h5_onnx
 from tests.fuzz.mutations import mutated
 

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from gradcli.errors import SpecError
-from gradcli.network.build import build, open_source
+from gradcli.network.build import build
+from gradcli.network.data import open_source
 from gradcli.sources.input_source import SymbolSource
 from gradcli.spec.reader import LoadedSpec, load_spec
 

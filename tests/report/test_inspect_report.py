@@ -18,9 +18,9 @@ from gradcli.diagnostics.weights import LARGEST_FOR_RADIUS, inspect_checkpoint
 from gradcli.formats import render
 from gradcli.report.inspect import inspect_report
 from gradcli.report.model import Report
-from gradcli.weights import equations
 from gradcli.weights.checkpoint import Ignored
 from gradcli.weights.layers import Contents, Unsupported
+from gradcli.weights.layouts import equations
 
 
 def scaled(rows: int, columns: int, scale: float) -> Any:

@@ -200,6 +200,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {"weights": {"file": "own.npz", "map": {"W_in": MAP["W_in"], "W_rec": MAP["W_rec"]}}},
         "weights: own.npz gives no layer0.b; name tensors in weights.map, or values in params",
     ),
+    "no such parameter": (
+        {"weights": {"file": "own.npz", "map": MAP | {"W_ni": "cell/kernel:0"}}},
+        "weights.map.W_ni: no parameter matches 'W_ni'; parameters: W_in, W_rec, b, readout.W_hy, readout.b_y; did you mean 'W_in'?",
+    ),
     "no such tensor": (
         {"weights": {"file": "own.npz", "map": MAP | {"b": "cell/bais"}}},
         "weights.map.b: own.npz has no tensor 'cell/bais'",

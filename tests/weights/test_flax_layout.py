@@ -8,8 +8,8 @@ import pytest
 from fake_checkpoint import of_shapes
 from stored import checkpoint_of, disagreements, expected_of, stems
 
-from gradcli.weights import flax_layout
 from gradcli.weights.layers import Contents, RecurrentLayer
+from gradcli.weights.layouts import flax as flax_layout
 
 STEMS = stems("flax")
 

@@ -8,8 +8,9 @@ import pytest
 from fake_checkpoint import of_shapes
 from stored import checkpoint_of, disagreements, expected_of, stems
 
-from gradcli.weights import haiku_layout, linear_layout
 from gradcli.weights.layers import Contents, RecurrentLayer, Slice, Value
+from gradcli.weights.layouts import haiku as haiku_layout
+from gradcli.weights.layouts import linear as linear_layout
 
 STEMS = stems("haiku")
 

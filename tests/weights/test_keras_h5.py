@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from gradcli.errors import GradcliError, InputFileError, ResourceError, UsageError
-from gradcli.weights import hdf5_process
-from gradcli.weights.keras_h5 import KerasCheckpoint, open_file
+from gradcli.weights.readers import hdf5_process
+from gradcli.weights.readers.keras_h5 import KerasCheckpoint, open_file
 
 SECRET = 1234.5
 
@@ -470,7 +470,7 @@ def test_without_h5py_the_message_says_how_to_get_it(valid: Path, monkeypatch: p
     def missing(name: str, package: str | None = None) -> ModuleSpec | None:
         return None if name == "h5py" else found(name, package)
 
-    monkeypatch.setattr("gradcli.weights.keras_h5.find_spec", missing)
+    monkeypatch.setattr("gradcli.weights.readers.keras_h5.find_spec", missing)
     with pytest.raises(UsageError) as caught:
         opened(valid)
     assert str(caught.value).endswith("pip install 'gradcli[keras]'")

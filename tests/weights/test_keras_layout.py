@@ -18,11 +18,11 @@ from weights.fake_checkpoint import FakeCheckpoint
 from weights.running import relative_error, run_layer, tensor_gradients
 
 from gradcli.language.cell import parse_cell
-from gradcli.weights import keras_layout
 from gradcli.weights.checkpoint import Tensor
-from gradcli.weights.keras_activations import TEMPLATES, UnknownActivationError, template
-from gradcli.weights.keras_h5 import KerasCheckpoint, open_file
 from gradcli.weights.layers import Contents, RecurrentLayer, Slice, Value
+from gradcli.weights.layouts import keras as keras_layout
+from gradcli.weights.layouts.keras_activations import TEMPLATES, UnknownActivationError, template
+from gradcli.weights.readers.keras_h5 import KerasCheckpoint, open_file
 
 pytest.importorskip("h5py")
 
@@ -150,7 +150,7 @@ def test_models_in_models(ending: str) -> None:
         # A Dense with relu is a layer on the way, not a head.
         assert [(head.name, head.bias is None) for head in contents.heads] == [("each", False), ("readout", True)]
         (odd,) = contents.unsupported
-        assert odd.reason == "the LSTM odd cannot be run here: its activation sparse_plus is not known here"
+        assert odd.reason == "this LSTM cannot be run here: its activation sparse_plus is not known here"
 
 
 def test_weights_of_refused_layers_are_taken() -> None:
@@ -267,7 +267,7 @@ def test_what_cannot_be_run_is_said(checkpoint: FakeKeras, clause: str) -> None:
     assert contents.layers == ()
     (refused,) = contents.unsupported
     assert refused.name == "enc"
-    assert refused.reason.startswith("the ")
+    assert refused.reason.startswith("this ")
     assert clause in refused.reason
 
 

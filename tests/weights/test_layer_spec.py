@@ -10,8 +10,8 @@ from checkpoints_by_hand import PROJECTED, Table, embedding, head, of_parameters
 
 from gradcli.spec import yaml12
 from gradcli.spec.models import Spec
-from gradcli.weights import equations
 from gradcli.weights.layers import Contents
+from gradcli.weights.layouts import equations
 from gradcli.weights.starter import layer_spec
 
 ARRAYS = {

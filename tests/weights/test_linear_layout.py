@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from fake_checkpoint import FakeCheckpoint, of_shapes
 
-from gradcli.weights import linear_layout
 from gradcli.weights.layers import Contents, RecurrentLayer
+from gradcli.weights.layouts import linear as linear_layout
 
 Shapes = dict[str, tuple[int, ...]]
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays, floating_dtypes, integer_dtypes
 
 from gradcli.errors import ExitCode
-from gradcli.weights import zip_directory
+from gradcli.weights.readers import zip_directory
 
 
 def npy(values: Any, **options: Any) -> bytes:

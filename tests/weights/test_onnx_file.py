@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from gradcli.errors import GradcliError, InputFileError, ResourceError
-from gradcli.weights import onnx_file, protobuf
 from gradcli.weights.checkpoint import Tensor
-from gradcli.weights.onnx_file import OnnxCheckpoint, open_file
+from gradcli.weights.readers import onnx_file, protobuf
+from gradcli.weights.readers.onnx_file import OnnxCheckpoint, open_file
 
 DTYPES = {
     TensorProto.FLOAT: "float32",
@@ -68,7 +68,7 @@ def refused(folder: Path, model: onnx.ModelProto | bytes, kind: type[GradcliErro
 def opened_apart(path: Path) -> tuple[str, int]:
     """Return the bytes of all tensors of a model, or the error, and the peak memory in kB, 0 if it is not told."""
     program = (
-        "import sys; from pathlib import Path; from gradcli.weights.onnx_file import open_file\n"
+        "import sys; from pathlib import Path; from gradcli.weights.readers.onnx_file import open_file\n"
         "try: outcome = sum(each.nbytes for each in open_file(Path(sys.argv[1]), 'm').tensors.values())\n"
         "except Exception as error: outcome = type(error).__name__\n"
         "status = Path('/proc/self/status')\n"
@@ -356,7 +356,7 @@ def test_what_is_not_asked_for_is_not_read(tmp_path: Path) -> None:
 def test_the_onnx_package_is_not_imported(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(model_of().SerializeToString())
     program = (
-        "import sys; from pathlib import Path; from gradcli.weights.onnx_file import open_file\n"
+        "import sys; from pathlib import Path; from gradcli.weights.readers.onnx_file import open_file\n"
         "open_file(Path(sys.argv[1]), 'm').close(); print(sorted({'onnx', 'google', 'ml_dtypes'} & set(sys.modules)))"
     )
     arguments = [sys.executable, "-c", program, str(tmp_path / "m.onnx")]

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from weights.fake_checkpoint import FakeCheckpoint
 from weights.running import Ran, relative_error, run_layer, tensor_gradients
 
-from gradcli.weights import onnx_layout
 from gradcli.weights.checkpoint import Tensor
 from gradcli.weights.layers import Contents, RecurrentLayer
-from gradcli.weights.onnx_file import OnnxCheckpoint, OnnxNode, open_file
-from gradcli.weights.onnx_graph import WeightGraph
-from gradcli.weights.onnx_numbers import NotFollowedError
+from gradcli.weights.layouts import onnx as onnx_layout
+from gradcli.weights.layouts.onnx_graph import WeightGraph
+from gradcli.weights.layouts.onnx_numbers import NotFollowedError
+from gradcli.weights.readers.onnx_file import OnnxCheckpoint, OnnxNode, open_file
 
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 #: Relative errors that rounding explains: of weights in float64, and in float32.
@@ -211,7 +211,7 @@ def test_what_cannot_be_run_is_said(operator: OnnxNode, clause: str) -> None:
     contents = found_in(operator, **arrays)
     assert contents.layers == ()
     (refused,) = contents.unsupported
-    assert refused.reason.startswith("the LSTM Y cannot be run here: ")
+    assert refused.reason.startswith("this LSTM cannot be run here: ")
     assert clause in refused.reason
 
 

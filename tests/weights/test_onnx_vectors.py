@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from weights.running import relative_error, run_layer
 
-from gradcli.weights import onnx_layout
-from gradcli.weights.onnx_file import open_file
+from gradcli.weights.layouts import onnx as onnx_layout
+from gradcli.weights.readers.onnx_file import open_file
 
 onnx = pytest.importorskip("onnx")
 node_cases = importlib.import_module("onnx.backend.test.case.node")

@@ -8,8 +8,9 @@ import pytest
 from fake_checkpoint import of_shapes
 from stored import checkpoint_of, disagreements, expected_of, stems
 
-from gradcli.weights import linear_layout, pytorch_layout
 from gradcli.weights.layers import Contents, RecurrentLayer, Slice
+from gradcli.weights.layouts import linear as linear_layout
+from gradcli.weights.layouts import pytorch as pytorch_layout
 
 STEMS = stems("pytorch")
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5, "bfloat16": 1e-10}
@@ -38,7 +39,6 @@ def why_not(shapes: dict[str, tuple[int, ...]], dtype: str = "float32") -> str:
     assert contents.layers == ()
     (unsupported,) = contents.unsupported
     assert set(unsupported.tensors) == shapes.keys()
-    assert unsupported.reason.startswith(f"{unsupported.name}: ")
     return unsupported.reason
 
 

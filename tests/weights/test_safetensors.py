@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from safetensors.numpy import save, save_file
 
 from gradcli.errors import ExitCode
-from gradcli.weights import safetensors
+from gradcli.weights.readers import safetensors
 
 NUMPY_DTYPES = ("f8", "f4", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "?")
 

@@ -12,7 +12,7 @@ from checkpoint_files import assert_same, everything, ignored, opened, refusal
 from safetensors.numpy import save_file
 
 from gradcli.errors import ExitCode
-from gradcli.weights import safetensors_index
+from gradcli.weights.readers import safetensors_index
 
 INDEX = "model.safetensors.index.json"
 A, B = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"

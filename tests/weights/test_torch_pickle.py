@@ -25,8 +25,8 @@ from torch_pickles import (
 )
 
 from gradcli.errors import ExitCode
-from gradcli.weights import torch_pickle
 from gradcli.weights.checkpoint import Checkpoint
+from gradcli.weights.readers import torch_pickle
 
 SIX = np.arange(6, dtype="f4")
 TINY_DICT = dictionary(a=number(1))
@@ -215,7 +215,7 @@ def laughs(levels: int, leaf: bytes) -> bytes:
 
 
 def test_dicts_that_repeat_each_other_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gradcli.weights.torch_state.MAX_TENSORS", 1000)
+    monkeypatch.setattr("gradcli.weights.readers.torch_state.MAX_TENSORS", 1000)
     path = checkpoint(tmp_path / "x.pt", laughs(30, tensor()))
     assert "it holds more tensors than any checkpoint has" in refusal(path, ExitCode.RESOURCE)
 

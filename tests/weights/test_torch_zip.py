@@ -14,7 +14,7 @@ from checkpoint_files import assert_same, everything, ignored, refusal, resident
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradcli.weights.torch_state import MAX_DEPTH
+from gradcli.weights.readers.torch_state import MAX_DEPTH
 
 torch = pytest.importorskip("torch")
 

@@ -14,7 +14,7 @@ import pytest
 from checkpoint_files import everything, refusal, zipped
 
 from gradcli.errors import ExitCode
-from gradcli.weights import zip_directory
+from gradcli.weights.readers import zip_directory
 
 CENTRAL, LOCAL, END = b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06"
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from gradcli.weights import equations, gates
 from gradcli.weights.checkpoint import Checkpoint
-from gradcli.weights.groups import Group, Misfit, dtype_of, groups
 from gradcli.weights.layers import Contents, RecurrentLayer, Slice, Unsupported, Value, layer_key
+from gradcli.weights.layouts import equations, gates
+from gradcli.weights.layouts.groups import Group, Misfit, dtype_of, groups
 
 _TENSOR = r"(?:weight_(?:ih|hh|hr)|bias_(?:ih|hh))"
 #: Four digits are more layers than any stack has.

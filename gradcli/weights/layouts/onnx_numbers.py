@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from gradcli.weights.checkpoint import Tensor
-from gradcli.weights.onnx_file import OnnxCheckpoint, OnnxNode
+from gradcli.weights.readers.onnx_file import OnnxCheckpoint, OnnxNode
 
 #: More operators than any exporter puts between a value and its use.
 MAX_CHAIN = 100

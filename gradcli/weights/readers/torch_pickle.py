@@ -1,8 +1,8 @@
 """The pickle of a PyTorch checkpoint, read by a machine of its own that can make plain data and records, nothing else.
 
 Python's own unpickler imports, calls and sets state; an allow-list tames the first of these only, and its memory obeys
-the file. Here an instruction that calls something looks it up in a table of `gradcli.weights.torch_objects`. The
-instructions are those of protocols 2 to 5 (Lib/pickletools.py of CPython), without those that no `torch.save` writes.
+the file. Here an instruction that calls something looks it up in a table of `torch_objects`. The instructions are those
+of protocols 2 to 5 (Lib/pickletools.py of CPython), without those that no `torch.save` writes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gradcli.errors import InputFileError, ResourceError
-from gradcli.weights.torch_objects import Inert, Malformed, Named, dict_key, known, made, stored
+from gradcli.weights.readers.torch_objects import Inert, Malformed, Named, dict_key, known, made, stored
 
 #: Bytes of a pickle; those of state dicts have some hundreds a tensor.
 MAX_PICKLE = 32 << 20

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from gradcli.weights import activations
-from gradcli.weights.activations import called
+from gradcli.weights.layouts import activations
+from gradcli.weights.layouts.activations import called
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from gradcli.errors import InputFileError, ResourceError
 from gradcli.weights.checkpoint import MAX_NAME, MAX_TENSORS, Ignored, Tensor, require_tensor, short
-from gradcli.weights.torch_objects import Inert, Named, StridedTensor
+from gradcli.weights.readers.torch_objects import Inert, Named, StridedTensor
 
 #: How deep dicts may nest.
 MAX_DEPTH = 32

@@ -35,9 +35,7 @@ WORKING_BYTES = 2**30
 #: More than any list of a file's tensors takes; an answer that claims more is not read.
 MAX_FRAME = 2**28
 
-_PROGRAM = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from gradcli.weights.hdf5_process import serve; serve()"
-)
+_PROGRAM = f"import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {__name__} import serve; serve()"
 
 
 class Hdf5Process:
@@ -120,7 +118,7 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for gradcli, which then ends this process
     request = _read_frame(requests)
     try:
-        from gradcli.weights import hdf5
+        from gradcli.weights.readers import hdf5
     except ImportError as error:
         _write_frame(answers, {"error": UsageError.__name__, "text": f"h5py cannot be imported: {error}"})
         return

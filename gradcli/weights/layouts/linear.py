@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gradcli.weights.checkpoint import FLOATS, Checkpoint, Tensor
-from gradcli.weights.groups import Group, groups
 from gradcli.weights.layers import Contents, Embedding, LinearHead, RecurrentLayer, Slice, Value
+from gradcli.weights.layouts.groups import Group, groups
 
 #: The matrix and the bias of a linear layer, and whether the matrix is stored (in, out).
 _LINEAR = (("weight", "bias", False), ("kernel", "bias", True), ("w", "b", True))

@@ -22,8 +22,8 @@ from gradcli.weights.checkpoint import (
     short,
     widened,
 )
-from gradcli.weights.file_bytes import FileBytes
-from gradcli.weights.zip_directory import Entry, ZipDirectory
+from gradcli.weights.readers.file_bytes import FileBytes
+from gradcli.weights.readers.zip_directory import Entry, ZipDirectory
 
 _MAGIC = b"\x93NUMPY"
 #: Bytes of the text that says dtype and shape: what NumPy itself allows.

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from gradcli.weights.checkpoint import FLOATS, Tensor
 from gradcli.weights.layers import Slice, Value
-from gradcli.weights.onnx_file import OnnxCheckpoint, OnnxNode
-from gradcli.weights.onnx_numbers import MAX_CHAIN, MAX_ENTRIES, NotFollowedError, Sizes, number, numbers
+from gradcli.weights.layouts.onnx_numbers import MAX_CHAIN, MAX_ENTRIES, NotFollowedError, Sizes, number, numbers
+from gradcli.weights.readers.onnx_file import OnnxCheckpoint, OnnxNode
 
 #: What ONNX calls float32 and float64 (TensorProto.DataType).
 FLOAT_CODES = (1, 11)

@@ -18,10 +18,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from gradcli.weights import equations, gates
 from gradcli.weights.checkpoint import Checkpoint
-from gradcli.weights.groups import Group, Misfit, dtype_of, groups
 from gradcli.weights.layers import Contents, RecurrentLayer, Unsupported, Value, layer_key
+from gradcli.weights.layouts import equations, gates
+from gradcli.weights.layouts.groups import Group, Misfit, dtype_of, groups
 
 #: How the name of a module ends that is called after a core; the second one of a kind has a number behind it.
 _CALLED = r"{}(?:_[0-9]+)?$"

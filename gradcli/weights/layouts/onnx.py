@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from gradcli.weights import equations
 from gradcli.weights.checkpoint import Checkpoint
-from gradcli.weights.equations import Cell
 from gradcli.weights.layers import Contents, Embedding, LinearHead, RecurrentLayer, Unsupported, Value
-from gradcli.weights.onnx_activations import UnknownActivationError, templates
-from gradcli.weights.onnx_file import OnnxCheckpoint, OnnxNode
-from gradcli.weights.onnx_graph import WeightGraph
-from gradcli.weights.onnx_numbers import NotFollowedError, number, real, reals, texts
+from gradcli.weights.layouts import equations
+from gradcli.weights.layouts.equations import Cell
+from gradcli.weights.layouts.onnx_activations import UnknownActivationError, templates
+from gradcli.weights.layouts.onnx_graph import WeightGraph
+from gradcli.weights.layouts.onnx_numbers import NotFollowedError, number, real, reals, texts
+from gradcli.weights.readers.onnx_file import OnnxCheckpoint, OnnxNode
 
 #: The domain of ONNX's own operators.
 STANDARD_DOMAIN = ""
@@ -70,7 +70,7 @@ def find(checkpoint: Checkpoint, taken: set[str]) -> Contents:
             try:
                 layers += _Operator(node, graph, checkpoint).layers(name)
             except (_RefusedError, UnknownActivationError, NotFollowedError) as error:
-                unsupported.append(Unsupported(name, f"the {node.op_type} {name} cannot be run here: {error}"))
+                unsupported.append(Unsupported(name, f"this {node.op_type} cannot be run here: {error}"))
         elif any(kind in node.op_type for kind in _KINDS):
             operator = f"{node.domain}.{node.op_type}".lstrip(".")
             reason = f"{operator} is no operator of ONNX's own; its gates are not known here"

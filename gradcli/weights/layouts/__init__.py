@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 
-from gradcli.weights import linear_layout
 from gradcli.weights.checkpoint import Checkpoint
 from gradcli.weights.layers import Contents
+from gradcli.weights.layouts import linear as linear_layout
 
 #: In the order in which they are asked: files that say what their layers are, then those told by tensor names alone.
-LAYOUTS = ("onnx_layout", "keras_layout", "pytorch_layout", "haiku_layout", "flax_layout")
+LAYOUTS = ("onnx", "keras", "pytorch", "haiku", "flax")
 
 
 def find_layers(checkpoint: Checkpoint) -> Contents:
@@ -23,7 +23,7 @@ def find_layers(checkpoint: Checkpoint) -> Contents:
     contents = Contents()
     taken: set[str] = set()
     for layout in LAYOUTS:
-        find: Callable[[Checkpoint, set[str]], Contents] = import_module(f"gradcli.weights.{layout}").find
+        find: Callable[[Checkpoint, set[str]], Contents] = import_module(f"{__name__}.{layout}").find
         found = find(checkpoint, taken)
         taken.update(*(part.tensors for part in found.layers))
         taken.update(*(part.tensors for part in found.heads))

@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from gradcli.weights import equations, gates
 from gradcli.weights.checkpoint import Checkpoint, Tensor
-from gradcli.weights.groups import Group, Misfit, dtype_of, groups
 from gradcli.weights.layers import Contents, RecurrentLayer, Slice, Unsupported, layer_key
+from gradcli.weights.layouts import equations, gates
+from gradcli.weights.layouts.groups import Group, Misfit, dtype_of, groups
 
 #: The cells with a kernel for each gate: what each of their gates is called in gradcli, by its name in the file.
 _SPLIT: Mapping[str, Mapping[str, str]] = {

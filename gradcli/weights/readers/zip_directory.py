@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from gradcli.errors import InputFileError, ResourceError
-from gradcli.weights.file_bytes import FileBytes
+from gradcli.weights.readers.file_bytes import FileBytes
 
 Array = np.ndarray[Any, Any]
 

@@ -23,7 +23,7 @@ from gradcli.weights.checkpoint import (
     short,
     widened,
 )
-from gradcli.weights.file_bytes import FileBytes
+from gradcli.weights.readers.file_bytes import FileBytes
 
 #: Bytes of JSON: what 100,000 tensors need.
 MAX_JSON = 16 << 20

@@ -16,7 +16,7 @@ import numpy as np
 
 from gradcli.errors import InputFileError, UsageError
 from gradcli.weights.checkpoint import Checkpoint, Ignored, Tensor, widened
-from gradcli.weights.hdf5_process import Hdf5Process
+from gradcli.weights.readers.hdf5_process import Hdf5Process
 
 Array = np.ndarray[Any, Any]
 Attributes = Mapping[str, str | tuple[str, ...]]

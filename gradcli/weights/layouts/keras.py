@@ -13,13 +13,13 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
-from gradcli.weights import equations, keras_config
 from gradcli.weights.checkpoint import FLOATS, Checkpoint
-from gradcli.weights.equations import Cell
-from gradcli.weights.keras_activations import UnknownActivationError, template
-from gradcli.weights.keras_config import Entry
-from gradcli.weights.keras_h5 import KerasCheckpoint
 from gradcli.weights.layers import Contents, Embedding, LinearHead, RecurrentLayer, Slice, Unsupported, Value
+from gradcli.weights.layouts import equations, keras_config
+from gradcli.weights.layouts.equations import Cell
+from gradcli.weights.layouts.keras_activations import UnknownActivationError, template
+from gradcli.weights.layouts.keras_config import Entry
+from gradcli.weights.readers.keras_h5 import KerasCheckpoint
 
 #: gradcli's names of the gates, in the order of the blocks of Keras's kernels.
 GATES: Mapping[str, tuple[str, ...]] = {"SimpleRNN": ("h",), "GRU": ("z", "r", "n"), "LSTM": ("i", "f", "g", "o")}
@@ -92,7 +92,7 @@ def find(checkpoint: Checkpoint, taken: set[str]) -> Contents:
             contents += reader.contents_of(layer)
         except (_RefusedError, UnknownActivationError) as error:
             kind = layer.entry.class_name if layer.entry else "layer"
-            reason = f"the {kind} {layer.name} cannot be run here: {error}"
+            reason = f"this {kind} cannot be run here: {error}"
             contents += Contents(unsupported=(Unsupported(layer.name, reason),))
             taken.update(*(unit.tensors for unit in layer.units))
     return contents

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from gradcli.errors import InputFileError, ResourceError
-from gradcli.weights import safetensors
 from gradcli.weights.checkpoint import MAX_TENSORS, Array, Checkpoint, Ignored, Tensor, require_tensor, short
-from gradcli.weights.file_bytes import FileBytes
+from gradcli.weights.readers import safetensors
+from gradcli.weights.readers.file_bytes import FileBytes
 
 #: More files than any checkpoint is split into.
 MAX_SHARDS = 2_000

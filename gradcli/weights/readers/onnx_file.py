@@ -17,7 +17,7 @@ import numpy as np
 
 from gradcli.errors import InputFileError, ResourceError
 from gradcli.weights.checkpoint import MAX_DIMENSIONS, MAX_EXTENT, Array, Checkpoint, Ignored, Tensor, widened
-from gradcli.weights.protobuf import (
+from gradcli.weights.readers.protobuf import (
     BYTES,
     FIXED32,
     FIXED64,

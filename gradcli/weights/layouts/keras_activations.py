@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gradcli.weights import activations
-from gradcli.weights.activations import IDENTITY, called
+from gradcli.weights.layouts import activations
+from gradcli.weights.layouts.activations import IDENTITY, called
 
 #: As Keras 3 defines them; Keras 2 differs in hard_sigmoid alone.
 TEMPLATES: Mapping[str, str] = {

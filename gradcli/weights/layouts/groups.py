@@ -16,7 +16,7 @@ class Misfit(Exception):
     def unsupported(self, group: Group) -> Unsupported:
         """Return what is told of the layer that the group would have been."""
         name = group.prefix or "the recurrent layer"
-        return Unsupported(name, f"{name}: {self}", group.names)
+        return Unsupported(name, str(self), group.names)
 
 
 @dataclass(frozen=True)

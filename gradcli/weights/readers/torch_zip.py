@@ -12,11 +12,11 @@ import numpy as np
 
 from gradcli.errors import InputFileError, ResourceError
 from gradcli.weights.checkpoint import NUMPY_CODES, Array, Checkpoint, Tensor, widened
-from gradcli.weights.file_bytes import FileBytes
-from gradcli.weights.torch_objects import StridedTensor
-from gradcli.weights.torch_pickle import MAX_PICKLE, read_pickle
-from gradcli.weights.torch_state import NamedTensors
-from gradcli.weights.zip_directory import Entry, ZipDirectory
+from gradcli.weights.readers.file_bytes import FileBytes
+from gradcli.weights.readers.torch_objects import StridedTensor
+from gradcli.weights.readers.torch_pickle import MAX_PICKLE, read_pickle
+from gradcli.weights.readers.torch_state import NamedTensors
+from gradcli.weights.readers.zip_directory import Entry, ZipDirectory
 
 #: The start of files from before PyTorch 1.6: a pickle of a long integer.
 _LEGACY = bytes.fromhex("80 02 8a 0a 6c fc 9c 46")
