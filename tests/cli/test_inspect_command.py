@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +13,11 @@ from checkpoints_by_hand import Table, arrays_of, of_parameters
 from in_process import gradcli
 from processes import environment
 
-import gradcli as gradcli_package
 from gradcli.errors import InputFileError
 from gradcli.session import inspect as session
 from gradcli.spec import yaml12
 from gradcli.weights.checkpoint import Checkpoint
-from gradcli.weights.formats import FOLDER_FILES, endings, open_checkpoint
+from gradcli.weights.formats import FOLDER_FILES, open_checkpoint
 from gradcli.weights.layers import Contents, Unsupported
 
 FILE = "model.safetensors"
@@ -178,14 +176,6 @@ def test_no_checkpoint(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.refused()
     assert done.code == 4
     assert f"{name}: " in done.stderr
-
-
-def test_the_help_and_the_page_name_every_ending() -> None:
-    page = (Path(gradcli_package.__file__).parents[1] / "docs" / "inspect.md").read_text(encoding="utf-8")
-    text = gradcli("inspect", "--help").stdout
-    for ending in endings():
-        assert re.search(rf"(?<!\w){re.escape(ending)}(?!\w)", text), ending
-        assert f"`{ending}`" in page, ending
 
 
 # --- what it loads ---------------------------------------------------------------------------------------------------

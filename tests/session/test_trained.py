@@ -202,7 +202,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no such parameter": (
         {"weights": {"file": "own.npz", "map": MAP | {"W_ni": "cell/kernel:0"}}},
-        "weights.map.W_ni: no parameter matches 'W_ni'; parameters: W_in, W_rec, b, readout.W_hy, readout.b_y; did you mean 'W_in'?",
+        "weights.map.W_ni: no parameter matches 'W_ni'; parameters: W_in, W_rec, b, readout.W_hy, readout.b_y; did",
     ),
     "no such tensor": (
         {"weights": {"file": "own.npz", "map": MAP | {"b": "cell/bais"}}},

@@ -193,7 +193,7 @@ def test_a_name_with_a_slash_does_not_lead_through_a_link(tmp_path: Path, secret
 def test_the_process_could_not_open_another_file(tmp_path: Path, secret: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Were a link followed by mistake, the operating system would still say no."""
     path = written(tmp_path / "m.h5", lambda file: file.create_dataset("w", data=[1.0]))
-    following = f"from gradcli.weights import hdf5; hdf5.Hdf5File = lambda file: open({str(secret)!r}); serve()"
+    following = f"from gradcli.weights.readers import hdf5; hdf5.Hdf5File = lambda file: open({str(secret)!r}); serve()"
     monkeypatch.setattr(hdf5_process, "_PROGRAM", hdf5_process._PROGRAM.replace("serve()", following))
     assert "Too many open files" in refused(path)
 
@@ -428,7 +428,9 @@ class TestProcess:
     def test_an_endless_loop_is_stopped_by_the_operating_system(
         self, valid: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        looping = "from gradcli.weights import hdf5; hdf5.Hdf5File = lambda file: exec('while True: pass'); serve()"
+        looping = (
+            "from gradcli.weights.readers import hdf5; hdf5.Hdf5File = lambda file: exec('while True: pass'); serve()"
+        )
         damaging(looping, monkeypatch)
         monkeypatch.setattr(hdf5_process, "COMPUTING", 1)
         assert "does not come to an end" in refused(valid, ResourceError)

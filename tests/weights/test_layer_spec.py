@@ -81,7 +81,7 @@ def test_of_several_heads_the_user_chooses() -> None:
 def test_an_embedding_of_as_many_features_is_offered() -> None:
     offered = uncommented(written(embeddings=("emb",)), "input: {kind: tokens")["input"]
     assert offered == {"kind": "tokens", "path": "tokens.npy", "embedding": "emb"}
-    assert "tokens" not in written()
+    assert "kind: tokens" not in written()
 
 
 def test_own_data_is_offered() -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
 from fake_checkpoint import of_shapes
 
 from gradcli.weights import layouts
 
-BY_NAMES = ("pytorch_layout", "haiku_layout", "flax_layout")
 
-
-def test_layers_of_several_frameworks_in_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layouts, "LAYOUTS", BY_NAMES)
+def test_layers_of_several_frameworks_in_one_file() -> None:
     shapes = {
         "emb.weight": (9, 3),
         "rnn.weight_ih_l0": (16, 3),
@@ -38,8 +34,7 @@ def test_layers_of_several_frameworks_in_one_file(monkeypatch: pytest.MonkeyPatc
     assert sorted(name for part in parts for name in part.tensors) == sorted(shapes)
 
 
-def test_a_broken_cell_is_not_taken_for_linear_layers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layouts, "LAYOUTS", BY_NAMES)
+def test_a_broken_cell_is_not_taken_for_linear_layers() -> None:
     shapes = {"net/dense_i/kernel": (3, 12), "net/dense_i/bias": (12,), "net/dense_h/kernel": (4, 10)}
     contents = layouts.find_layers(of_shapes(shapes))
     assert [each.name for each in contents.unsupported] == ["net"]

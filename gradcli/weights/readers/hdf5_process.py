@@ -35,7 +35,10 @@ WORKING_BYTES = 2**30
 #: More than any list of a file's tensors takes; an answer that claims more is not read.
 MAX_FRAME = 2**28
 
-_PROGRAM = f"import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {__name__} import serve; serve()"
+_PROGRAM = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
+    " from gradcli.weights.readers.hdf5_process import serve; serve()"
+)
 
 
 class Hdf5Process:
