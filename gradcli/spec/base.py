@@ -93,6 +93,22 @@ class BareKind:
         return {"anyOf": [{"enum": list(block["discriminator"]["mapping"])}, block]}
 
 
+class BareKey:
+    """Annotates a block, so that a bare text stands for the block with that text at one key: ``weights: model.pt``."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        def read(value: Any) -> Any:
+            return {self._key: value} if isinstance(value, str) else value
+
+        return core_schema.no_info_before_validator_function(read, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string", "minLength": 1}, handler(schema)]}
+
+
 class _Tagged(dict[str, Any]):
     """The arguments of a choice, with the name of the alternative that they belong to."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_serializer, model_validator
 
-from gradcli.spec.base import Choice, SpecModel, choice_of
+from gradcli.spec.base import BareKey, Choice, SpecModel, choice_of
 from gradcli.spec.initialisers import Finite, Initialiser, InitialState, Positive, Values
 from gradcli.spec.inputs import Input, NormalInput
 from gradcli.spec.losses import MAX_SEQ_LEN, Loss, MSELoss
@@ -100,7 +100,7 @@ class Spec(SpecModel):
     dtype: Literal["float64", "float32"] = "float64"
     init: dict[Pattern, Initialiser] = {}
     params: dict[Pattern, Values] = {}
-    weights: Weights | None = None
+    weights: Annotated[Weights, BareKey("file")] | None = None
     initial_states: dict[Name, InitialState] = {}
     input: Input = NormalInput(kind="normal")
     loss: Loss = MSELoss(kind="mse")

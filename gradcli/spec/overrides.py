@@ -24,8 +24,8 @@ from gradcli.spec.shown import Path, counted, dotted, printable
 _MAX_INDEX_DIGITS = 9
 _INDEX = re.compile(r"\[(\d+)\]")
 
-#: Fields whose block a bare word may stand for, see `gradcli.spec.base.BareKind`.
-_BLOCKS_WITH_A_KIND: tuple[Path, ...] = (("input",), ("loss",))
+#: Fields whose block a bare word may stand for, and the key that it is the value of; see `gradcli.spec.base`.
+_BARE_KEYS: Mapping[Path, str] = {("input",): "kind", ("loss",): "kind", ("weights",): "file"}
 
 Choices = Mapping[str, type[Choice]]
 
@@ -119,8 +119,8 @@ def _put(data: dict[str, Any], path: Path, value: Any) -> Path:
         child = node.get(part) if isinstance(node, dict) else node[done[-1]]
         if child is None:
             child = _default_block(done)
-        elif isinstance(child, str) and done in _BLOCKS_WITH_A_KIND:
-            child = {"kind": child}  # what the bare word stands for
+        elif isinstance(child, str) and done in _BARE_KEYS:
+            child = {_BARE_KEYS[done]: child}  # what the bare word stands for
         choices = _choices_at(done)
         if following in choices:
             child = _opened(child, choices[str(following)])
@@ -174,6 +174,8 @@ def _default_block(path: Path) -> Any:
         return default.model_dump(exclude_unset=True)
     if isinstance(default, list):
         return [entry.model_dump() for entry in default]
+    if default is None:
+        return {}
     return dict(default) if isinstance(default, dict) else default
 
 

@@ -105,16 +105,14 @@ def load_spec(
     Raises UsageError for an unknown cell, InputFileError for a file that cannot be read, SpecError for a bad spec.
     """
     origin = _find(target, checkpoints)
-    # The document keeps what was in the file.
-    data = deepcopy(origin.data) if overrides else dict(origin.data)
     positions = origin.positions
-    apply_options(data, options, positions)
-    problems = positions.mistakes() + apply_overrides(data, overrides, positions)
-    if layer is not None and isinstance(data.get("weights"), dict):
-        data["weights"] = {**data["weights"], "layer": layer}
-        positions.override(("weights", "layer"), LAYER_OPTION)
+    line = _CommandLine(options, overrides, layer)
+    data, wrong = line.applied_to(origin.data, positions)
+    problems = positions.mistakes() + wrong
     trained, mistakes = _trained(data, origin, checkpoints)
-    data = data if trained is None else {**trained.fields, **data}
+    if trained is not None:
+        # Once more, now on what the checkpoint settles: a part of its loss may be set, such as loss.at.
+        data, _ = line.applied_to({**trained.fields, **origin.data}, positions)
     spec, findings = _checked(data)
     findings += mistakes
     built_in: cells.LoadedCell | None = None
@@ -137,13 +135,40 @@ def load_spec(
     return loaded
 
 
+@dataclass(frozen=True)
+class _CommandLine:
+    """What the command line says of a spec."""
+
+    options: Mapping[str, object]
+    overrides: Sequence[str]
+    layer: str | None
+
+    def applied_to(self, data: Mapping[str, Any], positions: Positions) -> tuple[dict[str, Any], list[Problem]]:
+        """Return the plain data of a spec with all of it in place, and what is wrong with it."""
+        # The document keeps what was in the file.
+        changed = deepcopy(dict(data)) if self.overrides else dict(data)
+        apply_options(changed, self.options, positions)
+        problems = apply_overrides(changed, self.overrides, positions)
+        weights = _opened(changed.get("weights"))
+        if self.layer is not None and isinstance(weights, dict):
+            changed["weights"] = {**weights, "layer": self.layer}
+            positions.override(("weights", "layer"), LAYER_OPTION)
+        return changed, problems
+
+
+def _opened(weights: Any) -> Any:
+    """Return the block of the weights, for which the file alone may stand."""
+    return {"file": weights} if isinstance(weights, str) else weights
+
+
 def _trained(
     data: Mapping[str, Any], origin: _Origin, checkpoints: Checkpoints | None
 ) -> tuple[Trained | None, list[Finding]]:
     """Return what the weights of a spec settle of it, and what is wrong with them and what the spec says of them."""
-    if checkpoints is None or not isinstance(data.get("weights"), dict):
+    block = _opened(data.get("weights"))
+    if checkpoints is None or not isinstance(block, dict):
         return None, []
-    weights, _ = check(Weights, data["weights"])
+    weights, _ = check(Weights, block)
     if weights is None:
         return None, []  # its mistakes are those of the spec
     try:

@@ -298,6 +298,31 @@ def test_a_layer_is_named_by_the_end_of_its_name() -> None:
     assert len({run.stdout for run in runs}) == 1
 
 
+def test_the_file_alone_stands_for_the_block_of_the_weights(tmp_path: Path) -> None:
+    file = trained("digits-lstm.pt")
+    named = gradcli("simulate", file, "-T", 4, "--format", "csv")
+    for arguments in (
+        [written(tmp_path, {"weights": str(file)})],
+        [written(tmp_path, {"weights": str(file)}), "--layer", "rnn"],
+        ["lstm", "--set", f"weights={file}"],
+        ["lstm", "--set", f"weights.file={file}"],
+    ):
+        finished = gradcli("simulate", *arguments, "-T", 4, "--format", "csv")
+        assert [line.partition(",")[2] for line in finished.stdout.split()] == [
+            line.partition(",")[2] for line in named.stdout.split()
+        ]
+
+
+def test_a_part_of_the_models_own_loss_can_be_set() -> None:
+    runs = [
+        gradcli("simulate", trained("digits-lstm.pt"), "-T", 4, "--format", "json", *option).report()["runs"][0]
+        for option in ([], ["--set", "loss.at=every"], ["--set", "loss.readout=drawn"], ["--set", "loss=mse"])
+    ]
+    losses = [(run["spec"]["loss"]["kind"], run["spec"]["loss"].get("readout")) for run in runs]
+    assert losses == [("cross_entropy", "fc"), ("cross_entropy", "fc"), ("cross_entropy", "drawn"), ("mse", None)]
+    assert [run["spec"]["loss"]["at"] for run in runs] == ["last", "every", "last", "last"]
+
+
 def test_an_unknown_layer_is_refused_with_those_that_there_are() -> None:
     finished = gradcli("simulate", FOLDER / "pytorch-model.pt", "--layer", "encoder.gru")
     assert finished.code == 2
