@@ -13,7 +13,6 @@ import pytest
 from checkpoints_by_hand import PROJECTED, Table, embedding, head, of_parameters
 from measured import table_of
 
-import gradcli
 from gradcli.diagnostics.weights import LARGEST_FOR_RADIUS, inspect_checkpoint
 from gradcli.formats import render
 from gradcli.report.inspect import inspect_report
@@ -192,7 +191,7 @@ def keys_of(data: Any) -> set[str]:
 
 
 def test_the_page_has_every_key_of_the_json() -> None:
-    page = (Path(gradcli.__file__).parents[1] / "docs" / "inspect.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "inspect.md").read_text(encoding="utf-8")
     names = {"layer0", "layer0.reverse", "W_hi", "W_hf", "W_hg", "W_ho", "W_hh"}
     for key in keys_of(json_of(report())) - names:
         assert f"`{key}`" in page, key
