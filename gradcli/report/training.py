@@ -7,6 +7,7 @@ from typing import Any
 
 from gradcli.diagnostics.gates import SATURATED_BELOW
 from gradcli.diagnostics.training import GateStatistics, WeightsOfRun
+from gradcli.engine.problem import REVERSE
 from gradcli.report.curves import plain_number
 from gradcli.report.model import Cell, Column, Table
 from gradcli.report.run_data import number
@@ -27,16 +28,18 @@ def weights_tables(runs: Sequence[WeightsOfRun]) -> list[Table]:
     """Return the tables of what the weights of some runs are like, one column a run; none where there are none."""
     if not runs:
         return []
+    gates = _gate_rows(runs)
+    both_ways = any(f".{REVERSE}." in name for run in runs for name in run.spectral_norm)
+    left_out = "; the gates of bidirectional layers are not looked at" if both_ways and not gates else ""
     columns = [Column("", "text", keep=9), Column("", "text", keep=8), *(Column(run.label, keep=7) for run in runs)]
     tables = [
         Table(
             columns,
             _parameter_rows(runs),
             title="weights",
-            note="spectral radius: the largest |eigenvalue|; spectral norm: the largest singular value",
+            note=f"spectral radius: the largest |eigenvalue|; spectral norm: the largest singular value{left_out}",
         )
     ]
-    gates = _gate_rows(runs)
     if gates:
         note = f"over all steps, sequences and units; saturated: |slope| below {SATURATED_BELOW:.0%} of its largest"
         tables.append(Table(columns, gates, title="activations of the top layer", note=note))

@@ -400,6 +400,14 @@ def test_a_trained_layer_beside_the_same_cell_as_initialised() -> None:
     assert list(data["weights"]) == ["digits-lstm", "lstm"]
 
 
+def test_the_gates_of_bidirectional_layers_are_said_to_be_left_out() -> None:
+    file = FOLDER / "pytorch-gru-both-ways.pt"
+    finished = gradcli("compare", file, file, "-T", 4)
+    assert finished.code == 0, finished.stderr
+    assert "the gates of bidirectional layers are not looked at" in finished.stdout
+    assert "layer0.reverse.W_hz" in finished.stdout
+
+
 def test_cells_of_two_kinds_are_compared_without_a_table_of_weights() -> None:
     assert compared(trained("digits-lstm.pt"), "gru").report()["weights"] == {}
     assert compared("lstm", "lstm").report()["weights"] == {}
