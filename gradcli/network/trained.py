@@ -155,7 +155,7 @@ class TrainedNetwork(Trained):
 
     @cached_property
     def _fitting_heads(self) -> list[LinearHead]:
-        return [head for head in self.contents.heads if head.weight.shape[1] == self._output_size]
+        return self.contents.heads_reading(self._output_size)
 
     def head(self, spec: Spec) -> LinearHead | None:
         """Return the linear head that the loss of a spec reads out through; None where it has none of the file.

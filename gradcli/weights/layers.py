@@ -141,8 +141,18 @@ class Contents:
     unsupported: tuple[Unsupported, ...] = ()
 
     def heads_of(self, layer: RecurrentLayer) -> list[LinearHead]:
-        """Return the linear heads that could read the layer's output out: those with as many inputs."""
-        return [head for head in self.heads if head.weight.shape[1] == layer.output_size]
+        """Return the linear heads that could read the layer's output out."""
+        return self.heads_reading(layer.output_size)
+
+    def heads_reading(self, size: int | None) -> list[LinearHead]:
+        """Return the linear heads that could read an output of this size out: those with as many inputs.
+
+        A linear layer whose outputs are the inputs of another one, which fits no recurrent layer itself, lies within a
+        network of several layers, and is no readout.
+        """
+        of_layers = {layer.output_size for layer in self.layers} | {size}
+        further = {head.weight.shape[1] for head in self.heads} - of_layers
+        return [h for h in self.heads if h.weight.shape[1] == size and h.weight.shape[0] not in further]
 
     def embeddings_of(self, layer: RecurrentLayer) -> list[Embedding]:
         """Return the embeddings that could be the layer's input: those with as many features."""

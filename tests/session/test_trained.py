@@ -179,6 +179,16 @@ def test_a_head_with_one_output_is_read_out_by_mse(own: dict[str, Any], tmp_path
     assert value_of(found, "layer0.W_rec") == pytest.approx(expected, rel=1e-10)
 
 
+def test_a_layer_within_a_network_is_no_readout_unless_it_is_named(own: dict[str, Any], tmp_path: Path) -> None:
+    deeper = {"head.weight": RNG.standard_normal((6, 4)), "head.bias": np.zeros(6)}
+    deeper |= {"out.weight": RNG.standard_normal((3, 6)), "out.bias": np.zeros(3)}
+    np.savez(tmp_path / "own.npz", **(TENSORS | deeper))
+    path = written(tmp_path, own)
+    assert "param.readout.W_hy" not in arrays_of(path)
+    found = arrays_of(path, overrides=["loss={kind: cross_entropy, readout: head}"])
+    assert np.array_equal(found["param.readout.W_hy"][0], deeper["head.weight"])
+
+
 def test_params_win_over_weights_and_init_does_not(own: dict[str, Any], tmp_path: Path) -> None:
     found = arrays_of(written(tmp_path, own | {"params": {"b": 7.0}, "init": {"W_rec": 0.5}}))
     assert (found["param.layer0.b"] == 7.0).all()
