@@ -7,7 +7,7 @@ counted, and the file is then opened by `keras_h5` itself, which has to refuse i
 is a fault and ends the run with status 1. An input depends on --seed and its number alone.
 
 Result on 2026-11-21 with HDF5 2.0.0 (h5py 3.16.0), --inputs 100000 --seed 0:
-    21,744 accepted, 78,219 refused with exit code 4, 4 with 5; 31 loops and 2 crashes of the library, all of them
+    21,689 accepted, 78,275 refused with exit code 4, 4 with 5; 30 loops and 2 crashes of the library, all of them
     refused by keras_h5; no faults
 """
 

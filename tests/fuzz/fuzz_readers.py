@@ -34,7 +34,8 @@ MEMORY = 256 << 20
 RESULTS = Path(__file__).parent / "RESULTS.md"
 HEAD = (
     "# Results of fuzzing the readers\n\nWritten by `python -m tests.fuzz.fuzz_readers`; its docstring says what passes"
-    ".\n\n| reader | date | inputs | seed | accepted | refused, exit 4 | refused, exit 5 | faults | slowest input |\n"
+    ".\n`keras_h5` starts a process for every file; `python -m tests.fuzz.fuzz_hdf5` fuzzes what runs in that process, and "
+    "has\nits result in its docstring.\n\n| reader | date | inputs | seed | accepted | refused, exit 4 | refused, exit 5 | faults | slowest input |\n"
     "|---|---|--:|--:|--:|--:|--:|--:|--:|\n"
 )
 
