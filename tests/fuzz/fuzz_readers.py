@@ -32,12 +32,16 @@ LIMIT_SECONDS = 10.0
 #: What reading may take on top of what the process has when the run starts.
 MEMORY = 256 << 20
 RESULTS = Path(__file__).parent / "RESULTS.md"
-HEAD = (
-    "# Results of fuzzing the readers\n\nWritten by `python -m tests.fuzz.fuzz_readers`; its docstring says what passes"
-    ".\n`keras_h5` starts a process for every file; `python -m tests.fuzz.fuzz_hdf5` fuzzes what runs in that process, and "
-    "has\nits result in its docstring.\n\n| reader | date | inputs | seed | accepted | refused, exit 4 | refused, exit 5 | faults | slowest input |\n"
-    "|---|---|--:|--:|--:|--:|--:|--:|--:|\n"
-)
+HEAD = """\
+# Results of fuzzing the readers
+
+Written by `python -m tests.fuzz.fuzz_readers`; its docstring says what passes.
+`keras_h5` starts a process for every file; `python -m tests.fuzz.fuzz_hdf5` fuzzes what runs in that process, and has
+its result in its docstring.
+
+| reader | date | inputs | seed | accepted | refused, exit 4 | refused, exit 5 | faults | slowest input |
+|---|---|--:|--:|--:|--:|--:|--:|--:|
+"""
 
 
 class Overtime(BaseException):
