@@ -1,4 +1,4 @@
-"""What the weights alone prove: a bound on the Jacobian for every input, and the spectrum of each recurrent matrix.
+"""What the weights alone prove: a bound on the Jacobian for every input.
 
 For h[t] = phi(W h[t-1] + ...) it is the condition of Pascanu, Mikolov and Bengio (2013): with gamma = sup abs(phi'),
 ||dh_t/dh_{t-1}|| <= gamma sigma_max(W), so that gamma sigma_max(W) < 1 is sufficient for vanishing. Hence > 1 is
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from gradcli.diagnostics.spectra import matrix_label
 from gradcli.engine.backward_loop import backward_order
 from gradcli.engine.parameters import LayerParameters
 from gradcli.engine.plan import LayerPlan, Target
@@ -24,22 +25,6 @@ from gradcli.language.graph import Node, reachable
 
 Array = np.ndarray[Any, Any]
 _Source = tuple[str, int]
-
-
-@dataclass(frozen=True)
-class MatrixSpectrum:
-    """A recurrent matrix, for each of R trials.
-
-    spectral_norm: sigma_max, the largest singular value. spectral_radius: the largest absolute eigenvalue, and
-    departure: Henrici's departure from normality, sqrt(||W||_F^2 - sum abs(lambda_i)^2), 0 for normal matrices; both
-    NaN for a matrix that is not square. All (R,).
-    """
-
-    name: str
-    shape: tuple[int, int]
-    spectral_norm: Array
-    spectral_radius: Array
-    departure: Array
 
 
 @dataclass(frozen=True)
@@ -83,46 +68,6 @@ def _log10_norms_of_powers(matrix: Array, distances: Sequence[int]) -> list[floa
         norm = float(np.linalg.norm(power, 2))
         found.append(math.log10(norm) + log10 if norm else -math.inf)
     return found
-
-
-def matrix_label(node: Node) -> str:
-    """Return the name of a matrix as the equations write it: W_hh, W.T, W[part 2] of a concatenation's columns."""
-    match node.op:
-        case "parameter":
-            return str(node.data)
-        case "transpose":
-            return f"{matrix_label(node.args[0])}.T"
-        case "columns":
-            return f"{matrix_label(node.args[0])}[part {node.data[0] + 1}]"
-        case "number":
-            return f"{node.data:g}"
-        case "sum":
-            terms = [f"{'+-'[sign < 0]} {matrix_label(arg)}" for sign, arg in zip(node.data, node.args, strict=True)]
-            return f"({' '.join(terms).removeprefix('+ ')})"
-        case "mul":
-            return " * ".join(map(matrix_label, node.args))
-        case "div":
-            return " / ".join(map(matrix_label, node.args))
-        case _:
-            return f"{node.data}({', '.join(map(matrix_label, node.args))})"
-
-
-def matrix_spectra(plan: LayerPlan, parameters: LayerParameters) -> list[MatrixSpectrum]:
-    """Return the spectrum of every recurrent matrix of a layer, in the order of the equations."""
-    matrices = dict.fromkeys(node.args[0] for node in plan.order if node.op == "matmul")
-    return [_spectrum(matrix_label(node), np.asarray(parameters.known(node))) for node in matrices]
-
-
-def _spectrum(name: str, values: Array) -> MatrixSpectrum:
-    """Return the spectrum of matrices (R, rows, columns)."""
-    norms = np.linalg.norm(values, 2, axis=(1, 2))
-    radius = departure = np.full(len(values), np.nan)
-    if values.shape[1] == values.shape[2]:
-        magnitudes = np.abs(np.linalg.eigvals(values))
-        radius = magnitudes.max(axis=1)
-        rest = np.square(values).sum(axis=(1, 2)) - np.square(magnitudes).sum(axis=1)
-        departure = np.sqrt(np.maximum(rest, 0.0))
-    return MatrixSpectrum(name, (values.shape[1], values.shape[2]), norms, radius, departure)
 
 
 def certify(plan: LayerPlan, parameters: LayerParameters, initial: Mapping[str, Array], trials: int) -> Certificate:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 
 from gradcli.diagnostics.gates import bytes_kept, measure_gates
 from gradcli.diagnostics.measure import Measured
-from gradcli.diagnostics.weights import LARGEST_FOR_RADIUS, spectral_norm, spectral_radius
+from gradcli.diagnostics.spectra import LARGEST_FOR_RADIUS, MatrixSpectrum, matrix_spectra
+from gradcli.engine.parameters import LayerParameters
 from gradcli.engine.problem import Problem
 from gradcli.network.limits import require_memory_for
 
@@ -34,7 +36,9 @@ class WeightsOfRun:
 
     spectral_radius, spectral_norm: "layer0.W_hf" -> of each recurrent matrix; the radius of square ones of at most
         `LARGEST_FOR_RADIUS` rows. bias: "layer0.b_f" -> mean over units, of the gates that the cell names.
-    gates: of the top layer, by activation; empty where its layers are bidirectional, or a number was not finite.
+    gates: of the top layer, by activation; empty where layers are bidirectional, sequences differ in length, or a
+        number was not finite.
+    left_out: whose gates are not looked at, such as "bidirectional layers"; "" where they are.
     """
 
     label: str
@@ -42,6 +46,7 @@ class WeightsOfRun:
     spectral_norm: Mapping[str, float]
     bias: Mapping[str, float]
     gates: Mapping[str, GateStatistics]
+    left_out: str = ""
 
 
 def compare_weights(arms: Sequence[Measured], *, max_memory: int | None = None) -> list[WeightsOfRun]:
@@ -61,43 +66,47 @@ def compare_weights(arms: Sequence[Measured], *, max_memory: int | None = None) 
 
 
 def _weights_of(arm: Measured, max_memory: int | None) -> WeightsOfRun:
-    network = arm.network
-    problem = network.problem
-    matrices = dict(_recurrent_matrices(problem))
-    square = {name: m for name, m in matrices.items() if m.shape[1] == m.shape[2] <= LARGEST_FOR_RADIUS}
+    problem = arm.network.problem
+    spectra = dict(_spectra(problem))
+    radii = {name: float(np.median(found.spectral_radius)) for name, found in spectra.items()}
     return WeightsOfRun(
         arm.label,
-        {name: _median(spectral_radius, trials) for name, trials in square.items()},
-        {name: _median(spectral_norm, trials) for name, trials in matrices.items()},
+        {name: radius for name, radius in radii.items() if not math.isnan(radius)},
+        {name: float(np.median(found.spectral_norm)) for name, found in spectra.items()},
         {
             f"{layer}.{bias}": float(np.median(table[bias].mean(axis=-1)))
             for layer, table in zip(problem.names, problem.parameters, strict=True)
-            for bias in network.loaded.cell.chrono
+            for bias in arm.network.loaded.cell.chrono
             if bias in table
         },
-        _gates(arm, max_memory),
+        {} if (left_out := _without_gates(problem)) or arm.curve is None else _gates(arm, max_memory),
+        left_out,
     )
 
 
-def _recurrent_matrices(problem: Problem) -> Iterator[tuple[str, Array]]:
-    """Yield the matrices, (R, rows, columns), that multiply what a step passes on to the next."""
+def _without_gates(problem: Problem) -> str:
+    """Return what there is about a run for which its gates cannot be measured; "" where they can."""
+    if problem.bidirectional:
+        return "bidirectional layers"
+    return "sequences of different lengths" if problem.begins is not None else ""
+
+
+def _spectra(problem: Problem) -> Iterator[tuple[str, MatrixSpectrum]]:
+    """Yield the spectrum of each recurrent matrix, by layer and name; none where every step has matrices of its own."""
+    if not problem.tied:
+        return
     for layer, plan, table in zip(problem.names, problem.plans, problem.parameters, strict=True):
-        products = [lane.product.args[0] for group in plan.groups for lane in group.lanes]
-        recurrent = {matrix.data for matrix in products if matrix.op == "parameter"}
-        yield from ((f"{layer}.{name}", values) for name, values in table.items() if name in recurrent)
-
-
-def _median(of: Callable[[Array], float], trials: Array) -> float:
-    # Trained weights are the same in every trial.
-    distinct = trials[:1] if (trials == trials[:1]).all() else trials
-    return float(np.median([of(matrix) for matrix in distinct]))
+        # Trained weights are the same in every trial.
+        same = all((values == values[:1]).all() for values in table.values())
+        once = {name: values[:1] for name, values in table.items()} if same else table
+        parameters = LayerParameters(plan, once, trials=1 if same else problem.trials, dtype=problem.dtype)
+        for found in matrix_spectra(plan, parameters, largest=LARGEST_FOR_RADIUS):
+            yield f"{layer}.{found.name}", found
 
 
 def _gates(arm: Measured, max_memory: int | None) -> dict[str, GateStatistics]:
     network = arm.network
     problem = network.problem
-    if problem.bidirectional or arm.curve is None:
-        return {}
     require_memory_for(
         bytes_kept(network, problem.top),
         f"the gates of {arm.label}",

@@ -8,6 +8,7 @@ Sutskever 2015).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from gradcli import cells
+from gradcli.diagnostics.spectra import LARGEST_FOR_RADIUS, MatrixSpectrum, spectrum
 from gradcli.language.functions import FUNCTIONS
 from gradcli.weights.checkpoint import Checkpoint, Ignored, Tensor
 from gradcli.weights.layers import Contents, RecurrentLayer, Value
@@ -22,30 +25,11 @@ from gradcli.weights.layers import Contents, RecurrentLayer, Value
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str, int, int], None]
 
-#: The eigenvalues of a larger matrix would take minutes; its spectral radius is left out.
-LARGEST_FOR_RADIUS = 2048
-#: Gates of which 1 keeps the old state: the LSTM's forget gate, the GRU's update gate.
-KEEPING_GATES = ("f", "z")
-
 #: Copies of a tensor while it is read: as stored, and as floats.
 _TENSOR_COPIES = 3
 #: float64 copies of a matrix while its spectrum is computed.
 _MATRIX_COPIES = 5
 _FLOAT = 8
-
-
-@dataclass(frozen=True)
-class MatrixSpectrum:
-    """A recurrent matrix (rows, columns).
-
-    spectral_norm: its largest singular value. spectral_radius: its largest absolute eigenvalue; None for a matrix that
-    is not square, or has more than `LARGEST_FOR_RADIUS` rows.
-    """
-
-    name: str
-    shape: tuple[int, int]
-    spectral_norm: float
-    spectral_radius: float | None
 
 
 @dataclass(frozen=True)
@@ -63,7 +47,11 @@ class KeepingGate:
 
 @dataclass(frozen=True)
 class DirectionWeights:
-    """One direction of one layer, "layer0" or "layer0.reverse". gate: None where no gate with a bias keeps."""
+    """One direction of one layer, "layer0" or "layer0.reverse".
+
+    gate: None where no gate with a bias keeps. matrices: of one trial each; without a radius where they are not square,
+    or have more than `LARGEST_FOR_RADIUS` rows.
+    """
 
     name: str
     gate: KeepingGate | None
@@ -94,33 +82,6 @@ class Inspection:
         for parts in (found.layers, found.unsupported, found.heads, found.embeddings):
             used.update(*(part.tensors for part in parts))
         return [name for name in self.tensors if name not in used]
-
-
-def spectral_norm(matrix: Array) -> float:
-    """Return the largest singular value of a matrix: the most that it can lengthen a vector by.
-
-    >>> spectral_norm(np.array([[0.0, 3.0], [0.0, 0.0]]))
-    3.0
-    """
-    largest = float(np.abs(matrix).max(initial=0.0))
-    if largest == 0.0:
-        return 0.0
-    scaled = matrix / largest
-    # The eigenvalues of the smaller Gram matrix are the squares; for the largest one nothing is lost by it.
-    gram = scaled @ scaled.T if matrix.shape[0] < matrix.shape[1] else scaled.T @ scaled
-    return largest * float(np.sqrt(np.linalg.eigvalsh(gram)[-1]))
-
-
-def spectral_radius(matrix: Array) -> float:
-    """Return the largest absolute eigenvalue of a square matrix: the growth of its powers, a step, in the long run.
-
-    >>> spectral_radius(np.array([[0.5, 3.0], [0.0, -0.25]]))
-    0.5
-    """
-    largest = float(np.abs(matrix).max(initial=0.0))
-    if largest == 0.0:
-        return 0.0
-    return largest * float(np.abs(np.linalg.eigvals(matrix / largest)).max())
 
 
 def measure_layer(
@@ -183,7 +144,8 @@ def _measure_direction(
     kept: dict[str, Array] = {}
     matrices = []
     for name in recurrent_matrices(layer, direction):
-        matrices.append(_spectrum(name, layer.parameters[f"{direction}.{name}"].read(checkpoint, kept)))
+        values = layer.parameters[f"{direction}.{name}"].read(checkpoint, kept)
+        matrices.append(spectrum(name, values[np.newaxis], largest=LARGEST_FOR_RADIUS))
         told()
     gate = _keeping_gate(layer, direction)
     if gate is None:
@@ -193,14 +155,11 @@ def _measure_direction(
     return DirectionWeights(direction, KeepingGate(gate, float(bias.mean()), at_rest), tuple(matrices))
 
 
-def _spectrum(name: str, matrix: Array) -> MatrixSpectrum:
-    rows, columns = matrix.shape
-    radius = spectral_radius(matrix) if rows == columns <= LARGEST_FOR_RADIUS else None
-    return MatrixSpectrum(name, (rows, columns), spectral_norm(matrix), radius)
-
-
 def _keeping_gate(layer: RecurrentLayer, direction: str) -> str | None:
-    return next((gate for gate in KEEPING_GATES if f"{direction}.b_{gate}" in layer.parameters), None)
+    """Return the gate of which 1 keeps the old state: the LSTM's forget gate f, the GRU's update gate z."""
+    chrono = cells.load(layer.cell).cell.chrono if isinstance(layer.cell, str) else layer.cell.get("chrono", {})
+    keeping = [bias for bias, sign in chrono.items() if sign > 0 and f"{direction}.{bias}" in layer.parameters]
+    return keeping[0].removeprefix("b_") if keeping else None
 
 
 def _is_sigmoid(layer: RecurrentLayer, gate: str) -> bool:
@@ -221,12 +180,12 @@ def in_words(layer: RecurrentLayer, matrix: MatrixSpectrum) -> str | None:
     function = _activation(layer)
     if function is None or (gamma := FUNCTIONS[function].gamma) is None:
         return None
-    bound = gamma * matrix.spectral_norm
+    bound = gamma * float(matrix.spectral_norm[0])
     if bound < 1:
         slope = "" if gamma == 1 else f", times {function}'s largest slope {gamma:.4g},"
         return f"the spectral norm{slope} is below 1: every step shrinks the gradient, whatever the input"
-    radius = matrix.spectral_radius
-    if radius is None or function not in _SLOPE_ONE_AT_ZERO:
+    radius = float(matrix.spectral_radius[0])
+    if math.isnan(radius) or function not in _SLOPE_ONE_AT_ZERO:
         return None
     if radius < 1:
         return (

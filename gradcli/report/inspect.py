@@ -7,7 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gradcli.diagnostics.weights import LARGEST_FOR_RADIUS, DirectionWeights, Inspection, in_words
+import numpy as np
+
+from gradcli.diagnostics.spectra import LARGEST_FOR_RADIUS
+from gradcli.diagnostics.weights import DirectionWeights, Inspection, in_words
 from gradcli.network.limits import readable_size
 from gradcli.report.curves import plain_number
 from gradcli.report.model import Block, Cell, Column, Deferred, Line, Records, Report, Table, envelope
@@ -127,8 +130,8 @@ def _rows_of_direction(weights: DirectionWeights, *, alone: bool) -> Iterator[li
             weights.name if position == 0 and not alone else "",
             matrix.name,
             _shape(matrix.shape),
-            None if matrix.spectral_radius is None else _short(matrix.spectral_radius),
-            _short(matrix.spectral_norm),
+            None if np.isnan(matrix.spectral_radius[0]) else _short(matrix.spectral_radius[0]),
+            _short(matrix.spectral_norm[0]),
             None if of_gate is None else f"{of_gate.mean_bias:.3f}",
             None if of_gate is None or of_gate.kept_at_rest is None else f"{of_gate.kept_at_rest:.0%}",
         ]
@@ -137,7 +140,7 @@ def _rows_of_direction(weights: DirectionWeights, *, alone: bool) -> Iterator[li
 def _explanation(weights: Sequence[DirectionWeights]) -> str:
     parts = ["spectral norm: the largest singular value"]
     matrices = [matrix for each in weights for matrix in each.matrices]
-    if any(matrix.spectral_radius is not None for matrix in matrices):
+    if not all(np.isnan(matrix.spectral_radius[0]) for matrix in matrices):
         parts.insert(0, "spectral radius: the largest |eigenvalue|")
     if any(matrix.shape[0] == matrix.shape[1] > LARGEST_FOR_RADIUS for matrix in matrices):
         parts.append(f"the spectral radius of more than {LARGEST_FOR_RADIUS:,} rows would take too long")
@@ -321,8 +324,8 @@ def _direction_data(weights: DirectionWeights) -> dict[str, Any]:
         "matrices": {
             matrix.name: {
                 "shape": list(matrix.shape),
-                "spectral_radius": number(matrix.spectral_radius),
-                "spectral_norm": number(matrix.spectral_norm),
+                "spectral_radius": number(matrix.spectral_radius[0]),
+                "spectral_norm": number(matrix.spectral_norm[0]),
             }
             for matrix in weights.matrices
         },
@@ -339,7 +342,7 @@ class _Rows:
         for layer, weights in zip(self.found.contents.layers, self.found.weights, strict=True):
             for each in weights:
                 for matrix in each.matrices:
-                    spectrum = number(matrix.spectral_radius), number(matrix.spectral_norm)
+                    spectrum = number(matrix.spectral_radius[0]), number(matrix.spectral_norm[0])
                     yield layer.name, each.name, matrix.name, *matrix.shape, *spectrum, None
                 if each.gate is not None:
                     bias = layer.parameters[f"{each.name}.b_{each.gate.name}"].shape

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.diagnostics.certificate import Certificate, MatrixSpectrum
+from gradcli.diagnostics.certificate import Certificate
 from gradcli.diagnostics.curve import median_of_trials, quantiles
 from gradcli.diagnostics.jacobian import Spectra
 from gradcli.diagnostics.lyapunov import Lyapunov
+from gradcli.diagnostics.spectra import MatrixSpectrum
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.diagnostics.verdict_words import grouped, threshold
 from gradcli.network.build import Network

@@ -7,7 +7,6 @@ from typing import Any
 
 from gradcli.diagnostics.gates import SATURATED_BELOW
 from gradcli.diagnostics.training import GateStatistics, WeightsOfRun
-from gradcli.engine.problem import REVERSE
 from gradcli.report.curves import plain_number
 from gradcli.report.model import Cell, Column, Table
 from gradcli.report.run_data import number
@@ -29,8 +28,7 @@ def weights_tables(runs: Sequence[WeightsOfRun]) -> list[Table]:
     if not runs:
         return []
     gates = _gate_rows(runs)
-    both_ways = any(f".{REVERSE}." in name for run in runs for name in run.spectral_norm)
-    left_out = "; the gates of bidirectional layers are not looked at" if both_ways and not gates else ""
+    left_out = "".join(f"; the gates of {what} are not looked at" for what in {run.left_out for run in runs} if what)
     columns = [Column("", "text", keep=9), Column("", "text", keep=8), *(Column(run.label, keep=7) for run in runs)]
     tables = [
         Table(

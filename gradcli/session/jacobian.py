@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from gradcli.diagnostics.certificate import certify, matrix_spectra
+from gradcli.diagnostics.certificate import certify
 from gradcli.diagnostics.curve import median_of_trials
 from gradcli.diagnostics.jacobian import jacobian_spectra
 from gradcli.diagnostics.lyapunov import lyapunov_exponents
 from gradcli.diagnostics.measure import nonfinite_verdict
 from gradcli.diagnostics.predictions import critical_gain, predict
+from gradcli.diagnostics.spectra import matrix_spectra
 from gradcli.diagnostics.verdict import judge
 from gradcli.engine.linearised import full_state_size
 from gradcli.engine.parameters import LayerParameters

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from checkpoints_by_hand import PROJECTED, Table, arrays_of, of_parameters, whole
@@ -15,51 +13,12 @@ from gradcli.diagnostics.weights import (
     inspect_checkpoint,
     measure_layer,
     memory_needed,
-    spectral_norm,
-    spectral_radius,
 )
 from gradcli.weights.checkpoint import Ignored
 from gradcli.weights.layers import Contents, LinearHead, RecurrentLayer
 from gradcli.weights.layouts import equations
 
 RNG = np.random.default_rng(3)
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (7, 7), (9, 4), (4, 9), (40, 40)])
-def test_the_norm_is_the_largest_singular_value(shape: tuple[int, int]) -> None:
-    matrix = RNG.normal(size=shape)
-    assert_allclose(spectral_norm(matrix), np.linalg.svd(matrix, compute_uv=False)[0], rtol=1e-12, atol=0)
-
-
-def test_the_radius_is_the_growth_of_powers() -> None:
-    """Gelfand: the radius is the limit of the n-th root of the n-th power's norm."""
-    matrix = RNG.normal(size=(12, 12)) / 12
-    power = np.linalg.matrix_power(matrix * 3, 4096 // 4)
-    growth = math.exp(math.log(np.linalg.norm(power)) / 1024) / 3
-    assert_allclose(spectral_radius(matrix), growth, rtol=1e-2, atol=0)
-
-
-def test_a_rotation_and_a_shear() -> None:
-    c, s = 0.9 * math.cos(1.0), 0.9 * math.sin(1.0)
-    rotation = np.array([[c, -s], [s, c]])
-    assert_allclose([spectral_radius(rotation), spectral_norm(rotation)], 0.9, rtol=1e-12, atol=0)
-    shear = np.array([[0.5, 100.0], [0.0, 0.5]])
-    assert_allclose(spectral_radius(shear), 0.5, rtol=1e-12, atol=0)
-    # sigma^2 of [[a, b], [0, a]] solves s^2 - (2 a^2 + b^2) s + a^4 = 0.
-    total = 2 * 0.25 + 1e4
-    assert_allclose(spectral_norm(shear), math.sqrt((total + math.sqrt(total**2 - 4 / 16)) / 2), rtol=1e-12, atol=0)
-
-
-@pytest.mark.parametrize("size", [1e-300, 1e-200, 1e200, 1e300])
-def test_sizes_whose_squares_are_no_numbers(size: float) -> None:
-    matrix = np.array([[3.0, 0.0], [4.0, 0.0]]) * size
-    assert_allclose(spectral_norm(matrix), 5 * size, rtol=1e-12, atol=0)
-    assert_allclose(spectral_radius(matrix), 3 * size, rtol=1e-12, atol=0)
-
-
-def test_zeros_have_neither() -> None:
-    for matrix in (np.zeros((3, 3)), np.zeros((0, 0))):
-        assert (spectral_norm(matrix), spectral_radius(matrix)) == (0, 0)
 
 
 def lstm(**fields: object) -> tuple[Table, RecurrentLayer]:
@@ -76,9 +35,7 @@ def test_an_lstm_direction_by_direction() -> None:
         for matrix in each.matrices:
             values = table.arrays[f"rnn.{each.name}.{matrix.name}"]
             assert_allclose(matrix.spectral_norm, np.linalg.norm(values, 2), rtol=1e-12, atol=0)
-            radius = matrix.spectral_radius
-            assert radius is not None
-            assert_allclose(radius, np.abs(np.linalg.eigvals(values)).max(), rtol=1e-12, atol=0)
+            assert_allclose(matrix.spectral_radius, np.abs(np.linalg.eigvals(values)).max(), rtol=1e-12, atol=0)
         bias = table.arrays[f"rnn.{each.name}.b_f"]
         assert each.gate is not None
         assert each.gate.name == "f"
@@ -124,7 +81,7 @@ def test_projections_have_a_norm_and_no_radius() -> None:
     (found,) = measure_layer(table, of_parameters(table, "rnn", PROJECTED, "LSTM", output_size=3))
     assert [(m.name, m.shape) for m in found.matrices] == [*((f"W_h{g}", (5, 3)) for g in "ifgo"), ("W_mh", (3, 5))]
     for matrix in found.matrices:
-        assert matrix.spectral_radius is None
+        assert np.isnan(matrix.spectral_radius[0])
         assert_allclose(
             matrix.spectral_norm, np.linalg.norm(table.arrays[f"rnn.layer0.{matrix.name}"], 2), rtol=1e-12, atol=0
         )
@@ -134,8 +91,8 @@ def test_the_radius_of_a_very_large_matrix_is_left_out(monkeypatch: pytest.Monke
     monkeypatch.setattr(weights, "LARGEST_FOR_RADIUS", 4)
     table, layer = lstm()
     for each in measure_layer(table, layer):
-        assert {matrix.spectral_radius for matrix in each.matrices} == {None}
-        assert all(matrix.spectral_norm > 0 for matrix in each.matrices)
+        assert all(np.isnan(matrix.spectral_radius[0]) for matrix in each.matrices)
+        assert all(matrix.spectral_norm[0] > 0 for matrix in each.matrices)
 
 
 def test_memory_grows_with_the_tensors_and_the_matrices() -> None:

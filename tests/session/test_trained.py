@@ -418,6 +418,25 @@ def test_the_gates_of_bidirectional_layers_are_said_to_be_left_out() -> None:
     assert "layer0.reverse.W_hz" in finished.stdout
 
 
+def test_the_gates_of_sequences_of_different_lengths_are_said_to_be_left_out(tmp_path: Path) -> None:
+    """Before a sequence begins there are no gates, and what stands in their place is another sequence's."""
+    np.save(tmp_path / "n.npy", np.resize([8, 3, 5], 500))
+    data = {"kind": "file", "path": str(DIGITS), "key": "rows", "lengths": "n.npy"}
+    path = written(tmp_path, {"weights": str(trained("digits-lstm.pt")), "seq_len": 8, "batch_size": 6, "input": data})
+    finished = gradcli("compare", path, path)
+    assert finished.code == 0, finished.stderr
+    assert "the gates of sequences of different lengths are not looked at" in finished.stdout
+    assert "activations of the top layer" not in finished.stdout
+
+
+def test_the_forget_gate_of_a_cell_of_its_own_has_its_bias_told() -> None:
+    """Keras's LSTM with other activations is no built-in cell."""
+    layer = next(each for each in layers_of("keras-variants.keras") if not isinstance(each.cell, str))
+    file = FOLDER / "keras-variants.keras"
+    found = compared(file, file, options=("--layer", layer.name)).report()["weights"]["keras-variants"]["bias"]
+    assert set(found) == {name for name in layer.parameters if name.endswith((".b_f", ".b_i", ".b_z"))} != set()
+
+
 def test_cells_of_two_kinds_are_compared_without_a_table_of_weights() -> None:
     assert compared(trained("digits-lstm.pt"), "gru").report()["weights"] == {}
     assert compared("lstm", "lstm").report()["weights"] == {}

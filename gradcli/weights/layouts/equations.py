@@ -63,9 +63,11 @@ def lstm(
         gated("o", gate, "c[t]"),
     ]
     out = f"o * {_of(output, 'c[t]')}"
+    chrono = {"b_i": -1} if coupled else {"b_f": 1, "b_i": -1}
+    settings: dict[str, Any] = {"chrono": chrono} if bias else {}
     if projection is None:
-        return _block("lstm", [*lines, f"h[t] = {out}"])
-    return _block("lstm", [*lines, f"m = {out}", "h[t] = W_mh @ m"], {"h": [projection]})
+        return _block("lstm", [*lines, f"h[t] = {out}"], **settings)
+    return _block("lstm", [*lines, f"m = {out}", "h[t] = W_mh @ m"], shapes={"h": [projection]}, **settings)
 
 
 def gru(
@@ -94,7 +96,8 @@ def gru(
     product = "W_hn @ (r * h[t-1])"
     if reset_after:
         product = "r * (W_hn @ h[t-1] + b_hn)" if recurrent_bias else "r * (W_hn @ h[t-1])"
-    return _block("gru", [*lines, f"n = {_of(candidate, f'{own} + {product}')}", "h[t] = (1 - z) * n + z * h[t-1]"])
+    lines += [f"n = {_of(candidate, f'{own} + {product}')}", "h[t] = (1 - z) * n + z * h[t-1]"]
+    return _block("gru", lines, **({"chrono": {"b_z": 1}} if bias else {}))
 
 
 def mgu(*, bias: bool = True, reset: bool = True) -> Cell:
@@ -114,6 +117,7 @@ def mgu(*, bias: bool = True, reset: bool = True) -> Cell:
             f"n = {_of(TANH, 'W_xn @ x[t]' + bias * ' + b_n' + f' + {product}')}",
             "h[t] = (1 - f) * n + f * h[t-1]",
         ],
+        **({"chrono": {"b_f": 1}} if bias else {}),
     )
 
 
@@ -121,6 +125,6 @@ def _of(template: str, argument: str) -> str:
     return template.replace("{}", argument)
 
 
-def _block(name: str, lines: list[str], shapes: Mapping[str, Any] | None = None) -> Cell:
-    block: dict[str, Any] = {"name": name, "equations": "\n".join(lines) + "\n"}
-    return block | {"shapes": dict(shapes)} if shapes else block
+def _block(name: str, lines: list[str], **settings: Mapping[str, Any]) -> Cell:
+    """Return the block of a cell; settings: other fields of it, `shapes` and `chrono`."""
+    return {"name": name, "equations": "\n".join(lines) + "\n", **settings}
