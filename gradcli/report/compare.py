@@ -8,7 +8,7 @@ from typing import Any
 
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.training import WeightsOfRun
-from gradcli.diagnostics.verdict_words import grouped, threshold
+from gradcli.diagnostics.verdict_words import KIND_WORDS, grouped, threshold
 from gradcli.report.curves import half_life_text, horizon_text, log10_text, rate_text, shown_distances
 from gradcli.report.directions import headline_note
 from gradcli.report.model import Block, Cell, Column, Deferred, Line, Report, Table, envelope
@@ -17,8 +17,14 @@ from gradcli.report.simulate import STYLES, length_lines, sample_words, weights_
 from gradcli.report.training import weights_data, weights_tables
 
 
-def comparison_report(arms: Sequence[Measured], notes: Sequence[str], weights: Sequence[WeightsOfRun] = ()) -> Report:
-    """Return the report of several runs; `notes` tell what was made equal, `weights` what trained ones are like."""
+def comparison_report(
+    arms: Sequence[Measured], notes: Sequence[str], weights: Sequence[WeightsOfRun] = (), *, full: bool = False
+) -> Report:
+    """Return the report of several runs: which reaches farthest, the ranking, the verdicts; in full the curves as well.
+
+    Args:
+        notes: what was made equal. weights: what trained ones are like.
+    """
     spec = arms[0].network.spec
     ranking = rank(arms)
     notes = [
@@ -31,9 +37,8 @@ def comparison_report(arms: Sequence[Measured], notes: Sequence[str], weights: S
     groups: list[list[Block]] = [
         [title, *(Line(note, style="dim") for note in notes)],
         [Line(_farthest(ranking), style="title"), _summary(ranking)],
-        [Line(f"{a.verdict.kind.upper()} {a.verdict.headline}", a.label, STYLES[a.verdict.kind]) for a in arms],
-        [*_curves(arms, ranking), *length_lines(arms[0].network)],
-        *tables,
+        [_verdict_line(arm) for arm in arms],
+        *([[*_curves(arms, ranking), *length_lines(arms[0].network)], *tables] if full else []),
     ]
     data = Deferred(lambda: envelope("compare") | _data(arms, ranking, notes) | {"weights": weights_data(weights)})
     return Report("compare", [group for group in groups if group], data, records(arms))
@@ -52,25 +57,40 @@ def _data(arms: Sequence[Measured], ranking: Sequence[Measured], notes: Sequence
     return {"runs": [run_data(arm) for arm in arms], "ranking": places, "notes": list(notes)}
 
 
+def _verdict_line(arm: Measured) -> Line:
+    """Return an arm's verdict in words, and where the typical sequence differs from it."""
+    verdict = arm.verdict
+    what = "; ".join(part for part in (verdict.left, verdict.headline) if part)
+    words = f"{KIND_WORDS[verdict.kind].upper()}: {what}"
+    return Line("\n".join(part for part in (words, verdict.aside) if part), arm.label, STYLES[verdict.kind])
+
+
 def reaches_beyond(arm: Measured) -> bool:
     """Tell whether the gradient is above the threshold to the very beginning of the sequence."""
     return arm.curve is not None and arm.verdict.horizon_threshold is None
 
 
 def reach(arm: Measured) -> float:
-    """Return the horizon as a number: infinite where it is beyond the sequence, -1 where there is no gradient."""
+    """Return over how many steps the gradient was seen above the threshold; -1 where there is no gradient."""
     if arm.curve is None:
         return -1.0
     horizon = arm.verdict.horizon_threshold
-    return math.inf if horizon is None else float(horizon)
+    return float(arm.network.spec.seq_len if horizon is None else horizon)
 
 
 def rank(arms: Sequence[Measured]) -> list[Measured]:
-    """Return the arms by horizon, the farthest first; among equals the one whose rate is nearest to 1."""
+    """Return the arms by reach, the farthest first.
 
-    def merit(arm: Measured) -> tuple[float, float]:
-        rate = arm.verdict.rate_per_step
-        return reach(arm), -abs(math.log(rate)) if rate else -math.inf
+    Among equals those that do not explode come first, then the one that keeps the gradient's size best: at the
+    beginning, abs(log r_T), where they reach it; else by the rate.
+    """
+
+    def merit(arm: Measured) -> tuple[float, bool, float]:
+        verdict = arm.verdict
+        change = verdict.end_log10_ratio if reaches_beyond(arm) else None
+        if change is None:
+            change = math.log10(verdict.rate_per_step) if verdict.rate_per_step else math.inf
+        return reach(arm), verdict.kind != "exploding", -abs(change)
 
     return sorted(arms, key=merit, reverse=True)
 
@@ -83,11 +103,13 @@ def _farthest(ranking: Sequence[Measured]) -> str:
     equal = [
         arm.label + (" (exploding)" if arm.verdict.kind == "exploding" else "")
         for arm in ranking
-        if reach(arm) == reach(best)
+        if (reach(arm), reaches_beyond(arm)) == (reach(best), reaches_beyond(best))
     ]
-    beyond = reaches_beyond(best)
-    steps = best.network.spec.seq_len if beyond else best.verdict.horizon_threshold or 0
-    how_far = f"{grouped(steps)} step{'' if steps == 1 else 's'} back" + (", to the beginning" if beyond else "")
+    steps = int(reach(best))
+    how_far = f"{grouped(steps)} step{'' if steps == 1 else 's'} back"
+    how_far += ", to the beginning" if reaches_beyond(best) else ""
+    if len(equal) == len(ranking):
+        return f"The gradient reaches as far in all of them: {how_far}."
     names = " and ".join(part for part in (", ".join(equal[:-1]), equal[-1]) if part)
     return f"The gradient reaches farthest in {names}: {how_far}."
 
@@ -105,14 +127,14 @@ def _summary(ranking: Sequence[Measured]) -> Table:
         Column("parameters", keep=5),
     ]
     spec = ranking[0].network.spec
-    farthest = min(max(max(map(reach, ranking)), 1.0), float(spec.seq_len))
+    farthest = max(*map(reach, ranking), 1.0)
     rows: list[list[Cell]] = [
         [
             position,
             arm.label,
-            arm.verdict.kind,
-            horizon_text(arm.verdict, spec.seq_len),
-            None if arm.curve is None else min(reach(arm) / farthest, 1.0),
+            "reaches" if arm.verdict.kind == "stable" else KIND_WORDS[arm.verdict.kind],
+            horizon_text(arm.verdict, arm.network.spec.seq_len),
+            None if arm.curve is None else reach(arm) / farthest,
             rate_text(arm.verdict),
             half_life_text(arm.verdict),
             arm.network.spec.hidden_size,
@@ -124,7 +146,7 @@ def _summary(ranking: Sequence[Measured]) -> Table:
     return Table(
         columns,
         rows,
-        note=f"horizon: the largest distance at which the norm is still above {low} of that at distance 0",
+        note=f"horizon: the largest distance at which the mean norm is still above {low} of that at distance 1",
     )
 
 
@@ -135,8 +157,9 @@ def _curves(arms: Sequence[Measured], ranking: Sequence[Measured]) -> list[Block
         return []
     place = {arm.label: position for position, arm in enumerate(ranking)}
     columns = [Column("distance", keep=9), *(Column(label, keep=max(8 - place[label], 0)) for label, _ in shown)]
+    last = max(len(curve.mean) for _, curve in shown) - 1
     rows: list[list[Cell]] = [
-        [d, *(log10_text(float(curve.median[d])) for _, curve in shown)]
-        for d in shown_distances(arms[0].network.spec.seq_len)
+        [d, *(log10_text(float(curve.mean[d])) if d < len(curve.mean) else None for _, curve in shown)]
+        for d in shown_distances(last)
     ]
-    return [Table(columns, rows, title="log10 of the gradient's norm")]
+    return [Table(columns, rows, title="log10 of the gradient's mean norm")]
