@@ -36,7 +36,8 @@ class Verdict:
     "exponential", an average over the tail where it is "polynomial" or "mixed"; None where too few distances carry a
     gradient, or the factor is beyond a float.
     exponent, exponent_from: p of the polynomial r ~ d**p ("end") or r ~ (T/t)**p with t = T - d ("beginning").
-    half_life: -ln 2 / ln(rate) in steps; None where the curve does not fall (its rate is not below 1, or it is level).
+    half_life: -ln 2 / ln(rate) in steps; None where the curve does not fall: its rate is not below 1, or it is
+    level, or it wanders.
     halved_at: the first distance from the reference on with r <= 1/2; None where there is none.
     forecast: where no threshold has been crossed, the first distance beyond T at which the law of the tail crosses the
     nearer one; None where it never does.
@@ -129,7 +130,8 @@ def _landmarks(log10_norm: Floats, vanishing: float, exploding: float) -> Landma
 def _judged(curve: Landmarks) -> Verdict:
     tail = None
     if curve.last_nonzero > curve.reference:
-        tail = fit_tail(curve.log10_ratio[: curve.last_nonzero + 1], first=curve.reference, settled=_settled(curve))
+        measured = curve.log10_ratio[: curve.last_nonzero + 1]
+        tail = fit_tail(measured, first=curve.reference, settled=_settled(curve), counted_from=curve.start)
     kind, half_life, forecast = kind_of(curve), _half_life(tail), forecast_of(curve, tail)
     return Verdict(
         kind=kind,
@@ -166,7 +168,7 @@ def _as_factor(log10_rate: float) -> float | None:
 
 def _half_life(tail: TailFit | None) -> float | None:
     """Return the steps in which the gradient halves; None where it does not fall."""
-    if tail is None or tail.pattern == "flat" or tail.log10_rate >= 0:
+    if tail is None or tail.pattern == "flat" or not tail.has_trend or tail.log10_rate >= 0:
         return None
     return -math.log10(2) / tail.log10_rate
 
