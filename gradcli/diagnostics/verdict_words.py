@@ -171,7 +171,7 @@ def _describe(curve: Landmarks, tail: TailFit | None, half_life: float | None) -
 
 
 def _rises_first(curve: Landmarks, tail: TailFit | None) -> bool:
-    """Tell whether the rise to the peak is the first thing to say: the curve has turned, is about to, or stays there."""
+    """Tell whether the rise to the peak is the first thing to say: it has turned, is about to, or stays there."""
     if tail is None or not curve.has_hump:
         return False
     at_its_peak = curve.fall < MIN_TURN and curve.peak_distance > curve.last - SLOWING * (curve.last - curve.reference)
