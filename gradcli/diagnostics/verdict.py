@@ -16,7 +16,7 @@ import numpy as np
 from gradcli.diagnostics import verdict_words as words
 from gradcli.diagnostics.curve import Curve
 from gradcli.diagnostics.curve_fit import Floats, Origin, Pattern, TailFit, fit_tail
-from gradcli.diagnostics.curve_landmarks import Landmarks, find_landmarks, kind_of
+from gradcli.diagnostics.curve_landmarks import KINDS, Landmarks, find_landmarks, kind_of
 from gradcli.diagnostics.forecast import forecast_of
 from gradcli.diagnostics.shares import shares_of
 from gradcli.diagnostics.verdict_kinds import VerdictKind
@@ -111,7 +111,8 @@ def judge_sequences(
     """
     of_mean = _landmarks(curve.mean, vanishing, exploding)
     if of_mean is None:
-        return _judge_all_zero()
+        zero = _judge_all_zero()
+        return replace(zero, typical=zero, shares={kind: float(kind == "dead") for kind in (*KINDS, "dead")})
     verdict, shares = _judged(of_mean), shares_of(log2_norms, of_mean, starts)
     if curve.median is curve.mean:
         return replace(verdict, typical=verdict, shares=shares)
