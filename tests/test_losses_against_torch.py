@@ -6,16 +6,18 @@ shared with what is tested. Its modules then take all pairs of a sequence and a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from measured import loaded
+from engine_runs import problem_of
+from measured import loaded, measured
 from numpy.typing import NDArray
 
-from gradcli.engine.problem import Problem, Run
+from gradcli.engine.loss import BinaryCrossEntropy
+from gradcli.engine.problem import Problem, Run, layer_names
 from gradcli.engine.run import Engine
 from gradcli.network.build import build
 from gradcli.spec.losses import loss_steps
@@ -23,12 +25,15 @@ from gradcli.spec.models import Spec
 
 torch = pytest.importorskip("torch")
 
-from reference.framework_cells import GATES  # noqa: E402
+from reference.framework_cells import EQUATIONS, GATES, parameters_of  # noqa: E402
+from reference.framework_cells import gradients_of as gradients_by_gate  # noqa: E402
+from reference.framework_cells import module_of as module_of_torch_nn  # noqa: E402
 
 Array = NDArray[Any]
 CLOSE = 1e-10
 T, B, H, I = 7, 3, 4, 3  # noqa: E741 - as the documentation calls them
 LENGTHS = [T, 2, 5]
+STATES = {"lstm": "hc", "gru": "h", "rnn": "h"}
 CELLS: dict[str, Any] = {"lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell, "rnn": torch.nn.RNNCell}
 LOSSES: dict[str, dict[str, Any]] = {
     "mse": {"kind": "mse"},
@@ -159,9 +164,7 @@ def readout_of(problem: Problem, trial: int) -> Any:
     return layer
 
 
-def batch_loss(
-    spec: Spec, problem: Problem, trial: int, rows: Any, places: list[tuple[int, int]], readout: Any
-) -> Any:
+def batch_loss(spec: Spec, problem: Problem, trial: int, rows: Any, places: list[tuple[int, int]], readout: Any) -> Any:
     """Return the loss by torch's module with its default reduction, or its sum over the mean of the sequences."""
     loss: Any = problem.loss
     mean = spec.loss.reduction == "mean"
@@ -210,16 +213,174 @@ def wrong(run: Run, spec: Spec, problem: Problem, kind: str) -> dict[Any, float]
     return found
 
 
-@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["one length", "lengths"])
-@pytest.mark.parametrize("both", [False, True], ids=["forward", "both ways"])
-@pytest.mark.parametrize(("cell", "layers"), [("lstm", 1), ("gru", 3)])
+@pytest.mark.parametrize(
+    ("cell", "layers", "both", "lengths"),
+    [
+        ("lstm", 2, False, None),
+        ("rnn", 1, True, None),
+        ("gru", 3, False, LENGTHS),
+        ("lstm", 1, True, LENGTHS),
+        ("gru", 3, True, LENGTHS),
+    ],
+)
 @pytest.mark.parametrize("at", ["last", "final", "every", [1, 3, T]], ids=str)
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_losses_and_gradients_are_those_of_torch(
-    loss: str, reduction: str, at: Any, cell: str, layers: int, both: bool, lengths: list[int] | None, tmp_path: Path
+    cell: str, layers: int, both: bool, lengths: list[int] | None, loss: str, reduction: str, at: Any, tmp_path: Path
 ) -> None:
     fields = {**LOSSES[loss], "reduction": reduction, "at": at}
     spec, problem = built(tmp_path, cell, fields, layers=layers, both=both, lengths=lengths)
     assert (problem.begins is None) == (lengths is None)
     assert wrong(Engine(problem).run(record=True), spec, problem, cell) == {}
+
+
+@pytest.mark.parametrize("at", ["final", "last", "every"])
+@pytest.mark.parametrize("lengths", [[T] * B, LENGTHS], ids=["one length", "lengths"])
+@pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
+def test_two_directions_are_those_of_packed_sequences(kind: str, lengths: list[int], at: str) -> None:
+    """`final` is cat(h_n[-2], h_n[-1]) of torch.nn, `last` the output at each sequence's last position."""
+    layers, rng = 2, np.random.default_rng(5)
+    torch.manual_seed(2)
+    module = module_of_torch_nn(kind, I, H, layers, bidirectional=True)
+    names = layer_names(layers, bidirectional=True)
+    start = {s: torch.tensor(rng.normal(size=(len(names), B, H)), requires_grad=True) for s in STATES[kind]}
+    x, vector = rng.normal(size=(T, B, I)), rng.normal(size=2 * H)
+    padded = np.zeros((B, T, I))
+    for sequence, length in enumerate(lengths):
+        padded[sequence, :length] = x[T - length :, sequence]
+    packed = torch.nn.utils.rnn.pack_padded_sequence(
+        torch.tensor(padded), torch.tensor(lengths), batch_first=True, enforce_sorted=False
+    )
+    outputs, last = module(packed, tuple(start.values()) if kind == "lstm" else start["h"])
+    h_n = last[0] if kind == "lstm" else last
+    outputs, _ = torch.nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True)
+    match at:
+        case "final":
+            losses = torch.cat([h_n[-2], h_n[-1]], dim=1) @ torch.tensor(vector)
+        case "last":
+            losses = outputs[range(B), [length - 1 for length in lengths]] @ torch.tensor(vector)
+        case _:
+            losses = (outputs @ torch.tensor(vector)).sum(dim=1)
+    losses.sum().backward()
+
+    values = {name: value.detach().numpy() for name, value in module.named_parameters()}
+    arrays = {f"param.{name}": value[None] for name, value in parameters_of(kind, values, layers).items()}
+    for index, layer in enumerate(names):
+        for s in STATES[kind]:
+            arrays[f"state.{layer}.{s}"] = start[s].detach().numpy()[None, None, index]
+    spec = {
+        "cell": {"equations": EQUATIONS[kind]},
+        "bidirectional": True,
+        "num_layers": layers,
+        "hidden_size": H,
+        "seq_len": T,
+        "loss": {"kind": "projection", "at": "every" if at == "every" else "last"},
+    }
+    problem = problem_of(spec, {"x": x[None], "vector": vector[None], **arrays})
+    loss = problem.loss.of_final_states() if at == "final" else problem.loss
+    run = Engine(replace(problem, loss=loss, starts=T - np.array(lengths)), block=3).run(record=True)
+    assert run.recording is not None
+    np.testing.assert_allclose(run.losses[0], losses.detach().numpy(), rtol=CLOSE)
+    of_torch = {name: value.grad.numpy() / B for name, value in module.named_parameters()}
+    for name, expected in gradients_by_gate(kind, of_torch, layers).items():
+        assert np.linalg.norm(run.gradients[name].value()[0] - expected) < CLOSE * np.linalg.norm(expected), name
+    for index, layer in enumerate(names):
+        for s in STATES[kind]:
+            recorded = run.recording.adjoints[f"{layer}.{s}"], run.recording.exponents[f"{layer}.{s}"]
+            for sequence, length in enumerate(lengths):
+                mantissa, exponent = recorded[0][T - length, 0, :, sequence], recorded[1][T - length, 0, sequence]
+                expected = start[s].grad.numpy()[index, sequence]
+                assert np.linalg.norm(np.ldexp(mantissa, exponent) - expected) < CLOSE * np.linalg.norm(expected)
+    top = [run.recording.states[f"{layer}.h"][1:, 0] for layer in names[-2:]]
+    for sequence, length in enumerate(lengths):
+        ahead, back = (states[T - length :, :, sequence] for states in top)
+        put_out = np.concatenate([ahead, back[::-1]], axis=1)
+        np.testing.assert_allclose(put_out, outputs[sequence, :length].detach().numpy(), rtol=CLOSE)
+
+
+def test_a_language_model_with_the_framework_s_loss_is_not_clipped_where_that_is_not() -> None:
+    """A loss at every step of 200: torch's mean has a 200th of the norm that the sum has."""
+    steps, symbols = 200, 8
+    fields: dict[str, Any] = {
+        "hidden_size": 16,
+        "input_size": symbols,
+        "seq_len": steps,
+        "trials": 1,
+        "init": {"*": {"uniform": {"bound": 0.25}}},
+        "input": {"kind": "one_hot"},
+        "clip": [{"norm": 0.25}],
+    }
+    rows = {}
+    for reduction in ("sum", "mean"):
+        loss = {"kind": "cross_entropy", "at": "every", "target": "next", "reduction": reduction}
+        (rows[reduction],) = measured("lstm", **fields, loss=loss).clipped
+    problem = build(loaded("lstm", **fields, loss=loss)).problem
+    (table,) = problem.parameters
+    table = {name: value[0] for name, value in table.items()}
+    module, readout = torch.nn.LSTM(symbols, 16, dtype=torch.float64), readout_of(problem, 0)
+    with torch.no_grad():
+        for name, prefix in (("weight_ih_l0", "W_x"), ("weight_hh_l0", "W_h"), ("bias_ih_l0", "b_")):
+            getattr(module, name).copy_(torch.tensor(np.concatenate([table[prefix + gate] for gate in "ifgo"])))
+        module.bias_hh_l0.zero_()
+    module.bias_hh_l0.requires_grad_(False)
+    x = torch.tensor(problem.source.fill(0, steps)[:, 0].transpose(0, 2, 1))
+    logits = readout(module(x)[0])
+    target = torch.tensor(problem.loss.target[:, 0])
+    torch.nn.CrossEntropyLoss()(logits.flatten(0, 1), target.flatten()).backward()
+    parameters = [p for p in [*module.parameters(), *readout.parameters()] if p.requires_grad]
+    norm = float(torch.nn.utils.clip_grad_norm_(parameters, 0.25))
+    assert 10 ** rows["mean"].log10_norm_before == pytest.approx(norm, rel=CLOSE)
+    assert 10 ** rows["sum"].log10_norm_before == pytest.approx(steps * norm, rel=CLOSE)
+    assert norm < 0.25 < steps * norm
+    assert (rows["mean"].fraction_clipped, rows["sum"].fraction_clipped) == (0.0, 1.0)
+
+
+def test_a_yes_or_no_that_is_all_but_certain_has_a_loss_and_a_gradient() -> None:
+    """log(1 - sigmoid(800)) is log(0) when written so; and what is right has exp(-y) as its loss and its gradient."""
+    outputs = np.array([800.0, -800.0, 40.0, -40.0, 0.0])[None, None, None]
+    for target, expected in ((1.0, [0.0, 800.0, np.exp(-40), 40.0, np.log(2)]), (0.0, [800, 0, 40, np.exp(-40), np.log(2)])):
+        loss = BinaryCrossEntropy([1], np.full((1, 1, 1, 5), target), np.ones((1, 1, 1)), np.zeros((1, 1)))
+        values, gradient = loss.values(outputs, 1)[0], loss.gradient(outputs, 1)
+        assert gradient is not None
+        y = torch.tensor(outputs[0, 0, 0], requires_grad=True)
+        of_torch = torch.nn.BCEWithLogitsLoss(reduction="none")(y, torch.full_like(y, target))
+        np.testing.assert_allclose(values, of_torch.detach().numpy(), rtol=1e-12, atol=1e-16)
+        np.testing.assert_allclose(values, expected, rtol=1e-12, atol=1e-300)
+        sign = 1 if target == 0 else -1
+        slopes = sign / (1 + np.exp(-sign * outputs[0, 0, 0].clip(-700, 700)))
+        np.testing.assert_allclose(gradient[0, 0, 0], slopes, rtol=1e-12, atol=1e-300)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["one length", "lengths"])
+def test_the_last_loss_alone_keeps_the_weight_that_it_has(
+    loss: str, reduction: str, lengths: list[int] | None, tmp_path: Path
+) -> None:
+    """The gradient of a loss at several steps is that of the last alone and that of the others, added."""
+    fields = {**LOSSES[loss], "reduction": reduction, "at": [2, 4, T]}
+    _, problem = built(tmp_path, "gru", fields, layers=1, both=True, lengths=lengths)
+    outputs = np.random.default_rng(1).normal(size=(T, 2, 2 * H, B))
+    whole, last = problem.loss, problem.loss.last_alone().counted_from(problem.starts)
+    assert (last.steps.tolist(), last.scale) == ([T], whole.scale)
+    of_all, of_last = whole.gradient(outputs, 1), last.gradient(outputs, 1)
+    assert of_all is not None
+    assert of_last is not None
+    np.testing.assert_array_equal(of_all[-1], of_last[-1])
+    assert not of_last[:-1].any()
+    np.testing.assert_allclose(whole.values(outputs[-1:], T), last.values(outputs, 1), rtol=1e-12)
+
+
+def test_losses_are_joined_only_where_they_count_alike(tmp_path: Path) -> None:
+    def loss(**fields: Any) -> Any:
+        return built(tmp_path, "gru", {"kind": "mse", **fields}, layers=1, both=True)[1].loss
+
+    assert loss().can_join(loss())
+    assert not loss().can_join(loss(reduction="mean"))
+    assert not loss().can_join(loss(at="final"))
+    joined = loss(at="final", reduction="mean")
+    both = joined.joined([joined])
+    assert (both.final, both.scale, both.target.shape[1]) == (True, joined.scale, 4)
+    part = both.of_trials(1, 3)
+    assert (part.final, part.scale, part.target.shape[1]) == (True, joined.scale, 2)
