@@ -29,8 +29,8 @@ Reduction = Literal["sum", "mean"]
 
 def _not_mean(value: Any) -> Any:
     if value == "mean":
-        message = "expected sum; the mean over outputs is the kind projection, with a vector of 1/n for n outputs"
-        raise PydanticCustomError("choice", message)
+        message = "expected 'sum'; got 'mean': for a mean of outputs take the kind projection, with a vector of 1/n"
+        raise PydanticCustomError("bounds", message)
     return value
 
 
