@@ -42,7 +42,7 @@ def test_the_curve_joins_both_at_distances_from_each_one_s_own_last_step(tmp_pat
     run = simulate({"cell": "lstm", **BOTH, **fields}, tmp_path)
     squares = sum(10.0 ** (2 * run.curve(f"{name}.{s}")) for name in ("layer0", "layer0.reverse") for s in "hc")
     np.testing.assert_allclose(run.curve(), 0.5 * np.log10(squares), rtol=1e-9)
-    assert first_distances(build(loaded("lstm", **BOTH, **fields)).problem) == {"layer0": 0, "layer0.reverse": 0}
+    assert first_distances(build(loaded("lstm", **{**BOTH, **fields})).problem) == {"layer0": 0, "layer0.reverse": 0}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -101,7 +101,7 @@ def lengths_spec(folder: Path, **fields: Any) -> Path:
 def test_lengths_go_together_with_two_directions_in_the_commands(tmp_path: Path) -> None:
     file = lengths_spec(tmp_path, loss={"kind": "mse", "at": "final"})
     run = gradcli("simulate", file, "--format", "json").report()["runs"][0]
-    assert run["curve"]["sequences"] == [8, 8, 6, 6, 6, 4, 4, 2, 2, 2]
+    assert run["curve"]["sequences"] == [4, 4, 3, 3, 3, 2, 2, 1, 1, 1]
     assert run["curve"]["layers"] == ["layer0", "layer0.reverse"]
     assert None not in run["curve"]["log10_norm"]
     assert gradcli("compare", file, "lstm", "--set", "bidirectional=true").code == ExitCode.DONE

@@ -339,10 +339,8 @@ def test_a_language_model_with_the_framework_s_loss_is_not_clipped_where_that_is
 def test_a_yes_or_no_that_is_all_but_certain_has_a_loss_and_a_gradient() -> None:
     """log(1 - sigmoid(800)) is log(0) when written so; and what is right has exp(-y) as its loss and its gradient."""
     outputs = np.array([800.0, -800.0, 40.0, -40.0, 0.0])[None, None, None]
-    for target, expected in (
-        (1.0, [0.0, 800.0, np.exp(-40), 40.0, np.log(2)]),
-        (0.0, [800, 0, 40, np.exp(-40), np.log(2)]),
-    ):
+    right, level = np.exp(-40), np.log(2)
+    for target, expected in ((1.0, [0, 800, right, 40, level]), (0.0, [800, 0, 40, right, level])):
         loss = BinaryCrossEntropy([1], np.full((1, 1, 1, 5), target), np.ones((1, 1, 1)), np.zeros((1, 1)))
         values, gradient = loss.values(outputs, 1)[0], loss.gradient(outputs, 1)
         assert gradient is not None
