@@ -147,7 +147,8 @@ def headline_layers(problem: Problem) -> list[str]:
 def first_distances(problem: Problem) -> dict[str, int]:
     """Return for both directions of the top layer the first distance, in own steps, at which the loss enters."""
     forward, reverse = problem.names[-2:]
-    return {forward: problem.seq_len - problem.loss.last_step, reverse: problem.loss.first_step - 1}
+    from_end = problem.seq_len - problem.loss.last_step
+    return {forward: from_end, reverse: from_end if problem.loss.final else problem.loss.first_step - 1}
 
 
 def _predictions(problem: Problem, headline: Sequence[str]) -> list[Prediction]:

@@ -53,8 +53,8 @@ class Problem:
     tied: whether all steps share their parameters; if not, each has its own, and the recurrence is a network in depth.
     bidirectional: whether each layer has two directions; each counts as a layer then, in the order of `names`.
     starts: for sequences of different lengths, aligned at their ends, the step s_b after which each begins, (B,)
-        integers: sequence b is the steps s_b+1 .. T, and its initial state stands at step s_b. None where all begin
-        after step 0.
+        integers: sequence b is the steps s_b+1 .. T, and its initial state stands at step s_b, in the own steps of
+        each direction. None where all begin after step 0.
     tape_bytes: the most memory that what is kept of the forward pass for the backward pass may take, about.
     """
 
@@ -73,10 +73,10 @@ class Problem:
     starts: Array | None = None
 
     def __post_init__(self) -> None:
-        if self.begins is not None and (
-            self.bidirectional or not self.tied or any(plan.couples_sequences for plan in self.plans)
-        ):
-            raise ValueError("sequences of different lengths go forward, each by itself, with weights that are tied")
+        if self.begins is not None and (not self.tied or any(plan.couples_sequences for plan in self.plans)):
+            raise ValueError("sequences of different lengths go each by itself, with weights that are tied")
+        if self.loss.final and not self.bidirectional:
+            raise ValueError("of one direction the final state is that at step T")
         # The loss counts the steps that each sequence has.
         object.__setattr__(self, "loss", self.loss.counted_from(self.starts))
 

@@ -98,7 +98,7 @@ class ParameterValues:
         spec = self._loaded.spec
         layers = spec.num_layers
         if layer == READOUT:
-            return "; only the loss cross_entropy has a readout"
+            return "; the losses cross_entropy and binary_cross_entropy have a readout, mse where it names a head"
         if layer.endswith(f".{REVERSE}") and not spec.bidirectional:
             return "; only bidirectional layers have a reverse direction (bidirectional: true)"
         if dot and layer not in layer_names(layers, spec.bidirectional):

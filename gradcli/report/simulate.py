@@ -139,12 +139,17 @@ def length_lines(network: Network) -> list[Block]:
 
 def sample_words(spec: Spec) -> str:
     """Return over how many sequences was measured, and with which loss."""
-    at = spec.loss.at
-    where = "at the last step" if at == "last" else "at every step" if at == "every" else f"at {_steps(at)}"
+    if isinstance(spec.loss.at, list):
+        where = f"at {_steps(spec.loss.at)}"
+    elif spec.loss.at == "final" and spec.bidirectional:
+        where = "at each direction's last step"
+    else:
+        where = "at every step" if spec.loss.at == "every" else "at the last step"
     count = f"{_count(spec.trials, 'trial')} x {_count(spec.batch_size, 'sequence')}"
     readout = getattr(spec.loss, "readout", None)
     through = f" through {readout}" if readout not in (None, DRAWN_READOUT) else ""
-    return f"{count}   loss {spec.loss.kind}{through} {where}"
+    mean = " (mean)" if spec.loss.reduction == "mean" else ""
+    return f"{count}   loss {spec.loss.kind}{mean}{through} {where}"
 
 
 def _steps(steps: Sequence[int]) -> str:

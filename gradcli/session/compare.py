@@ -22,7 +22,7 @@ from gradcli.network.threads import blas_threads
 from gradcli.network.trained import TrainedNetwork
 from gradcli.report.compare import comparison_report
 from gradcli.session.result import Result, saved_arrays
-from gradcli.spec.losses import DRAWN_READOUT, CrossEntropyLoss, Loss, MSELoss
+from gradcli.spec.losses import DRAWN_READOUT, BinaryCrossEntropyLoss, Loss, MSELoss, TargetLoss
 from gradcli.spec.models import LARGEST_SIZE, Spec
 from gradcli.spec.reader import LoadedSpec
 
@@ -170,7 +170,7 @@ def _loss_of(first: LoadedSpec, other: LoadedSpec) -> Loss:
         UsageError: a squared error through a head, for a spec that has none.
     """
     loss = first.spec.loss
-    if not isinstance(loss, MSELoss | CrossEntropyLoss) or loss.readout == DRAWN_READOUT:
+    if not isinstance(loss, TargetLoss) or loss.readout == DRAWN_READOUT:
         return loss
     if isinstance(other.trained, TrainedNetwork):
         # Checkpoints may call the same head differently: fc, and model.fc.
@@ -183,7 +183,10 @@ def _loss_of(first: LoadedSpec, other: LoadedSpec) -> Loss:
             " choose another one, such as --set loss=projection"
         )
     read = first.trained.head(first.spec) if isinstance(first.trained, TrainedNetwork) else None
-    return loss if read is None else loss.model_copy(update={"readout": None, "classes": read.weight.shape[0]})
+    if read is None:
+        return loss
+    size = "outputs" if isinstance(loss, BinaryCrossEntropyLoss) else "classes"
+    return loss.model_copy(update={"readout": None, size: read.weight.shape[0]})
 
 
 def _distinct_labels(specs: Sequence[LoadedSpec]) -> list[LoadedSpec]:

@@ -102,12 +102,31 @@ class RecurrentLayer:
 
 @dataclass(frozen=True)
 class LinearHead:
-    """logits = weight @ h + bias: weight (outputs, inputs), bias (outputs,) or None where the file has none."""
+    """logits = weight @ h + bias: weight (outputs, inputs), bias (outputs,) or None where the file has none.
+
+    sigmoid: whether the file says that the sigmoid of its outputs is taken.
+    """
 
     name: str
     weight: Value
     bias: Value | None
     tensors: tuple[str, ...]
+    sigmoid: bool = False
+
+    @property
+    def loss(self) -> str:
+        """The kind of loss that goes with it: several outputs are classes unless the file says that each is a choice.
+
+        One output is a number, unless the file says that it is the logit of a choice.
+        """
+        if self.sigmoid:
+            return "binary_cross_entropy"
+        return "mse" if self.weight.shape[0] == 1 else "cross_entropy"
+
+    @property
+    def is_regression_assumed(self) -> bool:
+        """Whether its one output may as well be the logit of a choice, as far as the file says."""
+        return self.loss == "mse"
 
 
 @dataclass(frozen=True)
