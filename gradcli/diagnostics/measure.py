@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from gradcli.diagnostics.verdict import (
     judge_overflow,
     judge_sequences,
 )
+from gradcli.engine.loss import Loss
 from gradcli.engine.problem import Overflow, Problem, Progress, Run
 from gradcli.engine.run import Engine
 from gradcli.network.build import Network
@@ -81,30 +82,19 @@ def measure(
     kept = run if record else None
     verdict = judge_nonfinite(network, engine, run)
     if verdict is not None:
-        return Measured(
-            network, run.losses, verdict, None, None, {}, {}, [], [], kept, headline_layers(network.problem)
-        )
-    gradients, log2_norm, total = run.gradients, run.log2_norm, None
-    clipped = clip_all(
-        engine,
-        run,
-        [(c.NAME, c.threshold) for c in spec.clip],
-        spec.learning_rate,
-        _states_of(headline_layers(network.problem), log2_norm),
-    )
-    problem = network.problem
+        return _without_curve(network, run, verdict, kept)
+    problem, headline, total = network.problem, headline_layers(network.problem), None
+    gradients, log2_norm, joined = run.gradients, run.log2_norm, _states_of(headline, run.log2_norm)
+    clipped = clip_all(engine, run, [(c.NAME, c.threshold) for c in spec.clip], spec.learning_rate, joined)
     if len(problem.loss.steps) > 1:
-        # Distance has a meaning from one loss only: where the loss stands at the step itself, that one rules.
-        total = curve_of(*(log2_norm[name] for name in _states_of(headline_layers(problem), log2_norm)))
-        problem = replace(problem, loss=problem.loss.last_alone())
-        engine.set_loss(problem.loss)
-        alone = engine.run(parameters=False)
-        verdict = judge_nonfinite(network, engine, alone)
-        if verdict is not None:
-            return _without_curve(network, run, verdict, kept)
-        log2_norm.clear()
-        log2_norm.update(alone.log2_norm)
-    headline = headline_layers(problem)
+        total = curve_of(*(log2_norm[name] for name in joined))
+        for loss, layers in _last_losses(problem):
+            engine.set_loss(loss)
+            alone = engine.run(parameters=False)
+            verdict = judge_nonfinite(network, engine, alone)
+            if verdict is not None:
+                return _without_curve(network, run, verdict, kept)
+            log2_norm |= {name: alone.log2_norm[name] for name in _states_of(layers, log2_norm)}
     verdict, curve, states = _curves(problem, log2_norm, headline, spec.thresholds)
     return Measured(
         network,
@@ -125,6 +115,17 @@ def _without_curve(network: Network, run: Run, verdict: Verdict, kept: Run | Non
     """Return what is left to say of a run in which a number was not finite."""
     headline = headline_layers(network.problem)
     return Measured(network, run.losses, verdict, None, None, {}, {}, [], [], kept, headline)
+
+
+def _last_losses(problem: Problem) -> list[tuple[Loss, Sequence[str]]]:
+    """Return the last of a problem's losses alone, and the layers that it is the last one for.
+
+    Distance has a meaning from one loss only: where the loss stands at the step itself, that one rules. A reverse
+    direction comes last to the loss at the first position.
+    """
+    if not problem.bidirectional or problem.loss.final:
+        return [(problem.loss.last_alone(), problem.names)]
+    return [(problem.loss.last_alone(), problem.names[::2]), (problem.loss.first_alone(), problem.names[1::2])]
 
 
 def _states_of(layers: Sequence[str], names: Iterable[str]) -> list[str]:

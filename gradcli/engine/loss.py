@@ -107,7 +107,15 @@ class Loss(ABC):
 
         It is the part that this step has in the sum: of a mean over n steps, still one n-th of that step's loss.
         """
-        return self._like(self._last_part(slice(int(self._order[-1]), int(self._order[-1]) + 1)))
+        return self._alone(-1)
+
+    def first_alone(self) -> Self:
+        """Return the loss of the first step that counts alone: of a reverse direction, the last one of its own."""
+        return self._alone(0)
+
+    def _alone(self, index: int) -> Self:
+        place = int(self._order[index])
+        return self._like(self._step_part(int(self.steps[place]), slice(place, place + 1)))
 
     def can_join(self, other: Loss) -> bool:
         """Tell whether another loss differs from this one in nothing but numbers."""
@@ -127,8 +135,8 @@ class Loss(ABC):
         """Return the loss of some trials, its settings aside."""
 
     @abstractmethod
-    def _last_part(self, place: slice) -> Self:
-        """Return the loss of the last step that counts, its settings aside; `place` is its own among the targets."""
+    def _step_part(self, step: int, place: slice) -> Self:
+        """Return the loss of one step, its settings aside; `place` is its own among the targets."""
 
     def joined(self, others: Sequence[Self]) -> Self:
         """Return this loss and others that `can_join` as one, trial after trial."""
@@ -161,8 +169,8 @@ class SquaredError(Loss):
     def _part(self, trials: slice) -> Self:
         return type(self)(self.steps, self.target[:, trials])
 
-    def _last_part(self, place: slice) -> Self:
-        return type(self)([self.last_step], self.target[place])
+    def _step_part(self, step: int, place: slice) -> Self:
+        return type(self)([step], self.target[place])
 
     def _joined(self, losses: Sequence[Self]) -> Self:
         return type(self)(self.steps, np.concatenate([loss.target for loss in losses], axis=1))
@@ -187,8 +195,8 @@ class Linear(Loss):
     def _part(self, trials: slice) -> Self:
         return type(self)(self.steps, self.vector[trials])
 
-    def _last_part(self, place: slice) -> Self:
-        return type(self)([self.last_step], self.vector)
+    def _step_part(self, step: int, place: slice) -> Self:
+        return type(self)([step], self.vector)
 
     def _joined(self, losses: Sequence[Self]) -> Self:
         return type(self)(self.steps, np.concatenate([loss.vector for loss in losses]))
@@ -217,8 +225,8 @@ class ReadoutLoss(Loss):
     def _part(self, trials: slice) -> Self:
         return type(self)(self.steps, self.target[:, trials], self.W_hy[trials], self.b_y[trials])
 
-    def _last_part(self, place: slice) -> Self:
-        return type(self)([self.last_step], self.target[place], self.W_hy, self.b_y)
+    def _step_part(self, step: int, place: slice) -> Self:
+        return type(self)([step], self.target[place], self.W_hy, self.b_y)
 
     def can_join(self, other: Loss) -> bool:
         outputs = other.b_y.shape[1] if isinstance(other, ReadoutLoss) else 0

@@ -218,8 +218,9 @@ def _curve_note(measured: Measured) -> str:
     steps = len(measured.network.problem.loss.steps)
     if measured.total is not None:
         notes.append(
-            f"from the last of the {grouped(steps)} losses alone; all losses: from all of them together, where the one"
-            " at the step itself rules"
+            f"from the last of the {grouped(steps)} losses alone"
+            + (", of each direction" if measured.network.problem.bidirectional else "")
+            + "; all losses: from all of them together, where the one at the step itself rules"
         )
     notes.append(headline_note(measured))
     return "; ".join(note for note in notes if note)
