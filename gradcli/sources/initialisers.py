@@ -7,7 +7,7 @@ A matrix is (out, in), so fan_in is its number of columns and fan_out its number
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -80,6 +80,7 @@ class _Place:
     trial: int
     step: int | None
     chrono_signs: Mapping[str, int]
+    copies: int = 1
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -95,6 +96,20 @@ class _Place:
 
     def stream(self) -> np.random.Generator:
         return _parameter_stream(self.parameter, self.seed, self.trial, self.step)
+
+    def streams(self) -> Iterator[np.random.Generator]:
+        """Yield a stream for each copy of the parameter; the first is that of a parameter without others."""
+        yield self.stream()
+        for copy in range(1, self.copies):
+            yield stream(
+                self.seed,
+                "parameter",
+                self.parameter.layer,
+                self.parameter.name,
+                *_draw_names(self.trial, self.step),
+                "copy",
+                copy,
+            )
 
     def uniform(self, bound: float, mean: float = 0.0) -> np.ndarray:
         return self.stream().uniform(mean - bound, mean + bound, self.shape)
@@ -118,12 +133,14 @@ def draw_parameter(
     trial: int,
     chrono_signs: Mapping[str, int],
     step: int | None = None,
+    copies: int = 1,
 ) -> np.ndarray:
     """Return one draw of `parameter` from `law`: float64, of the parameter's shape.
 
     cell_parameters: all parameters of the layer, for laws that draw several of them together (keras).
     chrono_signs: the gate biases that chrono may set, each with its sign (forget gate +1, input gate -1).
     step: the step whose own weights these are, where weights are not tied over time; None for tied weights.
+    copies: of how many parameters of the framework's this is the sum; a framework's law then draws each of them.
 
     Every parameter, trial and step has its own stream, whatever the law: a change of law keeps the underlying draws.
 
@@ -138,7 +155,7 @@ def draw_parameter(
             f"{law.NAME} needs a {suits}, but {parameter.describe()}; initialisers that suit it: {suiting}"
         )
     place = _Place(
-        parameter, tuple(cell_parameters), hidden_size, seq_len, seed, trial, step, chrono_signs=chrono_signs
+        parameter, tuple(cell_parameters), hidden_size, seq_len, seed, trial, step, chrono_signs, copies
     )
     return draw(law, place)
 
@@ -209,8 +226,12 @@ def _ramp(law: Ramp, place: _Place) -> np.ndarray:
 
 
 def _torch(law: TorchDefault, place: _Place) -> np.ndarray:
-    """PyTorch 2 (nn.RNN, nn.LSTM, nn.GRU, reset_parameters): U(-1/sqrt(n), 1/sqrt(n)), weights and biases alike."""
-    return place.uniform(1.0 / math.sqrt(place.hidden_size))
+    """PyTorch 2 (nn.RNN, nn.LSTM, nn.GRU, reset_parameters): U(-1/sqrt(n), 1/sqrt(n)), weights and biases alike.
+
+    bias_ih and bias_hh are drawn each for itself, and so the sum of the two has the standard deviation sqrt(2/(3 n)).
+    """
+    bound = 1.0 / math.sqrt(place.hidden_size)
+    return np.sum([rng.uniform(-bound, bound, place.shape) for rng in place.streams()], axis=0)
 
 
 _INPUT_KERNEL, _RECURRENT_KERNEL, _BIAS = "input kernel", "recurrent kernel", "bias"

@@ -44,6 +44,7 @@ CELL_NOTES: Mapping[str, str] = {
     "constants": SPEC_NOTES["constants"],
     "shapes": "the shape of a parameter that its use does not settle",
     "init": "the usual initialisation: " + SPEC_NOTES["init"],
+    "twice": "torch or keras -> the biases that it has twice, and whose sum is the cell's",
     "chrono": "bias -> sign of the chrono initialisation: 1 for gates that keep, -1 for gates that write",
     "tied": SPEC_NOTES["tied"],
     "input_at": SPEC_NOTES["input_at"],
