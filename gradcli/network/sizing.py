@@ -36,6 +36,7 @@ def parse(loaded: LoadedSpec) -> ParsedCell:
             shapes=cell.shapes,
             activation=spec.activation or cell.activation,
             batch_size=spec.batch_size,
+            replaces_usual=loaded.built_in is not None and spec.activation is not None,
         )
     except CellError as error:
         raise _placed_in_file(loaded, error) from None
