@@ -15,9 +15,7 @@ from gradcli.spec.reader import LoadedSpec
 def count_parameters(shapes: Mapping[str, tuple[int, ...]], copies: Mapping[str, int]) -> int:
     """Return the number of entries of all parameters but those of the readout, each as often as it counts."""
     return sum(
-        copies.get(name, 1) * math.prod(shape)
-        for name, shape in shapes.items()
-        if not name.startswith(f"{READOUT}.")
+        copies.get(name, 1) * math.prod(shape) for name, shape in shapes.items() if not name.startswith(f"{READOUT}.")
     )
 
 

@@ -156,9 +156,7 @@ def draw_parameter(
         raise InitialiserError(
             f"{law.NAME} needs a {suits}, but {parameter.describe()}; initialisers that suit it: {suiting}"
         )
-    place = _Place(
-        parameter, tuple(cell_parameters), hidden_size, seq_len, seed, trial, step, chrono_signs, copies
-    )
+    place = _Place(parameter, tuple(cell_parameters), hidden_size, seq_len, seed, trial, step, chrono_signs, copies)
     return draw(law, place)
 
 
