@@ -176,13 +176,13 @@ class KerasDefault(Choice):
 
 
 class FlaxDefault(Choice):
-    """Flax linen's cells, and nnx.LSTMCell: lecun_normal input kernels, an orthogonal kernel for each gate, biases 0."""
+    """What Flax's linen does: lecun_normal input kernels, an orthogonal recurrent kernel for each gate, biases 0."""
 
     NAME = "flax"
 
 
 class LinenDefault(Choice):
-    """The same as flax, whose cells were linen's first."""
+    """The same as flax: linen.SimpleCell, LSTMCell, OptimizedLSTMCell and GRUCell."""
 
     NAME = "linen"
 

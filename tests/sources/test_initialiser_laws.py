@@ -382,8 +382,8 @@ class TestFlax:
 
 
 class TestNnx:
-    #: Of flax 0.12.8 with float32 and 8 keys: whether all gates' recurrent kernels are orthogonal as one, or each alone;
-    #: and what the cell keeps of its gradient at rest, 128 units: max |1/2 + lambda / 4| over the spectrum of W_hn, W_hg.
+    #: Of flax 0.12.8 with 128 units and 8 keys: whether all gates' recurrent kernels are orthogonal as one, or each alone;
+    #: and what the cell keeps of its gradient at rest, max |1/2 + lambda / 4| over the spectrum of W_hn or W_hg.
     CELLS = (
         ("rzn", LinenDefault(), "each", 0.75),  # linen.GRUCell
         ("ifgo", LinenDefault(), "each", 0.75),  # linen.LSTMCell, linen.OptimizedLSTMCell
@@ -417,7 +417,7 @@ class TestNnx:
 
     def test_gates_of_no_class_have_to_be_told_of_which_one_they_are(self):
         cell = [Parameter("layer0", f"W_h{gate}", (N, N)) for gate in "fn"]
-        with pytest.raises(InitialiserError, match="{nnx: LSTMCell} draws one orthogonal kernel for each gate"):
+        with pytest.raises(InitialiserError, match=r"\{nnx: LSTMCell\} draws one orthogonal kernel for each gate"):
             draw(cell[0], NnxDefault(), others=cell)
         first = draw(cell[0], NnxDefault(cell="LSTMCell"), others=cell)
         assert np.allclose(first.T @ first, np.eye(N), atol=1e-13)
