@@ -80,8 +80,8 @@ class Network:
 
     @property
     def parameter_count(self) -> int:
-        """The number of parameters of the recurrent layers."""
-        return count_parameters(self.shapes)
+        """The number of parameters of the recurrent layers, as their framework counts them."""
+        return count_parameters(self.shapes, self.problem.copies)
 
 
 def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_memory: int | None = None) -> Network:
@@ -139,6 +139,7 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_m
         tape_bytes=tape_bytes,
         tied=loaded.tied,
         bidirectional=spec.bidirectional,
+        copies=values.copies,
         starts=starts,
     )
     return Network(loaded, cell, shapes, problem, (*source.notes, *_readout_notes(loaded, head)))

@@ -292,6 +292,7 @@ def _parsed(data: Mapping[str, Any]) -> ParsedCell | None:
             constants={**cell.constants, **(constants if isinstance(constants, dict) else {})},
             shapes=cell.shapes,
             activation=data.get("activation") or cell.activation,
+            replaces_usual=isinstance(written, str) and "activation" in data,
         )
     except (CellError, TypeError):
         return None

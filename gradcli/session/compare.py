@@ -17,6 +17,7 @@ from gradcli.engine.together import apart, can_join, joined
 from gradcli.errors import Problem, SpecError, UsageError
 from gradcli.network.build import Network, build
 from gradcli.network.data import open_source
+from gradcli.network.parameters import ParameterValues
 from gradcli.network.sizing import count_parameters, parameter_shapes, parse, size_cells
 from gradcli.network.threads import blas_threads
 from gradcli.network.trained import TrainedNetwork
@@ -227,8 +228,10 @@ def _counter(loaded: LoadedSpec, input_size: int) -> Callable[[int], int]:
     cell = parse(loaded)
 
     def counted(hidden_size: int) -> int:
-        sized = size_cells(_at_size(loaded, hidden_size), cell, input_size)
-        return count_parameters(parameter_shapes(loaded, sized))
+        at_size = _at_size(loaded, hidden_size)
+        shapes = parameter_shapes(at_size, size_cells(at_size, cell, input_size))
+        given = loaded.trained.sources(shapes, None) if isinstance(loaded.trained, TrainedNetwork) else {}
+        return count_parameters(shapes, ParameterValues(at_size, cell, shapes, given).copies)
 
     return counted
 

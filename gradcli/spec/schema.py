@@ -13,7 +13,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 # The one place that says in a line what a field is for; the starter spec repeats it as comments.
 SPEC_NOTES: Mapping[str, str] = {
     "cell": "a built-in cell by name, or a block with equations",
-    "activation": "the function that phi stands for in the equations",
+    "activation": "the function that phi stands for in the equations; in a built-in cell without phi, every tanh",
     "constants": "numbers that the equations use by name",
     "hidden_size": "units of each state",
     "input_size": "features of x[t]",
@@ -40,10 +40,11 @@ CELL_NOTES: Mapping[str, str] = {
     "name": "what messages and tables call the cell",
     "equations": "one equation a line; a name with [t-1] is a state and needs a line that gives its [t]",
     "output": "the state that feeds the loss and the next layer; by default h, else the first state given",
-    "activation": SPEC_NOTES["activation"],
+    "activation": "the function that phi stands for in the equations",
     "constants": SPEC_NOTES["constants"],
     "shapes": "the shape of a parameter that its use does not settle",
     "init": "the usual initialisation: " + SPEC_NOTES["init"],
+    "twice": "torch or keras -> the biases that it has twice, and whose sum is the cell's",
     "chrono": "bias -> sign of the chrono initialisation: 1 for gates that keep, -1 for gates that write",
     "tied": SPEC_NOTES["tied"],
     "input_at": SPEC_NOTES["input_at"],

@@ -6,6 +6,7 @@ A parameter of a cell is seldom a tensor of the file: it is a block of rows of o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +36,11 @@ class Value:
 
     slices: tuple[Slice, ...]
     shape: tuple[int, ...]
+
+    @property
+    def copies(self) -> int:
+        """How many parameters of the framework's it is the sum of: 2 of bias_ih and bias_hh, 0 of what it lacks."""
+        return len(self.slices)
 
     def read(self, checkpoint: Checkpoint, kept: dict[str, Array] | None = None) -> Array:
         """Return the value as float64, of `shape`.
@@ -98,6 +104,11 @@ class RecurrentLayer:
     reversed: bool = False
     initial_states: Mapping[str, Value] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def parameter_count(self) -> int:
+        """The number of its parameters as its framework counts them: two biases are two."""
+        return sum(value.copies * math.prod(value.shape) for value in self.parameters.values())
 
 
 @dataclass(frozen=True)
