@@ -9,33 +9,36 @@ from typing import Any
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.training import WeightsOfRun
 from gradcli.diagnostics.verdict_words import grouped, threshold
+from gradcli.report.arms import common_words, differences, lengths_of
 from gradcli.report.curves import half_life_text, horizon_text, log10_text, rate_text, shown_distances
 from gradcli.report.directions import headline_note
 from gradcli.report.model import Block, Cell, Column, Deferred, Line, Report, Table, envelope
 from gradcli.report.run_data import records, run_data
-from gradcli.report.simulate import STYLES, length_lines, sample_words, weights_words
+from gradcli.report.simulate import STYLES, weights_words
 from gradcli.report.training import weights_data, weights_tables
 
 
 def comparison_report(arms: Sequence[Measured], notes: Sequence[str], weights: Sequence[WeightsOfRun] = ()) -> Report:
     """Return the report of several runs; `notes` tell what was made equal, `weights` what trained ones are like."""
-    spec = arms[0].network.spec
     ranking = rank(arms)
+    apart = differences(arms)
     notes = [
         *notes,
         *(f"{arm.label}: {words}" for arm in arms if (words := weights_words(arm.network))),
         *(f"{arm.label}: {note}" for arm in arms if (note := headline_note(arm)) and arm.curve is not None),
     ]
-    title = Line(f"T = {grouped(spec.seq_len)}   {sample_words(spec)}", "compare", "title")
+    title = Line(common_words(arms), "compare", "title")
     tables: list[list[Block]] = [[table] for table in weights_tables(weights)]
     groups: list[list[Block]] = [
-        [title, *(Line(note, style="dim") for note in notes)],
+        [title, *(Line(words) for words in apart), *(Line(note, style="dim") for note in notes)],
         [Line(_farthest(ranking), style="title"), _summary(ranking)],
         [Line(f"{a.verdict.kind.upper()} {a.verdict.headline}", a.label, STYLES[a.verdict.kind]) for a in arms],
-        [*_curves(arms, ranking), *length_lines(arms[0].network)],
+        [*_curves(arms, ranking), *lengths_of(arms)],
         *tables,
     ]
-    data = Deferred(lambda: envelope("compare") | _data(arms, ranking, notes) | {"weights": weights_data(weights)})
+    data = Deferred(
+        lambda: envelope("compare") | _data(arms, ranking, [*apart, *notes]) | {"weights": weights_data(weights)}
+    )
     return Report("compare", [group for group in groups if group], data, records(arms))
 
 
@@ -58,19 +61,19 @@ def reaches_beyond(arm: Measured) -> bool:
 
 
 def reach(arm: Measured) -> float:
-    """Return the horizon as a number: infinite where it is beyond the sequence, -1 where there is no gradient."""
+    """Return the horizon as a number: the length of the sequence where it is beyond it, -1 without a gradient."""
     if arm.curve is None:
         return -1.0
     horizon = arm.verdict.horizon_threshold
-    return math.inf if horizon is None else float(horizon)
+    return float(len(arm.curve.median) - 1 if horizon is None else horizon)
 
 
 def rank(arms: Sequence[Measured]) -> list[Measured]:
     """Return the arms by horizon, the farthest first; among equals the one whose rate is nearest to 1."""
 
-    def merit(arm: Measured) -> tuple[float, float]:
+    def merit(arm: Measured) -> tuple[float, bool, float]:
         rate = arm.verdict.rate_per_step
-        return reach(arm), -abs(math.log(rate)) if rate else -math.inf
+        return reach(arm), reaches_beyond(arm), -abs(math.log(rate)) if rate else -math.inf
 
     return sorted(arms, key=merit, reverse=True)
 
@@ -83,7 +86,7 @@ def _farthest(ranking: Sequence[Measured]) -> str:
     equal = [
         arm.label + (" (exploding)" if arm.verdict.kind == "exploding" else "")
         for arm in ranking
-        if reach(arm) == reach(best)
+        if (reach(arm), reaches_beyond(arm)) == (reach(best), reaches_beyond(best))
     ]
     beyond = reaches_beyond(best)
     steps = best.network.spec.seq_len if beyond else best.verdict.horizon_threshold or 0
@@ -104,15 +107,14 @@ def _summary(ranking: Sequence[Measured]) -> Table:
         Column("hidden", keep=5),
         Column("parameters", keep=5),
     ]
-    spec = ranking[0].network.spec
-    farthest = min(max(max(map(reach, ranking)), 1.0), float(spec.seq_len))
+    farthest = max(*map(reach, ranking), 1.0)
     rows: list[list[Cell]] = [
         [
             position,
             arm.label,
             arm.verdict.kind,
-            horizon_text(arm.verdict, spec.seq_len),
-            None if arm.curve is None else min(reach(arm) / farthest, 1.0),
+            horizon_text(arm.verdict, arm.network.spec.seq_len),
+            None if arm.curve is None else reach(arm) / farthest,
             rate_text(arm.verdict),
             half_life_text(arm.verdict),
             arm.network.spec.hidden_size,
@@ -120,7 +122,8 @@ def _summary(ranking: Sequence[Measured]) -> Table:
         ]
         for position, arm in enumerate(ranking, 1)
     ]
-    low = threshold(spec.thresholds.vanishing)
+    lows = {threshold(arm.network.spec.thresholds.vanishing) for arm in ranking}
+    low = lows.pop() if len(lows) == 1 else "its threshold's share"
     return Table(
         columns,
         rows,
@@ -135,8 +138,9 @@ def _curves(arms: Sequence[Measured], ranking: Sequence[Measured]) -> list[Block
         return []
     place = {arm.label: position for position, arm in enumerate(ranking)}
     columns = [Column("distance", keep=9), *(Column(label, keep=max(8 - place[label], 0)) for label, _ in shown)]
+    longest = max(len(curve.median) for _, curve in shown) - 1
     rows: list[list[Cell]] = [
-        [d, *(log10_text(float(curve.median[d])) for _, curve in shown)]
-        for d in shown_distances(arms[0].network.spec.seq_len)
+        [d, *(log10_text(float(curve.median[d])) if d < len(curve.median) else None for _, curve in shown)]
+        for d in shown_distances(longest)
     ]
     return [Table(columns, rows, title="log10 of the gradient's norm")]

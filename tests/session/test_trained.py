@@ -442,10 +442,23 @@ def test_cells_of_two_kinds_are_compared_without_a_table_of_weights() -> None:
     assert compared("lstm", "lstm").report()["weights"] == {}
 
 
-def test_arms_that_read_other_sizes_are_refused() -> None:
+def test_checkpoints_that_read_other_sizes_are_each_run_on_their_own() -> None:
     finished = compared(trained("digits-lstm.pt"), FOLDER / "pytorch-lstm.pt")
-    assert finished.code == 2
-    assert "compare runs all on the same input" in finished.stderr
+    assert finished.code == 0, finished.stderr
+    runs = finished.report()["runs"]
+    sizes = [run["spec"]["input_size"] for run in runs]
+    assert sizes[0] != sizes[1]
+    assert f"input size: {sizes[0]} (digits-lstm); {sizes[1]} (pytorch-lstm)" in finished.report()["notes"]
+    for file, run in zip((trained("digits-lstm.pt"), FOLDER / "pytorch-lstm.pt"), runs, strict=True):
+        alone = gradcli("simulate", file, "-T", 4, "--format", "json").report()["runs"][0]
+        assert run["verdict"] == alone["verdict"]
+
+
+def test_a_cell_beside_a_checkpoint_is_run_as_the_checkpoint_wherever_it_stands() -> None:
+    first = compared("lstm", trained("digits-lstm.pt")).report()["runs"]
+    last = compared(trained("digits-lstm.pt"), "lstm").report()["runs"]
+    assert first[0] == last[1]
+    assert first[0]["spec"]["input_size"] == 8
 
 
 def test_the_size_of_trained_weights_is_not_matched() -> None:
