@@ -50,6 +50,7 @@ def run(
     fail_on: opt.FailOn = None,
     max_memory: opt.MaxMemory = None,
     threads: opt.Threads = None,
+    full: opt.Full = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """The same for several cells side by side, with a summary and a ranking.
@@ -77,6 +78,7 @@ def run(
                 checkpoint_layer=layer,
                 match=None if match is None else match.value,
                 record=save is not None,
+                full=full,
                 max_memory=max_memory,
                 threads=threads,
                 progress=bar,

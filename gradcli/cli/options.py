@@ -189,6 +189,10 @@ FailOn = Annotated[
         rich_help_panel=_OUTPUT,
     ),
 ]
+Full = Annotated[
+    bool,
+    typer.Option("--full", help="Everything that was measured, not just what it comes to.", rich_help_panel=_OUTPUT),
+]
 Quiet = Annotated[
     bool,
     typer.Option("--quiet", help="Nothing on standard error but errors and failed gates.", rich_help_panel=_OUTPUT),

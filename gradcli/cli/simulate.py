@@ -31,6 +31,7 @@ def run(
     fail_on: opt.FailOn = None,
     max_memory: opt.MaxMemory = None,
     threads: opt.Threads = None,
+    full: opt.Full = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """How far back the gradient reaches: forward, exact BPTT, the curve, a verdict, and what clipping would do."""
@@ -54,6 +55,7 @@ def run(
                 overrides=overrides or [],
                 checkpoint_layer=layer,
                 record=save is not None,
+                full=full,
                 max_memory=max_memory,
                 threads=threads,
                 progress=bar,

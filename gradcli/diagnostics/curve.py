@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.diagnostics.curve_landmarks import first_where
+from gradcli.diagnostics.curve_landmarks import reference_distance
 
 Array = np.ndarray[Any, Any]
 
@@ -20,24 +20,25 @@ _PART = 2**16
 
 @dataclass(frozen=True)
 class Curve:
-    """Quantiles over trials and sequences of log10 of the norm at distances 0..T, each (T+1,).
+    """The norm at distances 0..T, over trials and sequences: log10 of quantiles and of the mean, each (T+1,).
 
-    Of sequences of different lengths those that reach a distance count there. -inf stands for an exact zero. Of a
-    single sequence all three are one and the same array.
+    mean: log10 of sum_i |g_i| / N, the mean of the norms. A batch's gradient is a mean over sequences as well, so that
+    a few large ones rule it as they rule this, and not the median.
+
+    Of sequences of different lengths those that reach a distance count there. -inf stands for an exact zero: of the
+    mean, for zeros in all sequences. Of a single sequence all four are one and the same array.
     """
 
     median: Array
     low: Array
     high: Array
+    mean: Array
 
     @property
     def reference(self) -> float:
-        """The log10 norm that others are relative to: at distance 0, or at the first distance with a gradient.
-
-        0 where there is no gradient at all.
-        """
-        first = first_where(np.isfinite(self.median))
-        return 0.0 if first is None else float(self.median[first])
+        """The log10 mean norm that others are relative to (see `reference_distance`); 0 where all are zero."""
+        first = reference_distance(self.mean)
+        return 0.0 if first is None else float(self.mean[first])
 
 
 def joined(log2_norms: Iterable[Array]) -> Array:
@@ -56,14 +57,14 @@ def curve_of(*log2_norms: Array) -> Curve:
 
     log2_norms: for each state (T+1, R, B) by step t. Distance d = T - t, so the last step comes first.
     """
-    median, low, high = _by_distance(log2_norms, (0.5, LOW, HIGH))
-    return Curve(median, low, high)
+    (median, low, high), mean = _by_distance(log2_norms, (0.5, LOW, HIGH))
+    return Curve(median, low, high, mean)
 
 
-def median_of(log2_norm: Array) -> Array:
-    """Return the median of the curve of one state (see `curve_of`), (T+1,)."""
-    (median,) = _by_distance([log2_norm], (0.5,))
-    return median
+def median_and_mean_of(log2_norm: Array) -> tuple[Array, Array]:
+    """Return the median and the mean of the curve of one state (see `Curve`), (T+1,) each."""
+    (median,), mean = _by_distance([log2_norm], (0.5,))
+    return median, mean
 
 
 def median_of_trials(values: Array) -> Array:
@@ -71,22 +72,37 @@ def median_of_trials(values: Array) -> Array:
     return quantiles(np.moveaxis(values, 0, -1), (0.5,))[0]
 
 
-def _by_distance(log2_norms: Sequence[Array], which: Sequence[float]) -> list[Array]:
-    """Return quantiles over trials and sequences of log10 of the joined norm, each (T+1,) by distance.
+def _by_distance(log2_norms: Sequence[Array], which: Sequence[float]) -> tuple[list[Array], Array]:
+    """Return quantiles over trials and sequences of log10 of the joined norm, and log10 of its mean, by distance.
 
     Over the sequences that reach the distance: before a sequence begins, its norm is NaN.
     """
     count, trials, sequences = log2_norms[0].shape
-    wanted = which[:1] if trials * sequences == 1 else which  # of one sequence, each quantile is its norm
+    alone = trials * sequences == 1
+    wanted = which[:1] if alone else which  # of one sequence, each quantile is its norm, and so is the mean
     found = [np.empty(count) for _ in wanted]
+    mean = found[0] if alone else np.empty(count)
     steps = max(_PART // (trials * sequences), 1)
     for start in range(0, count, steps):
         stop = min(start + steps, count)
+        place = slice(count - stop, count - start)
         part = joined(norm[start:stop] for norm in log2_norms).reshape(stop - start, -1)
-        of_part = quantiles_of_some(part, wanted) if np.isnan(part[0]).any() else quantiles(part, wanted)
+        some = bool(np.isnan(part[0]).any())
+        of_part = quantiles_of_some(part, wanted) if some else quantiles(part, wanted)
         for curve, quantile in zip(found, of_part, strict=True):
-            curve[count - stop : count - start] = quantile[::-1] * LOG10_2
-    return found * (len(which) // len(wanted))
+            curve[place] = quantile[::-1] * LOG10_2
+        if not alone:
+            mean[place] = _log2_of_mean(part)[::-1] * LOG10_2
+    return found * (len(which) // len(wanted)), mean
+
+
+def _log2_of_mean(log2: Array) -> Array:
+    """Return log2 of the mean of 2**log2 along the last axis, without what is NaN; -inf where all are zeros."""
+    largest = np.fmax.reduce(log2, axis=-1)
+    unit = np.where(np.isneginf(largest), 0.0, largest)
+    scaled = np.exp2(log2 - unit[..., None])
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log2(np.nanmean(scaled, axis=-1)) + unit)
 
 
 def quantiles(values: Array, which: Iterable[float]) -> list[Array]:

@@ -58,9 +58,11 @@ class TailFit:
     """The law of a curve's tail.
 
     log10_rate: slope of the least-squares line through the tail, in log10 per step, whatever the pattern.
-    log10_end: the value of that line at the last distance of the tail.
+    log10_end: the value at the last distance of the tail, of that line, or of the polynomial.
     exponent: p of the polynomial laws above, negative where the gradient falls; None for other patterns.
     origin: where the polynomial counts from: "end" (distance d) or "beginning" (time t); None for other patterns.
+    offset: d0 or t0 of the polynomial, in steps; d is counted from `first`.
+    first: the distance that the curve starts at.
     start, stop: first and last distance of the tail; points: how many of its distances were used.
     drift: slope of the later half over that of the earlier half; 1 for an exact exponential.
     has_trend: whether the line moves by more than the curve scatters about it.
@@ -71,6 +73,8 @@ class TailFit:
     log10_end: float
     exponent: float | None
     origin: Origin | None
+    offset: float
+    first: int
     start: int
     stop: int
     points: int
@@ -95,9 +99,11 @@ def fit_tail(log10_ratio: Floats, *, first: int, settled: int | None = None) -> 
     return TailFit(
         pattern=law.pattern,
         log10_rate=line.slope,
-        log10_end=line.last,
+        log10_end=line.last if law.end is None else law.end,
         exponent=law.exponent,
         origin=law.origin,
+        offset=law.offset,
+        first=first,
         start=int(distance[0]),
         stop=int(distance[-1]),
         points=int(distance.size),
@@ -119,10 +125,11 @@ class _Line:
 
 @dataclass(frozen=True)
 class _Power:
-    """A line over the logarithm of a count of steps, from the end or from the beginning."""
+    """A line over the logarithm of a count of steps and an offset, from the end or from the beginning."""
 
     line: _Line
     origin: Origin
+    offset: float
 
     @property
     def exponent(self) -> float:
@@ -137,6 +144,8 @@ class _Law:
     pattern: Pattern
     exponent: float | None = None
     origin: Origin | None = None
+    offset: float = 0.0
+    end: float | None = None
 
 
 def _tail_points(log10_ratio: Floats, first: int, settled: int | None) -> Distances:
@@ -189,7 +198,7 @@ def _name_law(steps: Distances, time: Distances, y: Floats, line: _Line, drift: 
     if stretched.rms < CLEARLY_BETTER * min(line.rms, power.line.rms):
         return _Law("mixed")
     if power.line.r2 >= MIN_R2_POWER and power.line.rms < (CLEARLY_BETTER if steady else CURVED_BETTER) * line.rms:
-        return _Law("polynomial", power.exponent, power.origin)
+        return _Law("polynomial", power.exponent, power.origin, power.offset, power.line.last)
     return _Law("exponential" if line.r2 >= (MIN_R2_STEADY if steady else MIN_R2) else "mixed")
 
 
@@ -197,5 +206,5 @@ def _fit_power(count: Distances, y: Floats, origin: Origin) -> _Power:
     """Fit y = a + p log10(count + offset), with the offset that leaves the smallest residual."""
     span = int(count.max() - count.min())
     offsets = np.geomspace(1.0, max(1.0, span / 4), OFFSETS)
-    best = min((_fit_line(np.log10(count + offset), y) for offset in offsets), key=lambda fit: fit.rms)
-    return _Power(best, origin)
+    fits = (_Power(_fit_line(np.log10(count + offset), y), origin, float(offset)) for offset in offsets)
+    return min(fits, key=lambda fit: fit.line.rms)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from gradcli.diagnostics.clipping import Clipped, clip_all, median
-from gradcli.diagnostics.curve import LOG10_2, Curve, curve_of, median_of
+from gradcli.diagnostics.curve import LOG10_2, Curve, curve_of, median_and_mean_of
 from gradcli.diagnostics.predictions import Prediction, predict
-from gradcli.diagnostics.verdict import Verdict, judge, judge_backward_overflow, judge_overflow
+from gradcli.diagnostics.verdict import (
+    Verdict,
+    judge,
+    judge_backward_overflow,
+    judge_overflow,
+    judge_sequences,
+)
 from gradcli.engine.problem import Overflow, Problem, Progress, Run
 from gradcli.engine.run import Engine
 from gradcli.network.build import Network
@@ -22,9 +28,10 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class StateCurve:
-    """One state of one layer: its median curve by distance, (T+1,), and the verdict on it."""
+    """One state of one layer: log10 of the median and of the mean norm by distance, (T+1,), the verdict on the mean."""
 
     median: Array
+    mean: Array
     verdict: Verdict
 
 
@@ -32,7 +39,8 @@ class StateCurve:
 class Measured:
     """A network and what was found about it.
 
-    losses: (R, B). curve: of the states of the `headline` layers joined; None where a number overflowed.
+    losses: (R, B). curve: of the states of the `headline` layers joined, from the last loss alone; None where a number
+        overflowed. total: the same from the losses at all steps together; None where there is but one.
     headline: the layers whose states the curve joins; see `headline_layers`.
     states: "layer0.h" -> its own curve.
     parameters: "layer0.W_hh" -> log10 of the norm of the batch loss's gradient, median over trials; -inf for zero.
@@ -44,6 +52,7 @@ class Measured:
     losses: Array
     verdict: Verdict
     curve: Curve | None
+    total: Curve | None
     states: dict[str, StateCurve]
     parameters: dict[str, float]
     clipped: list[Clipped]
@@ -71,23 +80,56 @@ def measure(
         run = engine.run(record=record)
     kept = run if record else None
     verdict = judge_nonfinite(network, engine, run)
-    headline = headline_layers(network.problem)
     if verdict is not None:
-        return Measured(network, run.losses, verdict, None, {}, {}, [], [], kept, headline)
-    joined = [name for name in run.log2_norm if name.rpartition(".")[0] in headline]
-    curve, states = _curves(run, joined, spec.thresholds)
+        return Measured(
+            network, run.losses, verdict, None, None, {}, {}, [], [], kept, headline_layers(network.problem)
+        )
+    gradients, log2_norm, total = run.gradients, run.log2_norm, None
+    clipped = clip_all(
+        engine,
+        run,
+        [(c.NAME, c.threshold) for c in spec.clip],
+        spec.learning_rate,
+        _states_of(headline_layers(network.problem), log2_norm),
+    )
+    problem = network.problem
+    if len(problem.loss.steps) > 1:
+        # Distance has a meaning from one loss only: where the loss stands at the step itself, that one rules.
+        total = curve_of(*(log2_norm[name] for name in _states_of(headline_layers(problem), log2_norm)))
+        problem = replace(problem, loss=problem.loss.last_alone())
+        engine.set_loss(problem.loss)
+        alone = engine.run(parameters=False)
+        verdict = judge_nonfinite(network, engine, alone)
+        if verdict is not None:
+            return _without_curve(network, run, verdict, kept)
+        log2_norm.clear()
+        log2_norm.update(alone.log2_norm)
+    headline = headline_layers(problem)
+    verdict, curve, states = _curves(problem, log2_norm, headline, spec.thresholds)
     return Measured(
         network,
         run.losses,
-        _judged(curve.median, spec.thresholds),
+        verdict,
         curve,
+        total,
         states,
-        {name: median(gradient.log2_norm()) * LOG10_2 for name, gradient in run.gradients.items()},
-        clip_all(engine, run, [(c.NAME, c.threshold) for c in spec.clip], spec.learning_rate, joined),
-        _predictions(network.problem, headline),
+        {name: median(gradient.log2_norm()) * LOG10_2 for name, gradient in gradients.items()},
+        clipped,
+        _predictions(problem, headline),
         kept,
         headline,
     )
+
+
+def _without_curve(network: Network, run: Run, verdict: Verdict, kept: Run | None) -> Measured:
+    """Return what is left to say of a run in which a number was not finite."""
+    headline = headline_layers(network.problem)
+    return Measured(network, run.losses, verdict, None, None, {}, {}, [], [], kept, headline)
+
+
+def _states_of(layers: Sequence[str], names: Iterable[str]) -> list[str]:
+    """Return the states of some layers: of layer0, layer0.h and layer0.c."""
+    return [name for name in names if name.rpartition(".")[0] in layers]
 
 
 def headline_layers(problem: Problem) -> list[str]:
@@ -113,22 +155,28 @@ def _predictions(problem: Problem, headline: Sequence[str]) -> list[Prediction]:
     return predict(problem, problem.names.index(headline[0])) if len(headline) == 1 else []
 
 
-def _curves(run: Run, joined: Sequence[str], thresholds: Thresholds) -> tuple[Curve, dict[str, StateCurve]]:
-    """Return the curve of the `joined` states, and that of each state; the run's norms are used up."""
-    norms = run.log2_norm
+def _curves(
+    problem: Problem, norms: dict[str, Array], headline: Sequence[str], thresholds: Thresholds
+) -> tuple[Verdict, Curve, dict[str, StateCurve]]:
+    """Return the curve of the headline's states and the verdict on it, and those of each state; norms are used up."""
+    joined = _states_of(headline, norms)
     curve = curve_of(*(norms[name] for name in joined))
+    verdict = judge_sequences(
+        curve,
+        [norms[name] for name in joined],
+        None if problem.begins is None else problem.begins.steps,
+        vanishing=thresholds.vanishing,
+        exploding=thresholds.exploding,
+    )
     states = {}
     for name in list(norms):
         # Taken out one by one: over a million steps, norms and curves of all states would be twice as much.
         norm = norms.pop(name)
-        median = curve.median if list(joined) == [name] else median_of(norm)
+        median, mean = (curve.median, curve.mean) if joined == [name] else median_and_mean_of(norm)
         del norm
-        states[name] = StateCurve(median, _judged(median, thresholds))
-    return curve, states
-
-
-def _judged(curve: Array, thresholds: Thresholds) -> Verdict:
-    return judge(curve, vanishing=thresholds.vanishing, exploding=thresholds.exploding)
+        of_state = judge(mean, vanishing=thresholds.vanishing, exploding=thresholds.exploding)
+        states[name] = StateCurve(median, mean, of_state)
+    return verdict, curve, states
 
 
 def judge_nonfinite(network: Network, engine: Engine, run: Run) -> Verdict | None:

@@ -7,34 +7,51 @@ Everything stays in log10, so that 1e-39487 is as good a number as any.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from gradcli.diagnostics import verdict_words as words
+from gradcli.diagnostics.curve import Curve
 from gradcli.diagnostics.curve_fit import Floats, Origin, Pattern, TailFit, fit_tail
-from gradcli.diagnostics.curve_landmarks import Landmarks, find_landmarks, first_where, kind_of
+from gradcli.diagnostics.curve_landmarks import Landmarks, find_landmarks, kind_of
+from gradcli.diagnostics.forecast import forecast_of
+from gradcli.diagnostics.shares import shares_of
 from gradcli.diagnostics.verdict_kinds import VerdictKind
+
+Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What a gradient curve does, in numbers and in words. Distances are steps back from the last step.
 
+    r_d is the norm at d over that at the reference: distance 1, the first at which the gradient is in the recurrence.
+
     kind: what the curve does as far as it was measured (see `kind_of`).
-    pattern: the law of its tail; it says how to read the next four.
+    pattern: the law of its tail; it says how to read the next three.
     rate_per_step: the factor a step, from the line through the tail; the law itself where the pattern is
     "exponential", an average over the tail where it is "polynomial" or "mixed"; None where too few distances carry a
     gradient, or the factor is beyond a float.
     exponent, exponent_from: p of the polynomial r ~ d**p ("end") or r ~ (T/t)**p with t = T - d ("beginning").
-    half_life: steps. Exponential: -ln 2 / ln(rate). Polynomial or mixed: to the first distance with r <= 1/2.
-    None where the tail is level or grows.
+    half_life: -ln 2 / ln(rate) in steps; None where the curve does not fall (its rate is not below 1, or it is level).
+    halved_at: the first distance from the reference on with r <= 1/2; None where there is none.
+    forecast: where no threshold has been crossed, the first distance beyond T at which the law of the tail crosses the
+    nearer one; None where it never does.
     horizon_threshold, horizon_float32: the largest distance at which r is still above the vanishing threshold, or
     above float32's epsilon, and after which it never is again; None where the curve ends above it. 0 where there is
     no gradient at all.
-    peak_distance, peak_log10_ratio: where the curve is largest, and log10 of its ratio to the start there.
+    peak_distance, peak_log10_ratio: where r is largest, and log10 of it there.
+    end_log10_ratio: log10 r at T; None for an exact zero, and where there is no curve.
+    first_step_log10_ratio: log10 of the norm at the reference over that at the first distance with a gradient: what the
+    read-out and one step of the recurrence take together; None where there is no such step.
     zero_from: first distance from which the curve is exactly zero to the end.
+    left: what is left at the beginning, where it is reached; "" elsewhere.
     headline, detail: what it does, and where, for people; reason: why this kind, as a sentence.
+    typical: the verdict on the median over sequences, where the curve is a mean over them. shares: of all sequences,
+    how many have which kind by their own curves. aside: what these two say where they differ from the verdict.
     """
 
     kind: VerdictKind
@@ -43,18 +60,26 @@ class Verdict:
     exponent: float | None
     exponent_from: Origin | None
     half_life: float | None
+    halved_at: int | None
+    forecast: int | None
     horizon_threshold: int | None
     horizon_float32: int | None
     peak_distance: int
     peak_log10_ratio: float
+    end_log10_ratio: float | None
+    first_step_log10_ratio: float | None
     zero_from: int | None
+    left: str
     headline: str
     detail: str
     reason: str
+    typical: Verdict | None = None
+    shares: Mapping[VerdictKind, float] = field(default_factory=dict)
+    aside: str = ""
 
 
 def judge(log10_norm: Floats, *, vanishing: float, exploding: float) -> Verdict:
-    """Judge a curve of gradient norms by r_d = norm at d / norm at 0.
+    """Judge a curve of gradient norms by r_d = norm at d / norm at 1.
 
     log10_norm: shape (T+1,), index = distance d back from the last step; -inf is an exact zero.
     vanishing, exploding: thresholds on r, below and above 1.
@@ -63,16 +88,49 @@ def judge(log10_norm: Floats, *, vanishing: float, exploding: float) -> Verdict:
     >>> halving = np.arange(21) * np.log10(0.5)
     >>> verdict = judge(halving, vanishing=1e-3, exploding=1e3)
     >>> verdict.kind, verdict.pattern, round(verdict.half_life, 6), verdict.horizon_threshold
-    ('vanishing', 'exponential', 1.0, 9)
+    ('vanishing', 'exponential', 1.0, 10)
     """
+    curve = _landmarks(log10_norm, vanishing, exploding)
+    return _judge_all_zero() if curve is None else _judged(curve)
+
+
+def judge_sequences(
+    curve: Curve,
+    log2_norms: Sequence[Array],
+    starts: Array | None = None,
+    *,
+    vanishing: float,
+    exploding: float,
+) -> Verdict:
+    """Judge the mean of the norms over sequences, and tell how the typical one and the shares differ from it.
+
+    Args:
+        curve: of the norms. log2_norms, starts: as for `gradcli.diagnostics.shares.shares_of`.
+        vanishing, exploding: as for `judge`.
+    """
+    of_mean = _landmarks(curve.mean, vanishing, exploding)
+    if of_mean is None:
+        return _judge_all_zero()
+    verdict, shares = _judged(of_mean), shares_of(log2_norms, of_mean, starts)
+    if curve.median is curve.mean:
+        return replace(verdict, typical=verdict, shares=shares)
+    typical = judge(curve.median, vanishing=vanishing, exploding=exploding)
+    found = replace(verdict, typical=typical, shares=shares)
+    return replace(found, aside=words.aside(found, typical))
+
+
+def _landmarks(log10_norm: Floats, vanishing: float, exploding: float) -> Landmarks | None:
     log10_norm = np.asarray(log10_norm, dtype=np.float64)
     if log10_norm.ndim != 1 or log10_norm.size == 0 or not np.all(log10_norm < np.inf):
         raise ValueError("a gradient curve is a non-empty vector of finite numbers or -inf")
-    curve = find_landmarks(log10_norm, vanishing=vanishing, exploding=exploding)
-    if curve is None:
-        return _judge_all_zero()
-    tail = fit_tail(curve.log10_ratio[: curve.last_nonzero + 1], first=curve.reference, settled=_settled(curve))
-    kind, half_life = kind_of(curve), _half_life(curve, tail)
+    return find_landmarks(log10_norm, vanishing=vanishing, exploding=exploding)
+
+
+def _judged(curve: Landmarks) -> Verdict:
+    tail = None
+    if curve.last_nonzero > curve.reference:
+        tail = fit_tail(curve.log10_ratio[: curve.last_nonzero + 1], first=curve.reference, settled=_settled(curve))
+    kind, half_life, forecast = kind_of(curve), _half_life(tail), forecast_of(curve, tail)
     return Verdict(
         kind=kind,
         pattern=tail.pattern if tail else "mixed",
@@ -80,12 +138,17 @@ def judge(log10_norm: Floats, *, vanishing: float, exploding: float) -> Verdict:
         exponent=tail.exponent if tail else None,
         exponent_from=tail.origin if tail else None,
         half_life=half_life,
+        halved_at=curve.halved_at,
+        forecast=forecast,
         horizon_threshold=curve.horizon_threshold,
         horizon_float32=curve.horizon_float32,
         peak_distance=curve.peak_distance,
         peak_log10_ratio=curve.peak,
+        end_log10_ratio=None if math.isinf(curve.end) else curve.end,
+        first_step_log10_ratio=curve.first_step,
         zero_from=curve.zero_from,
-        headline=words.headline(curve, tail, half_life),
+        left=words.left(curve, kind),
+        headline=words.headline(curve, tail, half_life, forecast),
         detail=words.detail(curve, tail, kind),
         reason=words.reason(curve, kind),
     )
@@ -101,14 +164,11 @@ def _as_factor(log10_rate: float) -> float | None:
     return float(10.0**log10_rate) if abs(log10_rate) < 307 else None
 
 
-def _half_life(curve: Landmarks, tail: TailFit | None) -> float | None:
-    """Return the steps in which the gradient halves (see `Verdict`); None where it does not fall."""
+def _half_life(tail: TailFit | None) -> float | None:
+    """Return the steps in which the gradient halves; None where it does not fall."""
     if tail is None or tail.pattern == "flat" or tail.log10_rate >= 0:
         return None
-    if tail.pattern == "exponential":
-        return -math.log10(2) / tail.log10_rate
-    halved = first_where(curve.log10_ratio[curve.reference :] <= -math.log10(2))
-    return None if halved is None else float(halved)
+    return -math.log10(2) / tail.log10_rate
 
 
 def judge_overflow(place: str) -> Verdict:
@@ -155,11 +215,16 @@ def _without_curve(*, kind: VerdictKind, horizon: int | None, headline: str, det
         exponent=None,
         exponent_from=None,
         half_life=None,
+        halved_at=None,
+        forecast=None,
         horizon_threshold=horizon,
         horizon_float32=horizon,
         peak_distance=0,
         peak_log10_ratio=0.0,
+        end_log10_ratio=None,
+        first_step_log10_ratio=None,
         zero_from=0 if kind == "dead" else None,
+        left="",
         headline=headline,
         detail=detail,
         reason=reason,

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradcli.diagnostics.curve_fit import MIN_POINTS_LAW, TailFit
-from gradcli.diagnostics.curve_landmarks import HUMP, ROUNDING, Landmarks, last_where
+from gradcli.diagnostics.curve_landmarks import HUMP, MIN_TURN, ROUNDING, Landmarks, last_where
+from gradcli.diagnostics.shares import largest_first, share_text
 from gradcli.diagnostics.verdict_kinds import VerdictKind
+
+if TYPE_CHECKING:
+    from gradcli.diagnostics.verdict import Verdict
 
 LEVEL_SHIFT = math.log10(1.5)
 """A level tail this far (log10) from the start is reported as a fall or a rise to that level."""
@@ -16,51 +21,112 @@ SLOWING = 0.5
 """Growth is slowing when its later slope is below this share of its earlier slope."""
 JUMP_SHARE = 0.8
 """A single step that makes up this share of all movement in the tail is named instead of an average rate."""
-FARTHEST_FORECAST = 1e9
-"""Steps beyond which saying when a threshold would be crossed tells nobody anything."""
+HEAD_SHIFT = math.log10(3.0)
+"""What comes before an exponential is told where its line, led back to the reference, misses it by this (log10)."""
+MIN_STEPS_PACE = 5
+"""Over so many steps, what comes before an exponential is given a rate of its own."""
+HORIZON_DIFFERS = 1.5
+"""The typical sequence's horizon is told where it differs by this factor from that of the mean."""
+
+#: The word for each kind at the head of a report: of "stable" that it reaches the beginning, and not that it is steady.
+KIND_WORDS: dict[VerdictKind, str] = {
+    "stable": "reaches the beginning",
+    "vanishing": "vanishing",
+    "exploding": "exploding",
+    "transient": "transient",
+    "dead": "dead",
+    "nonfinite": "not finite",
+}
+_VERB: dict[VerdictKind, str] = {
+    "stable": "reaches the beginning",
+    "vanishing": "vanishes",
+    "exploding": "explodes",
+    "transient": "rises and falls back",
+    "dead": "is exactly zero",
+    "nonfinite": "is not finite",
+}
+_VERBS: dict[VerdictKind, str] = {
+    "stable": "reach the beginning",
+    "vanishing": "vanish",
+    "exploding": "explode",
+    "transient": "rise and fall back",
+    "dead": "are exactly zero",
+    "nonfinite": "are not finite",
+}
 
 
-def headline(curve: Landmarks, tail: TailFit | None, half_life: float | None) -> str:
-    """Say what the curve does, with its rate; and what that rate would lead to beyond a short sequence."""
+def headline(curve: Landmarks, tail: TailFit | None, half_life: float | None, forecast: int | None) -> str:
+    """Say what the curve does, with its rate, and what that would lead to beyond this sequence."""
     if curve.zero_from is not None:
         zero = f"is exactly zero from {_steps(curve.zero_from)} back"
         return f"{zero}; until then it {_describe(curve, tail, half_life)}" if tail else zero
     if tail is None:
         return "has a gradient at one distance only, too few to tell how it changes"
-    return _describe(curve, tail, half_life) + _forecast(curve, tail)
+    return _describe(curve, tail, half_life) + _forecast_words(curve, tail, forecast)
 
 
 def detail(curve: Landmarks, tail: TailFit | None, kind: VerdictKind) -> str:
     """Say where the curve crosses its thresholds, where it peaks, and where it ends."""
-    if kind == "dead":
-        parts = [_crossings(curve), f"the gradient reaches {_steps(curve.last_nonzero)} back and no further"]
-    elif kind == "exploding" and curve.exploding_from is not None:
-        parts = [f"above {threshold(curve.exploding)} times its start from {_steps(curve.exploding_from)} back"]
-    else:
-        parts = [_crossings(curve)]
+    parts: list[str | None] = [None if kind == "exploding" else _crossings(curve)]
+    if kind == "exploding":
+        parts = [f"above {threshold(curve.exploding)} from {_steps(curve.exploding_from or 0)} back"]
+    elif kind == "dead":
+        parts.append(f"the gradient reaches {_steps(curve.last_nonzero)} back and no further")
     if curve.has_hump and curve.peak_distance < curve.last and not _rises_first(curve, tail):
-        parts.append(f"at most {_of_start(curve.peak)}, {_steps(curve.peak_distance)} back")
+        parts.append(f"at most {_times(curve.peak)}, {_steps(curve.peak_distance)} back")
     parts.append(_dip(curve))
-    if kind != "dead":
-        parts.append(f"at {_steps(curve.last)} {ratio(curve.end) if parts[0] else _of_start(curve.end)}")
-    if curve.reference > 0:
-        parts.append(f"its start is {_steps(curve.reference)} back, the first distance with a gradient")
+    if kind not in ("dead", "stable"):
+        parts.append(f"at {_steps(curve.last)} {ratio(curve.end)}")
+    if curve.period > 1:
+        parts.append(f"it alternates: it dips every {_steps(curve.period)}, and is judged between the dips")
+    if curve.start > 0:
+        parts.append(f"the loss enters {_steps(curve.start)} back, the first distance with a gradient")
     return "; ".join(part for part in parts if part)
+
+
+def aside(verdict: Verdict, typical: Verdict) -> str:
+    """Say how the sequences differ from their mean, where the typical one or a share of them has another verdict."""
+    others = [kind for kind, share in verdict.shares.items() if share > 0 and kind != verdict.kind]
+    telling = {"exploding", "dead"} & set(others)
+    if typical.kind == verdict.kind and not telling and not _reaches_otherwise(verdict, typical):
+        return ""
+    counted = ", ".join(f"{share_text(share)} {_VERBS[kind]}" for kind, share in largest_first(verdict.shares))
+    return f"that is the mean of the norms; of the sequences {counted}; the typical one {_typical(typical)}"
+
+
+def _reaches_otherwise(verdict: Verdict, typical: Verdict) -> bool:
+    """Tell whether the typical sequence's horizon is another one than that of the mean."""
+    of_mean, of_typical = verdict.horizon_threshold, typical.horizon_threshold
+    if of_mean is None or of_typical is None:
+        return of_mean is not of_typical
+    return not of_mean / HORIZON_DIFFERS <= of_typical <= of_mean * HORIZON_DIFFERS
+
+
+def _typical(typical: Verdict) -> str:
+    found = _VERB[typical.kind]
+    known = []
+    if typical.rate_per_step is not None:
+        known.append(f"{factor(math.log10(typical.rate_per_step))} a step")
+    if typical.horizon_threshold is not None and typical.kind in ("vanishing", "transient"):
+        known.append(f"horizon {_steps(typical.horizon_threshold)}")
+    if typical.zero_from is not None:
+        known.append(f"from {_steps(typical.zero_from)} back")
+    return f"{found} ({', '.join(known)})" if known else found
 
 
 def reason(curve: Landmarks, kind: VerdictKind) -> str:
     """Give the sentence that justifies the kind."""
-    start = "distance 0" if curve.reference == 0 else f"distance {curve.reference} (the first with a gradient)"
+    where = f"distance {grouped(curve.reference)}"
     low, high = threshold(curve.vanishing), threshold(curve.exploding)
-    end, peak = ratio(curve.end), f"{ratio(curve.peak)} times its value at {start}"
+    end, peak = ratio(curve.end), f"{ratio(curve.peak)} times its value at {where}"
     match kind:
         case "dead":
             return f"The gradient norm is exactly zero from distance {curve.zero_from} to the beginning, {curve.last}."
         case "exploding" if curve.ends_above_exploding:
-            return f"The gradient norm ends at {end} times its value at {start}, above the threshold {high}."
+            return f"The gradient norm ends at {end} times its value at {where}, above the threshold {high}."
         case "exploding":
             return (
-                f"The gradient norm passes {high} times its value at {start} at distance {curve.exploding_from}, and "
+                f"The gradient norm passes {high} times its value at {where} at distance {curve.exploding_from}, and "
                 f"has not come back down: it ends at {end} times."
             )
         case "transient":
@@ -70,44 +136,82 @@ def reason(curve: Landmarks, kind: VerdictKind) -> str:
             )
         case "vanishing":
             return (
-                f"The gradient norm falls below {low} of its value at {start} after distance "
+                f"The gradient norm falls below {low} of its value at {where} after distance "
                 f"{curve.horizon_threshold} and stays below to the beginning of the sequence."
             )
         case _:
             return (
-                f"The gradient norm ends at {end} times its value at {start}, between the thresholds {low} and {high}."
+                f"The gradient norm ends at {end} times its value at {where}: no threshold, {low} or {high}, has been "
+                f"crossed for good."
             )
 
 
-def _describe(curve: Landmarks, tail: TailFit, half_life: float | None) -> str:
+def left(curve: Landmarks, kind: VerdictKind) -> str:
+    """Say what is left at the beginning of a gradient that reaches it; "" of others.
+
+    "It" is the gradient at the distance that the ratios are relative to, one step back.
+    """
+    if kind != "stable":
+        return ""
+    back, at_end = f"{_steps(curve.last)} back", curve.closing
+    if ratio(at_end) == "1":
+        return f"{back} all of it is left"
+    return f"{back} it is {ratio(at_end)} times as large" if at_end > 0 else f"{back} {ratio(at_end)} of it is left"
+
+
+def _describe(curve: Landmarks, tail: TailFit | None, half_life: float | None) -> str:
     """Say how the curve moves: its rise first if it has one, then the law of its tail."""
+    assert tail is not None
     if not _rises_first(curve, tail):
         return _law(curve, tail, half_life)
-    rise = f"rises to {_of_start(curve.peak)} at {_steps(curve.peak_distance)} back"
-    return f"{rise}, then {_law(curve, tail, half_life)}" if curve.has_turned else f"{rise}; the growth is slowing"
+    rise = f"rises to {_times(curve.peak)} at {_steps(curve.peak_distance)} back"
+    if curve.has_turned:
+        return f"{rise}, then {_law(curve, tail, half_life, after_peak=True)}"
+    return f"{rise}; the growth is slowing"
 
 
 def _rises_first(curve: Landmarks, tail: TailFit | None) -> bool:
     """Tell whether the rise to the peak is the first thing to say: the curve has turned, or is about to."""
     if tail is None or not curve.has_hump:
         return False
-    slowing = tail.pattern == "mixed" and tail.log10_rate > 0 and tail.drift < SLOWING
-    return curve.has_turned or slowing
+    at_its_peak = curve.fall < MIN_TURN and curve.peak_distance > curve.last - SLOWING * (curve.last - curve.reference)
+    slowing = tail.pattern == "mixed" and tail.log10_rate > 0 and 0 < tail.drift < SLOWING
+    return curve.has_turned or (slowing and at_its_peak)
 
 
-def _law(curve: Landmarks, tail: TailFit, half_life: float | None) -> str:
+def _law(curve: Landmarks, tail: TailFit, half_life: float | None, after_peak: bool = False) -> str:
     moves = "falls" if tail.log10_rate < 0 else "grows"
     by = f"by a factor {factor(tail.log10_rate)} a step"
     match tail.pattern:
         case "exponential":
             pace = f"half-life {_count(half_life)}" if half_life else f"doubling every {_count(HUMP / tail.log10_rate)}"
-            return f"{moves} {by} ({pace}), exponentially"
+            before = "" if after_peak else _before(curve, tail)
+            return f"{before or moves} {by} ({pace}), exponentially"
         case "polynomial":
-            return _power(tail, moves, half_life)
+            return _power(curve, tail, moves)
         case "flat":
             return f"{_level(curve, tail)} (a factor {factor(tail.log10_rate)} a step)"
         case "mixed":
             return _mixed(curve, tail, f"{moves} {{}}{by}")
+
+
+def _before(curve: Landmarks, tail: TailFit) -> str | None:
+    """Describe what comes before an exponential tail, where its line does not lead back to the reference."""
+    gap_at_reference = tail.log10_end - tail.log10_rate * (tail.stop - curve.reference)
+    if abs(gap_at_reference) < HEAD_SHIFT:
+        return None
+    distance = np.arange(curve.reference, tail.stop + 1)
+    gap = curve.log10_ratio[distance] - (tail.log10_end - tail.log10_rate * (tail.stop - distance))
+    last_away = last_where(np.abs(gap) >= LEVEL_SHIFT)
+    arrived = curve.reference + (0 if last_away is None else last_away + 1)
+    if arrived > tail.stop:
+        return None
+    value = float(curve.log10_ratio[arrived])
+    first = "falls" if value < 0 else "rises"
+    then = "falls" if tail.log10_rate < 0 else "grows"
+    steps = arrived - curve.reference
+    pace = f" ({factor(value / steps)} a step)" if steps >= MIN_STEPS_PACE else ""
+    return f"{first} to {_times(value)} at {_steps(arrived)} back{pace}, then {then}"
 
 
 def _mixed(curve: Landmarks, tail: TailFit, moves_by: str) -> str:
@@ -136,9 +240,10 @@ def _jump(curve: Landmarks, tail: TailFit) -> str | None:
     return f"{verb} in one step, by a factor {ratio(change)} between {grouped(place)} and {_steps(place + 1)} back"
 
 
-def _power(tail: TailFit, moves: str, half_life: float | None) -> str:
+def _power(curve: Landmarks, tail: TailFit, moves: str) -> str:
     exponent = number(abs(tail.exponent or 0.0))
-    half = f" (half of its start after {_count(half_life)})" if half_life else ""
+    halved = curve.halved_at if moves == "falls" else None
+    half = "" if halved is None else f" (half is gone {_steps(halved)} back)"
     if tail.origin == "beginning":
         return (
             f"{moves} polynomially, as (steps since the beginning)^{'' if moves == 'falls' else '-'}{exponent}"
@@ -156,31 +261,24 @@ def _level(curve: Landmarks, tail: TailFit) -> str:
     np.abs(gap, out=gap)
     last_away = last_where(gap >= LEVEL_SHIFT)
     assert last_away is not None  # the start lies `shift` away
-    arrived = _steps(last_away + 1 - curve.reference)
-    if shift < 0:
-        return f"falls to {_of_start(shift)} within {arrived}, then stays level"
-    return f"rises to {_of_start(shift)} within {arrived}, then stays level"
+    arrived = _steps(last_away + 1)
+    return f"{'falls' if shift < 0 else 'rises'} to {_times(shift)} at {arrived} back, then stays level"
 
 
-def _forecast(curve: Landmarks, tail: TailFit) -> str:
-    """Say where an exponential would cross its threshold, if that is beyond the end of this sequence."""
-    if tail.pattern != "exponential":
+def _forecast_words(curve: Landmarks, tail: TailFit, forecast: int | None) -> str:
+    """Say where the curve would cross its threshold, beyond the end of this sequence."""
+    if forecast is None:
         return ""
-    falls = tail.log10_rate < 0
-    goal, word = (curve.vanishing, "below") if falls else (curve.exploding, "above")
-    if (falls and curve.ends_below_threshold) or (not falls and curve.exploding_from is not None):
-        return ""
-    steps = tail.stop + (math.log10(goal) - tail.log10_end) / tail.log10_rate
-    if steps > FARTHEST_FORECAST:
-        return ""
-    crossing = max(curve.last, math.floor(steps + ROUNDING)) + 1
-    return f"; at this rate {word} {threshold(goal)} from {_steps(crossing)} back, beyond this sequence"
+    goal, word = (curve.vanishing, "below") if tail.log10_rate < 0 else (curve.exploding, "above")
+    where = "by this law" if tail.pattern == "polynomial" else "at this rate"
+    longer = " in a longer sequence" if tail.origin == "beginning" else ", beyond this sequence"
+    return f"; {where} {word} {threshold(goal)} from {_steps(forecast)} back{longer}"
 
 
 def _crossings(curve: Landmarks) -> str | None:
     """Say from where on the curve is below the thresholds (other than by being zero)."""
     below: list[str] = []
-    horizons = {f"{threshold(curve.vanishing)} of its start": curve.horizon_threshold}
+    horizons = {threshold(curve.vanishing): curve.horizon_threshold}
     horizons["float32's precision"] = curve.horizon_float32
     for name, horizon in horizons.items():
         if horizon is not None and horizon < curve.last_nonzero + (curve.zero_from is None):
@@ -193,7 +291,7 @@ def _dip(curve: Landmarks) -> str | None:
     """Mention a fall below the vanishing threshold from which the curve recovered."""
     inside = curve.log10_ratio[curve.reference : curve.last_nonzero + 1]
     lowest = int(np.argmin(inside))
-    if curve.ends_below_threshold or inside[lowest] >= math.log10(curve.vanishing) - ROUNDING:
+    if curve.period > 1 or curve.ends_below_threshold or inside[lowest] >= math.log10(curve.vanishing) - ROUNDING:
         return None
     depth = "exactly zero" if np.isneginf(inside[lowest]) else f"down to {ratio(float(inside[lowest]))}"
     return f"{depth} at {_steps(curve.reference + lowest)} back, but recovers"
@@ -203,7 +301,7 @@ def number(value: float) -> str:
     """Write a number with two significant digits, or all of its whole ones: 0.69, 1.9, 36, 687."""
     if value >= 10:
         return grouped(round(value))
-    return f"{value:.2g}" if value >= 0.01 or value == 0 else scientific(value, 1)
+    return f"{value:.2g}" if value >= 0.001 or value == 0 else scientific(value, 1)
 
 
 def scientific(value: float, digits: int) -> str:
@@ -221,17 +319,17 @@ def ratio(log10_ratio: float) -> str:
     """Write a ratio from its log10: 0.13, 3.9, 10^-16.1, or 0 where it is exactly zero."""
     if np.isneginf(log10_ratio):
         return "0"
-    return number(10.0**log10_ratio) if -2 <= log10_ratio < 4 else _power_of_ten(log10_ratio)
+    return number(10.0**log10_ratio) if -3 <= log10_ratio < 4 else _power_of_ten(log10_ratio)
 
 
 def _power_of_ten(exponent: float) -> str:
     return f"10^{exponent:.1f}".removesuffix(".0")
 
 
-def _of_start(log10_ratio: float) -> str:
-    """Write a ratio to the start: "0.13 of its start", "3.9 times its start"."""
+def _times(log10_ratio: float) -> str:
+    """Write a ratio to the gradient one step back: "0.13 of its size", "3.9 times its size"."""
     text = ratio(log10_ratio)
-    return "equal to its start" if text == "1" else f"{text} {'times' if log10_ratio > 0 else 'of'} its start"
+    return "its own size" if text == "1" else f"{text} {'times' if log10_ratio > 0 else 'of'} its size"
 
 
 def factor(log10_rate: float) -> str:

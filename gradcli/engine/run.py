@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from gradcli.engine.backward import StepClip
 from gradcli.engine.group import TrialGroup
+from gradcli.engine.loss import Loss
 from gradcli.engine.parameters import ParametersOfSteps
 from gradcli.engine.problem import Input, Overflow, Problem, Progress, Run
 from gradcli.engine.starts import FilledInput
@@ -90,6 +92,12 @@ class Engine:
         """Take other parameter values for the runs that follow."""
         self._parameters = parameters
         self._prepared.clear()
+        if self._whole is not None:
+            self._whole = self._part(0, self.problem.trials)
+
+    def set_loss(self, loss: Loss) -> None:
+        """Take another loss for the runs that follow."""
+        self.problem = replace(self.problem, loss=loss)
         if self._whole is not None:
             self._whole = self._part(0, self.problem.trials)
 

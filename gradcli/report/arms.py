@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gradcli.diagnostics.measure import Measured
-from gradcli.diagnostics.verdict_words import grouped
+from gradcli.diagnostics.verdict_words import grouped, threshold
 from gradcli.network.build import Network
 from gradcli.report.model import Block, Line
 from gradcli.report.simulate import length_lines, sample_words
@@ -127,3 +127,9 @@ def lengths_of(arms: Sequence[Measured]) -> list[Block]:
     if len(lines) == len(arms) and len(texts) == 1:
         return [next(iter(lines.values()))]
     return [Line(f"{label}: {line.text}", style=line.style) for label, line in lines.items() if isinstance(line, Line)]
+
+
+def vanishing_words(arms: Sequence[Measured]) -> str:
+    """Return the threshold that horizons are about."""
+    lows = {threshold(arm.network.spec.thresholds.vanishing) for arm in arms}
+    return lows.pop() if len(lows) == 1 else "the vanishing threshold's share"

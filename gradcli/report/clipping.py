@@ -48,6 +48,22 @@ def clip_blocks(measured: Measured) -> list[Block]:
     return [Table(columns, rows, note=note), Line(clipping_sentences(measured))]
 
 
+def clip_lines(measured: Measured) -> list[Block]:
+    """Return what to make of clipping, in a sentence; nothing where it was not asked for."""
+    if not measured.clipped:
+        return []
+    norms = "; ".join(
+        f"{method_text(c)}: {_reached(c)} (norm {power_of_ten(c.log10_norm_before)})" for c in measured.clipped
+    )
+    return [Line(f"{norms}. {clipping_sentences(measured)}", "clipping", "dim")]
+
+
+def _reached(clipped: Clipped) -> str:
+    if clipped.fraction_clipped == 0:
+        return "not reached"
+    return "reached" if clipped.fraction_clipped == 1 else f"reached in {_percent(clipped.fraction_clipped)}"
+
+
 def method_text(clipped: Clipped) -> str:
     """Return a method as it is asked for: norm 1."""
     return f"{clipped.method} {clipped.threshold:g}"

@@ -8,8 +8,8 @@ from typing import Any
 
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.training import WeightsOfRun
-from gradcli.diagnostics.verdict_words import grouped, threshold
-from gradcli.report.arms import common_words, differences, lengths_of
+from gradcli.diagnostics.verdict_words import KIND_WORDS, grouped
+from gradcli.report.arms import common_words, differences, lengths_of, vanishing_words
 from gradcli.report.curves import half_life_text, horizon_text, log10_text, rate_text, shown_distances
 from gradcli.report.directions import headline_note
 from gradcli.report.model import Block, Cell, Column, Deferred, Line, Report, Table, envelope
@@ -18,8 +18,14 @@ from gradcli.report.simulate import STYLES, weights_words
 from gradcli.report.training import weights_data, weights_tables
 
 
-def comparison_report(arms: Sequence[Measured], notes: Sequence[str], weights: Sequence[WeightsOfRun] = ()) -> Report:
-    """Return the report of several runs; `notes` tell what was made equal, `weights` what trained ones are like."""
+def comparison_report(
+    arms: Sequence[Measured], notes: Sequence[str], weights: Sequence[WeightsOfRun] = (), *, full: bool = False
+) -> Report:
+    """Return the report of several runs: which reaches farthest, the ranking, the verdicts; in full the curves as well.
+
+    Args:
+        notes: what was made equal, or borrowed. weights: what trained ones are like.
+    """
     ranking = rank(arms)
     apart = differences(arms)
     notes = [
@@ -32,9 +38,8 @@ def comparison_report(arms: Sequence[Measured], notes: Sequence[str], weights: S
     groups: list[list[Block]] = [
         [title, *(Line(words) for words in apart), *(Line(note, style="dim") for note in notes)],
         [Line(_farthest(ranking), style="title"), _summary(ranking)],
-        [Line(f"{a.verdict.kind.upper()} {a.verdict.headline}", a.label, STYLES[a.verdict.kind]) for a in arms],
-        [*_curves(arms, ranking), *lengths_of(arms)],
-        *tables,
+        [_verdict_line(arm) for arm in arms],
+        *([[*_curves(arms, ranking), *lengths_of(arms)], *tables] if full else []),
     ]
     data = Deferred(
         lambda: envelope("compare") | _data(arms, ranking, [*apart, *notes]) | {"weights": weights_data(weights)}
@@ -55,25 +60,40 @@ def _data(arms: Sequence[Measured], ranking: Sequence[Measured], notes: Sequence
     return {"runs": [run_data(arm) for arm in arms], "ranking": places, "notes": list(notes)}
 
 
+def _verdict_line(arm: Measured) -> Line:
+    """Return an arm's verdict in words, and where the typical sequence differs from it."""
+    verdict = arm.verdict
+    what = "; ".join(part for part in (verdict.left, verdict.headline) if part)
+    words = f"{KIND_WORDS[verdict.kind].upper()}: {what}"
+    return Line("\n".join(part for part in (words, verdict.aside) if part), arm.label, STYLES[verdict.kind])
+
+
 def reaches_beyond(arm: Measured) -> bool:
     """Tell whether the gradient is above the threshold to the very beginning of the sequence."""
     return arm.curve is not None and arm.verdict.horizon_threshold is None
 
 
 def reach(arm: Measured) -> float:
-    """Return the horizon as a number: the length of the sequence where it is beyond it, -1 without a gradient."""
+    """Return over how many steps the gradient was seen above the threshold; -1 where there is no gradient."""
     if arm.curve is None:
         return -1.0
     horizon = arm.verdict.horizon_threshold
-    return float(len(arm.curve.median) - 1 if horizon is None else horizon)
+    return float(arm.network.spec.seq_len if horizon is None else horizon)
 
 
 def rank(arms: Sequence[Measured]) -> list[Measured]:
-    """Return the arms by horizon, the farthest first; among equals the one whose rate is nearest to 1."""
+    """Return the arms by reach, the farthest first.
+
+    Among equals those that do not explode come first, then the one that keeps the gradient's size best: at the
+    beginning, abs(log r_T), where they reach it; else by the rate.
+    """
 
     def merit(arm: Measured) -> tuple[float, bool, float]:
-        rate = arm.verdict.rate_per_step
-        return reach(arm), reaches_beyond(arm), -abs(math.log(rate)) if rate else -math.inf
+        verdict = arm.verdict
+        change = verdict.end_log10_ratio if reaches_beyond(arm) else None
+        if change is None:
+            change = math.log10(verdict.rate_per_step) if verdict.rate_per_step else math.inf
+        return reach(arm), verdict.kind != "exploding", -abs(change)
 
     return sorted(arms, key=merit, reverse=True)
 
@@ -88,9 +108,11 @@ def _farthest(ranking: Sequence[Measured]) -> str:
         for arm in ranking
         if (reach(arm), reaches_beyond(arm)) == (reach(best), reaches_beyond(best))
     ]
-    beyond = reaches_beyond(best)
-    steps = best.network.spec.seq_len if beyond else best.verdict.horizon_threshold or 0
-    how_far = f"{grouped(steps)} step{'' if steps == 1 else 's'} back" + (", to the beginning" if beyond else "")
+    steps = int(reach(best))
+    how_far = f"{grouped(steps)} step{'' if steps == 1 else 's'} back"
+    how_far += ", to the beginning" if reaches_beyond(best) else ""
+    if len(equal) == len(ranking):
+        return f"The gradient reaches as far in all of them: {how_far}."
     names = " and ".join(part for part in (", ".join(equal[:-1]), equal[-1]) if part)
     return f"The gradient reaches farthest in {names}: {how_far}."
 
@@ -112,7 +134,7 @@ def _summary(ranking: Sequence[Measured]) -> Table:
         [
             position,
             arm.label,
-            arm.verdict.kind,
+            "reaches" if arm.verdict.kind == "stable" else KIND_WORDS[arm.verdict.kind],
             horizon_text(arm.verdict, arm.network.spec.seq_len),
             None if arm.curve is None else reach(arm) / farthest,
             rate_text(arm.verdict),
@@ -122,12 +144,11 @@ def _summary(ranking: Sequence[Measured]) -> Table:
         ]
         for position, arm in enumerate(ranking, 1)
     ]
-    lows = {threshold(arm.network.spec.thresholds.vanishing) for arm in ranking}
-    low = lows.pop() if len(lows) == 1 else "its threshold's share"
+    low = vanishing_words(ranking)
     return Table(
         columns,
         rows,
-        note=f"horizon: the largest distance at which the norm is still above {low} of that at distance 0",
+        note=f"horizon: the largest distance at which the mean norm is still above {low} of that at distance 1",
     )
 
 
@@ -138,9 +159,9 @@ def _curves(arms: Sequence[Measured], ranking: Sequence[Measured]) -> list[Block
         return []
     place = {arm.label: position for position, arm in enumerate(ranking)}
     columns = [Column("distance", keep=9), *(Column(label, keep=max(8 - place[label], 0)) for label, _ in shown)]
-    longest = max(len(curve.median) for _, curve in shown) - 1
+    last = max(len(curve.mean) for _, curve in shown) - 1
     rows: list[list[Cell]] = [
-        [d, *(log10_text(float(curve.median[d])) if d < len(curve.median) else None for _, curve in shown)]
-        for d in shown_distances(longest)
+        [d, *(log10_text(float(curve.mean[d])) if d < len(curve.mean) else None for _, curve in shown)]
+        for d in shown_distances(last)
     ]
-    return [Table(columns, rows, title="log10 of the gradient's norm")]
+    return [Table(columns, rows, title="log10 of the gradient's mean norm")]

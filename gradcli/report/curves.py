@@ -10,30 +10,34 @@ from gradcli.diagnostics.verdict import Verdict
 from gradcli.diagnostics.verdict_words import threshold
 from gradcli.spec.models import Thresholds
 
-#: Leading digits of the distances shown, from dense to sparse, and how many rows fit a screen.
+#: Leading digits of the distances shown, from dense to sparse, how many rows fit a screen, and how many a first look.
 _MANTISSAS = ((1, 1.5, 2, 3, 5, 7), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,))
 _ROWS = 16
+FEW_ROWS = 9
 
 
-def shown_distances(last: int, also: Sequence[int] = (), zero_from: int | None = None) -> list[int]:
+def shown_distances(
+    last: int, also: Sequence[int] = (), zero_from: int | None = None, *, rows: int = _ROWS
+) -> list[int]:
     """Return the distances 0..last that a table shows: close together near 0, the last, and those in `also`.
 
     From `zero_from` on the curve is zero, so nothing is shown between there and the last.
+    rows: about how many.
     """
-    chosen = set(_spaced(last)) | {d for d in also if 0 <= d <= last}
+    chosen = set(_spaced(last, rows)) | {d for d in also if 0 <= d <= last}
     if zero_from is not None:
         chosen = {d for d in chosen if d < zero_from} | {zero_from, last}
     return sorted(chosen)
 
 
-def _spaced(last: int) -> list[int]:
-    if last < _ROWS:
+def _spaced(last: int, rows: int) -> list[int]:
+    if last < rows:
         return list(range(last + 1))
     for mantissas in _MANTISSAS:
         powers = range(len(str(last)))
         chosen = {int(m * 10**p) for m in mantissas for p in powers if m * 10**p == int(m * 10**p)}
         chosen = {d for d in chosen if 0 < d <= last}
-        if len(chosen) + 2 <= _ROWS:
+        if len(chosen) + 2 <= rows:
             break
     return sorted(chosen | {0, last})
 
@@ -105,7 +109,7 @@ def half_life_text(verdict: Verdict) -> str | None:
 
 
 def flag(log10_ratio: float, thresholds: Thresholds) -> str:
-    """Return the warning for a norm relative to distance 0."""
+    """Return the warning for a norm relative to distance 1."""
     if log10_ratio == -math.inf:
         return "exact zero"
     if log10_ratio < LOG10_FLOAT32_EPSILON:

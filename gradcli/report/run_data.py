@@ -16,7 +16,15 @@ from gradcli.diagnostics.verdict import Verdict
 from gradcli.network.build import Network
 from gradcli.report.model import PART, Cell, Numbers, Records
 
-CSV_HEADER = ("label", "distance", "log10_norm", "log10_norm_p10", "log10_norm_p90", "log10_ratio")
+CSV_HEADER = (
+    "label",
+    "distance",
+    "log10_norm",
+    "log10_norm_p10",
+    "log10_norm_p90",
+    "log10_norm_mean",
+    "log10_ratio",
+)
 
 
 def run_data(measured: Measured) -> dict[str, Any]:
@@ -38,8 +46,15 @@ def run_data(measured: Measured) -> dict[str, Any]:
         else curve_data(curve)
         | {"zero_from": measured.verdict.zero_from, "layers": list(measured.headline)}
         | sequences_data(measured.network),
+        "total": None
+        if measured.total is None
+        else {"log10_norm": Numbers(measured.total.median), "log10_norm_mean": Numbers(measured.total.mean)},
         "states": {
-            name: {"log10_norm": Numbers(state.median), "verdict": verdict_data(state.verdict)}
+            name: {
+                "log10_norm": Numbers(state.median),
+                "log10_norm_mean": Numbers(state.mean),
+                "verdict": verdict_data(state.verdict),
+            }
             for name, state in measured.states.items()
         },
         "parameters": {
@@ -78,17 +93,35 @@ def resolved_spec(network: Network) -> dict[str, Any]:
 
 def verdict_data(verdict: Verdict) -> dict[str, Any]:
     """Return a verdict as `--format json` gives it."""
+    typical = verdict.typical
     return {
         "kind": verdict.kind,
         "pattern": verdict.pattern,
         "rate_per_step": number(verdict.rate_per_step),
         "half_life": number(verdict.half_life),
-        "horizon": {"threshold": verdict.horizon_threshold, "float32": verdict.horizon_float32},
+        "halved_at": verdict.halved_at,
+        "horizon": _horizon_data(verdict),
+        "forecast": verdict.forecast,
         "peak": {"distance": verdict.peak_distance, "log10_ratio": number(verdict.peak_log10_ratio)},
+        "end": {"log10_ratio": number(verdict.end_log10_ratio)},
+        "first_step": {"log10_ratio": number(verdict.first_step_log10_ratio)},
         "exponent": number(verdict.exponent),
         "exponent_from": verdict.exponent_from,
+        "typical": None
+        if typical is None
+        else {
+            "kind": typical.kind,
+            "rate_per_step": number(typical.rate_per_step),
+            "half_life": number(typical.half_life),
+            "horizon": _horizon_data(typical),
+        },
+        "shares": dict(verdict.shares) or None,
         "reason": verdict.reason,
     }
+
+
+def _horizon_data(verdict: Verdict) -> dict[str, int | None]:
+    return {"threshold": verdict.horizon_threshold, "float32": verdict.horizon_float32}
 
 
 def curve_data(curve: Curve) -> dict[str, Any]:
@@ -97,6 +130,7 @@ def curve_data(curve: Curve) -> dict[str, Any]:
         "log10_norm": Numbers(curve.median),
         "log10_norm_p10": Numbers(curve.low),
         "log10_norm_p90": Numbers(curve.high),
+        "log10_norm_mean": Numbers(curve.mean),
     }
 
 
@@ -158,8 +192,10 @@ def _csv_rows(label: str, curve: Curve) -> Iterator[Sequence[Cell]]:
     reference = curve.reference
     for start in range(0, len(curve.median), PART):
         part = slice(start, start + PART)
-        ratio = Numbers(curve.median[part] - reference)[:]
+        ratio = Numbers(curve.mean[part] - reference)[:]
         median = Numbers(curve.median)[part]
-        # The quantiles of a single sequence are one array: their rows share the numbers made of it.
-        low, high = (median if q is curve.median else Numbers(q)[part] for q in (curve.low, curve.high))
-        yield from zip(repeat(label), count(start), median, low, high, ratio, strict=False)
+        # The curves of a single sequence are one array: their rows share the numbers made of it.
+        low, high, mean = (
+            median if q is curve.median else Numbers(q)[part] for q in (curve.low, curve.high, curve.mean)
+        )
+        yield from zip(repeat(label), count(start), median, low, high, mean, ratio, strict=False)

@@ -11,10 +11,12 @@ from gradcli.diagnostics.curve import Curve
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.predictions import Prediction
 from gradcli.diagnostics.verdict import Verdict
-from gradcli.diagnostics.verdict_words import grouped
+from gradcli.diagnostics.verdict_kinds import VerdictKind
+from gradcli.diagnostics.verdict_words import KIND_WORDS, grouped, ratio
 from gradcli.network.build import Network
-from gradcli.report.clipping import clip_blocks, method_text
+from gradcli.report.clipping import clip_blocks, clip_lines, method_text
 from gradcli.report.curves import (
+    FEW_ROWS,
     bars,
     flag,
     half_life_text,
@@ -33,7 +35,7 @@ from gradcli.spec.initialisers import Chrono
 from gradcli.spec.losses import DRAWN_READOUT
 from gradcli.spec.models import Spec
 
-STYLES: dict[str, Style] = {
+STYLES: dict[VerdictKind, Style] = {
     "stable": "good",
     "vanishing": "bad",
     "exploding": "bad",
@@ -44,25 +46,30 @@ STYLES: dict[str, Style] = {
 
 #: Of more states or layers than that, the first and the last are shown.
 _STATES, _LAYERS = 12, 6
+#: The first step back is told where it changes the gradient by this factor (log10) or more.
+_FIRST_STEP_TELLS = 1.0
 
 
-def simulation_report(measured: Measured) -> Report:
-    """Return the report of one run."""
+def simulation_report(measured: Measured, *, full: bool = False) -> Report:
+    """Return the report of one run: the verdict, the curve and what to do; in full all that was measured."""
     groups: list[list[Block]] = [
         [Line(describe(measured.network), measured.label, "title"), *note_lines(measured.network)],
         verdict_lines(measured.verdict),
     ]
     if measured.curve is not None:
+        groups += [[_curve_table(measured, measured.curve, full=full), *length_lines(measured.network)]]
+        if full:
+            groups += [_state_table(measured), _predictions(measured), _parameter_blocks(measured)]
         groups += [
-            [_curve_table(measured, measured.curve), *length_lines(measured.network)],
-            _state_table(measured),
-            _predictions(measured),
-            _parameter_blocks(measured),
-            clip_blocks(measured),
+            clip_blocks(measured) if full or _asked_for_clipping(measured) else clip_lines(measured),
             [*_hint(measured), *direction_hint(measured), *_next_steps(measured)],
         ]
     data = Deferred(lambda: envelope("simulate") | {"runs": [run_data(measured)]})
     return Report("simulate", [group for group in groups if group], data, records([measured]))
+
+
+def _asked_for_clipping(measured: Measured) -> bool:
+    return "clip" in measured.network.spec.model_fields_set
 
 
 def describe(network: Network) -> str:
@@ -151,40 +158,66 @@ def _count(count: int, noun: str) -> str:
 
 def verdict_lines(verdict: Verdict) -> list[Block]:
     """Return the verdict in words."""
-    text = "\n".join(part for part in (verdict.headline, verdict.detail) if part)
-    return [Line(text, verdict.kind.upper(), STYLES[verdict.kind])]
+    first_step = verdict.first_step_log10_ratio
+    read_out = (
+        ""
+        if first_step is None or abs(first_step) < _FIRST_STEP_TELLS
+        else f"the first step back takes a factor {ratio(first_step)}, once: that is the read-out's, and not counted"
+    )
+    parts = (verdict.left, verdict.headline, verdict.detail, verdict.aside, read_out)
+    text = "\n".join(part for part in parts if part)
+    return [Line(text, KIND_WORDS[verdict.kind].upper(), STYLES[verdict.kind])]
 
 
-def _curve_table(measured: Measured, curve: Curve) -> Table:
+def _curve_table(measured: Measured, curve: Curve, *, full: bool) -> Table:
     verdict, spec = measured.verdict, measured.network.spec
     also = [d for d in (verdict.horizon_threshold, verdict.peak_distance) if d is not None]
-    distances = shown_distances(len(curve.median) - 1, also, verdict.zero_from)
+    last = len(curve.mean) - 1
+    distances = shown_distances(last, also, verdict.zero_from, **({} if full else {"rows": FEW_ROWS}))
     clipped = [(method_text(c), c.curve) for c in measured.clipped if c.curve is not None]
     start = curve.reference
-    ratios = [float(curve.median[d]) - start for d in distances]
+    ratios = [float(curve.mean[d]) - start for d in distances]
+    several = spec.trials * spec.batch_size > 1
+    total = measured.total
     columns = [
         Column("distance", keep=9),
-        Column("log10 norm", keep=9),
+        Column("log10 mean norm" if several else "log10 norm", keep=9),
+        Column("median", keep=4),
         Column("10-90 %", keep=4),
+        *([Column("all losses", keep=5)] if total is not None else []),
         *(Column(method, keep=6) for method, _ in clipped),
         Column("", "bar", keep=5),
         Column("relative", keep=8),
         Column("", "flag", keep=7),
     ]
-    several = spec.trials * spec.batch_size > 1
     rows: list[list[Cell]] = [
         [
             d,
-            log10_text(float(curve.median[d])),
+            log10_text(float(curve.mean[d])),
+            log10_text(float(curve.median[d])) if several else None,
             range_text(float(curve.low[d]), float(curve.high[d])) if several else None,
-            *(log10_text(float(other.median[d])) for _, other in clipped),
+            *([log10_text(float(total.mean[d]))] if total is not None else []),
+            *(log10_text(float(other.mean[d])) for _, other in clipped),
             bar,
-            power_of_ten(ratio),
-            flag(ratio, spec.thresholds),
+            power_of_ten(relative),
+            flag(relative, spec.thresholds),
         ]
-        for d, ratio, bar in zip(distances, ratios, bars(ratios), strict=True)
+        for d, relative, bar in zip(distances, ratios, bars(ratios), strict=True)
     ]
-    return Table(columns, rows, note=headline_note(measured))
+    return Table(columns, rows, note=_curve_note(measured))
+
+
+def _curve_note(measured: Measured) -> str:
+    """Say what the columns of the curve are, where that is not plain."""
+    notes = ["relative: to the norm 1 step back" if measured.curve is not None else ""]
+    steps = len(measured.network.problem.loss.steps)
+    if measured.total is not None:
+        notes.append(
+            f"from the last of the {grouped(steps)} losses alone; all losses: from all of them together, where the one"
+            " at the step itself rules"
+        )
+    notes.append(headline_note(measured))
+    return "; ".join(note for note in notes if note)
 
 
 def _state_table(measured: Measured) -> list[Block]:
@@ -194,7 +227,7 @@ def _state_table(measured: Measured) -> list[Block]:
         return []
     columns = [
         Column("state", "text", keep=9),
-        Column("log10 norm at 0", keep=6),
+        Column("log10 mean norm at 1", keep=6),
         Column(f"at {last}", keep=6),
         Column("rate a step", keep=8),
         Column("half-life", keep=5),
@@ -204,8 +237,8 @@ def _state_table(measured: Measured) -> list[Block]:
     rows: list[list[Cell]] = [
         [
             name if several else name.rpartition(".")[2],
-            log10_text(float(states[name].median[0])),
-            log10_text(float(states[name].median[-1])),
+            log10_text(float(states[name].mean[1])),
+            log10_text(float(states[name].mean[-1])),
             rate_text(states[name].verdict),
             half_life_text(states[name].verdict),
             horizon_text(states[name].verdict, last),

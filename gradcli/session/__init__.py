@@ -21,6 +21,7 @@ def run_simulation(
     overrides: Sequence[str],
     checkpoint_layer: str | None = None,
     record: bool,
+    full: bool = False,
     max_memory: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -33,6 +34,7 @@ def run_simulation(
         overrides: ``PATH=VALUE`` of any spec field, likewise.
         checkpoint_layer: the recurrent layer, where trained weights are read from a checkpoint.
         record: whether the result will be saved.
+        full: whether the report is to have all that was measured.
         max_memory: bytes that the run may need; by default half of what is free.
         threads: for matrix products; by default as many as their size is worth.
         progress: called now and then while a run is under way.
@@ -44,7 +46,7 @@ def run_simulation(
     from gradcli.session.simulate import simulate
 
     loaded = load(target, options=options, overrides=overrides, checkpoint_layer=checkpoint_layer)
-    return simulate(loaded, record=record, max_memory=max_memory, threads=threads, progress=progress)
+    return simulate(loaded, record=record, full=full, max_memory=max_memory, threads=threads, progress=progress)
 
 
 def run_comparison(
@@ -55,6 +57,7 @@ def run_comparison(
     checkpoint_layer: str | None = None,
     match: str | None,
     record: bool,
+    full: bool = False,
     max_memory: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -65,7 +68,7 @@ def run_comparison(
         targets: as for `run_simulation`.
         options, overrides, checkpoint_layer: apply to every spec, the last to those with trained weights.
         match: "params" chooses hidden sizes so that all have about as many parameters as the first.
-        record, max_memory, threads, progress: as for `run_simulation`.
+        record, full, max_memory, threads, progress: as for `run_simulation`.
 
     Raises:
         GradcliError: as for `run_simulation`.
@@ -77,7 +80,9 @@ def run_comparison(
     if list(targets).count(STANDARD_INPUT) > 1:
         raise UsageError(f"standard input ({STANDARD_INPUT}) can be read once only; write the other specs to files")
     specs = load_all(targets, options=options, overrides=overrides, checkpoint_layer=checkpoint_layer)
-    return compare(specs, match=match, record=record, max_memory=max_memory, threads=threads, progress=progress)
+    return compare(
+        specs, match=match, record=record, full=full, max_memory=max_memory, threads=threads, progress=progress
+    )
 
 
 def run_jacobian(

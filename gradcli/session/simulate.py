@@ -15,6 +15,7 @@ def simulate(
     loaded: LoadedSpec,
     *,
     record: bool = False,
+    full: bool = False,
     max_memory: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -25,7 +26,7 @@ def simulate(
     with blas_threads(threads, network.problem):
         measured = measure(network, record=record, progress=progress)
     return Result(
-        simulation_report(measured),
+        simulation_report(measured, full=full),
         [(measured.label, measured.verdict.kind)],
         saved_arrays(measured),
     )

@@ -1,0 +1,44 @@
+"""Where a curve that has crossed no threshold yet would cross one, if it went on by the law of its tail.
+
+exponential, mixed   log10 r = a + b d              crosses L at d = (L - a) / b
+polynomial, "end"    log10 r = a + p log10(d + d0)  at d = 10**((L - a) / p) - d0
+polynomial, "beginning", in a longer sequence the whole curve shifts: r at the beginning of one of T steps is
+                     (t0 / (T + t0))**-p            at T = t0 (10**(L / p) - 1)
+"""
+
+from __future__ import annotations
+
+import math
+
+from gradcli.diagnostics.curve_fit import TailFit
+from gradcli.diagnostics.curve_landmarks import ROUNDING, Landmarks
+
+FARTHEST = 1e9
+"""Steps beyond which saying when a threshold would be crossed tells nobody anything."""
+
+
+def forecast_of(curve: Landmarks, tail: TailFit | None) -> int | None:
+    """Return the first distance at which the law of the tail is beyond the nearer threshold.
+
+    None where a threshold has been crossed already, and where the law never crosses one, or only beyond `FARTHEST`.
+    """
+    crossed = curve.zero_from is not None or curve.ends_below_threshold or curve.exploding_from is not None
+    if tail is None or crossed or tail.pattern == "flat" or not tail.has_trend:
+        return None
+    threshold = math.log10(curve.vanishing if tail.log10_rate < 0 else curve.exploding)
+    steps = _crossing(tail, threshold)
+    if steps is None or steps > FARTHEST:
+        return None
+    return max(curve.last, math.floor(steps + ROUNDING)) + 1
+
+
+def _crossing(tail: TailFit, threshold: float) -> float | None:
+    if tail.exponent is None or tail.origin is None:
+        return tail.stop + (threshold - tail.log10_end) / tail.log10_rate
+    power = (threshold - tail.log10_end) / tail.exponent if tail.origin == "end" else threshold / tail.exponent
+    if power > math.log10(FARTHEST):
+        return None
+    times = math.pow(10.0, power)
+    if tail.origin == "end":
+        return (tail.stop - tail.first + tail.offset) * times + tail.first - tail.offset
+    return tail.offset * (times - 1.0)
