@@ -85,13 +85,13 @@ def test_what_differs_is_told_with_the_arms_that_have_it(tmp_path: Path) -> None
 
 def test_arms_of_different_lengths_are_side_by_side_as_far_as_each_goes(tmp_path: Path) -> None:
     arms = [written(tmp_path, "long", **FALLING, seq_len=14), written(tmp_path, "short", **LEVEL, seq_len=8)]
-    result = compare(arms)
-    assert ranking(result) == ["long", "short"], "9 steps back, and 8, which is as far as it goes"
+    result = compare(arms, full=True)
+    assert ranking(result) == ["long", "short"], "10 steps back, and 8, which is as far as it goes"
     lines = table_of(result.report).splitlines()
-    rows = {row[0]: row for line in lines[lines.index("log10 of the gradient's norm") + 2 :] if (row := line.split())}
+    rows = {row[0]: row for line in lines[lines.index("log10 of the gradient's mean norm") + 2 :] if (row := line.split())}
     assert len(rows["8"]) == 3
     assert len(rows["9"]) == len(rows["14"]) == 2
-    assert "The gradient reaches farthest in long: 9 steps back." in lines
+    assert "The gradient reaches farthest in long: 10 steps back." in lines
     assert [len(run["curve"]["distance"]) for run in result.report.data["runs"]] == [15, 9]
 
 
@@ -195,7 +195,7 @@ def test_the_farthest_comes_first_and_what_has_no_gradient_last() -> None:
     assert {label: place["horizon"] for label, place in places.items()} == {
         "level": None,
         "exploding": None,
-        "falling": 9,
+        "falling": 10,
         "dead": 0,
         "overflow": None,
     }
@@ -265,8 +265,8 @@ def test_the_tables_fit_the_screen(width: int, count: int) -> None:
 def test_a_narrow_screen_keeps_the_curve_of_the_farthest() -> None:
     arms = [arm(label, **FALLING, seq_len=20) for label in ("first-label", "second-label", "third-label")]
     arms.append(arm("reaches-far", **LEVEL, seq_len=20))
-    lines = table_of(compare(arms).report, width=40).splitlines()
-    header = lines[lines.index("log10 of the gradient's norm") + 1]
+    lines = table_of(compare(arms, full=True).report, width=40).splitlines()
+    header = lines[lines.index("log10 of the gradient's mean norm") + 1]
     assert "reaches-far" in header
 
 

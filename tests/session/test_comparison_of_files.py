@@ -92,7 +92,7 @@ def test_padded_and_masked_sequences_are_each_arms_own(tmp_path: Path) -> None:
     losses = {run["loss"] for run in runs}
     assert len(losses) == 3
     # What comes before the first step of a GRU whose state is zero is not nothing: its biases are.
-    screen = gradcli("compare", *files).stdout
+    screen = gradcli("compare", *files, "--full").stdout
     assert "masked: sequences of 5 to 20 steps" in screen
 
 

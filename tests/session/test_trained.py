@@ -412,7 +412,7 @@ def test_a_trained_layer_beside_the_same_cell_as_initialised() -> None:
 
 def test_the_gates_of_bidirectional_layers_are_said_to_be_left_out() -> None:
     file = FOLDER / "pytorch-gru-both-ways.pt"
-    finished = gradcli("compare", file, file, "-T", 4)
+    finished = gradcli("compare", file, file, "-T", 4, "--full")
     assert finished.code == 0, finished.stderr
     assert "the gates of bidirectional layers are not looked at" in finished.stdout
     assert "layer0.reverse.W_hz" in finished.stdout
@@ -423,7 +423,7 @@ def test_the_gates_of_sequences_of_different_lengths_are_said_to_be_left_out(tmp
     np.save(tmp_path / "n.npy", np.resize([8, 3, 5], 500))
     data = {"kind": "file", "path": str(DIGITS), "key": "rows", "lengths": "n.npy"}
     path = written(tmp_path, {"weights": str(trained("digits-lstm.pt")), "seq_len": 8, "batch_size": 6, "input": data})
-    finished = gradcli("compare", path, path)
+    finished = gradcli("compare", path, path, "--full")
     assert finished.code == 0, finished.stderr
     assert "the gates of sequences of different lengths are not looked at" in finished.stdout
     assert "activations of the top layer" not in finished.stdout
