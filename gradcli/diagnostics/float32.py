@@ -1,13 +1,9 @@
 """What training in plain float32 would see: numbers without exponents of their own, and sums of squares.
 
-gradcli carries every adjoint as mantissa * 2**e. A framework in float32 rounds dL/ds_t at every step t to
-
-    2**-149 k (k an integer) up to 2**128, with 0 below 2**-150 and Inf above,
-
-of the batch loss, which is each sequence's own over the number of sequences. That is redone here: the backward pass
-runs once more, and each state's adjoint is rounded so as soon as it is complete. Products within a step are not, so
-that what is said of distances is right within a step or two. A gradient norm is the root of a sum of squares, which is
-0 or Inf while the gradient itself is far from it.
+gradcli carries every adjoint as mantissa * 2**e. A framework in float32 has the adjoints of the batch loss as plain
+numbers: below 2**-150 they are 0, from 2**128 on Inf, and what Inf leads to is Inf or NaN. So the backward pass runs
+once more with one e for all. A gradient norm is the root of a sum of squares, which is 0 or Inf while the gradient
+itself is far from it.
 """
 
 from __future__ import annotations
@@ -20,7 +16,7 @@ import numpy as np
 
 from gradcli.engine.problem import Run
 from gradcli.engine.run import Engine
-from gradcli.engine.scaled import Scaled, scale_by
+from gradcli.engine.scaled import Scaled
 
 Array = np.ndarray[Any, Any]
 Seen = Literal["finite", "zero", "nonfinite"]
@@ -52,27 +48,6 @@ class Float32:
         if "nonfinite" in found:
             return "nonfinite"
         return "zero" if found == {"zero"} else "finite"
-
-
-class Rounding:
-    """Rounds adjoints to what float32 holds of them, as a `StepClip` of the backward pass.
-
-    Args:
-        batch_size: the sequences that the batch loss is the mean over.
-    """
-
-    def __init__(self, batch_size: int) -> None:
-        self._batch_size = batch_size
-
-    def __call__(self, adjoint: Array, exponent: Array) -> None:
-        """Round the mantissas of one state's adjoint, (R, size, B), in place."""
-        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            value = scale_by(adjoint.astype(np.float64) / self._batch_size, exponent)
-            rounded = value.astype(np.float32).astype(np.float64)
-            adjoint[...] = scale_by(rounded * self._batch_size, -exponent)
-
-    def settle(self, kept: bool) -> None:
-        """Keep nothing: rounding has no memory."""
 
 
 def see_in_float32(engine: Engine, run: Run) -> Float32:
@@ -113,7 +88,7 @@ def _distances(
     low, high = _SAFE_LOG2
     if all(_within(norm, low + batch, high + batch) for norm in log2_norm.values()):
         return (_zero_from(log2_norm.values()), None), None
-    again = engine.run(step_clip=Rounding(problem.batch_size), parameters=parameters)
+    again = engine.run(parameters=parameters, plain=True)
     if again.backward_overflow is not None:
         return (None, problem.seq_len - again.backward_overflow.step), again
     return (_zero_from(again.log2_norm.values()), None), again

@@ -35,7 +35,7 @@ def _distances(seen: Float32) -> list[str]:
     if seen.nonfinite_from is not None:
         parts.append(f"as training would see it the gradient is Inf or NaN from {_steps(seen.nonfinite_from)} back")
     if seen.zero_from is not None:
-        parts.append(f"as training would see it the gradient is exactly 0 from {_steps(seen.zero_from)} back")
+        parts.append(f"as training would see it the gradient is exactly 0 from about {_steps(seen.zero_from)} back")
     return parts
 
 
@@ -55,8 +55,10 @@ def _numbers(seen: Float32) -> list[str]:
 
 
 def _some(names: Sequence[str], of: int) -> str:
+    """Name some of the parameters; the layer only where it is not the first, as in a stack."""
     if len(names) == of:
         return "every parameter"
+    names = [name.removeprefix("layer0.") for name in names]
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 

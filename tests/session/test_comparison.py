@@ -88,7 +88,9 @@ def test_arms_of_different_lengths_are_side_by_side_as_far_as_each_goes(tmp_path
     result = compare(arms, full=True)
     assert ranking(result) == ["long", "short"], "10 steps back, and 8, which is as far as it goes"
     lines = table_of(result.report).splitlines()
-    rows = {row[0]: row for line in lines[lines.index("log10 of the gradient's mean norm") + 2 :] if (row := line.split())}
+    rows = {
+        row[0]: row for line in lines[lines.index("log10 of the gradient's mean norm") + 2 :] if (row := line.split())
+    }
     assert len(rows["8"]) == 3
     assert len(rows["9"]) == len(rows["14"]) == 2
     assert "The gradient reaches farthest in long: 10 steps back." in lines
