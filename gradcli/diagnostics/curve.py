@@ -92,17 +92,22 @@ def _by_distance(log2_norms: Sequence[Array], which: Sequence[float]) -> tuple[l
         for curve, quantile in zip(found, of_part, strict=True):
             curve[place] = quantile[::-1] * LOG10_2
         if not alone:
-            mean[place] = _log2_of_mean(part)[::-1] * LOG10_2
+            mean[place] = _log2_of_mean(part, some)[::-1] * LOG10_2
     return found * (len(which) // len(wanted)), mean
 
 
-def _log2_of_mean(log2: Array) -> Array:
-    """Return log2 of the mean of 2**log2 along the last axis, without what is NaN; -inf where all are zeros."""
+def _log2_of_mean(log2: Array, some_missing: bool) -> Array:
+    """Return log2 of the mean of 2**log2 along the last axis; -inf where all are zeros.
+
+    some_missing: whether there is NaN, which does not count.
+    """
     largest = np.fmax.reduce(log2, axis=-1)
     unit = np.where(np.isneginf(largest), 0.0, largest)
-    scaled = np.exp2(log2 - unit[..., None])
+    scaled = log2 - unit[..., None]
+    np.exp2(scaled, out=scaled)
+    mean = np.nanmean(scaled, axis=-1) if some_missing else scaled.mean(axis=-1)
     with np.errstate(divide="ignore"):
-        return np.asarray(np.log2(np.nanmean(scaled, axis=-1)) + unit)
+        return np.asarray(np.log2(mean) + unit)
 
 
 def quantiles(values: Array, which: Iterable[float]) -> list[Array]:

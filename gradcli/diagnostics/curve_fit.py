@@ -61,8 +61,7 @@ class TailFit:
     log10_end: the value at the last distance of the tail, of that line, or of the polynomial.
     exponent: p of the polynomial laws above, negative where the gradient falls; None for other patterns.
     origin: where the polynomial counts from: "end" (distance d) or "beginning" (time t); None for other patterns.
-    offset: d0 or t0 of the polynomial, in steps; d is counted from `first`.
-    first: the distance that the curve starts at.
+    offset: d0 or t0 of the polynomial, in steps. counted_from: the distance that d counts from.
     start, stop: first and last distance of the tail; points: how many of its distances were used.
     drift: slope of the later half over that of the earlier half; 1 for an exact exponential.
     has_trend: whether the line moves by more than the curve scatters about it.
@@ -74,7 +73,7 @@ class TailFit:
     exponent: float | None
     origin: Origin | None
     offset: float
-    first: int
+    counted_from: int
     start: int
     stop: int
     points: int
@@ -82,11 +81,14 @@ class TailFit:
     has_trend: bool
 
 
-def fit_tail(log10_ratio: Floats, *, first: int, settled: int | None = None) -> TailFit | None:
+def fit_tail(
+    log10_ratio: Floats, *, first: int, settled: int | None = None, counted_from: int | None = None
+) -> TailFit | None:
     """Fit the laws above to the tail of a curve and name the one that holds.
 
     log10_ratio: shape (T+1,), index = distance; -inf (an exact zero) is left out of the fit.
     first: the distance that the curve starts at. settled: fit from here on (after a hump), else from a quarter on.
+    counted_from: the distance that polynomials are counted from; `first` unless given.
     Returns None where fewer than two distances are left.
     """
     distance = _tail_points(log10_ratio, first, settled)
@@ -95,7 +97,8 @@ def fit_tail(log10_ratio: Floats, *, first: int, settled: int | None = None) -> 
     y = log10_ratio[distance]
     line = _fit_line(distance.astype(np.float64), y)
     drift = _drift(distance, y)
-    law = _name_law(distance - first, log10_ratio.size - 1 - distance, y, line, drift)
+    origin = first if counted_from is None else counted_from
+    law = _name_law(distance - origin, log10_ratio.size - 1 - distance, y, line, drift)
     return TailFit(
         pattern=law.pattern,
         log10_rate=line.slope,
@@ -103,7 +106,7 @@ def fit_tail(log10_ratio: Floats, *, first: int, settled: int | None = None) -> 
         exponent=law.exponent,
         origin=law.origin,
         offset=law.offset,
-        first=first,
+        counted_from=origin,
         start=int(distance[0]),
         stop=int(distance[-1]),
         points=int(distance.size),

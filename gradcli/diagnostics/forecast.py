@@ -26,7 +26,11 @@ def forecast_of(curve: Landmarks, tail: TailFit | None) -> int | None:
     if tail is None or crossed or tail.pattern == "flat" or not tail.has_trend:
         return None
     threshold = math.log10(curve.vanishing if tail.log10_rate < 0 else curve.exploding)
-    steps = _crossing(tail, threshold)
+    steps = (
+        curve.last + (threshold - curve.closing) / tail.log10_rate
+        if tail.pattern == "mixed"
+        else _crossing(tail, threshold)
+    )
     if steps is None or steps > FARTHEST:
         return None
     return max(curve.last, math.floor(steps + ROUNDING)) + 1
@@ -40,5 +44,5 @@ def _crossing(tail: TailFit, threshold: float) -> float | None:
         return None
     times = math.pow(10.0, power)
     if tail.origin == "end":
-        return (tail.stop - tail.first + tail.offset) * times + tail.first - tail.offset
+        return (tail.stop - tail.counted_from + tail.offset) * times + tail.counted_from - tail.offset
     return tail.offset * (times - 1.0)

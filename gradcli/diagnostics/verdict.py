@@ -16,7 +16,7 @@ import numpy as np
 from gradcli.diagnostics import verdict_words as words
 from gradcli.diagnostics.curve import Curve
 from gradcli.diagnostics.curve_fit import Floats, Origin, Pattern, TailFit, fit_tail
-from gradcli.diagnostics.curve_landmarks import Landmarks, find_landmarks, kind_of
+from gradcli.diagnostics.curve_landmarks import KINDS, Landmarks, find_landmarks, kind_of
 from gradcli.diagnostics.forecast import forecast_of
 from gradcli.diagnostics.shares import shares_of
 from gradcli.diagnostics.verdict_kinds import VerdictKind
@@ -36,7 +36,8 @@ class Verdict:
     "exponential", an average over the tail where it is "polynomial" or "mixed"; None where too few distances carry a
     gradient, or the factor is beyond a float.
     exponent, exponent_from: p of the polynomial r ~ d**p ("end") or r ~ (T/t)**p with t = T - d ("beginning").
-    half_life: -ln 2 / ln(rate) in steps; None where the curve does not fall (its rate is not below 1, or it is level).
+    half_life: -ln 2 / ln(rate) in steps; None where the curve does not fall: its rate is not below 1, or it is
+    level, or it wanders.
     halved_at: the first distance from the reference on with r <= 1/2; None where there is none.
     forecast: where no threshold has been crossed, the first distance beyond T at which the law of the tail crosses the
     nearer one; None where it never does.
@@ -110,7 +111,8 @@ def judge_sequences(
     """
     of_mean = _landmarks(curve.mean, vanishing, exploding)
     if of_mean is None:
-        return _judge_all_zero()
+        zero = _judge_all_zero()
+        return replace(zero, typical=zero, shares={kind: float(kind == "dead") for kind in (*KINDS, "dead")})
     verdict, shares = _judged(of_mean), shares_of(log2_norms, of_mean, starts)
     if curve.median is curve.mean:
         return replace(verdict, typical=verdict, shares=shares)
@@ -129,7 +131,8 @@ def _landmarks(log10_norm: Floats, vanishing: float, exploding: float) -> Landma
 def _judged(curve: Landmarks) -> Verdict:
     tail = None
     if curve.last_nonzero > curve.reference:
-        tail = fit_tail(curve.log10_ratio[: curve.last_nonzero + 1], first=curve.reference, settled=_settled(curve))
+        measured = curve.log10_ratio[: curve.last_nonzero + 1]
+        tail = fit_tail(measured, first=curve.reference, settled=_settled(curve), counted_from=curve.start)
     kind, half_life, forecast = kind_of(curve), _half_life(tail), forecast_of(curve, tail)
     return Verdict(
         kind=kind,
@@ -166,7 +169,7 @@ def _as_factor(log10_rate: float) -> float | None:
 
 def _half_life(tail: TailFit | None) -> float | None:
     """Return the steps in which the gradient halves; None where it does not fall."""
-    if tail is None or tail.pattern == "flat" or tail.log10_rate >= 0:
+    if tail is None or tail.pattern == "flat" or not tail.has_trend or tail.log10_rate >= 0:
         return None
     return -math.log10(2) / tail.log10_rate
 

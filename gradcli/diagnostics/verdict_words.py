@@ -61,7 +61,7 @@ def headline(curve: Landmarks, tail: TailFit | None, half_life: float | None, fo
         zero = f"is exactly zero from {_steps(curve.zero_from)} back"
         return f"{zero}; until then it {_describe(curve, tail, half_life)}" if tail else zero
     if tail is None:
-        return "has a gradient at one distance only, too few to tell how it changes"
+        return "one step back is as far as this goes: too few to tell how the gradient changes"
     return _describe(curve, tail, half_life) + _forecast_words(curve, tail, forecast)
 
 
@@ -151,7 +151,7 @@ def left(curve: Landmarks, kind: VerdictKind) -> str:
 
     "It" is the gradient at the distance that the ratios are relative to, one step back.
     """
-    if kind != "stable":
+    if kind != "stable" or curve.reference == curve.last:
         return ""
     back, at_end = f"{_steps(curve.last)} back", curve.closing
     if ratio(at_end) == "1":
@@ -167,16 +167,16 @@ def _describe(curve: Landmarks, tail: TailFit | None, half_life: float | None) -
     rise = f"rises to {_times(curve.peak)} at {_steps(curve.peak_distance)} back"
     if curve.has_turned:
         return f"{rise}, then {_law(curve, tail, half_life, after_peak=True)}"
-    return f"{rise}; the growth is slowing"
+    return f"{rise}; the growth is slowing" if tail.has_trend else f"{rise}, and changes little from there on"
 
 
 def _rises_first(curve: Landmarks, tail: TailFit | None) -> bool:
-    """Tell whether the rise to the peak is the first thing to say: the curve has turned, or is about to."""
+    """Tell whether the rise to the peak is the first thing to say: it has turned, is about to, or stays there."""
     if tail is None or not curve.has_hump:
         return False
     at_its_peak = curve.fall < MIN_TURN and curve.peak_distance > curve.last - SLOWING * (curve.last - curve.reference)
     slowing = tail.pattern == "mixed" and tail.log10_rate > 0 and 0 < tail.drift < SLOWING
-    return curve.has_turned or (slowing and at_its_peak)
+    return curve.has_turned or (slowing and at_its_peak) or (tail.pattern == "mixed" and not tail.has_trend)
 
 
 def _law(curve: Landmarks, tail: TailFit, half_life: float | None, after_peak: bool = False) -> str:
@@ -267,8 +267,8 @@ def _level(curve: Landmarks, tail: TailFit) -> str:
 
 def _forecast_words(curve: Landmarks, tail: TailFit, forecast: int | None) -> str:
     """Say where the curve would cross its threshold, beyond the end of this sequence."""
-    if forecast is None:
-        return ""
+    if forecast is None or tail.pattern == "mixed":
+        return ""  # an average over a tail without a law promises nothing
     goal, word = (curve.vanishing, "below") if tail.log10_rate < 0 else (curve.exploding, "above")
     where = "by this law" if tail.pattern == "polynomial" else "at this rate"
     longer = " in a longer sequence" if tail.origin == "beginning" else ", beyond this sequence"

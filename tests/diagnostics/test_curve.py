@@ -47,13 +47,31 @@ def test_a_curve_runs_from_the_last_step_back() -> None:
     np.testing.assert_allclose(found.high / LOG10_2, [0.0, -2.2, -6.2])
 
 
+def test_the_mean_is_that_of_the_norms_and_not_of_their_logarithms() -> None:
+    log2_norm = np.array([[[0.0, 10.0, -np.inf, 2.0]], [[-3000.0, -3001.0, -np.inf, -np.inf]]])
+    found = curve_of(log2_norm).mean / LOG10_2
+    np.testing.assert_allclose(found, [-3000 + np.log2((1 + 0.5) / 4), np.log2((1 + 1024 + 4) / 4)], rtol=1e-14)
+    assert np.isneginf(curve_of(np.full((2, 1, 3), -np.inf)).mean).all()
+
+
+def test_the_mean_is_over_the_sequences_that_reach_a_distance() -> None:
+    log2_norm = np.array([[[np.nan, 3.0]], [[1.0, 0.0]]])
+    np.testing.assert_allclose(curve_of(log2_norm).mean / LOG10_2, [np.log2(1.5), 3.0], rtol=1e-14)
+
+
 @pytest.mark.parametrize(
-    ("median", "reference"),
-    [([1.0, 2.0], 1.0), ([-np.inf, -np.inf, 2.0, 3.0], 2.0), ([-np.inf, -np.inf], 0.0)],
+    ("mean", "reference"),
+    [
+        ([1.0, 2.0], 2.0),
+        ([-np.inf, -np.inf, 2.0, 3.0], 3.0),
+        ([1.0, -np.inf, 3.0], 3.0),
+        ([1.0, -np.inf], 1.0),
+        ([-np.inf, -np.inf], 0.0),
+    ],
 )
-def test_the_reference_is_the_first_norm_that_is_not_zero(median: list[float], reference: float) -> None:
-    values = np.array(median)
-    assert Curve(values, values, values).reference == reference
+def test_the_reference_is_the_second_norm_that_is_not_zero(mean: list[float], reference: float) -> None:
+    values = np.array(mean)
+    assert Curve(values, values, values, values).reference == reference
 
 
 def test_doctest() -> None:

@@ -42,19 +42,25 @@ CASES = [
     Case(
         "0.5 over 100,000 steps",
         power_of(0.5, 100_000),
-        {"kind": "vanishing", "pattern": "exponential", "horizon_threshold": 9, "horizon_float32": 23},
+        {"kind": "vanishing", "pattern": "exponential", "horizon_threshold": 10, "horizon_float32": 24, "halved_at": 2},
         {"rate_per_step": 0.5, "half_life": 1.0},
     ),
     Case(
         "0.9: known answer 1",
         power_of(0.9, 100),
-        {"kind": "vanishing", "pattern": "exponential", "horizon_threshold": 65, "horizon_float32": None},
+        {
+            "kind": "vanishing",
+            "pattern": "exponential",
+            "horizon_threshold": 66,
+            "horizon_float32": None,
+            "forecast": None,
+        },
         {"rate_per_step": 0.9, "half_life": math.log(0.5) / math.log(0.9)},
     ),
     Case(
         "0.1 meets the threshold exactly",
         power_of(0.1, 10),
-        {"kind": "vanishing", "horizon_threshold": 3, "horizon_float32": 6},
+        {"kind": "vanishing", "horizon_threshold": 4, "horizon_float32": 7},
     ),
     Case(
         "0.999",
@@ -71,20 +77,20 @@ CASES = [
     Case(
         "0.9999 is not level over 100,000 steps",
         power_of(0.9999, 100_000),
-        {"kind": "vanishing", "pattern": "exponential", "horizon_threshold": 69074},
+        {"kind": "vanishing", "pattern": "exponential", "horizon_threshold": 69075},
         {"rate_per_step": 0.9999},
     ),
     Case(
         "orthogonal linear: known answer 2",
         power_of(1.0, 1000),
-        {"kind": "stable", "pattern": "flat", "half_life": None, "peak_distance": 0, "horizon_threshold": None},
+        {"kind": "stable", "pattern": "flat", "half_life": None, "peak_distance": 1, "horizon_threshold": None},
         {"rate_per_step": 1.0},
     ),
     Case(
         "2.0",
         power_of(2.0, 100),
         {"kind": "exploding", "pattern": "exponential", "half_life": None, "peak_distance": 100},
-        {"rate_per_step": 2.0, "peak_log10_ratio": 100 * math.log10(2)},
+        {"rate_per_step": 2.0, "peak_log10_ratio": 99 * math.log10(2), "first_step_log10_ratio": math.log10(2)},
     ),
     Case(
         "1.1 Q over 50 steps: known answer 3",
@@ -101,8 +107,8 @@ CASES = [
     Case(
         "Jordan block over 300 steps: known answer 6",
         jordan_block(300),
-        {"kind": "transient", "pattern": "exponential", "peak_distance": 9, "horizon_threshold": 111},
-        {"peak_log10_ratio": math.log10(3.9125670784), "rate_per_step": 0.9},
+        {"kind": "transient", "pattern": "exponential", "peak_distance": 9, "horizon_threshold": 106},
+        {"peak_log10_ratio": math.log10(3.9125670784 / 1.5295630141), "rate_per_step": 0.9},
         tolerance=0.005,
     ),
     Case(
@@ -128,7 +134,7 @@ CASES = [
     Case(
         "a decay that dies",
         np.concatenate([power_of(0.7, 40), [ZERO] * 60]),
-        {"kind": "dead", "pattern": "exponential", "zero_from": 41, "horizon_threshold": 19},
+        {"kind": "dead", "pattern": "exponential", "zero_from": 41, "horizon_threshold": 20},
         {"rate_per_step": 0.7, "half_life": math.log(0.5) / math.log(0.7)},
     ),
     Case(
@@ -139,7 +145,7 @@ CASES = [
     Case(
         "LSTM with forget bias 1: known answer 17",
         power_of(0.7310585786300049, 100),
-        {"kind": "vanishing", "pattern": "exponential", "horizon_threshold": 22},
+        {"kind": "vanishing", "pattern": "exponential", "horizon_threshold": 23},
         {"rate_per_step": 0.7310585786, "half_life": 2.212678},
         tolerance=1e-6,
     ),
@@ -188,14 +194,14 @@ CASES = [
         "critical tanh, T = 1000",
         critical_tanh(1000),
         {"kind": "vanishing", "pattern": "polynomial", "exponent_from": "beginning", "horizon_threshold": 995},
-        {"exponent": -1.5, "half_life": 1000 * (1 - 0.5 ** (2 / 3))},
+        {"exponent": -1.5, "halved_at": 1000 * (1 - 0.5 ** (2 / 3))},
         tolerance=0.03,
     ),
     Case(
         "critical tanh, T = 10,000",
         critical_tanh(10_000),
         {"kind": "vanishing", "pattern": "polynomial", "exponent_from": "beginning"},
-        {"exponent": -1.5, "half_life": 10_000 * (1 - 0.5 ** (2 / 3)), "horizon_threshold": 9900},
+        {"exponent": -1.5, "halved_at": 10_000 * (1 - 0.5 ** (2 / 3)), "horizon_threshold": 9900},
         tolerance=0.01,
     ),
     Case(
@@ -208,7 +214,7 @@ CASES = [
     Case(
         "circular law, 1/sqrt(k + 1)",
         -0.5 * np.log10(DISTANCE + 1),
-        {"kind": "stable", "pattern": "polynomial", "exponent_from": "end", "half_life": 3.0},
+        {"kind": "stable", "pattern": "polynomial", "exponent_from": "end", "halved_at": 7},
         {"exponent": -0.5},
     ),
     Case(
@@ -220,7 +226,7 @@ CASES = [
     Case(
         "between exponential and polynomial",
         -np.sqrt(DISTANCE),
-        {"kind": "vanishing", "pattern": "mixed", "exponent": None, "horizon_threshold": 9},
+        {"kind": "vanishing", "pattern": "mixed", "exponent": None, "horizon_threshold": 16},
     ),
     Case(
         "0.9 a step, then 0.97 a step",
@@ -241,14 +247,20 @@ CASES = [
         {"rate_per_step": 1.0},
     ),
     Case(
+        "a deep drop of the read-out, then level",
+        np.concatenate([[0], np.full(50, -4.0)]),
+        {"kind": "stable", "pattern": "flat", "half_life": None, "horizon_threshold": None},
+        {"first_step_log10_ratio": -4.0, "rate_per_step": 1.0},
+    ),
+    Case(
         "a deep drop, then level",
-        np.concatenate([[0, -2], np.full(50, -4.0)]),
-        {"kind": "vanishing", "pattern": "flat", "half_life": None, "horizon_threshold": 1},
+        np.concatenate([[0, 0, -2], np.full(50, -4.0)]),
+        {"kind": "vanishing", "pattern": "flat", "half_life": None, "horizon_threshold": 2},
     ),
     Case(
         "one step down",
         np.concatenate([np.zeros(50), np.full(51, -4.0)]),
-        {"kind": "vanishing", "pattern": "mixed", "half_life": 50.0, "horizon_threshold": 49},
+        {"kind": "vanishing", "pattern": "mixed", "halved_at": 50, "horizon_threshold": 49},
     ),
     Case(
         "loss at every step: a sum that saturates",
@@ -263,23 +275,48 @@ CASES = [
     Case(
         "up past the threshold and back",
         np.array([0, 1, 2, 4, 5, 4, 3, 2, 1, 1]),
-        {"kind": "transient", "peak_distance": 4, "peak_log10_ratio": 5.0},
+        {"kind": "transient", "peak_distance": 4, "peak_log10_ratio": 4.0},
     ),
     Case(
         "up past the threshold and hardly back",
-        np.array([0, 0.5, 1, 1.5, 2, 2.5, 3.1, 2.9]),
-        {"kind": "exploding", "peak_distance": 6},
+        np.array([0, 0, 0.5, 1, 1.5, 2, 2.5, 3.1, 2.9]),
+        {"kind": "exploding", "peak_distance": 7},
     ),
     Case(
         "no gradient at the last two steps",
         np.concatenate([[ZERO, ZERO], power_of(0.9, 98)]),
-        {"kind": "vanishing", "pattern": "exponential", "peak_distance": 2, "horizon_threshold": 67},
+        {"kind": "vanishing", "pattern": "exponential", "peak_distance": 3, "horizon_threshold": 68},
         {"rate_per_step": 0.9},
     ),
-    Case("one step", power_of(0.5, 1), {"kind": "stable", "pattern": "mixed"}, {"rate_per_step": 0.5}),
-    Case("two steps", power_of(0.5, 2), {"kind": "stable", "pattern": "exponential"}, {"rate_per_step": 0.5}),
-    Case("three steps", power_of(1e-2, 3), {"kind": "vanishing", "horizon_threshold": 1}, {"rate_per_step": 1e-2}),
+    Case(
+        "one step",
+        power_of(0.5, 1),
+        {"kind": "stable", "rate_per_step": None},
+        {"first_step_log10_ratio": math.log10(0.5)},
+    ),
+    Case("two steps", power_of(0.5, 2), {"kind": "stable", "pattern": "mixed"}, {"rate_per_step": 0.5}),
+    Case("three steps", power_of(0.5, 3), {"kind": "stable", "pattern": "exponential"}, {"rate_per_step": 0.5}),
+    Case("four steps", power_of(1e-2, 4), {"kind": "vanishing", "horizon_threshold": 2}, {"rate_per_step": 1e-2}),
     Case("five steps", power_of(2.0, 5), {"kind": "stable", "pattern": "exponential"}, {"rate_per_step": 2.0}),
+    Case(
+        "half a step, then nothing",
+        np.array([0, ZERO, ZERO]),
+        {"kind": "dead", "zero_from": 1, "horizon_threshold": 0, "rate_per_step": None, "halved_at": 1},
+    ),
+    *(
+        Case(
+            f"every other step, T = {steps}",
+            np.where(np.arange(steps + 1) % 2, 0.0, -5.0) + np.arange(steps + 1) * rate,
+            {"kind": kind},
+        )
+        for steps in (40, 41)
+        for rate, kind in ((0.0, "stable"), (-0.07, "stable"), (-0.5, "vanishing"))
+    ),
+    *(
+        Case(f"{low} and {high} in turn, T = {steps}", np.array([low, high] * 50)[: steps + 1], {"kind": kind})
+        for steps in (60, 61)
+        for low, high, kind in ((0.0, -2.0, "stable"), (0.0, 4.0, "stable"), (ZERO, 0.0, "stable"))
+    ),
     Case("one distance", np.zeros(1), {"kind": "stable", "rate_per_step": None, "half_life": None}),
 ]
 
@@ -314,7 +351,7 @@ def test_thresholds_decide_the_kind() -> None:
     curve = power_of(0.9, 20)
     assert verdict_of(curve).kind == "stable"
     assert verdict_of(curve, vanishing=0.2).kind == "vanishing"
-    assert verdict_of(curve, vanishing=0.2).horizon_threshold == 15
+    assert verdict_of(curve, vanishing=0.2).horizon_threshold == 16
     assert verdict_of(-curve, exploding=5).kind == "exploding"
 
 

@@ -44,7 +44,7 @@ def test_exponentials_are_recovered(log10_rate: float, seq_len: int) -> None:
     for horizon, threshold in ((verdict.horizon_threshold, 1e-3), (verdict.horizon_float32, 2.0**-23)):
         crossing = math.log10(threshold) / log10_rate if log10_rate < 0 else math.inf
         assume(math.isinf(crossing) or abs(crossing - round(crossing)) > 1e-6)
-        assert horizon == (math.floor(crossing) if crossing < seq_len else None)
+        assert horizon == (math.floor(crossing) + 1 if crossing + 1 < seq_len else None)
     if verdict.pattern == "exponential" and log10_rate < 0:
         assert verdict.half_life == pytest.approx(-math.log10(2) / log10_rate, rel=1e-6)
     else:
@@ -56,15 +56,24 @@ def test_exponentials_are_recovered(log10_rate: float, seq_len: int) -> None:
 def test_any_curve_gets_a_finite_verdict(curve: np.ndarray) -> None:
     verdict = verdict_of(curve)
     assert all(math.isfinite(value) for value in numbers(verdict))
-    assert all((verdict.headline, verdict.detail, verdict.reason))
-    assert not any(word in f"{verdict.headline} {verdict.detail} {verdict.reason}" for word in ("nan", "inf", "None"))
+    assert verdict.headline
+    assert verdict.reason
+    assert not any(
+        word in f"{verdict.left} {verdict.headline} {verdict.detail} {verdict.reason}"
+        for word in ("nan", "inf", "None")
+    )
 
 
 @given(curves)
 @settings(max_examples=300, deadline=None)
 def test_kind_agrees_with_the_landmarks(curve: np.ndarray) -> None:
     verdict, last = verdict_of(curve), curve.size - 1
+    nonzero = np.flatnonzero(curve > ZERO)
     assert (verdict.kind == "dead") == (verdict.zero_from is not None)
+    if not nonzero.size:
+        return
+    reference = int(nonzero[min(1, nonzero.size - 1)])
+    ratio = curve - curve[reference]
     if verdict.kind == "vanishing":
         assert verdict.horizon_threshold is not None
     if verdict.kind == "stable":
@@ -73,9 +82,16 @@ def test_kind_agrees_with_the_landmarks(curve: np.ndarray) -> None:
     if verdict.kind == "exploding":
         assert verdict.horizon_threshold is None
         assert verdict.peak_log10_ratio >= 3 - 1e-9
-    if verdict.horizon_threshold is not None and verdict.zero_from != 0:
-        reference = int(np.flatnonzero(curve > ZERO)[0])
-        ratio = curve - curve[reference]
+    if verdict.forecast is not None:
+        assert verdict.kind in ("stable", "transient")
+        assert verdict.forecast > last
+    if verdict.halved_at is None:
+        assert np.all(ratio[reference:] > math.log10(0.5) - 1e-8)
+    else:
+        assert ratio[verdict.halved_at] <= math.log10(0.5) + 1e-8
+        assert np.all(ratio[reference : verdict.halved_at] > math.log10(0.5) - 1e-8)
+    assert verdict.peak_log10_ratio == pytest.approx(ratio[reference:].max(), abs=1e-8)
+    if verdict.horizon_threshold is not None and nonzero.size > 1:
         assert reference <= verdict.horizon_threshold < last
         assert ratio[verdict.horizon_threshold] >= -3 - 1e-8
         assert np.all(ratio[verdict.horizon_threshold + 1 :] < -3 + 1e-8)

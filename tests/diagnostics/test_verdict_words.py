@@ -16,88 +16,129 @@ from known_curves import (
 WORDS = [
     (
         power_of(0.69, 100),
+        "",
         "falls by a factor 0.69 a step (half-life 1.9 steps), exponentially",
-        "below 1e-3 of its start from 19 steps back, below float32's precision from 43; at 100 steps 10^-16.1",
+        "below 1e-3 from 20 steps back, below float32's precision from 44; at 100 steps 10^-16",
     ),
     (
         power_of(0.98, 20),
-        "falls by a factor 0.98 a step (half-life 34 steps), exponentially; at this rate below 1e-3 from 342 steps "
+        "20 steps back 0.68 of it is left",
+        "falls by a factor 0.98 a step (half-life 34 steps), exponentially; at this rate below 1e-3 from 343 steps "
         "back, beyond this sequence",
-        "at 20 steps 0.67 of its start",
+        "",
     ),
     (
-        power_of(2.0, 5),
-        "grows by a factor 2 a step (doubling every 1 step), exponentially; at this rate above 1e3 from 10 steps back, "
+        power_of(0.5, 10),
+        "10 steps back 0.002 of it is left",
+        "falls by a factor 0.5 a step (half-life 1 step), exponentially; at this rate below 1e-3 from 11 steps back, "
         "beyond this sequence",
-        "at 5 steps 32 times its start",
+        "",
+    ),
+    (
+        power_of(2.0, 9),
+        "9 steps back it is 256 times as large",
+        "grows by a factor 2 a step (doubling every 1 step), exponentially; at this rate above 1e3 from 11 steps back, "
+        "beyond this sequence",
+        "",
     ),
     (
         power_of(2.0, 100),
+        "",
         "grows by a factor 2 a step (doubling every 1 step), exponentially",
-        "above 1e3 times its start from 10 steps back; at 100 steps 10^30.1",
+        "above 1e3 from 11 steps back; at 100 steps 10^29.8",
     ),
-    (power_of(0.9999, 100), "stays level (a factor 0.9999 a step)", "at 100 steps 0.99 of its start"),
-    (power_of(1.0, 100), "stays level (a factor 1 a step)", "at 100 steps equal to its start"),
+    (power_of(0.9999, 100), "100 steps back 0.99 of it is left", "stays level (a factor 0.9999 a step)", ""),
+    (power_of(1.0, 100), "100 steps back all of it is left", "stays level (a factor 1 a step)", ""),
     (
         jordan_block(10),
-        "rises to 3.9 times its start at 9 steps back; the growth is slowing",
-        "at 10 steps 3.9 times its start",
+        "10 steps back it is 2.6 times as large",
+        "rises to 2.6 times its size at 9 steps back; the growth is slowing",
+        "",
     ),
     (
         jordan_block(300),
-        "rises to 3.9 times its start at 9 steps back, then falls by a factor 0.904 a step (half-life 6.9 steps), "
+        "",
+        "rises to 2.6 times its size at 9 steps back, then falls by a factor 0.904 a step (half-life 6.9 steps), "
         "exponentially",
-        "below 1e-3 of its start from 112 steps back, below float32's precision from 203; at 300 steps 10^-11.2",
+        "below 1e-3 from 107 steps back, below float32's precision from 199; at 300 steps 10^-11.4",
+    ),
+    (
+        np.concatenate([np.linspace(0, 6, 20), np.linspace(6, 5, 30)]),
+        "",
+        "rises to 10^5.7 times its size at 19 steps back, and changes little from there on",
+        "above 1e3 from 11 steps back; at 49 steps 10^4.7",
     ),
     (
         critical_tanh(1000),
-        "falls polynomially, as (steps since the beginning)^1.5 (half of its start after 373 steps): slowly near the "
+        "",
+        "falls polynomially, as (steps since the beginning)^1.5 (half is gone 374 steps back): slowly near the "
         "last step, steeply near the first",
-        "below 1e-3 of its start from 996 steps back; at 1000 steps 10^-3.3",
+        "below 1e-3 from 996 steps back; at 1000 steps 10^-3.3",
     ),
     (
         -0.5 * np.log10(DISTANCE + 1),
-        "falls polynomially, as distance^-0.5 (half of its start after 3 steps): at an ever lower rate",
-        "at 100 steps 0.1 of its start",
+        "100 steps back 0.14 of it is left",
+        "falls polynomially, as distance^-0.5 (half is gone 7 steps back): at an ever lower rate; by this law below "
+        "1e-3 from 1,999,999 steps back, beyond this sequence",
+        "",
     ),
     (
         np.array([0, 0, 0, 0, ZERO, ZERO]),
+        "",
         "is exactly zero from 4 steps back; until then it stays level (a factor 1 a step)",
         "the gradient reaches 3 steps back and no further",
     ),
     (
         np.concatenate([[0, -0.5], np.full(50, -1.0)]),
-        "falls to 0.1 of its start within 2 steps, then stays level (a factor 1 a step)",
-        "at 51 steps 0.1 of its start",
+        "51 steps back 0.32 of it is left",
+        "falls to 0.32 of its size at 2 steps back, then stays level (a factor 1 a step)",
+        "",
     ),
     (
         np.concatenate([np.zeros(50), np.full(51, -4.0)]),
+        "",
         "falls in one step, by a factor 10^-4 between 49 and 50 steps back",
-        "below 1e-3 of its start from 50 steps back; at 100 steps 10^-4",
+        "below 1e-3 from 50 steps back; at 100 steps 10^-4",
+    ),
+    (
+        np.log10(0.6**DISTANCE + 1e-4 * 0.98**DISTANCE),
+        "",
+        "falls to 10^-3.8 of its size at 21 steps back (0.64 a step), then falls by a factor 0.98 a step (half-life 34 "
+        "steps), exponentially",
+        "below 1e-3 from 15 steps back; at 100 steps 10^-4.7",
     ),
     (
         power_of(0.5, 1),
-        "falls by a factor 0.5 a step, over too few steps to tell a pattern",
-        "at 1 step 0.5 of its start",
+        "",
+        "one step back is as far as this goes: too few to tell how the gradient changes",
+        "",
     ),
     (
         np.array([0, -1, -5, -2, -1, 0, 0, 0, 0, 0]),
+        "9 steps back it is 10 times as large",
         None,
-        "down to 10^-5 at 2 steps back, but recovers; at 9 steps equal to its start",
+        "at most 10 times its size, 5 steps back; down to 10^-4 at 2 steps back, but recovers",
+    ),
+    (
+        np.where(DISTANCE % 2, 0.0, -5.0),
+        "100 steps back all of it is left",
+        "wanders without a clear trend (a factor 0.994 a step on average)",
+        "it alternates: it dips every 2 steps, and is judged between the dips",
     ),
     (
         np.concatenate([[ZERO, ZERO], power_of(0.9, 98)]),
+        "",
         "falls by a factor 0.9 a step (half-life 6.6 steps), exponentially",
-        "below 1e-3 of its start from 68 steps back; at 100 steps 10^-4.5; its start is 2 steps back, the first "
-        "distance with a gradient",
+        "below 1e-3 from 69 steps back; at 100 steps 10^-4.4; the loss enters 2 steps back, the first distance with a "
+        "gradient",
     ),
 ]
 
 
-@pytest.mark.parametrize(("curve", "headline", "detail"), WORDS)
-def test_words_carry_the_numbers(curve: np.ndarray, headline: str | None, detail: str) -> None:
+@pytest.mark.parametrize(("curve", "left", "headline", "detail"), WORDS)
+def test_words_carry_the_numbers(curve: np.ndarray, left: str, headline: str | None, detail: str) -> None:
     verdict = verdict_of(curve)
-    assert verdict.detail == detail
+    assert (verdict.left, verdict.detail) == (left, detail)
     if headline is not None:
         assert verdict.headline == headline
 
@@ -110,7 +151,7 @@ def test_growth_that_ends_on_a_low_note_has_not_turned() -> None:
 
 def test_reason_names_threshold_and_distance() -> None:
     assert verdict_of(power_of(0.69, 100)).reason == (
-        "The gradient norm falls below 1e-3 of its value at distance 0 after distance 18 and stays below to the "
+        "The gradient norm falls below 1e-3 of its value at distance 1 after distance 19 and stays below to the "
         "beginning of the sequence."
     )
     assert "threshold 20" in verdict_of(power_of(2.0, 10), exploding=20).reason

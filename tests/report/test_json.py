@@ -21,17 +21,30 @@ from gradcli.report.simulate import simulation_report
 from gradcli.spec.reader import load_spec
 
 NUMBER = (int, float, type(None))
-CURVE = {"distance": [int], "log10_norm": [NUMBER], "log10_norm_p10": [NUMBER], "log10_norm_p90": [NUMBER]}
+WHOLE = (int, type(None))
+CURVE = {"distance": [int]} | {f"log10_norm{of}": [NUMBER] for of in ("", "_p10", "_p90", "_mean")}
+HORIZON = {"threshold": WHOLE, "float32": WHOLE}
 VERDICT = {
     "kind": str,
     "pattern": str,
     "rate_per_step": NUMBER,
     "half_life": NUMBER,
-    "horizon": {"threshold": (int, type(None)), "float32": (int, type(None))},
+    "halved_at": WHOLE,
+    "horizon": HORIZON,
+    "forecast": WHOLE,
     "peak": {"distance": int, "log10_ratio": NUMBER},
+    "end": {"log10_ratio": NUMBER},
+    "first_step": {"log10_ratio": NUMBER},
     "exponent": NUMBER,
     "exponent_from": (str, type(None)),
+    "typical": type(None),
+    "shares": type(None),
     "reason": str,
+}
+#: What a verdict on sequences adds to one on a curve.
+OF_SEQUENCES = {
+    "typical": {"kind": str, "rate_per_step": NUMBER, "half_life": NUMBER, "horizon": HORIZON},
+    "shares": dict.fromkeys(("stable", "vanishing", "transient", "exploding", "dead"), float),
 }
 CLIP = {
     "method": str,
@@ -45,7 +58,7 @@ CLIP = {
     "loss_after_unclipped": NUMBER,
     "loss_after_clipped": NUMBER,
 }
-HEADER = "label,distance,log10_norm,log10_norm_p10,log10_norm_p90,log10_ratio"
+HEADER = "label,distance,log10_norm,log10_norm_p10,log10_norm_p90,log10_norm_mean,log10_ratio"
 
 
 def check(value: Any, form: Any, path: str = "") -> None:
@@ -76,10 +89,13 @@ def form_of(run: dict[str, Any]) -> dict[str, Any]:
         "parameter_count": int,
         "spec": dict.fromkeys(run["spec"], object),
         "notes": [str],
-        "verdict": VERDICT,
+        "verdict": VERDICT | (OF_SEQUENCES if curve else {}),
         "loss": NUMBER,
         "curve": curve or type(None),
-        "states": {name: {"log10_norm": [NUMBER], "verdict": VERDICT} for name in run["states"]},
+        "total": {"log10_norm": [NUMBER], "log10_norm_mean": [NUMBER]} if run["total"] else type(None),
+        "states": {
+            name: {"log10_norm": [NUMBER], "log10_norm_mean": [NUMBER], "verdict": VERDICT} for name in run["states"]
+        },
         "parameters": {name: {"shape": [int], "log10_norm": NUMBER} for name in run["parameters"]},
         "predictions": [dict],
         "clip": [CLIP],
@@ -215,10 +231,11 @@ def test_the_csv_has_every_digit_of_the_json() -> None:
     for run in data_of(report)["runs"]:
         own = [row for row in rows if row["label"] == run["label"]]
         assert [int(row["distance"]) for row in own] == run["curve"]["distance"]
-        for key in ("log10_norm", "log10_norm_p10", "log10_norm_p90"):
+        for key in ("log10_norm", "log10_norm_p10", "log10_norm_p90", "log10_norm_mean"):
             assert [float(row[key]) if row[key] else None for row in own] == run["curve"][key]
-        start = run["curve"]["log10_norm"][0]
-        expected = [None if norm is None else norm - start for norm in run["curve"]["log10_norm"]]
+        mean = run["curve"]["log10_norm_mean"]
+        start = mean[0] if mean[1] is None else mean[1]
+        expected = [None if norm is None else norm - start for norm in mean]
         assert [float(row["log10_ratio"]) if row["log10_ratio"] else None for row in own] == expected
 
 

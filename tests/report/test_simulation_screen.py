@@ -43,7 +43,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def report_of(cell: Any = "rnn", **fields: object) -> Any:
-    return simulation_report(measured(cell, **{**SMALL, **fields}))
+    return simulation_report(measured(cell, **{**SMALL, **fields}), full=True)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -65,7 +65,7 @@ def test_the_verdict_comes_right_after_the_title() -> None:
         "      hidden 5, input 3, 2 layers, T = 12, float32   3 trials x 2 sequences\n"
         "      loss mse at the last step"
     )
-    assert verdict.startswith(("STABLE   ", "VANISHING   "))
+    assert verdict.startswith(("REACHES THE BEGINNING   ", "VANISHING   "))
 
 
 @pytest.mark.parametrize(
@@ -95,11 +95,12 @@ def rows(text: str) -> dict[str, list[str]]:
 def test_numbers_of_the_curve_can_be_read() -> None:
     text = screen(None, SCALAR, **ONE, seq_len=20, params={"a": 2.0, "b": 0.0}, loss={"kind": "sum"})
     found = {distance: row[-1] if ">" not in row else row[-3] for distance, row in rows(text).items()}
-    assert found["3"] == "8"
-    assert found["7"] == "128"
-    assert found["10"] == "1024"
-    assert found["20"] == "1.0e+06"
-    assert re.search(r"1\.0e\+06  > 1e3$", text, re.MULTILINE)
+    assert found["0"] == "0.5"
+    assert found["3"] == "4"
+    assert found["7"] == "64"
+    assert found["10"] == "512"
+    assert found["20"] == "5.2e+05"
+    assert re.search(r"5\.2e\+05  > 1e3$", text, re.MULTILINE)
 
 
 def test_far_distances_have_commas_in_words_but_not_in_columns_that_scripts_may_cut_out() -> None:
@@ -116,10 +117,10 @@ def test_zeros_are_shown_once() -> None:
 
 def test_each_state_has_its_own_line() -> None:
     text = screen(None, "lstm", **SMALL)
-    assert re.search(r"^state +log10 norm at 0 +at 12 +rate a step +half-life +horizon$", text, re.MULTILINE)
+    assert re.search(r"^state +log10 mean norm at 1 +at 12 +rate a step +half-life +horizon$", text, re.MULTILINE)
     assert re.search(r"^c +-?\d", text, re.MULTILINE)
     assert re.search(r"^h +-?\d", text, re.MULTILINE)
-    assert "log10 norm at 0" not in screen(None, "rnn", **SMALL)
+    assert "norm at 1 " not in screen(None, "rnn", **SMALL)
     assert re.search(r"^layer1\.h ", screen(None, "rnn", **SMALL, num_layers=2), re.MULTILINE)
 
 
@@ -128,7 +129,7 @@ def test_a_state_s_line_is_its_own_curve() -> None:
     cell = {"equations": "c[t] = 0.5 * c[t-1] + x[t]\nh[t] = c[t]"}
     text = screen(None, cell, **{**SMALL, "input_size": 5, "seq_len": 20, "loss": {"kind": "sum"}})
     (line,) = (line for line in text.splitlines() if line.startswith("c  "))
-    assert line.split() == ["c", "0.35", "-5.67", "0.5", "1", "9"]
+    assert line.split() == ["c", "0.05", "-5.67", "0.5", "1", "10"]
     (line,) = (line for line in text.splitlines() if line.startswith("h  "))
     assert line.split()[-1] == "0"
 
