@@ -1,4 +1,4 @@
-"""`gradcli compare`: several cells on the same input, side by side."""
+"""`gradcli compare`: several cells side by side."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from gradcli.cli.progress import progress_bar
 EXAMPLES = (
     "gradcli compare lstm gru rnn -T 100",
     "gradcli compare lstm rnn --match params --format markdown",
+    "gradcli compare normalised.yaml raw.yaml",
 )
 
 
@@ -52,7 +53,10 @@ def run(
     full: opt.Full = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """The same for several cells side by side, on the same input, with a summary and a ranking."""
+    """The same for several cells side by side, with a summary and a ranking.
+
+    A file is run on its own input and loss, as `simulate` runs it; a bare name on those of the first file.
+    """
     delivery = Delivery(format, output, save, opt.verdict_kinds(fail_on), quiet)
     options = opt.given(
         seq_len=seq_len,

@@ -10,6 +10,7 @@ import numpy as np
 
 from gradcli.diagnostics.clipping import Clipped, clip_all, median
 from gradcli.diagnostics.curve import LOG10_2, Curve, curve_of, median_and_mean_of
+from gradcli.diagnostics.float32 import Float32, distances_of_last_loss, see_in_float32
 from gradcli.diagnostics.predictions import Prediction, predict
 from gradcli.diagnostics.verdict import (
     Verdict,
@@ -47,6 +48,7 @@ class Measured:
     parameters: "layer0.W_hh" -> log10 of the norm of the batch loss's gradient, median over trials; -inf for zero.
     predictions: rates that theory gives for the layer in the headline.
     run: what the engine gave but for the norms, for `--save`; None unless it was recorded, as it is large.
+    float32: what training in float32 would see; None for a run in float64, and for one without a curve.
     """
 
     network: Network
@@ -60,6 +62,7 @@ class Measured:
     predictions: list[Prediction]
     run: Run | None
     headline: Sequence[str]
+    float32: Float32 | None = None
 
     @property
     def label(self) -> str:
@@ -86,6 +89,7 @@ def measure(
     problem, headline, total = network.problem, headline_layers(network.problem), None
     gradients, log2_norm, joined = run.gradients, run.log2_norm, _states_of(headline, run.log2_norm)
     clipped = clip_all(engine, run, [(c.NAME, c.threshold) for c in spec.clip], spec.learning_rate, joined)
+    seen = see_in_float32(engine, run) if problem.dtype == np.float32 else None
     if len(problem.loss.steps) > 1:
         total = curve_of(*(log2_norm[name] for name in joined))
         for loss, layers in _last_losses(problem):
@@ -94,6 +98,7 @@ def measure(
             verdict = judge_nonfinite(network, engine, alone)
             if verdict is not None:
                 return _without_curve(network, run, verdict, kept)
+            seen = seen and distances_of_last_loss(seen, engine, alone.log2_norm, layers)
             log2_norm |= {name: alone.log2_norm[name] for name in _states_of(layers, log2_norm)}
     verdict, curve, states = _curves(problem, log2_norm, headline, spec.thresholds)
     return Measured(
@@ -108,6 +113,7 @@ def measure(
         _predictions(problem, headline),
         kept,
         headline,
+        seen,
     )
 
 

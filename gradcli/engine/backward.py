@@ -16,7 +16,7 @@ import numpy as np
 from gradcli.engine.backward_loop import backward_loop, needs_prefill, runs_of
 from gradcli.engine.coefficients import coefficient_program
 from gradcli.engine.evaluate import HoistedAdjoints, evaluate, product
-from gradcli.engine.exponents import NOTHING, Adjoints, Exponents
+from gradcli.engine.exponents import NOTHING, Adjoints, Exponents, PlainExponents
 from gradcli.engine.layer import Layer
 from gradcli.engine.loop import Key
 from gradcli.engine.plan import Target
@@ -70,6 +70,7 @@ class BackwardPass:
         clipped: whether `step_clip` is to be applied to every state's adjoint as soon as it is complete.
         block: the largest number of steps of a block.
         parameters: whether parameter gradients are wanted. to_input: whether dL/dx is, for a layer below.
+        plain: whether adjoints are plain floats, without powers of two of their own.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class BackwardPass:
         clipped: bool = False,
         parameters: bool = True,
         to_input: bool = False,
+        plain: bool = False,
     ) -> None:
         self.layer = layer
         self.plan = plan = layer.plan
@@ -132,7 +134,8 @@ class BackwardPass:
                 case ("temporary", rows, _):
                     self._buffers[key] = layer.empty(block, rows)
         self._views: dict[Key, list[Array]] = {}
-        self._exponents = Exponents(plan, layer.dtype.itemsize)
+        itemsize = layer.dtype.itemsize
+        self._exponents = PlainExponents(plan, itemsize, layer.batch_size) if plain else Exponents(plan, itemsize)
         self._missing: Array | None = None
         self._exponent = np.zeros((plan.frames.count, layer.trials, layer.batch_size), np.int64)
 

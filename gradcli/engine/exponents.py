@@ -142,6 +142,36 @@ class Exponents:
         return max(1, int(min(2 * n, wanted * n / span if span else 2 * n)))
 
 
+class PlainExponents(Exponents):
+    """One power of two for everything: adjoints then are plain floats, which under- and overflow as a framework's do.
+
+    The frameworks' batch loss is a mean over the B sequences. So a mantissa is the adjoint over 2**round(log2 B).
+    """
+
+    def __init__(self, plan: LayerPlan, itemsize: int, batch_size: int) -> None:
+        super().__init__(plan, itemsize)
+        self._power = round(math.log2(batch_size))
+
+    def choose(self, n: int, adjoints: Adjoints, entering: Array | None, entering_exponent: Array) -> Array:
+        return np.full_like(adjoints.exponent, self._power)
+
+    def check(self, norms: dict[str, Array], n: int) -> list[Array]:
+        """Refuse a block in which a number is not finite, unless it is as short as can be, and tells the step.
+
+        Raises:
+            OutOfRange: it is to be taken in shorter blocks.
+        """
+        if n > 1 and any(np.isnan(norm).any() for norm in norms.values()):
+            raise OutOfRange
+        return list(norms.values())
+
+    def ending(self, joint: list[Array], exponent: Array) -> tuple[bool, list[Array]]:
+        return False, []
+
+    def longest_next(self, n: int, joint: list[Array], before: list[Array], after: list[Array]) -> int:
+        return 2 * n
+
+
 def _exponent_with(mantissa: Array, exponent: Array) -> Array:
     """Return the exponent (R, B) that brings mantissa * 2**exponent near 1; `NOTHING` where all is zero."""
     largest = np.maximum.reduce(np.abs(mantissa), axis=(0, 2), initial=0.0)

@@ -68,7 +68,7 @@ class TrialGroup:
         self.outputs: Array = np.empty(0)
         stretches = problem.sizes.stretches(self.segment) if self.segment < problem.seq_len else 1
         self._recomputation = Recomputation(self.layers, stretches) if stretches > 1 else None
-        self._passes: dict[tuple[bool, bool], list[BackwardPass]] = {}
+        self._passes: dict[tuple[bool, bool, bool], list[BackwardPass]] = {}
 
     def load(self, problem: Problem, parameters: ParametersOfSteps) -> None:
         """Take other trials of the same problem, as many as before, or other parameters."""
@@ -235,20 +235,28 @@ class TrialGroup:
         begins = self.problem.begins
         return begins.missing(end) if begins else None
 
-    def run(self, *, record: bool = False, step_clip: StepClip | None = None, parameters: bool = True) -> Run:
+    def run(
+        self,
+        *,
+        record: bool = False,
+        step_clip: StepClip | None = None,
+        parameters: bool = True,
+        plain: bool = False,
+    ) -> Run:
         """Return the losses, the norms of all adjoints at all steps, and the parameter gradients.
 
         Args:
             record: keep states and adjoints themselves as well.
             step_clip: clip each state's adjoint at each step.
             parameters: whether parameter gradients are wanted.
+            plain: see `Engine.run`.
         """
         with np.errstate(all="ignore"):
-            return self._run(record, step_clip, parameters)
+            return self._run(record, step_clip, parameters, plain)
 
-    def passes(self, parameters: bool, clipped: bool) -> list[BackwardPass]:
+    def passes(self, parameters: bool, clipped: bool, plain: bool = False) -> list[BackwardPass]:
         """Return the backward passes of the layers, kept from run to run."""
-        key = (parameters, clipped)
+        key = (parameters, clipped, plain)
         if key not in self._passes:
             p = self.problem
             at_last_only = len(p.loss.steps) == 1 and p.loss.last_step == p.seq_len
@@ -262,12 +270,13 @@ class TrialGroup:
                     clipped=clipped,
                     parameters=parameters,
                     to_input=i >= (2 if p.bidirectional else 1),
+                    plain=plain,
                 )
                 for i, layer in enumerate(self.layers)
             ]
         return self._passes[key]
 
-    def _run(self, record: bool, step_clip: StepClip | None, parameters: bool) -> Run:
+    def _run(self, record: bool, step_clip: StepClip | None, parameters: bool, plain: bool) -> Run:
         p = self.problem
         recorder = Recorder(self) if record else None
         keep = recorder.keep_states if recorder else lambda *_: None
@@ -278,7 +287,7 @@ class TrialGroup:
         shape = (p.seq_len + 1, p.trials, p.batch_size)
         for name, layer in zip(p.names, self.layers, strict=True):
             run.log2_norm |= {f"{name}.{state}": np.full(shape, np.nan) for state in layer.states}
-        backward = Backward(self, run, recorder, step_clip, parameters)
+        backward = Backward(self, run, recorder, step_clip, parameters, plain)
         if p.bidirectional:
             if BothWays(backward).run():
                 backward.finish()

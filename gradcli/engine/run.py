@@ -106,16 +106,25 @@ class Engine:
         found = [self._group(index).losses() for index in range(len(self._ranges))]
         return np.concatenate([losses for losses, _ in found]), self._first([overflow for _, overflow in found])
 
-    def run(self, *, record: bool = False, step_clip: StepClip | None = None, parameters: bool = True) -> Run:
+    def run(
+        self,
+        *,
+        record: bool = False,
+        step_clip: StepClip | None = None,
+        parameters: bool = True,
+        plain: bool = False,
+    ) -> Run:
         """Return the losses, the norms of all adjoints at all steps, and the parameter gradients.
 
         Args:
             record: keep states and adjoints themselves as well.
             step_clip: clip each state's adjoint at each step.
             parameters: whether parameter gradients are wanted.
+            plain: let adjoints under- and overflow as the plain floats of a framework do, which has the gradient of the
+                batch loss; norms are still those of each sequence's own.
         """
         runs = [
-            self._group(index, passes=2).run(record=record, step_clip=step_clip, parameters=parameters)
+            self._group(index, passes=2).run(record=record, step_clip=step_clip, parameters=parameters, plain=plain)
             for index in range(len(self._ranges))
         ]
         if len(runs) == 1:

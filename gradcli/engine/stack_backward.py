@@ -35,10 +35,16 @@ class Backward:
     """
 
     def __init__(
-        self, engine: TrialGroup, run: Run, recorder: Recorder | None, step_clip: StepClip | None, parameters: bool
+        self,
+        engine: TrialGroup,
+        run: Run,
+        recorder: Recorder | None,
+        step_clip: StepClip | None,
+        parameters: bool,
+        plain: bool = False,
     ) -> None:
         self.engine, self.run, self.recorder = engine, run, recorder
-        self.passes = engine.passes(parameters, clipped=step_clip is not None)
+        self.passes = engine.passes(parameters, clipped=step_clip is not None, plain=plain)
         self.adjoints: list[Adjoints] = [backward.start(step_clip) for backward in self.passes]
         self.gradients: list[dict[Node, Scaled]] = [{} for _ in engine.layers]
         self.of_steps = StepGradients(engine.problem.seq_len)

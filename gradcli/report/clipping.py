@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from gradcli.diagnostics.clipping import Clipped
 from gradcli.diagnostics.measure import Measured
 from gradcli.report.curves import plain_number, power_of_ten
+from gradcli.report.float32 import float32_clipping
 from gradcli.report.model import Block, Cell, Column, Line, Table
 
 _LOSS_DIGITS = 4
@@ -96,6 +97,8 @@ def clipping_sentences(measured: Measured) -> str:
         return "All parameter gradients are exactly zero: there is nothing to clip."
     if any(math.isnan(c.log10_norm_before) for c in clipped):
         return "The gradient of a parameter is not finite: clipping does not mend that."
+    if in_float32 := float32_clipping(measured.float32, [c.method for c in clipped]):
+        return in_float32
     changed = [c for c in clipped if c.fraction_clipped > 0]
     falls = measured.verdict.horizon_threshold is not None
     parts = [] if changed else ["No threshold is reached: clipping changes nothing here."]

@@ -8,12 +8,13 @@ from typing import Any
 
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.training import WeightsOfRun
-from gradcli.diagnostics.verdict_words import KIND_WORDS, grouped, threshold
+from gradcli.diagnostics.verdict_words import KIND_WORDS, grouped
+from gradcli.report.arms import common_words, differences, lengths_of, vanishing_words
 from gradcli.report.curves import half_life_text, horizon_text, log10_text, rate_text, shown_distances
 from gradcli.report.directions import headline_note
 from gradcli.report.model import Block, Cell, Column, Deferred, Line, Report, Table, envelope
 from gradcli.report.run_data import records, run_data
-from gradcli.report.simulate import STYLES, length_lines, sample_words, weights_words
+from gradcli.report.simulate import STYLES, weights_words
 from gradcli.report.training import weights_data, weights_tables
 
 
@@ -23,24 +24,26 @@ def comparison_report(
     """Return the report of several runs: which reaches farthest, the ranking, the verdicts; in full the curves as well.
 
     Args:
-        notes: what was made equal. weights: what trained ones are like.
+        notes: what was made equal, or borrowed. weights: what trained ones are like.
     """
-    spec = arms[0].network.spec
     ranking = rank(arms)
+    apart = differences(arms)
     notes = [
         *notes,
         *(f"{arm.label}: {words}" for arm in arms if (words := weights_words(arm.network))),
         *(f"{arm.label}: {note}" for arm in arms if (note := headline_note(arm)) and arm.curve is not None),
     ]
-    title = Line(f"T = {grouped(spec.seq_len)}   {sample_words(spec)}", "compare", "title")
+    title = Line(common_words(arms), "compare", "title")
     tables: list[list[Block]] = [[table] for table in weights_tables(weights)]
     groups: list[list[Block]] = [
-        [title, *(Line(note, style="dim") for note in notes)],
+        [title, *(Line(words) for words in apart), *(Line(note, style="dim") for note in notes)],
         [Line(_farthest(ranking), style="title"), _summary(ranking)],
         [_verdict_line(arm) for arm in arms],
-        *([[*_curves(arms, ranking), *length_lines(arms[0].network)], *tables] if full else []),
+        *([[*_curves(arms, ranking), *lengths_of(arms)], *tables] if full else []),
     ]
-    data = Deferred(lambda: envelope("compare") | _data(arms, ranking, notes) | {"weights": weights_data(weights)})
+    data = Deferred(
+        lambda: envelope("compare") | _data(arms, ranking, [*apart, *notes]) | {"weights": weights_data(weights)}
+    )
     return Report("compare", [group for group in groups if group], data, records(arms))
 
 
@@ -126,7 +129,6 @@ def _summary(ranking: Sequence[Measured]) -> Table:
         Column("hidden", keep=5),
         Column("parameters", keep=5),
     ]
-    spec = ranking[0].network.spec
     farthest = max(*map(reach, ranking), 1.0)
     rows: list[list[Cell]] = [
         [
@@ -142,7 +144,7 @@ def _summary(ranking: Sequence[Measured]) -> Table:
         ]
         for position, arm in enumerate(ranking, 1)
     ]
-    low = threshold(spec.thresholds.vanishing)
+    low = vanishing_words(ranking)
     return Table(
         columns,
         rows,

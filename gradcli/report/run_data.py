@@ -14,6 +14,7 @@ from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.predictions import Prediction
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.network.build import Network
+from gradcli.report.float32 import float32_data
 from gradcli.report.model import PART, Cell, Numbers, Records
 
 CSV_HEADER = (
@@ -67,6 +68,7 @@ def run_data(measured: Measured) -> dict[str, Any]:
         },
         "predictions": [_prediction_data(prediction) for prediction in measured.predictions],
         "clip": [_clip_data(clipped) for clipped in measured.clipped],
+        "float32": float32_data(measured.float32),
     }
 
 

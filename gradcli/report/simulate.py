@@ -29,6 +29,7 @@ from gradcli.report.curves import (
     shown_distances,
 )
 from gradcli.report.directions import direction_hint, headline_note
+from gradcli.report.float32 import float32_lines
 from gradcli.report.model import Block, Cell, Column, Deferred, Line, Report, Style, Table, envelope
 from gradcli.report.run_data import records, run_data
 from gradcli.spec.initialisers import Chrono
@@ -54,7 +55,7 @@ def simulation_report(measured: Measured, *, full: bool = False) -> Report:
     """Return the report of one run: the verdict, the curve and what to do; in full all that was measured."""
     groups: list[list[Block]] = [
         [Line(describe(measured.network), measured.label, "title"), *note_lines(measured.network)],
-        verdict_lines(measured.verdict),
+        [*verdict_lines(measured.verdict), *float32_lines(measured.float32)],
     ]
     if measured.curve is not None:
         groups += [[_curve_table(measured, measured.curve, full=full), *length_lines(measured.network)]]

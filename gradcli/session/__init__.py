@@ -62,7 +62,7 @@ def run_comparison(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Run several specs on the same input, seed and loss, and rank them.
+    """Run several specs, each as `run_simulation` would, and rank them.
 
     Args:
         targets: as for `run_simulation`.

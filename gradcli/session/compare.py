@@ -1,4 +1,8 @@
-"""`gradcli compare`: several specs on the same input, seed and loss."""
+"""`gradcli compare`: several specs side by side, each as `simulate` runs it.
+
+A file says on what it is run, and is run on that. The bare name of a cell or of a checkpoint says nothing of it: it
+borrows the fields of `SHARED` from the first file.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,7 @@ from gradcli.network.parameters import ParameterValues
 from gradcli.network.sizing import count_parameters, parameter_shapes, parse, size_cells
 from gradcli.network.threads import blas_threads
 from gradcli.network.trained import TrainedNetwork
+from gradcli.report.arms import run_on
 from gradcli.report.compare import comparison_report
 from gradcli.session.result import Result, saved_arrays
 from gradcli.spec.losses import DRAWN_READOUT, BinaryCrossEntropyLoss, Loss, MSELoss, TargetLoss
@@ -29,7 +34,7 @@ from gradcli.spec.reader import LoadedSpec
 
 Array = np.ndarray[Any, Any]
 
-#: What the first spec settles for all, so that only the cells differ.
+#: What an arm is run on and judged by: a bare name borrows it, so that only the cells differ.
 SHARED = (
     "input",
     "input_size",
@@ -63,7 +68,7 @@ def compare(
     """Run specs side by side and rank them.
 
     Args:
-        specs: the first settles the fields of `SHARED` for all.
+        specs: those that are bare names take the fields of `SHARED` from the first that was read from a file.
         match: "params" gives the others the hidden size at which they have about as many parameters as the first.
         record, full, max_memory, threads, progress: as for `gradcli.session.run_simulation`.
 
@@ -74,21 +79,28 @@ def compare(
         raise UsageError("compare takes at least two specs, such as: gradcli compare lstm rnn")
     if match not in (None, *MATCHES):
         raise UsageError(f"--match takes one of: {', '.join(MATCHES)}; got {match!r}")
-    first, *others = _distinct_labels(specs)
+    specs = _distinct_labels(specs)
     notes: list[str] = []
-    arms = [first]
-    for other in others:
-        shared, replaced = _share(first, other)
-        if replaced:
-            notes.append(f"{other.label}: {', '.join(replaced)} as in {first.label}")
-        arms.append(shared)
+    arms: list[LoadedSpec] = []
+    lenders: list[LoadedSpec | None] = []
+    for spec in specs:
+        lender = _lender(spec, specs)
+        lenders.append(lender)
+        arms.append(spec if lender is None else _borrowed(lender, spec))
+        if lender is not None and (taken := _changed(spec, arms[-1])):
+            notes.append(f"{spec.label}: {', '.join(taken)} as in {lender.label}")
     if match == "params":
         arms = _match_parameters(arms, max_memory)
         notes.append(_matched_words(arms[0]))
     # All of them before the first runs, so that a mistake in the last spec is told at once.
     runs_kept = len(arms) if record else 1
     with blas_threads(threads):
-        networks = [_built(arm, first, record=record, runs_kept=runs_kept, max_memory=max_memory) for arm in arms]
+        # Those that borrow come last, so that what is wrong with what they borrow is told of its own spec.
+        built = {
+            arm.label: _built(arm, lender, record=record, runs_kept=runs_kept, max_memory=max_memory)
+            for arm, lender in sorted(zip(arms, lenders, strict=True), key=lambda pair: pair[1] is not None)
+        }
+        networks = [built[arm.label] for arm in arms]
     notes += dict.fromkeys(note for network in networks for note in network.notes)
     measured: list[Measured] = []
     runs: dict[int, Run] = {}
@@ -112,7 +124,7 @@ def _shared_runs(networks: Sequence[Network], index: int, record: bool, progress
     problems = {
         other: networks[other].problem
         for other in range(index, len(networks))
-        if can_join(networks[index].problem, networks[other].problem)
+        if _alike(networks[index], networks[other]) and can_join(networks[index].problem, networks[other].problem)
     }
     if len(problems) == 1:
         return {}
@@ -128,44 +140,65 @@ def _shared_runs(networks: Sequence[Network], index: int, record: bool, progress
     return dict(zip(problems, apart(run, list(problems.values())), strict=True))
 
 
-def _built(arm: LoadedSpec, first: LoadedSpec, *, record: bool, runs_kept: int, max_memory: int | None) -> Network:
-    """Build an arm; a mistake in what the first spec settles is placed there, one in an option names the arm."""
+def _alike(a: Network, b: Network) -> bool:
+    """Tell whether two arms are run on the same kind of input, with the same loss."""
+    one, other = run_on(a), run_on(b)
+    return all(one[field] == other[field] for field in ("input", "loss"))
+
+
+def _built(
+    arm: LoadedSpec, lender: LoadedSpec | None, *, record: bool, runs_kept: int, max_memory: int | None
+) -> Network:
+    """Build an arm; a mistake in what it has borrowed is placed in the lender, one in an option names the arm."""
     try:
         return build(arm, record=record, runs_kept=runs_kept, max_memory=max_memory)
     except SpecError as error:
-        raise SpecError([_placed(problem, arm, first) for problem in error.problems]) from None
+        raise SpecError([_placed(problem, arm, lender) for problem in error.problems]) from None
 
 
-def _placed(problem: Problem, arm: LoadedSpec, first: LoadedSpec) -> Problem:
+def _placed(problem: Problem, arm: LoadedSpec, lender: LoadedSpec | None) -> Problem:
     field = problem.path.partition(".")[0]
-    if problem.line == 0 and field not in SHARED:
+    if lender is not None and field in SHARED:
+        return lender.problem(problem.path, f"for {arm.label}, which takes its {field} from here: {problem.message}")
+    if problem.line == 0:
         # An option is for all arms: the label tells which of them it does not suit.
         return replace(problem, message=f"for {arm.label}: {problem.message}")
-    if arm is first or field not in SHARED:
-        return problem
-    return first.problem(problem.path, f"for {arm.label}, which takes its {field} from here: {problem.message}")
+    return problem
 
 
-def _share(first: LoadedSpec, other: LoadedSpec) -> tuple[LoadedSpec, list[str]]:
-    """Return the other spec with what the first settles, and the fields that it had said differently itself."""
-    spec = other.spec
-    fields = {name: getattr(first.spec, name) for name in SHARED}
-    fields["loss"] = _loss_of(first, other)
-    if other.spec.weights is not None and other.spec.input_size != first.spec.input_size:
-        raise UsageError(
-            f"{other.label} reads {other.spec.input_size} features a step, {first.label} {first.spec.input_size}:"
-            f" compare runs all on the same input; name {other.label} first, or give --input-size"
-        )
-    said = [name for name in SHARED if other.positions.is_written(name) and getattr(spec, name) != fields[name]]
-    shared = spec.model_copy(update=fields)
-    # Whether a size was chosen, or left to the input, is the first spec's to say as well.
-    own = (spec.model_fields_set - set(SHARED)) | (first.spec.model_fields_set & set(SHARED))
+def _lender(spec: LoadedSpec, specs: Sequence[LoadedSpec]) -> LoadedSpec | None:
+    """Return the spec that a bare name borrows from: the first file; for a cell, where there is none, a checkpoint.
+
+    None for a file, and for a checkpoint that reads another number of features.
+    """
+    if spec.is_file:
+        return None
+    files = [other for other in specs if other.is_file]
+    if spec.spec.weights is None:
+        files = files or [other for other in specs if other.spec.weights is not None]
+    elif files and files[0].spec.input_size != spec.spec.input_size:
+        return None
+    return files[0] if files else None
+
+
+def _borrowed(lender: LoadedSpec, spec: LoadedSpec) -> LoadedSpec:
+    """Return a spec with what another one is run on and judged by."""
+    fields = {name: getattr(lender.spec, name) for name in SHARED}
+    fields["loss"] = _loss_of(lender, spec)
+    shared = spec.spec.model_copy(update=fields)
+    # Whether a size was chosen, or left to the input, is the lender's to say as well.
+    own = (spec.spec.model_fields_set - set(SHARED)) | (lender.spec.model_fields_set & set(SHARED))
     shared = Spec.model_construct(_fields_set=own, **{name: getattr(shared, name) for name in Spec.model_fields})
-    return replace(other, spec=shared, folder=first.folder), said
+    return replace(spec, spec=shared, folder=lender.folder)
+
+
+def _changed(spec: LoadedSpec, borrowed: LoadedSpec) -> list[str]:
+    """Return the fields that a spec would have had otherwise."""
+    return [name for name in SHARED if getattr(spec.spec, name) != getattr(borrowed.spec, name)]
 
 
 def _loss_of(first: LoadedSpec, other: LoadedSpec) -> Loss:
-    """Return the loss of the first spec for another one, with a readout that the other one has.
+    """Return the loss of a first spec for another one, with a readout that the other one has.
 
     Raises:
         UsageError: a squared error through a head, for a spec that has none.
@@ -214,9 +247,12 @@ def _match_parameters(arms: Sequence[LoadedSpec], max_memory: int | None) -> lis
     trained = [arm.label for arm in arms[1:] if arm.spec.weights is not None]
     if trained:
         raise UsageError(f"--match params cannot change the hidden size of trained weights: {', '.join(trained)}")
-    input_size = open_source(arms[0], max_memory=max_memory).size
-    wanted = _counter(arms[0], input_size)(arms[0].spec.hidden_size)
-    return [arms[0], *(_at_size(arm, _nearest_size(_counter(arm, input_size), wanted)) for arm in arms[1:])]
+    counters = [_counter(arm, open_source(arm, max_memory=max_memory).size) for arm in arms]
+    wanted = counters[0](arms[0].spec.hidden_size)
+    return [
+        arms[0],
+        *(_at_size(arm, _nearest_size(counter, wanted)) for arm, counter in zip(arms[1:], counters[1:], strict=True)),
+    ]
 
 
 def _matched_words(first: LoadedSpec) -> str:

@@ -50,6 +50,11 @@ class LoadedSpec:
     trained: Trained | None = None
 
     @property
+    def is_file(self) -> bool:
+        """Whether it was read from a file or standard input, and is no bare name of a cell or checkpoint."""
+        return self.positions.document is not None
+
+    @property
     def tied(self) -> bool:
         """Whether all steps share their weights."""
         return is_tied(self.spec, self.cell)

@@ -58,6 +58,15 @@ CLIP = {
     "loss_after_unclipped": NUMBER,
     "loss_after_clipped": NUMBER,
 }
+DISTANCE = (int, type(None))
+FLOAT32 = {
+    "zero_from": DISTANCE,
+    "nonfinite_from": DISTANCE,
+    "loss": str,
+    "gradient": str,
+    "norm": str,
+    "parameters": dict,
+}
 HEADER = "label,distance,log10_norm,log10_norm_p10,log10_norm_p90,log10_norm_mean,log10_ratio"
 
 
@@ -99,6 +108,7 @@ def form_of(run: dict[str, Any]) -> dict[str, Any]:
         "parameters": {name: {"shape": [int], "copies": int, "log10_norm": NUMBER} for name in run["parameters"]},
         "predictions": [dict],
         "clip": [CLIP],
+        "float32": FLOAT32 if run["float32"] else type(None),
     }
 
 
@@ -192,6 +202,13 @@ def test_a_curve_far_beyond_floats() -> None:
     run = run_of(SCALAR, hidden_size=1, trials=1, batch_size=1, seq_len=2000, params={"a": 1e-9, "b": 1.0})
     norms = run["curve"]["log10_norm"]
     assert norms[-1] - norms[0] == pytest.approx(-18_000, rel=1e-12)
+
+
+def test_a_run_in_float32_tells_what_training_would_see() -> None:
+    assert run_of(**SMALL)["float32"] is None
+    seen = run_of(**SMALL, dtype="float32")["float32"]
+    assert (seen["zero_from"], seen["nonfinite_from"], seen["norm"]) == (None, None, "finite")
+    assert set(seen["parameters"]) == {"layer0.W_xh", "layer0.W_hh", "layer0.b_h"}
 
 
 def test_a_comparison() -> None:

@@ -1,7 +1,8 @@
-"""`gradcli compare`: what the first spec settles for all, labels, equal parameter counts, and the ranking."""
+"""`gradcli compare`: what bare names borrow, labels, equal parameter counts, and the ranking."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from measured import SMALL, loaded, table_of
 from gradcli.engine.run import Engine
 from gradcli.errors import ResourceError, SpecError, UsageError
 from gradcli.network import limits
+from gradcli.network.build import build
+from gradcli.report.arms import run_on
 from gradcli.session.compare import SHARED, compare
 from gradcli.session.result import Result
 from gradcli.spec.models import Spec
@@ -38,30 +41,73 @@ def spec_of(result: Result, label: str) -> dict[str, Any]:
     return dict(spec)
 
 
-def test_every_arm_has_the_input_and_the_targets_of_the_first() -> None:
-    first = arm("a", input={"kind": "sine"}, seed=7, loss={"kind": "mse", "at": "every"})
-    others = [arm("b", "lstm", seed=8, hidden_size=5), arm("c", "gru", input={"kind": "zeros"}, trials=1, batch_size=9)]
-    arrays = compare([first, *others], record=True).arrays
-    for label in "bc":
+def written(folder: Path, name: str, **fields: object) -> LoadedSpec:
+    """Return a spec that was read from a file."""
+    file = folder / f"{name}.yaml"
+    file.write_text(json.dumps({"cell": "rnn", **SMALL, **fields}))
+    return load_spec(str(file))
+
+
+def test_bare_names_have_the_input_and_the_targets_of_the_first_file(tmp_path: Path) -> None:
+    first = written(tmp_path, "a", input={"kind": "sine"}, seed=7, loss={"kind": "mse", "at": "every"})
+    later = written(tmp_path, "d", input={"kind": "zeros"}, seed=8)
+    arrays = compare([load_spec("lstm", options={"hidden_size": 5}), first, later, arm("c", "gru")], record=True).arrays
+    for label in ("lstm", "c"):
         np.testing.assert_array_equal(arrays[f"{label}/x"], arrays["a/x"])
         np.testing.assert_array_equal(arrays[f"{label}/target"], arrays["a/target"])
         np.testing.assert_array_equal(arrays[f"{label}/at"], arrays["a/at"])
+    assert not arrays["d/x"].any()
 
 
-def test_a_note_tells_what_was_replaced_and_only_that() -> None:
-    first = arm("a", seed=7)
-    others = [arm("b", "lstm", seed=8, loss={"kind": "sum"}), arm("c", "gru", seed=7)]
-    result = compare([first, *others])
-    assert result.report.data["notes"] == ["b: seed, loss as in a"]
-    assert "b: seed, loss as in a" in table_of(result.report)
+def test_a_note_tells_what_was_borrowed_and_only_that(tmp_path: Path) -> None:
+    result = compare([written(tmp_path, "a", seed=7, trials=2), arm("b", "lstm", trials=2)])
+    assert result.report.data["notes"] == ["b: seed as in a"]
+    assert "b: seed as in a" in table_of(result.report)
 
 
-def test_what_an_arm_does_not_say_is_no_note() -> None:
-    result = compare([arm("a", seed=7, thresholds={"vanishing": 0.1}), loaded("lstm", **SMALL)])
-    assert result.report.data["notes"] == []
+def test_what_differs_is_told_with_the_arms_that_have_it(tmp_path: Path) -> None:
+    arms = [
+        written(tmp_path, "raw", input={"kind": "normal", "std": 100.0}),
+        written(tmp_path, "still", input={"kind": "zeros"}, seq_len=7, seed=9),
+        written(tmp_path, "normalised", input={"kind": "normal"}, loss={"kind": "sum"}, clip=[]),
+    ]
+    report = compare(arms).report
+    told = [
+        "input: normal, std 100 (raw); zeros (still); normal, std 1 (normalised)",
+        "T: 12 (raw, normalised); 7 (still)",
+        "seed: 0 (raw, normalised); 9 (still)",
+        "loss: mse, at last (raw, still); sum, at last (normalised)",
+        "clip: norm 1 (raw, still); none (normalised)",
+    ]
+    assert report.data["notes"] == told
+    assert table_of(report, width=None).splitlines()[:6] == ["compare   3 trials x 2 sequences", *told]
 
 
-def test_what_is_shared_and_what_is_an_arms_own() -> None:
+def test_arms_of_different_lengths_are_side_by_side_as_far_as_each_goes(tmp_path: Path) -> None:
+    arms = [written(tmp_path, "long", **FALLING, seq_len=14), written(tmp_path, "short", **LEVEL, seq_len=8)]
+    result = compare(arms, full=True)
+    assert ranking(result) == ["long", "short"], "10 steps back, and 8, which is as far as it goes"
+    lines = table_of(result.report).splitlines()
+    rows = {
+        row[0]: row for line in lines[lines.index("log10 of the gradient's mean norm") + 2 :] if (row := line.split())
+    }
+    assert len(rows["8"]) == 3
+    assert len(rows["9"]) == len(rows["14"]) == 2
+    assert "The gradient reaches farthest in long: 10 steps back." in lines
+    assert [len(run["curve"]["distance"]) for run in result.report.data["runs"]] == [15, 9]
+
+
+def test_files_of_one_name_in_two_folders_are_two_inputs(tmp_path: Path) -> None:
+    arms = []
+    for folder, value in (("a", 1.0), ("b", 2.0)):
+        (tmp_path / folder).mkdir()
+        np.save(tmp_path / folder / "x.npy", np.full((2, 12, 3), value))
+        arms.append(written(tmp_path / folder, "spec", input={"kind": "file", "path": "x.npy"}))
+    (note,) = compare(arms).report.data["notes"]
+    assert note == f"input: file, path {tmp_path}/a/x.npy (spec); file, path {tmp_path}/b/x.npy (spec-2)"
+
+
+def test_what_is_shared_and_what_is_an_arms_own(tmp_path: Path) -> None:
     own = {
         "cell",
         "activation",
@@ -78,17 +124,18 @@ def test_what_is_shared_and_what_is_an_arms_own() -> None:
     }
     assert set(SHARED) | own == set(Spec.model_fields)
     assert set(SHARED).isdisjoint(own)
-    first = arm("a", learning_rate=0.5, clip=[{"value": 2.0}], thresholds={"vanishing": 0.25})
+    first = written(tmp_path, "a", learning_rate=0.5, clip=[{"value": 2.0}], thresholds={"vanishing": 0.25})
     result = compare([first, arm("b", "lstm", hidden_size=9, num_layers=2, h_0=0.5, clip=[{"norm": 1.0}])])
     a, b = spec_of(result, "a"), spec_of(result, "b")
     assert {name: b.get(name) for name in SHARED} == {name: a.get(name) for name in SHARED}
     assert (b["hidden_size"], b["num_layers"], b["h_0"]) == (9, 2, {"values": 0.5})
+    assert set(run_on(build(first))) == set(SHARED), "every field that may differ is compared"
 
 
 def test_equal_names_are_numbered() -> None:
     result = compare([arm("x"), arm("y", "gru"), arm("x", seed=1), arm("x", "lstm")])
     assert [label for label, _ in result.verdicts] == ["x", "y", "x-2", "x-3"]
-    assert result.report.data["notes"] == ["x-2: seed as in x"]
+    assert result.report.data["notes"] == ["seed: 0 (x, y, x-3); 1 (x-2)"]
 
 
 def test_a_number_does_not_make_two_names_equal() -> None:
@@ -165,17 +212,25 @@ def test_arms_without_any_gradient() -> None:
     assert "log10 of the gradient's mean norm" not in table_of(result.report)
 
 
-def test_a_mistake_in_what_is_shared_is_placed_in_the_first_spec(tmp_path: Path) -> None:
-    first, other = tmp_path / "first.yaml", tmp_path / "other.yaml"
+def test_a_mistake_in_what_is_borrowed_is_placed_in_the_file(tmp_path: Path) -> None:
+    first = tmp_path / "first.yaml"
     first.write_text("cell: rnn\nhidden_size: 2\nloss: {kind: projection, vector: [1, 0]}\n")
-    other.write_text("cell: rnn\nhidden_size: 3\nparams: {b_h: [1, 2]}\n")
     with pytest.raises(SpecError) as caught:
-        compare([load_spec(str(first)), load_spec(str(other))])
+        compare([load_spec("lstm", options={"hidden_size": 3}), load_spec(str(first))])
     assert str(caught.value).splitlines() == [
-        f"{first}:3:34: loss.vector: for other, which takes its loss from here: expected a list of 3 numbers; got a"
+        f"{first}:3:34: loss.vector: for lstm, which takes its loss from here: expected a list of 3 numbers; got a"
         " list of 2 numbers",
-        f"{other}:3:15: params.b_h: expected a list of 3 numbers; got a list of 2 numbers",
     ]
+
+
+def test_a_mistake_in_the_file_is_its_own_whoever_borrows_it(tmp_path: Path) -> None:
+    first = tmp_path / "first.yaml"
+    first.write_text("cell: rnn\nhidden_size: 2\nloss: {kind: projection, vector: [1, 0, 0]}\n")
+    with pytest.raises(SpecError) as alone:
+        build(load_spec(str(first)))
+    with pytest.raises(SpecError) as caught:
+        compare([load_spec("lstm", options={"hidden_size": 3}), load_spec(str(first))])
+    assert str(caught.value) == str(alone.value)
 
 
 def test_one_spec_is_not_enough() -> None:
@@ -226,7 +281,7 @@ def test_a_mistake_in_an_option_names_the_arm_that_it_does_not_suit() -> None:
 
 def test_arms_of_the_same_cell_share_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     arms = [arm("a"), arm("b", "lstm"), arm("c", seed=9), arm("d", init={"W_hh": "orthogonal"})]
-    arms.append(arm("e", tied=False))
+    arms += [arm("e", tied=False), arm("f", input={"kind": "zeros"}), arm("g", loss={"kind": "mse", "target": 0})]
     alone = [compare([a, a]).report.data["runs"][0]["curve"]["log10_norm"] for a in (arms[0], arms[3])]
     shared: list[int] = []
     monkeypatch.setattr(
@@ -234,7 +289,7 @@ def test_arms_of_the_same_cell_share_a_run(monkeypatch: pytest.MonkeyPatch) -> N
         lambda problem, **options: shared.append(problem.trials) or Engine(problem, **options),
     )
     runs = compare(arms).report.data["runs"]
-    assert shared == [3 * SMALL["trials"]], "the three tied rnn arms, and neither the lstm nor the untied one"
+    assert shared == [3 * SMALL["trials"]], "the tied rnn arms on the same input with the same loss"
     for found, expected in zip((runs[0], runs[3]), alone, strict=True):
         np.testing.assert_allclose(list(found["curve"]["log10_norm"]), list(expected), rtol=1e-12)
 

@@ -471,7 +471,7 @@ def test_a_trained_layer_beside_the_same_cell_as_initialised() -> None:
 
 def test_the_gates_of_bidirectional_layers_are_said_to_be_left_out() -> None:
     file = FOLDER / "pytorch-gru-both-ways.pt"
-    finished = gradcli("compare", file, file, "-T", 4)
+    finished = gradcli("compare", file, file, "-T", 4, "--full")
     assert finished.code == 0, finished.stderr
     assert "the gates of bidirectional layers are not looked at" in finished.stdout
     assert "layer0.reverse.W_hz" in finished.stdout
@@ -482,7 +482,7 @@ def test_the_gates_of_sequences_of_different_lengths_are_said_to_be_left_out(tmp
     np.save(tmp_path / "n.npy", np.resize([8, 3, 5], 500))
     data = {"kind": "file", "path": str(DIGITS), "key": "rows", "lengths": "n.npy"}
     path = written(tmp_path, {"weights": str(trained("digits-lstm.pt")), "seq_len": 8, "batch_size": 6, "input": data})
-    finished = gradcli("compare", path, path)
+    finished = gradcli("compare", path, path, "--full")
     assert finished.code == 0, finished.stderr
     assert "the gates of sequences of different lengths are not looked at" in finished.stdout
     assert "activations of the top layer" not in finished.stdout
@@ -501,10 +501,23 @@ def test_cells_of_two_kinds_are_compared_without_a_table_of_weights() -> None:
     assert compared("lstm", "lstm").report()["weights"] == {}
 
 
-def test_arms_that_read_other_sizes_are_refused() -> None:
+def test_checkpoints_that_read_other_sizes_are_each_run_on_their_own() -> None:
     finished = compared(trained("digits-lstm.pt"), FOLDER / "pytorch-lstm.pt")
-    assert finished.code == 2
-    assert "compare runs all on the same input" in finished.stderr
+    assert finished.code == 0, finished.stderr
+    runs = finished.report()["runs"]
+    sizes = [run["spec"]["input_size"] for run in runs]
+    assert sizes[0] != sizes[1]
+    assert f"input size: {sizes[0]} (digits-lstm); {sizes[1]} (pytorch-lstm)" in finished.report()["notes"]
+    for file, run in zip((trained("digits-lstm.pt"), FOLDER / "pytorch-lstm.pt"), runs, strict=True):
+        alone = gradcli("simulate", file, "-T", 4, "--format", "json").report()["runs"][0]
+        assert run["verdict"] == alone["verdict"]
+
+
+def test_a_cell_beside_a_checkpoint_is_run_as_the_checkpoint_wherever_it_stands() -> None:
+    first = compared("lstm", trained("digits-lstm.pt")).report()["runs"]
+    last = compared(trained("digits-lstm.pt"), "lstm").report()["runs"]
+    assert first[0] == last[1]
+    assert first[0]["spec"]["input_size"] == 8
 
 
 def test_the_size_of_trained_weights_is_not_matched() -> None:
