@@ -2,10 +2,10 @@
 
 Written from the published meaning of the numbers alone, and sharing no code with the diagnostics. What `--save` holds
 of a run (gradients as mantissa * 2**log2) is read anew, and every figure of the JSON and every sentence of the screen
-that can be read off it is compared. Where a definition leaves a case open (a curve that alternates around a threshold, a
-hump of less than tenfold) each of its readings is accepted.
+that can be read off it is compared. Where a definition leaves a case open (a curve that alternates around a threshold,
+a hump of less than tenfold) each of its readings is accepted.
 
-    python -m tests.search.independent_reading --specs 2000 --seed 0
+    python tests/search/independent_reading.py --specs 2000 --seed 0
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ def _kinds(ratio: Array, end: float, limits: Thresholds) -> set[str]:
                 {"vanishing"} if peak < HUMP - TIE else {"transient"} if peak >= TALL else {"transient", "vanishing"}
             )
         else:
-            found |= {"stable"} if peak < TALL else {"stable", "transient"}
+            # A hump that has come back by tenfold is transient, or has merely not vanished yet.
+            found |= {"stable", "transient"} if peak >= HUMP - TIE and peak - end >= TALL - TIE else {"stable"}
     return found
 
 
@@ -218,7 +219,9 @@ def check_rate(
     if half_life is not None:
         case.close(half_life, -math.log(2) / math.log(rate) if rate < 1 else math.inf, f"{where} half_life of {rate}")
     elif pattern is not None:
-        case.expect(rate >= 1 or pattern == "flat", f"{where} half_life null at rate {rate}, pattern {pattern}")
+        # An unsteady curve need not fall although the line through it does.
+        may = rate >= 1 or pattern in ("flat", "mixed")
+        case.expect(may, f"{where} half_life null at rate {rate}, pattern {pattern}")
     alive = np.flatnonzero(curve > -np.inf)
     last = int(alive[-1])
     if last - reference < 6 or pattern is None:
@@ -361,7 +364,7 @@ def verdict_text(screen: str) -> str:
     return " ".join(lines[1].split()) if len(lines) > 1 else ""
 
 
-def check_screen(case: Case, screen: str, run: Mapping[str, Any], curve: Array, limits: Thresholds) -> None:
+def check_screen(case: Case, screen: str, run: Mapping[str, Any], curve: Array) -> None:
     """Compare the sentences on the verdict with the arrays."""
     verdict, text = run["verdict"], verdict_text(screen)
     reference = reference_of(curve)
@@ -373,7 +376,6 @@ def check_screen(case: Case, screen: str, run: Mapping[str, Any], curve: Array, 
     case.expect(text.startswith(word), f"screen begins {text[:40]!r}, not {word}")
     # "it" and what follows a semicolon on the typical sequence are of other curves.
     own = re.split(r"that is the mean of the norms", text)[0].split("in float32 ")[0]
-    low = f"{10**limits.low:g}"
     crossing = r"(at this rate |by this law )?(below|above) (\d[\de.-]*|float32's precision) from ([\d,]*\d)"
     for found in re.finditer(crossing, own):
         forecast, side, what, steps = found.groups()
@@ -382,7 +384,7 @@ def check_screen(case: Case, screen: str, run: Mapping[str, Any], curve: Array, 
     for found in re.finditer(rf"at ([\d,]+) steps? ({NUMBER})", own):
         steps, value = int(found.group(1).replace(",", "")), number_of(found.group(2))
         if steps == last and not own[: found.start()].endswith(" to "):
-            case.expect(near(value, float(ratio[-1])), f"screen: {found.group(0)!r}, read 10^{ratio[-1]:.3f} ({low})")
+            case.expect(near(value, float(ratio[-1])), f"screen: {found.group(0)!r}, read 10^{ratio[-1]:.3f}")
     for found in re.finditer(rf"({NUMBER}) of it is left", own):
         ends = closings(ratio[reference:])
         case.expect(
@@ -513,7 +515,7 @@ def examine(cell: str, options: Options, *, causes: bool = True, remedies: bool 
         check_verdict(case, state["verdict"], own.mean, limits, name)
     for name, parameter in run["parameters"].items():
         check_parameter(case, name, parameter, dict(result.arrays))
-    check_screen(case, screen, run, mean, limits)
+    check_screen(case, screen, run, mean)
     if remedies:
         check_remedies(case, screen, run, cell, options)
     if causes:
@@ -690,9 +692,8 @@ def random_loss(rng: np.random.Generator, seq_len: int) -> Options:
     if kind == "mse" and "at" in loss:
         loss["target"] = float(rng.normal())
     if kind == "cross_entropy":
-        loss |= {"classes": 3, "target": 1 if "at" not in loss or loss["at"] == "every" else 1}
-        if "at" in loss:
-            loss = {"kind": "projection", "at": loss["at"]}
+        # Targets of several steps would be drawn by their places in the list.
+        return {"kind": "projection", "at": loss["at"]} if "at" in loss else {**loss, "classes": 3, "target": 1}
     return loss
 
 
