@@ -181,6 +181,7 @@ FORWARD, REVERSE = "layer1", "layer1.reverse"
         ([T // 2], [REVERSE]),
         ([T // 2 + 1], [FORWARD]),
         ([3, T - 2], [FORWARD, REVERSE]),
+        ("final", [FORWARD, REVERSE]),
     ],
 )
 def test_the_headline_joins_the_directions_that_the_loss_reaches(at: Any, layers: list[str], tmp_path: Path) -> None:
@@ -213,7 +214,10 @@ def test_with_a_loss_at_the_last_position_the_report_says_what_the_reverse_direc
         "the curve of the forward direction: position 12 is the reverse direction's first step, so that its gradient is"
         " exactly zero at distances below 11" in text
     )
-    assert "try --set loss.at=every (a loss at every position reaches both directions)" in text
+    assert (
+        "try --set loss.at=final (each direction at its own last step: h_n of PyTorch, return_sequences=False of Keras)"
+        in text
+    )
     assert re.search(r"layer0\.reverse\.h 0 exactly", text)
 
 

@@ -2,10 +2,14 @@
 
 `norm` and `value` act on the parameter gradients of the batch loss, as training loops do; `step_norm` and `step_value`
 act inside BPTT, on each state's total gradient at each step as soon as it is complete, and so change the curve.
+
+Where a parameter b is the sum of n parameters of a framework's, as b_h of nn.RNN is of bias_ih and bias_hh, all n have
+the gradient dL/db: the norm counts it n times, and a step of gradient descent moves b by n times the step of each.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +24,11 @@ from gradcli.engine.scaled import Scaled, scale_by
 
 Array = np.ndarray[Any, Any]
 Gradients = Mapping[str, Scaled]
+#: How often each parameter counts, where that is not once; see `Problem.copies`.
+Copies = Mapping[str, int]
+
+#: What PyTorch adds to the norm that it divides by.
+_ADDED_TO_NORM = 1e-6
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,7 @@ def clip_all(
     if not methods:
         return []
     descent = _Descent(engine, learning_rate)
+    copies = engine.problem.copies
     before = _batch_loss(run.losses)
     unclipped = descent.loss_after(run.gradients)
     found = []
@@ -67,7 +77,7 @@ def clip_all(
         curve = None
         if method in ("norm", "value"):
             clip = _clip_norm if method == "norm" else _clip_value
-            gradients, fraction = clip(run.gradients, threshold)
+            gradients, fraction = clip(run.gradients, threshold, copies)
         else:
             gradients, fraction, curve = _clip_inside(engine, method, threshold, headline)
         same = gradients is run.gradients
@@ -77,6 +87,7 @@ def clip_all(
                 threshold,
                 run.gradients,
                 gradients,
+                copies,
                 fraction,
                 before,
                 unclipped,
@@ -92,13 +103,14 @@ def _outcome(
     threshold: float,
     before: Gradients,
     after: Gradients,
+    copies: Copies,
     fraction: float,
     loss: float | None,
     loss_unclipped: float | None,
     loss_clipped: float | None,
     curve: Curve | None,
 ) -> Clipped:
-    norm_before, norm_after = total_log2_norm(before), total_log2_norm(after)
+    norm_before, norm_after = total_log2_norm(before, copies), total_log2_norm(after, copies)
     nothing = np.isneginf(norm_before)
     with np.errstate(invalid="ignore", over="ignore", under="ignore"):
         scale = np.where(nothing, np.nan, np.exp2(norm_after - norm_before))
@@ -109,7 +121,7 @@ def _outcome(
         median(norm_after) * LOG10_2,
         _median_of_defined(scale),
         # Not computed where nothing changed: rounding would show.
-        _median_of_defined(np.where(nothing, np.nan, 1.0) if after is before else _cosine(before, after)),
+        _median_of_defined(np.where(nothing, np.nan, 1.0) if after is before else _cosine(before, after, copies)),
         fraction,
         loss,
         loss_unclipped,
@@ -118,11 +130,15 @@ def _outcome(
     )
 
 
-def total_log2_norm(gradients: Gradients) -> Array:
-    """Return log2 of the norm of all parameter gradients together, for each trial; of none at all, one -inf."""
-    if not gradients:
+def total_log2_norm(gradients: Gradients, copies: Copies) -> Array:
+    """Return log2 of the norm of all parameter gradients together, for each trial; of none at all, one -inf.
+
+    The norm is sqrt(sum_i n_i |g_i|^2), n_i the number of copies.
+    """
+    counted = {name: n for name in gradients if (n := copies.get(name, 1))}
+    if not counted:
         return np.array([-np.inf])
-    return joined(gradient.log2_norm() for gradient in gradients.values())
+    return joined(gradients[name].log2_norm() + 0.5 * math.log2(n) for name, n in counted.items())
 
 
 def median(values: Array) -> float:
@@ -140,9 +156,12 @@ def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _clip_norm(gradients: Gradients, threshold: float) -> tuple[Gradients, float]:
-    """g <- g min(1, threshold / ||g||), the norm over all parameters (Pascanu et al. 2013, algorithm 1)."""
-    excess = total_log2_norm(gradients) - np.log2(threshold)
+def _clip_norm(gradients: Gradients, threshold: float, copies: Copies) -> tuple[Gradients, float]:
+    """g <- g min(1, threshold / (||g|| + 1e-6)), the norm over all parameters, as torch.nn.utils.clip_grad_norm_ does.
+
+    Source: Pascanu et al. 2013, algorithm 1; the 1e-6 is PyTorch's.
+    """
+    excess = np.logaddexp2(total_log2_norm(gradients, copies), math.log2(_ADDED_TO_NORM)) - math.log2(threshold)
     clipped = excess > 0
     if not clipped.any():
         return gradients, 0.0
@@ -155,15 +174,15 @@ def _clip_norm(gradients: Gradients, threshold: float) -> tuple[Gradients, float
     }, float(clipped.mean())
 
 
-def _clip_value(gradients: Gradients, threshold: float) -> tuple[Gradients, float]:
+def _clip_value(gradients: Gradients, threshold: float, copies: Copies) -> tuple[Gradients, float]:
     """g_i <- min(max(g_i, -threshold), threshold) for each entry."""
     count = clipped = 0
     found: dict[str, Scaled] = {}
     for name, gradient in gradients.items():
         value = gradient.value()
         over = np.abs(value) > threshold
-        count += over.size
-        clipped += int(over.sum())
+        count += copies.get(name, 1) * over.size
+        clipped += copies.get(name, 1) * int(over.sum())
         # A trial in which nothing is clipped keeps its mantissa and exponent, which the plain value might not hold.
         touched = over.reshape(len(over), -1).any(axis=1)
         kept = touched.reshape(-1, *[1] * (value.ndim - 1))
@@ -216,17 +235,17 @@ def _clip_inside(
     return run.gradients, fraction, curve_of(*(run.log2_norm[name] for name in headline))
 
 
-def _cosine(a: Gradients, b: Gradients) -> Array:
+def _cosine(a: Gradients, b: Gradients, copies: Copies) -> Array:
     """Return the cosine of the angle between two sets of gradients, for each trial; NaN where one is zero."""
     dot: Array = np.zeros(1)
-    norm_a, norm_b = total_log2_norm(a), total_log2_norm(b)
+    norm_a, norm_b = total_log2_norm(a, copies), total_log2_norm(b, copies)
     with np.errstate(invalid="ignore", over="ignore", under="ignore"):
         for name, gradient in a.items():
             other = b[name]
             trials = len(gradient.mantissa)
             product = (gradient.mantissa * other.mantissa).reshape(trials, -1).sum(axis=1)
             scaled = product * np.exp2(gradient.exponent + other.exponent - norm_a - norm_b)
-            dot = dot + scaled
+            dot = dot + copies.get(name, 1) * scaled
         return np.where(np.isneginf(norm_a) | np.isneginf(norm_b), np.nan, np.clip(dot, -1.0, 1.0))
 
 
@@ -244,12 +263,12 @@ class _Descent:
         readout = (loss.W_hy, loss.b_y) if isinstance(loss, ReadoutLoss) else None
         with np.errstate(all="ignore"):
             moved = [
-                {name: value - self._rate * gradients[f"{layer}.{name}"].value() for name, value in table.items()}
+                {name: value - self._step(gradients, f"{layer}.{name}") for name, value in table.items()}
                 for layer, table in zip(engine.problem.names, self._start, strict=True)
             ]
             if isinstance(loss, ReadoutLoss):
-                loss.W_hy = loss.W_hy - self._rate * gradients[f"{READOUT}.W_hy"].value()
-                loss.b_y = loss.b_y - self._rate * gradients[f"{READOUT}.b_y"].value()
+                loss.W_hy = loss.W_hy - self._step(gradients, f"{READOUT}.W_hy")
+                loss.b_y = loss.b_y - self._step(gradients, f"{READOUT}.b_y")
             try:
                 engine.set_parameters(moved)
                 losses, overflow = engine.losses()
@@ -258,6 +277,10 @@ class _Descent:
                 if isinstance(loss, ReadoutLoss) and readout is not None:
                     loss.W_hy, loss.b_y = readout
         return None if overflow is not None else _batch_loss(losses)
+
+    def _step(self, gradients: Gradients, name: str) -> Array:
+        """Return what a parameter moves by: the sum of the steps of its copies."""
+        return self._rate * self._engine.problem.copies.get(name, 1) * gradients[name].value()
 
 
 def _batch_loss(losses: Array) -> float | None:

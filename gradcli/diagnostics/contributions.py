@@ -13,6 +13,7 @@ Where weights are not tied, W joins those of all steps as one vector, and g_d is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -131,7 +132,8 @@ def measure_contributions(network: Network, layer: int, *, progress: Progress | 
         _take_apart(group, layer, {n: _trials_of(g, trials) for n, g in whole.items()}, trials, sums)
     rounding = _ROUNDING * float(np.finfo(network.problem.dtype).eps)
     parameters = {name: _terms(sums[name], whole[name], rounding) for name in whole}
-    joint = _joint([sums[name] for name in whole], [whole[name] for name in whole], rounding) if whole else None
+    copies = [network.problem.copies.get(f"{prefix}{name}", 1) for name in whole]
+    joint = _joint([sums[name] for name in whole], list(whole.values()), copies, rounding) if whole else None
     return Contributions(network, layer, loss_steps, None, curve, joint, parameters)
 
 
@@ -233,18 +235,18 @@ def _dots(a: Array, b: Array) -> Array:
     return np.asarray(np.einsum("rp,rp->r", a, b))
 
 
-def _joint(parts: Sequence[_Sums], whole: Sequence[Scaled], rounding: float) -> Terms:
-    """Return the terms of several gradients as one vector."""
+def _joint(parts: Sequence[_Sums], whole: Sequence[Scaled], copies: Sequence[int], rounding: float) -> Terms:
+    """Return the terms of several gradients as one vector, in which each stands as often as it has copies."""
     exponent = np.max([gradient.exponent for gradient in whole], axis=0)
     joined = _Sums.of_size(len(exponent), len(parts[0].dot))
     joined.log2_norm[:] = -np.inf
     squared: Array = np.zeros(len(exponent))
-    for sums, gradient in zip(parts, whole, strict=True):
-        weight = scale_by(np.ones(()), 2 * (gradient.exponent - exponent))
+    for sums, gradient, count in zip(parts, whole, copies, strict=True):
+        weight = count * scale_by(np.ones(()), 2 * (gradient.exponent - exponent))
         for mine, theirs in ((joined.dot, sums.dot), (joined.kept, sums.kept), (joined.missing, sums.missing)):
             mine += weight * theirs
         with np.errstate(invalid="ignore"):
-            np.logaddexp2(joined.log2_norm, 2.0 * sums.log2_norm, out=joined.log2_norm)
+            np.logaddexp2(joined.log2_norm, math.log2(count) + 2.0 * sums.log2_norm, out=joined.log2_norm)
         squared += weight * np.square(gradient.mantissa).reshape(len(squared), -1).sum(axis=1)
     joined.log2_norm[:] *= 0.5
     return _relative(joined, squared, exponent, None, rounding)

@@ -8,7 +8,7 @@ itself is far from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -73,10 +73,19 @@ def see_in_float32(engine: Engine, run: Run) -> Float32:
     return replace(found, parameters=seen, norm="nonfinite" if "nonfinite" in seen.values() else "finite")
 
 
-def distances_of_last_loss(seen: Float32, engine: Engine, log2_norm: Mapping[str, Array]) -> Float32:
-    """Return the same with the distances of the last loss alone, which `engine` has now."""
+def distances_of_last_loss(
+    seen: Float32, engine: Engine, log2_norm: Mapping[str, Array], layers: Sequence[str]
+) -> Float32:
+    """Return the same with the distances of the last loss alone, which `engine` has now.
+
+    layers: those that it is the last one for. Of two directions the farther zero and the nearer Inf are told.
+    """
     zero_from, nonfinite_from = _distances(engine, log2_norm, parameters=False)[0]
-    return replace(seen, zero_from=zero_from, nonfinite_from=nonfinite_from)
+    if layers[0] == engine.problem.names[0]:
+        return replace(seen, zero_from=zero_from, nonfinite_from=nonfinite_from)
+    ends = [distance for distance in (seen.nonfinite_from, nonfinite_from) if distance is not None]
+    zeros = None if zero_from is None or seen.zero_from is None else max(zero_from, seen.zero_from)
+    return replace(seen, zero_from=zeros, nonfinite_from=min(ends, default=None))
 
 
 def _distances(

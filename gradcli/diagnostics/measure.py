@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from gradcli.diagnostics.verdict import (
     judge_overflow,
     judge_sequences,
 )
+from gradcli.engine.loss import Loss
 from gradcli.engine.problem import Overflow, Problem, Progress, Run
 from gradcli.engine.run import Engine
 from gradcli.network.build import Network
@@ -84,32 +85,21 @@ def measure(
     kept = run if record else None
     verdict = judge_nonfinite(network, engine, run)
     if verdict is not None:
-        return Measured(
-            network, run.losses, verdict, None, None, {}, {}, [], [], kept, headline_layers(network.problem)
-        )
-    gradients, log2_norm, total = run.gradients, run.log2_norm, None
-    clipped = clip_all(
-        engine,
-        run,
-        [(c.NAME, c.threshold) for c in spec.clip],
-        spec.learning_rate,
-        _states_of(headline_layers(network.problem), log2_norm),
-    )
-    problem = network.problem
+        return _without_curve(network, run, verdict, kept)
+    problem, headline, total = network.problem, headline_layers(network.problem), None
+    gradients, log2_norm, joined = run.gradients, run.log2_norm, _states_of(headline, run.log2_norm)
+    clipped = clip_all(engine, run, [(c.NAME, c.threshold) for c in spec.clip], spec.learning_rate, joined)
     seen = see_in_float32(engine, run) if problem.dtype == np.float32 else None
     if len(problem.loss.steps) > 1:
-        # Distance has a meaning from one loss only: where the loss stands at the step itself, that one rules.
-        total = curve_of(*(log2_norm[name] for name in _states_of(headline_layers(problem), log2_norm)))
-        problem = replace(problem, loss=problem.loss.last_alone())
-        engine.set_loss(problem.loss)
-        alone = engine.run(parameters=False)
-        verdict = judge_nonfinite(network, engine, alone)
-        if verdict is not None:
-            return _without_curve(network, run, verdict, kept)
-        seen = seen and distances_of_last_loss(seen, engine, alone.log2_norm)
-        log2_norm.clear()
-        log2_norm.update(alone.log2_norm)
-    headline = headline_layers(problem)
+        total = curve_of(*(log2_norm[name] for name in joined))
+        for loss, layers in _last_losses(problem):
+            engine.set_loss(loss)
+            alone = engine.run(parameters=False)
+            verdict = judge_nonfinite(network, engine, alone)
+            if verdict is not None:
+                return _without_curve(network, run, verdict, kept)
+            seen = seen and distances_of_last_loss(seen, engine, alone.log2_norm, layers)
+            log2_norm |= {name: alone.log2_norm[name] for name in _states_of(layers, log2_norm)}
     verdict, curve, states = _curves(problem, log2_norm, headline, spec.thresholds)
     return Measured(
         network,
@@ -133,6 +123,17 @@ def _without_curve(network: Network, run: Run, verdict: Verdict, kept: Run | Non
     return Measured(network, run.losses, verdict, None, None, {}, {}, [], [], kept, headline)
 
 
+def _last_losses(problem: Problem) -> list[tuple[Loss, Sequence[str]]]:
+    """Return the last of a problem's losses alone, and the layers that it is the last one for.
+
+    Distance has a meaning from one loss only: where the loss stands at the step itself, that one rules. A reverse
+    direction comes last to the loss at the first position.
+    """
+    if not problem.bidirectional or problem.loss.final:
+        return [(problem.loss.last_alone(), problem.names)]
+    return [(problem.loss.last_alone(), problem.names[::2]), (problem.loss.first_alone(), problem.names[1::2])]
+
+
 def _states_of(layers: Sequence[str], names: Iterable[str]) -> list[str]:
     """Return the states of some layers: of layer0, layer0.h and layer0.c."""
     return [name for name in names if name.rpartition(".")[0] in layers]
@@ -153,7 +154,8 @@ def headline_layers(problem: Problem) -> list[str]:
 def first_distances(problem: Problem) -> dict[str, int]:
     """Return for both directions of the top layer the first distance, in own steps, at which the loss enters."""
     forward, reverse = problem.names[-2:]
-    return {forward: problem.seq_len - problem.loss.last_step, reverse: problem.loss.first_step - 1}
+    from_end = problem.seq_len - problem.loss.last_step
+    return {forward: from_end, reverse: from_end if problem.loss.final else problem.loss.first_step - 1}
 
 
 def _predictions(problem: Problem, headline: Sequence[str]) -> list[Prediction]:

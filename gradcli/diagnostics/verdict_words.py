@@ -35,7 +35,7 @@ KIND_WORDS: dict[VerdictKind, str] = {
     "exploding": "exploding",
     "transient": "transient",
     "dead": "dead",
-    "nonfinite": "not finite",
+    "nonfinite": "nonfinite",
 }
 _VERB: dict[VerdictKind, str] = {
     "stable": "reaches the beginning",

@@ -7,11 +7,16 @@ With h the output state of the forward direction and g that of the reverse one, 
 is what a layer puts out at position t: step k of the reverse direction stands at position T+1-k. The layer above reads
 y, in both of its directions. So a layer needs the whole of the one below, and one direction goes back over all its
 steps before the next begins. Source: M. Schuster and K. K. Paliwal, Bidirectional recurrent neural networks (1997).
+
+A sequence b that occupies the positions s_b + 1 .. T alone is read by the reverse direction from T down to s_b + 1, at
+its own steps s_b + 1 .. T likewise: its step k stands at position T + 1 + s_b - k. So the sequences of both directions
+begin after the same steps, and end at step T.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +25,7 @@ from gradcli.engine.backward import BackwardPass, Block
 from gradcli.engine.exponents import NOTHING, SAFE_EXPONENT, OutOfRange
 from gradcli.engine.layer import Layer
 from gradcli.engine.scaled import exponent_of, scale_by
+from gradcli.engine.starts import Start, Starts
 
 if TYPE_CHECKING:
     from gradcli.engine.stack_backward import Backward
@@ -31,7 +37,14 @@ DIRECTIONS = 2
 
 
 def forward_both_ways(
-    layers: Sequence[Layer], x: Array, histories: Sequence[Mapping[str, Array]], *, tape: bool
+    layers: Sequence[Layer],
+    x: Array,
+    histories: Sequence[Mapping[str, Array]],
+    *,
+    tape: bool,
+    begins: Starts | None = None,
+    starts: Sequence[Sequence[Start]] | None = None,
+    final: bool = False,
 ) -> Array:
     """Run a bidirectional stack over a whole sequence, and return what its top layer puts out, (T, R, size, B).
 
@@ -40,15 +53,26 @@ def forward_both_ways(
         x: the input by position, (T, R, input_size, B).
         histories: the states of each direction before its own first step.
         tape: whether anything but the states is wanted afterwards.
+        begins: where sequences begin that are of different lengths. starts: the same for each direction of each layer.
+        final: whether both directions of the top layer are joined by their own steps, [h[k], g[k]], not by position.
     """
-    pairs = zip(layers[::DIRECTIONS], layers[1::DIRECTIONS], strict=True)
-    starts = zip(histories[::DIRECTIONS], histories[1::DIRECTIONS], strict=True)
-    for (forward, reverse), (start, reverse_start) in zip(pairs, starts, strict=True):
-        forward.forward(x, start, tape=tape)
+    for index in range(0, len(layers), DIRECTIONS):
+        outputs = []
         # Copied: products of arrays that run backwards in memory are slow.
-        reverse.forward(np.ascontiguousarray(x[::-1]), reverse_start, tape=tape)
-        x = np.concatenate([forward.outputs(), reverse.outputs()[::-1]], axis=2)
+        for direction, read in enumerate((x, np.ascontiguousarray(_in_reverse(x, begins)))):
+            layer = layers[index + direction]
+            own = () if starts is None else starts[index + direction]
+            layer.forward(read, histories[index + direction], tape=tape, starts=own)
+            outputs.append(layer.outputs() if begins is None else begins.filled(layer.outputs(), 0))
+        if not (final and index == len(layers) - DIRECTIONS):
+            outputs[1] = _in_reverse(outputs[1], begins)
+        x = np.concatenate(outputs, axis=2)
     return x
+
+
+def _in_reverse(values: Array, begins: Starts | None) -> Array:
+    """Return values by the steps of one direction, (T, R, size, B), by those of the other one."""
+    return values[::-1] if begins is None else begins.filled(begins.in_reverse(values), 0)
 
 
 class StepwiseAdjoint:
@@ -66,15 +90,15 @@ class StepwiseAdjoint:
         self._exponent = np.full((steps, trials, batch_size), NOTHING, np.int64)
         self._safe = SAFE_EXPONENT[outputs.dtype.itemsize]
 
-    def add(self, steps: slice, mantissa: Array, exponent: Array) -> None:
-        """Add mantissa * 2**exponent, (n, R, size, B) and (R, B), at some steps."""
+    def add(self, steps: slice, mantissa: Array, exponent: Array, sequences: Any = slice(None)) -> None:
+        """Add mantissa * 2**exponent, (n, R, size, k) and (R, k), at some steps of some sequences."""
         largest = np.abs(mantissa).max(axis=2)
         own = np.where(largest == 0, NOTHING, exponent + exponent_of(largest))
-        there = self._exponent[steps]
+        there = self._exponent[steps, :, sequences]
         chosen = np.maximum(own, there)
-        self._mantissa[steps] = scale_by(self._mantissa[steps], (there - chosen)[:, :, None])
-        self._mantissa[steps] += scale_by(mantissa, (exponent - chosen)[:, :, None])
-        self._exponent[steps] = chosen
+        kept = scale_by(self._mantissa[steps, :, :, sequences], (there - chosen)[:, :, None])
+        self._mantissa[steps, :, :, sequences] = kept + scale_by(mantissa, (exponent - chosen)[:, :, None])
+        self._exponent[steps, :, sequences] = chosen
 
     def between(self, lo: int, hi: int) -> tuple[Array, Array] | None:
         """Return it at the steps lo+1 .. hi as mantissas (n, R, size, B) at one power of two (R, B); None for zeros.
@@ -109,6 +133,7 @@ class BothWays:
     def __init__(self, backward: Backward) -> None:
         self._backward, self._engine = backward, backward.engine
         self._steps = backward.engine.problem.seq_len
+        self._begins = backward.engine.problem.begins
         self._gone_back = 0
 
     def run(self) -> bool:
@@ -134,7 +159,7 @@ class BothWays:
         backward, end = self._backward, self._steps
         length = backward.first_length
         while end > 0:
-            start = max(0, end - length)
+            start = self._engine.block_start(0, end, length)
             try:
                 block = self._block(index, start, end, entering)
             except OutOfRange:
@@ -146,6 +171,10 @@ class BothWays:
             if backward.run.backward_overflow is not None:
                 return False
             self._pass_down(index, block, start, end, below)
+            if start and self._begins is not None and len(sequences := self._begins.at(start)):
+                backward.begin_sequences(index, start, sequences)
+                if backward.run.backward_overflow is not None:
+                    return False
             length = min(self._engine.block, block.longest_next)
             self._gone_back += end - start
             self._engine.progress("backward", self._gone_back // len(self._engine.layers), self._steps)
@@ -154,13 +183,14 @@ class BothWays:
 
     def _block(self, index: int, lo: int, hi: int, entering: StepwiseAdjoint | None) -> Block:
         backward_pass, adjoints = self._backward.passes[index], self._backward.adjoints[index]
+        missing = self._engine.missing(hi)
         if entering is None:
             gradient = self._loss_gradient(index, lo, hi)
             exponent = np.zeros(adjoints.exponent.shape[1:], np.int64)
-            return backward_pass.run(lo, hi, adjoints, gradient, exponent, more=lo > 0)
+            return backward_pass.run(lo, hi, adjoints, gradient, exponent, more=lo > 0, missing=missing)
         found = entering.between(lo, hi)
         gradient, exponent = found or (None, np.zeros(adjoints.exponent.shape[1:], np.int64))
-        block = backward_pass.run(lo, hi, adjoints, gradient, exponent, more=lo > 0)
+        block = backward_pass.run(lo, hi, adjoints, gradient, exponent, more=lo > 0, missing=missing)
         if hi - lo > 1 and not entering.is_kept(lo, hi, _mantissa_norm(backward_pass, block)):
             raise OutOfRange
         return block
@@ -169,26 +199,45 @@ class BothWays:
         """Return the gradient that the loss has at the outputs of a top direction's own steps lo+1 .. hi."""
         loss, outputs = self._engine.problem.loss, self._engine.outputs
         size = outputs.shape[2] // DIRECTIONS
-        if _is_reverse(index):
+        if _is_reverse(index) and not loss.final:
+            if self._begins is not None:
+                found = self._gradient_in_reverse[lo:hi]
+                return found if found.any() else None
             first = self._steps - hi
             gradient = loss.gradient(outputs[first : self._steps - lo], first + 1)
             return None if gradient is None else gradient[::-1, :, size:]
         gradient = loss.gradient(outputs[lo:hi], lo + 1)
-        return None if gradient is None else gradient[:, :, :size]
+        if gradient is None:
+            return None
+        return gradient[:, :, size:] if _is_reverse(index) else gradient[:, :, :size]
+
+    @cached_property
+    def _gradient_in_reverse(self) -> Array:
+        """What the loss has at the outputs of the top reverse direction, by its own steps, for different lengths."""
+        loss, outputs, begins = self._engine.problem.loss, self._engine.outputs, self._begins
+        gradient = loss.gradient(outputs, 1)
+        assert begins is not None
+        assert gradient is not None
+        found = begins.in_reverse(gradient[:, :, outputs.shape[2] // DIRECTIONS :])
+        missing = begins.not_yet(0, self._steps)
+        return found if missing is None else np.where(missing[:, None, None], 0.0, found)
 
     def _pass_down(self, index: int, block: Block, lo: int, hi: int, below: list[StepwiseAdjoint]) -> None:
         """Add the adjoint of a layer's input, at its own steps lo+1 .. hi, to both directions of the layer below."""
         if not below or block.input_adjoint is None:
             return
-        adjoint = block.input_adjoint
+        adjoint, exponent = block.input_adjoint, block.input_exponent
         size = adjoint.shape[2] // DIRECTIONS
-        same, opposite = slice(lo, hi), slice(self._steps - hi, self._steps - lo)
-        for direction, rows in enumerate((slice(size), slice(size, None))):
-            part = adjoint[:, :, rows]
-            if direction == index % DIRECTIONS:
-                below[direction].add(same, part, block.input_exponent)
-            else:
-                below[direction].add(opposite, part[::-1], block.input_exponent)
+        shifts: Iterable[tuple[int, Any]] = [(0, slice(None))] if self._begins is None else self._begins.sharing(hi)
+        for shift, sequences in shifts:
+            # Of sequences that begin after the same step all positions lie equally.
+            same, opposite = slice(lo, hi), slice(self._steps + shift - hi, self._steps + shift - lo)
+            for direction, rows in enumerate((slice(size), slice(size, None))):
+                part = adjoint[:, :, rows, sequences]
+                if direction == index % DIRECTIONS:
+                    below[direction].add(same, part, exponent[:, sequences], sequences)
+                else:
+                    below[direction].add(opposite, part[::-1], exponent[:, sequences], sequences)
 
 
 def _is_reverse(index: int) -> bool:

@@ -64,7 +64,7 @@ class TrialGroup:
             )
             for plan, values in zip(problem.plans, parameters.at(0), strict=True)
         ]
-        #: What the top layer put out over the segment, (n, R, size, B).
+        #: What the top layer put out over the segment, (n, R, size, B); see `forward_both_ways` for two directions.
         self.outputs: Array = np.empty(0)
         stretches = problem.sizes.stretches(self.segment) if self.segment < problem.seq_len else 1
         self._recomputation = Recomputation(self.layers, stretches) if stretches > 1 else None
@@ -132,7 +132,15 @@ class TrialGroup:
         if self.problem.bidirectional:
             for layer, parameters in zip(self.layers, self._parameters.at(lo), strict=True):
                 layer.parameters = parameters
-            self.outputs = forward_both_ways(self.layers, x, histories, tape=tape)
+            self.outputs = forward_both_ways(
+                self.layers,
+                x,
+                histories,
+                tape=tape,
+                begins=self.problem.begins,
+                starts=self._starts_within(lo, hi),
+                final=self.problem.loss.final,
+            )
             return
         begins = self.problem.begins
         found = zip(self.layers, histories, self._parameters.at(lo), self._starts_within(lo, hi), strict=True)
@@ -252,11 +260,12 @@ class TrialGroup:
         if key not in self._passes:
             p = self.problem
             at_last_only = len(p.loss.steps) == 1 and p.loss.last_step == p.seq_len
+            # A reverse direction meets position T at its first step.
+            at_end = [p.top, *([p.top + 1] if p.loss.final else [])] if at_last_only else []
             self._passes[key] = [
                 BackwardPass(
                     layer,
-                    # A reverse direction meets position T at its first step.
-                    per_step=i != p.top or not at_last_only,
+                    per_step=i not in at_end,
                     block=self.block,
                     clipped=clipped,
                     parameters=parameters,

@@ -1,7 +1,8 @@
 """The losses: one number for each sequence, and its gradient at the output state.
 
-Arrays over steps are (n, R, size, B): n steps, R trials, B sequences. A loss is summed over its steps `at`; the batch
-loss, to which parameter gradients belong, is the mean over sequences.
+Arrays over steps are (n, R, size, B): n steps, R trials, B sequences. A loss is summed over its steps `at`, each step's
+times a `scale` that is the same for all sequences; the batch loss, to which parameter gradients belong, is the mean
+over sequences.
 """
 
 from __future__ import annotations
@@ -29,6 +30,24 @@ class Loss(ABC):
         self._order = np.argsort(self.steps)
         self._sorted = self.steps[self._order]
         self._starts: Array | None = None
+        self.scale = 1.0
+        self.final = False
+
+    def scaled(self, scale: float) -> Self:
+        """Return `scale` times this loss: the mean over its steps, say, where the scale is one over their number."""
+        found = copy(self)
+        found.scale = self.scale * scale
+        return found
+
+    def of_final_states(self) -> Self:
+        """Return this loss as one of both directions, each at its own last step: it reads [h[T], g[T]].
+
+        With h and g the outputs of the forward and the reverse direction by their own steps, `outputs` are then [h, g]
+        at each of these, and not at a position of the sequence; see `gradcli.engine.bidirectional`.
+        """
+        found = copy(self)
+        found.final = True
+        return found
 
     def counted_from(self, starts: Array | None) -> Self:
         """Return this loss for sequences that begin after the steps `starts`, (B,); before that nothing counts."""
@@ -63,7 +82,8 @@ class Loss(ABC):
         """Return the loss (R, B) that the steps first..first+n-1 contribute; outputs is (n, R, size, B)."""
         steps, places = self.between(first, first + len(outputs) - 1)
         values, counts = self._values(outputs[steps - first], places), self._counts(steps)
-        return np.asarray((values if counts is None else np.where(counts, values, 0.0)).sum(axis=0))
+        total = (values if counts is None else np.where(counts, values, 0.0)).sum(axis=0)
+        return np.asarray(total if self.scale == 1.0 else self.scale * total)
 
     def gradient(self, outputs: Array, first: int) -> Array | None:
         """Return dL/dh (n, R, size, B) at the steps first..first+n-1, or None where none of them counts."""
@@ -76,28 +96,55 @@ class Loss(ABC):
         gradient = np.zeros_like(outputs)
         found, counts = self._gradient(outputs[steps - first], places), self._counts(steps)
         gradient[steps - first] = found if counts is None else np.where(counts[:, :, None], found, 0.0)
-        return gradient
+        return gradient if self.scale == 1.0 else self.scale * gradient
 
-    @abstractmethod
     def of_trials(self, first: int, last: int) -> Self:
         """Return the loss of the trials first .. last-1 alone."""
+        return self._like(self._part(slice(first, last)))
 
-    @abstractmethod
     def last_alone(self) -> Self:
-        """Return the loss of the last step that counts, without the others."""
+        """Return the loss of the last step that counts, without the others.
 
-    @property
-    def _last_place(self) -> slice:
-        """Where the last step that counts stands in the order of the targets."""
-        return slice(int(self._order[-1]), int(self._order[-1]) + 1)
+        It is the part that this step has in the sum: of a mean over n steps, still one n-th of that step's loss.
+        """
+        return self._alone(-1)
+
+    def first_alone(self) -> Self:
+        """Return the loss of the first step that counts alone: of a reverse direction, the last one of its own."""
+        return self._alone(0)
+
+    def _alone(self, index: int) -> Self:
+        place = int(self._order[index])
+        return self._like(self._step_part(int(self.steps[place]), slice(place, place + 1)))
 
     def can_join(self, other: Loss) -> bool:
         """Tell whether another loss differs from this one in nothing but numbers."""
-        return type(self) is type(other) and np.array_equal(self.steps, other.steps)
+        return (
+            type(self) is type(other)
+            and (self.scale, self.final) == (other.scale, other.final)
+            and np.array_equal(self.steps, other.steps)
+        )
+
+    def _like(self, found: Self) -> Self:
+        """Return a loss with the settings of this one."""
+        found.scale, found.final = self.scale, self.final
+        return found
 
     @abstractmethod
+    def _part(self, trials: slice) -> Self:
+        """Return the loss of some trials, its settings aside."""
+
+    @abstractmethod
+    def _step_part(self, step: int, place: slice) -> Self:
+        """Return the loss of one step, its settings aside; `place` is its own among the targets."""
+
     def joined(self, others: Sequence[Self]) -> Self:
-        """Return this loss and others at the same steps as one, trial after trial."""
+        """Return this loss and others that `can_join` as one, trial after trial."""
+        return self._like(self._joined([self, *others]))
+
+    @abstractmethod
+    def _joined(self, losses: Sequence[Self]) -> Self:
+        """Return some losses as one, their settings aside."""
 
     def saved(self) -> dict[str, Array]:
         """Return what is needed, beside the outputs, to compute the loss elsewhere."""
@@ -119,14 +166,14 @@ class SquaredError(Loss):
         super().__init__(steps)
         self.target = target
 
-    def of_trials(self, first: int, last: int) -> Self:
-        return type(self)(self.steps, self.target[:, first:last])
+    def _part(self, trials: slice) -> Self:
+        return type(self)(self.steps, self.target[:, trials])
 
-    def last_alone(self) -> Self:
-        return type(self)([self.last_step], self.target[self._last_place])
+    def _step_part(self, step: int, place: slice) -> Self:
+        return type(self)([step], self.target[place])
 
-    def joined(self, others: Sequence[Self]) -> Self:
-        return type(self)(self.steps, np.concatenate([loss.target for loss in (self, *others)], axis=1))
+    def _joined(self, losses: Sequence[Self]) -> Self:
+        return type(self)(self.steps, np.concatenate([loss.target for loss in losses], axis=1))
 
     def _values(self, outputs: Array, places: Array) -> Array:
         return np.asarray(0.5 * np.square(outputs - self.target[places]).sum(axis=2))
@@ -145,14 +192,14 @@ class Linear(Loss):
         super().__init__(steps)
         self.vector = vector
 
-    def of_trials(self, first: int, last: int) -> Self:
-        return type(self)(self.steps, self.vector[first:last])
+    def _part(self, trials: slice) -> Self:
+        return type(self)(self.steps, self.vector[trials])
 
-    def last_alone(self) -> Self:
-        return type(self)([self.last_step], self.vector)
+    def _step_part(self, step: int, place: slice) -> Self:
+        return type(self)([step], self.vector)
 
-    def joined(self, others: Sequence[Self]) -> Self:
-        return type(self)(self.steps, np.concatenate([loss.vector for loss in (self, *others)]))
+    def _joined(self, losses: Sequence[Self]) -> Self:
+        return type(self)(self.steps, np.concatenate([loss.vector for loss in losses]))
 
     def _values(self, outputs: Array, places: Array) -> Array:
         return np.asarray((outputs * self.vector[:, :, None]).sum(axis=2))
@@ -175,19 +222,17 @@ class ReadoutLoss(Loss):
         self.target = target
         self.W_hy, self.b_y = W_hy, b_y
 
-    def of_trials(self, first: int, last: int) -> Self:
-        part = slice(first, last)
-        return type(self)(self.steps, self.target[:, part], self.W_hy[part], self.b_y[part])
+    def _part(self, trials: slice) -> Self:
+        return type(self)(self.steps, self.target[:, trials], self.W_hy[trials], self.b_y[trials])
 
-    def last_alone(self) -> Self:
-        return type(self)([self.last_step], self.target[self._last_place], self.W_hy, self.b_y)
+    def _step_part(self, step: int, place: slice) -> Self:
+        return type(self)([step], self.target[place], self.W_hy, self.b_y)
 
     def can_join(self, other: Loss) -> bool:
         outputs = other.b_y.shape[1] if isinstance(other, ReadoutLoss) else 0
         return super().can_join(other) and self.b_y.shape[1] == outputs
 
-    def joined(self, others: Sequence[Self]) -> Self:
-        losses = (self, *others)
+    def _joined(self, losses: Sequence[Self]) -> Self:
         return type(self)(
             self.steps,
             np.concatenate([loss.target for loss in losses], axis=1),
@@ -213,6 +258,8 @@ class ReadoutLoss(Loss):
         error, counts = self._error(counted, places), self._counts(steps)
         if counts is not None:
             error = np.where(counts[:, :, None], error, 0.0)
+        if self.scale != 1.0:
+            error = self.scale * error
         return {
             "W_hy": np.matmul(error, counted.swapaxes(-1, -2)).sum(axis=0),
             "b_y": error.sum(axis=(0, 3)),
@@ -250,6 +297,32 @@ class SquaredErrorOfReadout(ReadoutLoss):
 
     def _error(self, outputs: Array, places: Array) -> Array:
         return np.asarray(self.readout(outputs) - self.target[places])
+
+    def saved(self) -> dict[str, Array]:
+        return {"target": self.target.transpose(1, 0, 3, 2)}
+
+
+class BinaryCrossEntropy(ReadoutLoss):
+    """L = -sum [target log p + (1 - target) log(1 - p)], p = sigmoid(y), y = W_hy @ h + b_y.
+
+    Each output is a choice of its own between 0 and 1; target is (steps, R, outputs, B), from 0 to 1. In terms of y the
+    summand is max(y, 0) - y target + log(1 + exp(-|y|)), where no logarithm meets a zero.
+    """
+
+    def _values(self, outputs: Array, places: Array) -> Array:
+        y = self.readout(outputs)
+        losses = np.maximum(y, 0.0) - y * self.target[places] + np.log1p(np.exp(-np.abs(y)))
+        return np.asarray(losses.sum(axis=2))
+
+    def _error(self, outputs: Array, places: Array) -> Array:
+        """Return dL/dy = (1 - target) sigmoid(y) - target sigmoid(-y).
+
+        That is sigmoid(y) - target, without the difference of two nearly equal numbers where y has the right sign.
+        """
+        y, target = self.readout(outputs), self.target[places]
+        small = np.exp(-np.abs(y))
+        p, q = np.where(y < 0, (small, np.ones_like(small)), (np.ones_like(small), small)) / (1.0 + small)
+        return np.asarray((1.0 - target) * p - target * q)
 
     def saved(self) -> dict[str, Array]:
         return {"target": self.target.transpose(1, 0, 3, 2)}

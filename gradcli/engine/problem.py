@@ -52,9 +52,11 @@ class Problem:
     initial: one table a layer, state -> (R, size, B).
     tied: whether all steps share their parameters; if not, each has its own, and the recurrence is a network in depth.
     bidirectional: whether each layer has two directions; each counts as a layer then, in the order of `names`.
+    copies: "layer0.b_f" -> how many parameters of the framework's the one here is the sum of, where that is not one: 2
+        of PyTorch's bias_ih and bias_hh. Each has the gradient of the sum. 0 of what the framework does not have.
     starts: for sequences of different lengths, aligned at their ends, the step s_b after which each begins, (B,)
-        integers: sequence b is the steps s_b+1 .. T, and its initial state stands at step s_b. None where all begin
-        after step 0.
+        integers: sequence b is the steps s_b+1 .. T, and its initial state stands at step s_b, in the own steps of
+        each direction. None where all begin after step 0.
     tape_bytes: the most memory that what is kept of the forward pass for the backward pass may take, about.
     """
 
@@ -70,13 +72,14 @@ class Problem:
     tape_bytes: int = UNLIMITED
     tied: bool = True
     bidirectional: bool = False
+    copies: Mapping[str, int] = field(default_factory=dict)
     starts: Array | None = None
 
     def __post_init__(self) -> None:
-        if self.begins is not None and (
-            self.bidirectional or not self.tied or any(plan.couples_sequences for plan in self.plans)
-        ):
-            raise ValueError("sequences of different lengths go forward, each by itself, with weights that are tied")
+        if self.begins is not None and (not self.tied or any(plan.couples_sequences for plan in self.plans)):
+            raise ValueError("sequences of different lengths go each by itself, with weights that are tied")
+        if self.loss.final and not self.bidirectional:
+            raise ValueError("of one direction the final state is that at step T")
         # The loss counts the steps that each sequence has.
         object.__setattr__(self, "loss", self.loss.counted_from(self.starts))
 

@@ -100,9 +100,8 @@ class Backward:
         self.add_readout(start, end)
         begins = self.engine.problem.begins
         if start and begins is not None and len(sequences := begins.at(start)):
-            self._take_initial(start, sequences)
-            for adjoints in self.adjoints:
-                self.engine.end_sequences(start, adjoints)
+            for index in range(len(self.passes)):
+                self.begin_sequences(index, start, sequences)
         return self.run.backward_overflow is None
 
     def commit_layer(self, index: int, block: Block, start: int, end: int) -> None:
@@ -152,28 +151,33 @@ class Backward:
         for name, gradient in batch_gradients(self.passes[index].layer, self.gradients[index]).items():
             yield f"{self.engine.problem.names[index]}.{name}", gradient
 
-    def _take_initial(self, step: int, sequences: Any) -> None:
-        """Take the adjoints of the initial states of sequences that begin after a step."""
-        run, names = self.run, self.engine.problem.names
-        for index, (name, backward, adjoints) in enumerate(zip(names, self.passes, self.adjoints, strict=True)):
-            frames = backward.plan.frames
-            for state, carry in adjoints.carry.items():
-                exponent = adjoints.exponent[frames.of_state[state]][:, sequences]
-                initial = carry[-1][..., sequences]
-                if self.step_clip is not None:
-                    self.step_clip(initial, exponent[:, None, :])
-                norm = log2_norm(initial, axis=1) + exponent
-                run.log2_norm[f"{name}.{state}"][step][:, sequences] = norm
-                if np.isnan(norm).any():
-                    run.backward_overflow = Overflow(step, index, np.asarray(np.isnan(norm).any(axis=1)))
-                if self.recorder:
-                    kept = initial[None], exponent, sequences
-                    self.recorder.keep_adjoints(f"{name}.{state}", step, step + 1, *kept)
+    def begin_sequences(self, index: int, step: int, sequences: Array) -> None:
+        """Take what has reached the initial states of sequences that begin after a step, as the last of a layer."""
+        self._take_initial(index, step, sequences)
+        self.engine.end_sequences(step, self.adjoints[index])
+
+    def _take_initial(self, index: int, step: int, sequences: Any) -> None:
+        """Take the adjoints of the initial states that a layer has of sequences that begin after a step."""
+        run, name, adjoints = self.run, self.engine.problem.names[index], self.adjoints[index]
+        frames = self.passes[index].plan.frames
+        for state, carry in adjoints.carry.items():
+            exponent = adjoints.exponent[frames.of_state[state]][:, sequences]
+            initial = carry[-1][..., sequences]
+            if self.step_clip is not None:
+                self.step_clip(initial, exponent[:, None, :])
+            norm = log2_norm(initial, axis=1) + exponent
+            run.log2_norm[f"{name}.{state}"][step][:, sequences] = norm
+            if np.isnan(norm).any():
+                run.backward_overflow = Overflow(step, index, np.asarray(np.isnan(norm).any(axis=1)))
+            if self.recorder:
+                kept = initial[None], exponent, sequences
+                self.recorder.keep_adjoints(f"{name}.{state}", step, step + 1, *kept)
 
     def finish(self) -> None:
         """Take the adjoints of the initial states, and turn the sums into gradients of the batch loss."""
         p, run = self.engine.problem, self.run
-        self._take_initial(0, slice(None) if p.begins is None else p.begins.at(0))
+        for index in range(len(self.passes)):
+            self._take_initial(index, 0, slice(None) if p.begins is None else p.begins.at(0))
         if self.parameters and p.tied:
             for index in range(len(self.passes)):
                 run.gradients.update(self._parameter_gradients(index))

@@ -11,7 +11,7 @@ loops over steps know none of this. Between two steps, something happens:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +99,22 @@ class Starts:
         if missing is None:
             return values
         return np.where(missing[:, None, None], values[..., self.longest, None], values)
+
+    def sharing(self, last: int) -> Iterator[tuple[int, Array]]:
+        """Yield each step s after which sequences begin that have the steps up to `last`, with these sequences."""
+        for step in (0, *self.later.tolist()):
+            if step < last:
+                yield step, self.at(step)
+
+    def in_reverse(self, values: Array) -> Array:
+        """Return values at the steps 1..T, (T, R, size, B), in the order in which each sequence is read from its end.
+
+        Step k of a sequence is then what was its step T + 1 + s_b - k, so that both orders occupy the steps s_b + 1
+        .. T and end at step T. What stands at the steps before is of no meaning.
+        """
+        last = len(values) - 1
+        places = np.minimum(last + self.steps - np.arange(last + 1)[:, None], last)
+        return np.take_along_axis(values, places[:, None, None], axis=0)
 
     def begun(self, first: Mapping[str, Array]) -> dict[str, Array]:
         """Return the values before step 1 of all sequences, (lag, R, size, B): of those to come the longest one's."""

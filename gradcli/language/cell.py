@@ -9,7 +9,7 @@ from gradcli.errors import did_you_mean
 from gradcli.language.across import ACROSS
 from gradcli.language.functions import ELEMENTWISE
 from gradcli.language.graph import Graph, Node, reachable
-from gradcli.language.lower import ACTIVATION_NAME, Lowering
+from gradcli.language.lower import ACTIVATION_NAME, USUAL_ACTIVATION, Lowering
 from gradcli.language.parser import OTHER_LINE, Equation, EquationProblem, parse_equations
 from gradcli.language.shapes import HIDDEN, INPUT, Dimension, Shapes, infer_shapes
 
@@ -94,6 +94,7 @@ def parse_cell(
     shapes: Mapping[str, Sequence[Dimension]] | None = None,
     activation: str | None = None,
     batch_size: int | None = None,
+    replaces_usual: bool = False,
 ) -> ParsedCell:
     """Return the cell that the text of its equations describes.
 
@@ -103,6 +104,7 @@ def parse_cell(
         constants: names that stand for numbers.
         shapes: sizes that inference cannot find, such as ``{"W_hm": ["hidden_size", 4]}``; ``[]`` is a scalar.
         activation: the elementwise function that ``phi`` stands for.
+        replaces_usual: whether it stands for every ``tanh`` as well.
         batch_size: how many sequences it will run on; with one, what takes statistics over the batch is a mistake.
 
     Raises:
@@ -113,7 +115,9 @@ def parse_cell(
     scalars = frozenset(name for name, dims in shapes.items() if len(dims) == 0 or list(dims) == [1])
     is_known = activation is None or activation in ELEMENTWISE
     # Equations that use an unknown function are checked with another in its place.
-    lowering = Lowering(parsed, constants, activation if is_known else ELEMENTWISE[0], scalars, batch_size)
+    lowering = Lowering(
+        parsed, constants, activation if is_known else ELEMENTWISE[0], scalars, batch_size, replaces_usual
+    )
     unreadable = {problem.line for problem in problems}
     problems += [problem for problem in lowering.problems if problem.line not in unreadable]
     for name in lowering.matrices.keys() & lowering.vectors.keys():
@@ -128,7 +132,7 @@ def parse_cell(
         settings += _output_problems(lowering, output)
     if not problems:
         # What the equations use, they only tell in full where all of them are understood.
-        settings += _unused(lowering, constants, activation if is_known else None)
+        settings += _unused(lowering, constants, activation if is_known else None, replaces_usual)
         settings += _shape_problems(lowering, shapes)
     if problems or settings:
         raise CellError(problems, settings)
@@ -144,7 +148,9 @@ def _output_problems(lowering: Lowering, output: str | None) -> list[tuple[str, 
     return [("output", f"{what}; states: {', '.join(states)}{did_you_mean(output, states)}")]
 
 
-def _unused(lowering: Lowering, constants: Mapping[str, float], activation: str | None) -> list[tuple[str, str]]:
+def _unused(
+    lowering: Lowering, constants: Mapping[str, float], activation: str | None, replaces_usual: bool
+) -> list[tuple[str, str]]:
     parameters = sorted(lowering.matrices.keys() | lowering.vectors.keys())
     found = [
         (f"constants.{name}", f"the equations do not use {name}{did_you_mean(name, parameters)}")
@@ -153,7 +159,14 @@ def _unused(lowering: Lowering, constants: Mapping[str, float], activation: str 
     ]
     if activation is not None and not lowering.uses_activation:
         found.append(
-            ("activation", f"the equations do not use {ACTIVATION_NAME}(...), which activation would stand for")
+            (
+                "activation",
+                f"this cell has neither {USUAL_ACTIVATION}(...) nor {ACTIVATION_NAME}(...), which activation would"
+                " stand for; 'gradcli cells NAME' shows its equations"
+                if replaces_usual
+                else f"the equations do not use {ACTIVATION_NAME}(...), which activation would stand for; in equations"
+                " of your own write the function itself",
+            )
         )
     return found
 

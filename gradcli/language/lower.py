@@ -25,6 +25,8 @@ from gradcli.language.syntax import OPERATORS_NOT_OFFERED, names_left_of_product
 
 #: The name that equations may call and that `activation:` binds to an elementwise function.
 ACTIVATION_NAME = "phi"
+#: The function that `activation:` takes the place of in a built-in cell, as it does in Keras.
+USUAL_ACTIVATION = "tanh"
 
 #: Every function that equations may call, in the order in which messages list them.
 CALLABLE = (*ELEMENTWISE, *ACROSS)
@@ -51,11 +53,13 @@ class Lowering:
         activation: str | None,
         scalars: frozenset[str],
         batch_size: int | None,
+        replaces_usual: bool = False,
     ) -> None:
         self.graph = Graph()
         self.scalars = scalars
         self.constants = constants
         self.activation = activation
+        self._replaced = (ACTIVATION_NAME, USUAL_ACTIVATION) if replaces_usual else (ACTIVATION_NAME,)
         self.batch_size = batch_size
         self.places: dict[Node, Place] = {}
         self._texts: dict[Node, tuple[Statement, ast.expr]] = {}
@@ -268,7 +272,7 @@ class Lowering:
         if not isinstance(tree.func, ast.Name):
             raise _Mistake(place, "only functions of the list can be called: " + ", ".join(CALLABLE))
         name = tree.func.id
-        if name == ACTIVATION_NAME and self.activation is not None:
+        if name in self._replaced and self.activation is not None:
             self.uses_activation = True
             name = self.activation
         if name == ACTIVATION_NAME:

@@ -9,7 +9,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gradcli.engine.loss import CrossEntropy, Linear, Loss, SquaredError, SquaredErrorOfReadout
+from gradcli.engine.loss import (
+    BinaryCrossEntropy,
+    CrossEntropy,
+    Linear,
+    Loss,
+    SquaredError,
+    SquaredErrorOfReadout,
+)
 from gradcli.engine.plan import LayerPlan
 from gradcli.engine.problem import READOUT, Problem, layer_names
 from gradcli.errors import Problem as SpecProblem
@@ -28,9 +35,22 @@ from gradcli.sources.input_source import FirstStepAlone, InputSource, SymbolSour
 from gradcli.sources.target_files import TargetError
 from gradcli.sources.targets import class_count, draw_target
 from gradcli.spec.initialisers import Zeros
-from gradcli.spec.losses import DRAWN_READOUT, CrossEntropyLoss, FileTarget, MSELoss, ProjectionLoss
+from gradcli.spec.losses import (
+    DEFAULT_OUTPUTS,
+    DRAWN_READOUT,
+    BinaryCrossEntropyLoss,
+    CrossEntropyLoss,
+    FileTarget,
+    MSELoss,
+    ProjectionLoss,
+    ReadoutLoss,
+    TargetLoss,
+    loss_steps,
+)
+from gradcli.spec.losses import Loss as SpecLoss
 from gradcli.spec.models import Spec
 from gradcli.spec.reader import LoadedSpec
+from gradcli.spec.shown import counted, printable
 from gradcli.spec.trained import WeightsError
 from gradcli.weights.layers import LinearHead, Value
 
@@ -60,8 +80,8 @@ class Network:
 
     @property
     def parameter_count(self) -> int:
-        """The number of parameters of the recurrent layers."""
-        return count_parameters(self.shapes)
+        """The number of parameters of the recurrent layers, as their framework counts them."""
+        return count_parameters(self.shapes, self.problem.copies)
 
 
 def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_memory: int | None = None) -> Network:
@@ -90,7 +110,7 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_m
     shapes = parameter_shapes(loaded, sized)
     outputs = output_size(spec, sized)
     read_out = None
-    if isinstance(spec.loss, CrossEntropyLoss) or head is not None:
+    if isinstance(spec.loss, ReadoutLoss) or head is not None:
         read_out = _readout_size(loaded, source, head)
         shapes |= {f"{READOUT}.W_hy": (read_out, outputs), f"{READOUT}.b_y": (read_out,)}
     given = trained.sources(shapes, head) if trained is not None else {}
@@ -111,7 +131,7 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_m
         parameters=[_layer_table(parameters, layer) for layer in layer_names(spec.num_layers, spec.bidirectional)],
         initial=initial,
         source=source if loaded.input_at == "every" else FirstStepAlone(source),
-        loss=_loss(spec, target, _layer_table(parameters, READOUT)),
+        loss=_loss(spec, target, _layer_table(parameters, READOUT), outputs if read_out is None else read_out, starts),
         seq_len=spec.seq_len,
         trials=spec.trials,
         batch_size=spec.batch_size,
@@ -119,9 +139,10 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_m
         tape_bytes=tape_bytes,
         tied=loaded.tied,
         bidirectional=spec.bidirectional,
+        copies=values.copies,
         starts=starts,
     )
-    return Network(loaded, cell, shapes, problem, source.notes)
+    return Network(loaded, cell, shapes, problem, (*source.notes, *_readout_notes(loaded, head)))
 
 
 def _with_batch_of(loaded: LoadedSpec, source: InputSource) -> LoadedSpec:
@@ -158,30 +179,56 @@ def _head(loaded: LoadedSpec, trained: TrainedNetwork | None) -> LinearHead | No
     if trained is not None:
         return _placed_in_spec(loaded, lambda: trained.head(loaded.spec))
     loss = loaded.spec.loss
-    if isinstance(loss, MSELoss | CrossEntropyLoss) and loss.readout not in (None, DRAWN_READOUT):
+    if isinstance(loss, TargetLoss) and loss.readout not in (None, DRAWN_READOUT):
         message = "names a linear head of a checkpoint, but the spec has no `weights:`"
         raise SpecError([loaded.problem("loss.readout", message)])
     return None
 
 
 def _readout_size(loaded: LoadedSpec, source: InputSource, head: LinearHead | None) -> int:
-    """Return how many numbers the readout gives: the classes of a cross-entropy, the targets of mse.
+    """Return how many numbers the readout gives: the classes of a cross-entropy, else the targets.
 
     Raises:
-        SpecError: classes that the target or the head of the checkpoint does not have.
+        SpecError: classes or outputs that the target or the head of the checkpoint does not have.
     """
     loss = loaded.spec.loss
     found = None if head is None else head.weight.shape[0]
+    field, said = _said_of_readout(loss)
+    if found is not None and said not in (None, found):
+        message = f"the head {head and head.name} has {counted(found, 'output')}; leave {field} out"
+        raise SpecError([loaded.problem(f"loss.{field}", message)])
     if not isinstance(loss, CrossEntropyLoss):
-        assert found is not None
-        return found
+        return found or said or DEFAULT_OUTPUTS
     if found is not None:
-        if loss.classes not in (None, found):
-            message = f"the head {head and head.name} has {found} outputs; leave classes out"
-            raise SpecError([loaded.problem("loss.classes", message)])
+        if found == 1:
+            message = f"the head {head and head.name} has one output; for a choice between two: binary_cross_entropy"
+            raise SpecError([loaded.problem("loss.kind", message)])
         loss = loss.model_copy(update={"classes": found})
     field = "classes" if isinstance(source, SymbolSource) else "target"
     return located(loaded, f"loss.{field}", partial(class_count, loss, source))
+
+
+def _said_of_readout(loss: SpecLoss) -> tuple[str, int | None]:
+    """Return the field of a loss that says how many outputs its readout has, and what it says."""
+    match loss:
+        case CrossEntropyLoss():
+            return "classes", loss.classes
+        case BinaryCrossEntropyLoss():
+            return "outputs", loss.outputs
+    return "", None
+
+
+def _readout_notes(loaded: LoadedSpec, head: LinearHead | None) -> tuple[str, ...]:
+    """Say what was assumed of a head with one output, unless the spec says which loss it is for."""
+    loss = loaded.spec.loss
+    if head is None or not isinstance(loss, MSELoss) or not head.is_regression_assumed:
+        return ()
+    if loaded.positions.is_kind_written("loss"):
+        return ()
+    return (
+        f"{printable(head.name)} has one output, and the file does not say what it is: taken for a number (mse);"
+        " for the logit of a yes or no --set loss.kind=binary_cross_entropy",
+    )
 
 
 def _read(
@@ -279,13 +326,13 @@ def _target(loaded: LoadedSpec, source: InputSource, output_size: int, read_out:
     loss = spec.loss
     if isinstance(loss, CrossEntropyLoss):
         loss = loss.model_copy(update={"classes": read_out})
-    if not isinstance(loss, MSELoss | CrossEntropyLoss | ProjectionLoss):
+    if not isinstance(loss, TargetLoss | ProjectionLoss):
         return np.ones((spec.trials, output_size))
     try:
         return draw_target(
             loss,
             output_size=output_size if read_out is None else read_out,
-            steps=loss_steps(spec),
+            steps=loss_steps(loss, spec.seq_len),
             batch_size=spec.batch_size,
             trials=spec.trials,
             seed=spec.seed,
@@ -299,20 +346,42 @@ def _target(loaded: LoadedSpec, source: InputSource, output_size: int, read_out:
         raise SpecError([loaded.problem(("loss", field), str(error))]) from None
 
 
-def _loss(spec: Spec, target: Array, readout: Mapping[str, Array]) -> Loss:
-    steps = loss_steps(spec)
-    if isinstance(spec.loss, MSELoss):
-        if readout:
+def _loss(spec: Spec, target: Array, readout: Mapping[str, Array], outputs: int, starts: Array | None) -> Loss:
+    """Return the loss of a spec.
+
+    Args:
+        target: what `_target` returns. readout: its parameters, where there is one.
+        outputs: how many numbers are compared at a step. starts: the step after which each sequence begins.
+    """
+    steps = loss_steps(spec.loss, spec.seq_len)
+    loss = _sum_of(spec.loss, steps, target, readout)
+    if spec.loss.reduction == "mean":
+        # The batch loss is the mean over sequences, also where these have different numbers of steps.
+        begin = np.zeros(1, np.int64) if starts is None else starts
+        per_sequence = float((np.asarray(steps)[:, None] > begin).sum()) / len(begin)
+        loss = loss.scaled(_scale_of_mean(spec.loss, outputs) / per_sequence)
+    return loss.of_final_states() if spec.loss.at == "final" and spec.bidirectional else loss
+
+
+def _sum_of(loss: SpecLoss, steps: Sequence[int], target: Array, readout: Mapping[str, Array]) -> Loss:
+    """Return the sum over the steps of a loss."""
+    match loss:
+        case MSELoss() if not readout:
+            return SquaredError(steps, target)
+        case MSELoss():
             return SquaredErrorOfReadout(steps, target, readout["W_hy"], readout["b_y"])
-        return SquaredError(steps, target)
-    if isinstance(spec.loss, CrossEntropyLoss):
-        return CrossEntropy(steps, target, readout["W_hy"], readout["b_y"])
+        case CrossEntropyLoss():
+            return CrossEntropy(steps, target, readout["W_hy"], readout["b_y"])
+        case BinaryCrossEntropyLoss():
+            return BinaryCrossEntropy(steps, target, readout["W_hy"], readout["b_y"])
     return Linear(steps, target)
 
 
-def loss_steps(spec: Spec) -> list[int]:
-    """Return the steps 1..T at which the output counts, ascending."""
-    at = spec.loss.at
-    if at == "last":
-        return [spec.seq_len]
-    return list(range(1, spec.seq_len + 1)) if at == "every" else sorted(at)
+def _scale_of_mean(loss: SpecLoss, outputs: int) -> float:
+    """Return what makes a step's loss the mean over its outputs, without the half of the squared error."""
+    match loss:
+        case MSELoss():
+            return 2.0 / outputs
+        case BinaryCrossEntropyLoss():
+            return 1.0 / outputs
+    return 1.0

@@ -15,7 +15,7 @@ from gradcli.sources.input_source import Backwards, InputSource
 from gradcli.sources.inputs import open_input
 from gradcli.sources.recorded import EmbeddingTables
 from gradcli.spec.inputs import FileInput
-from gradcli.spec.losses import CrossEntropyLoss, FileTarget, MSELoss, NextSymbol
+from gradcli.spec.losses import CrossEntropyLoss, FileTarget, NextSymbol, TargetLoss
 from gradcli.spec.models import Spec
 from gradcli.spec.reader import LoadedSpec
 
@@ -73,7 +73,7 @@ def open_source(
 
 def _target_of(spec: Spec) -> object:
     """Return the target of the loss; None where it has none, or leaves it to the input."""
-    return spec.loss.target if isinstance(spec.loss, MSELoss | CrossEntropyLoss) else None
+    return spec.loss.target if isinstance(spec.loss, TargetLoss) else None
 
 
 def _steps_read(loaded: LoadedSpec) -> int:

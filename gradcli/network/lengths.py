@@ -25,9 +25,7 @@ def require_lengths_fit(loaded: LoadedSpec) -> None:
     if not isinstance(spec.input, FileInput | TokensInput) or spec.input.lengths is None:
         return
     needed = None
-    if spec.bidirectional:
-        needed = "one direction; leave out bidirectional"
-    elif not loaded.tied:
+    if not loaded.tied:
         needed = "the same weights at every step; leave out tied: false"
     elif loaded.input_at == "first":
         needed = "an input at every step; leave out input_at: first"

@@ -20,7 +20,7 @@ from gradcli.sources.cuts import lengths_file
 from gradcli.sources.files import FieldError
 from gradcli.sources.npz import array_bytes
 from gradcli.spec.inputs import FileInput, Input, TextInput, TokensInput
-from gradcli.spec.losses import CrossEntropyLoss, FileTarget, MSELoss
+from gradcli.spec.losses import BinaryCrossEntropyLoss, FileTarget, MSELoss, TargetLoss, loss_steps
 from gradcli.spec.models import Spec, StepNormClip, StepValueClip
 
 _FLOAT = 8
@@ -61,7 +61,7 @@ def estimate_memory(
     On top of it comes the engine's tape, at most about `tape_bytes`.
     """
     parameters = spec.trials * sum(int(np.prod(shape, dtype=object)) for shape in shapes.values())
-    lasting = _FLOAT * parameters * _PARAMETER_COPIES + _target_bytes(spec, plans) + _curve_bytes(spec, plans)
+    lasting = _FLOAT * parameters * _PARAMETER_COPIES + _target_bytes(spec, shapes, plans) + _curve_bytes(spec, plans)
     if record:
         lasting += _recording_bytes(spec, plans)
     return int(_MARGIN * (lasting + _engine_bytes(spec, shapes, plans, tape_bytes, tied)))
@@ -80,8 +80,7 @@ def _step_clips(spec: Spec) -> int:
 
 
 def _loss_steps(spec: Spec) -> int:
-    at = spec.loss.at
-    return spec.seq_len if at == "every" else 1 if at == "last" else len(at)
+    return spec.seq_len if spec.loss.at == "every" else len(loss_steps(spec.loss, spec.seq_len))
 
 
 def _output_size(spec: Spec, plans: Sequence[LayerPlan]) -> int:
@@ -92,11 +91,14 @@ def _output_of(plan: LayerPlan) -> int:
     return plan.cell.shapes.states[plan.cell.output]
 
 
-def _target_bytes(spec: Spec, plans: Sequence[LayerPlan]) -> int:
+def _target_bytes(spec: Spec, shapes: Mapping[str, tuple[int, ...]], plans: Sequence[LayerPlan]) -> int:
     """The targets, and as many again while they are drawn."""
-    if not isinstance(spec.loss, MSELoss | CrossEntropyLoss):
+    if not isinstance(spec.loss, TargetLoss):
         return 0
-    size = _output_size(spec, plans) if isinstance(spec.loss, MSELoss) else 1
+    if isinstance(spec.loss, MSELoss):
+        size = _output_size(spec, plans)
+    else:
+        size = shapes[f"{READOUT}.b_y"][0] if isinstance(spec.loss, BinaryCrossEntropyLoss) else 1
     return 2 * _FLOAT * _loss_steps(spec) * _sequences(spec) * size
 
 
@@ -156,15 +158,16 @@ def _engine_bytes(
     inputs = min(2 * sizes.segment * input_step, KEPT_INPUT_BYTES + sizes.segment * input_step)
     width = max(_output_size(spec, plans), *shapes.get(f"{READOUT}.b_y", (0,)))
     losses = _FLOAT * min(_loss_steps(spec), sizes.segment) * sequences * width * _LOSS_COPIES
-    between = sizes.seq_len * sequences * _bytes_between(plans, sizes.itemsize) if spec.bidirectional else 0
+    between = sizes.seq_len * sequences * _bytes_between(spec, plans, sizes.itemsize) if spec.bidirectional else 0
     return tape + kept + blocks + outside + inputs + losses + between
 
 
-def _bytes_between(plans: Sequence[LayerPlan], itemsize: int) -> int:
+def _bytes_between(spec: Spec, plans: Sequence[LayerPlan], itemsize: int) -> int:
     """What stands between bidirectional layers at a position of a sequence.
 
     That is the input once more, reversed, and the outputs joined, which all layers keep; and dL/dy of each output with
-    its exponent, for the layer that sends it and the one that receives it.
+    its exponent, for the layer that sends it and the one that receives it. Where lengths differ, what is reversed is
+    put together anew, and so is the gradient of the loss.
     """
     numbers = exponents = 0
     for reverse in plans[1::2]:
@@ -172,6 +175,8 @@ def _bytes_between(plans: Sequence[LayerPlan], itemsize: int) -> int:
     if len(plans) > 2:
         numbers += 2 * 2 * max(map(_output_of, plans))
         exponents = 2 * 2
+    if isinstance(spec.input, FileInput | TokensInput) and spec.input.lengths is not None:
+        numbers += 2 * max(plan.cell.shapes.input_size for plan in plans) + 2 * _output_size(spec, plans)
     return itemsize * numbers + _FLOAT * exponents
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -18,19 +18,24 @@ from gradcli.sources.initialisers import USUAL_CHRONO_SIGNS, InitialiserError, P
 from gradcli.spec.base import Choice
 from gradcli.spec.initialisers import TorchDefault
 from gradcli.spec.reader import LoadedSpec
+from gradcli.spec.shown import Path
+from gradcli.weights.layers import Value
 
 Array = np.ndarray[Any, Any]
 
 
 class ParameterValues:
-    """The values of all parameters: which law each is drawn from, or its exact values; and every mistake about them."""
+    """The values of all parameters: which law each is drawn from, or its exact values; and every mistake about them.
+
+    copies: "layer0.b_f" -> how many parameters of the framework's it is the sum of, where that is not one.
+    """
 
     def __init__(
         self,
         loaded: LoadedSpec,
         cell: ParsedCell,
         shapes: Mapping[str, tuple[int, ...]],
-        trained: Collection[str] = (),
+        trained: Mapping[str, Value] = MappingProxyType({}),
     ) -> None:
         self._loaded = loaded
         self._trained = trained
@@ -45,17 +50,42 @@ class ParameterValues:
         self._check_patterns("params", spec.params)
         self._check_patterns("weights.map", spec.weights.map if spec.weights is not None else {})
         for name in loaded.cell.chrono:
-            if name not in self._names:
-                hint = did_you_mean(name, self._names)
-                names = ", ".join(self._names) or "none in this cell"
-                message = f"no parameter is called {name!r}; parameters: {names}{hint}"
-                self._problems.append(loaded.problem(("cell", "chrono", name), message))
+            self._check_name(name, ("cell", "chrono", name))
+        for framework, names in loaded.cell.twice.items():
+            for index, name in enumerate(names):
+                self._check_name(name, ("cell", "twice", framework, index))
         for state in spec.initial_states:
             if state not in cell.states:
                 hint = did_you_mean(state, cell.states)
                 message = f"the cell has no state {state!r}; states: {', '.join(cell.states)}{hint}"
                 self._problems.append(loaded.problem((f"{state}_0",), message))
         self._check_trained()
+        self.copies = self._copies()
+
+    def _check_name(self, name: str, path: Path) -> None:
+        """Check that a parameter that the cell names is one of its equations'."""
+        if name not in self._names:
+            hint = did_you_mean(name, self._names)
+            names = ", ".join(self._names) or "none in this cell"
+            message = f"no parameter is called {name!r}; parameters: {names}{hint}"
+            self._problems.append(self._loaded.problem(path, message))
+
+    def _copies(self) -> dict[str, int]:
+        """Return how often each parameter counts, where that is not once; see `gradcli.engine.problem.Problem`.
+
+        What a checkpoint gives is as the file has it. Of a layer of which anything is drawn by `torch` or `keras`, all
+        biases that PyTorch, or Keras, has twice count twice, also those whose values the spec gives.
+        """
+        drawn: dict[str, set[str]] = {}
+        for name in self._shapes:
+            if name not in self._trained and not any(matches(pattern, name) for pattern in self._loaded.spec.params):
+                drawn.setdefault(name.rpartition(".")[0], set()).add(self._law(name)[0].NAME)
+        found = {name: value.copies for name, value in self._trained.items()}
+        for layer, laws in drawn.items():
+            if layer != READOUT:
+                for short in self._loaded.cell.counting_twice(laws):
+                    found.setdefault(f"{layer}.{short}", 2)
+        return {name: copies for name in self._shapes if (copies := found.get(name, 1)) != 1}
 
     def _check_trained(self) -> None:
         """Check that nothing is drawn in silence beside trained weights: they or the spec give every parameter."""
@@ -98,7 +128,7 @@ class ParameterValues:
         spec = self._loaded.spec
         layers = spec.num_layers
         if layer == READOUT:
-            return "; only the loss cross_entropy has a readout"
+            return "; the losses cross_entropy and binary_cross_entropy have a readout, mse where it names a head"
         if layer.endswith(f".{REVERSE}") and not spec.bidirectional:
             return "; only bidirectional layers have a reverse direction (bidirectional: true)"
         if dot and layer not in layer_names(layers, spec.bidirectional):
@@ -184,6 +214,7 @@ class ParameterValues:
                 trial=trial,
                 step=step,
                 chrono_signs=cell.chrono or self._usual_chrono,
+                copies=self.copies.get(f"{parameter.layer}.{parameter.name}", 1),
             )
         except InitialiserError as error:
             self._problems.append(self._loaded.problem(path, str(error)))

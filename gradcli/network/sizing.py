@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-
-import numpy as np
 
 from gradcli.engine.problem import READOUT, layer_names
 from gradcli.errors import SpecError
@@ -13,9 +12,11 @@ from gradcli.spec.models import Spec
 from gradcli.spec.reader import LoadedSpec
 
 
-def count_parameters(shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Return the number of entries of all parameters but those of the readout."""
-    return sum(int(np.prod(shape)) for name, shape in shapes.items() if not name.startswith(f"{READOUT}."))
+def count_parameters(shapes: Mapping[str, tuple[int, ...]], copies: Mapping[str, int]) -> int:
+    """Return the number of entries of all parameters but those of the readout, each as often as it counts."""
+    return sum(
+        copies.get(name, 1) * math.prod(shape) for name, shape in shapes.items() if not name.startswith(f"{READOUT}.")
+    )
 
 
 def parse(loaded: LoadedSpec) -> ParsedCell:
@@ -33,6 +34,7 @@ def parse(loaded: LoadedSpec) -> ParsedCell:
             shapes=cell.shapes,
             activation=spec.activation or cell.activation,
             batch_size=spec.batch_size,
+            replaces_usual=loaded.built_in is not None and spec.activation is not None,
         )
     except CellError as error:
         raise _placed_in_file(loaded, error) from None

@@ -18,7 +18,7 @@ from gradcli.language.cell import CellError, ParsedCell, parse_cell
 from gradcli.network.limits import require_memory_for
 from gradcli.network.names import matches
 from gradcli.spec.explain import check
-from gradcli.spec.losses import DRAWN_READOUT, CrossEntropyLoss, MSELoss
+from gradcli.spec.losses import DRAWN_READOUT, ReadoutLoss, TargetLoss
 from gradcli.spec.models import CellBlock, Spec
 from gradcli.spec.shown import printable
 from gradcli.spec.trained import Checkpoints, Trained, Weights, WeightsError
@@ -87,8 +87,7 @@ class TrainedNetwork(Trained):
                 fields["activation"] = self.layer.activation
         if len(self._fitting_heads) == 1:
             (head,) = self._fitting_heads
-            kind = "mse" if head.weight.shape[0] == 1 else "cross_entropy"
-            fields["loss"] = {"kind": kind, "readout": head.name}
+            fields["loss"] = {"kind": head.loss, "readout": head.name}
         return fields
 
     @property
@@ -164,10 +163,10 @@ class TrainedNetwork(Trained):
             WeightsError: the loss names a head that there is not, or that does not fit the output.
         """
         loss = spec.loss
-        if not isinstance(loss, MSELoss | CrossEntropyLoss) or loss.readout == DRAWN_READOUT:
+        if not isinstance(loss, TargetLoss) or loss.readout == DRAWN_READOUT:
             return None
         if loss.readout is None:
-            only = isinstance(loss, CrossEntropyLoss) and len(self._fitting_heads) == 1
+            only = isinstance(loss, ReadoutLoss) and len(self._fitting_heads) == 1
             return self._fitting_heads[0] if only else None
         heads = {head.name: head for head in self.contents.heads}
         path = ("loss", "readout")
@@ -293,6 +292,7 @@ def _parsed(data: Mapping[str, Any]) -> ParsedCell | None:
             constants={**cell.constants, **(constants if isinstance(constants, dict) else {})},
             shapes=cell.shapes,
             activation=data.get("activation") or cell.activation,
+            replaces_usual=isinstance(written, str) and "activation" in data,
         )
     except (CellError, TypeError):
         return None

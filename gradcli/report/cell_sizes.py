@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import reduce
 
 from gradcli.language.cell import CellError, ParsedCell, SizedCell
@@ -31,9 +31,14 @@ def state_size(cell: ParsedCell) -> str:
     return _formula(_sum(_scaled(_size(sized.shapes.states[name]), sized.lags[name]) for name in cell.carried))
 
 
-def parameters_per_unit(cell: ParsedCell) -> str:
-    """Return the number of parameters divided by H: "4H + 4I + 4" for an LSTM."""
-    count = _sum(reduce(_product, map(_size, shape), _size(1)) for shape in _sized(cell).shapes.parameters.values())
+def parameters_per_unit(cell: ParsedCell, twice: Collection[str] = ()) -> str:
+    """Return the number of parameters divided by H: "4H + 4I + 8" for an LSTM with PyTorch's biases.
+
+    Args:
+        cell: the equations. twice: the names of parameters that count twice.
+    """
+    shapes = _sized(cell).shapes.parameters
+    count = _sum(reduce(_product, map(_size, shape), _size(1 + (name in twice))) for name, shape in shapes.items())
     return _formula(Counter({(h - 1, i): coefficient for (h, i), coefficient in count.items()}))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from gradcli import cells
@@ -41,7 +42,8 @@ def _listed(name: str) -> dict[str, Any]:
     """Return what the list says of one cell."""
     block = cells.load(name).cell
     parsed = _parsed(block)
-    values = (name, block.title, block.year, block.reference, state_size(parsed), parameters_per_unit(parsed))
+    per_unit = parameters_per_unit(parsed, _twice(block))
+    values = (name, block.title, block.year, block.reference, state_size(parsed), per_unit)
     return dict(zip(_LISTED, values, strict=True))
 
 
@@ -56,14 +58,15 @@ def cell_report(name: str) -> Report:
     parsed = _parsed(block)
     shapes = symbolic_shapes(parsed)
     init = {pattern: initialiser.model_dump(mode="json") for pattern, initialiser in block.init.items()}
-    size, per_unit = state_size(parsed), parameters_per_unit(parsed)
+    twice = _twice(block)
+    size, per_unit = state_size(parsed), parameters_per_unit(parsed, twice)
     rows = [(parameter, " x ".join(shape) or "scalar") for parameter, shape in shapes.items()]
     groups: list[list[Block]] = [
         [Line(block.title or "", name, "title")],
         [Verbatim(block.equations)],
         [
             Table([Column("parameter", "text", keep=9), Column("shape", "text", keep=9)], rows),
-            Line(f"{per_unit} per hidden unit, with H hidden units and I inputs", "parameters", "dim"),
+            Line(f"{per_unit} per hidden unit, with H hidden units and I inputs{_two(twice)}", "parameters", "dim"),
             Line(f"{size} numbers from step to step", "state", "dim"),
         ],
         [Verbatim(_as_yaml(block, init))],
@@ -82,11 +85,22 @@ def cell_report(name: str) -> Report:
         "parameters_per_unit": per_unit,
         "activation": block.activation,
         "constants": dict(block.constants),
-        "parameters": {parameter: {"shape": list(shape)} for parameter, shape in shapes.items()},
+        "parameters": {
+            parameter: {"shape": list(shape), "copies": 1 + (parameter in twice)} for parameter, shape in shapes.items()
+        },
         "init": init,
         "tied": block.tied is not False,
     }
     return Report(_COMMAND, [group for group in groups if group], data, Records(("parameter", "shape"), rows))
+
+
+def _twice(block: CellBlock) -> set[str]:
+    """Return the parameters that count twice with the cell's usual initialisation."""
+    return block.counting_twice({initialiser.NAME for initialiser in block.init.values()})
+
+
+def _two(twice: Collection[str]) -> str:
+    return f"; two each of {', '.join(sorted(twice))}, as in PyTorch" if twice else ""
 
 
 def _parsed(block: CellBlock) -> ParsedCell:

@@ -23,11 +23,18 @@ def headline_note(measured: Measured) -> str:
         if problem.loss.first_step == problem.seq_len
         else f"the loss is far from the end of the {directions[left_out]} direction, whose gradient"
     )
-    return f"the curve of the {directions[shown]} direction: {reached} is exactly zero at distances below {nearest}"
+    longest = "" if problem.begins is None else " (in the longest sequence)"
+    return (
+        f"the curve of the {directions[shown]} direction: {reached} is exactly zero at distances below"
+        f" {nearest}{longest}"
+    )
 
 
 def direction_hint(measured: Measured) -> list[Block]:
-    """Name the loss that reaches both directions, where the headline curve is of one alone."""
+    """Name the loss that reaches both directions at their ends, where the headline curve is of one alone."""
     if not measured.network.problem.bidirectional or len(measured.headline) > 1:
         return []
-    return [Line("--set loss.at=every   (a loss at every position reaches both directions)", "try", "dim")]
+    text = (
+        "--set loss.at=final   (each direction at its own last step: h_n of PyTorch, return_sequences=False of Keras)"
+    )
+    return [Line(text, "try", "dim")]

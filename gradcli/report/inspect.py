@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from gradcli.report.curves import plain_number
 from gradcli.report.model import Block, Cell, Column, Deferred, Line, Records, Report, Table, envelope
 from gradcli.report.run_data import number
 from gradcli.spec.shown import counted, flow
-from gradcli.weights.checkpoint import Ignored, Tensor
+from gradcli.weights.checkpoint import Ignored
 from gradcli.weights.layers import Contents, Embedding, LinearHead, RecurrentLayer
 
 _COMMAND = "inspect"
@@ -38,11 +38,6 @@ def inspect_report(found: Inspection) -> Report:
     ]
     data = Deferred(lambda: _data(found))
     return Report(_COMMAND, [group for group in groups if group], data, Records(_HEADER, _Rows(found)))
-
-
-def parameter_count(layer: RecurrentLayer, tensors: Mapping[str, Tensor]) -> int:
-    """Return the number of a layer's parameters as its framework counts them."""
-    return sum(tensors[name].size for name in layer.tensors)
 
 
 def title_of(name: str) -> str:
@@ -72,14 +67,14 @@ def _without_layers(found: Inspection) -> list[Block]:
 def _layer_groups(found: Inspection) -> Iterator[list[Block]]:
     for position, (layer, weights) in enumerate(zip(found.contents.layers, found.weights, strict=True)):
         yield [
-            Line(_layer_text(layer, found.tensors), title_of(layer.name), "title"),
+            Line(_layer_text(layer), title_of(layer.name), "title"),
             *(Line(note, "note", "dim") for note in layer.notes),
         ]
         yield [_weights_table(weights, explained=position == 0)]
         yield _words(layer, weights)
 
 
-def _layer_text(layer: RecurrentLayer, tensors: Mapping[str, Tensor]) -> str:
+def _layer_text(layer: RecurrentLayer) -> str:
     cell = f"the built-in cell {layer.cell}" if isinstance(layer.cell, str) else "a cell of its own"
     activation = f" with {layer.activation}" if layer.activation else ""
     layers = counted(layer.num_layers, "layer") + (" of two directions" if layer.bidirectional else "")
@@ -87,7 +82,7 @@ def _layer_text(layer: RecurrentLayer, tensors: Mapping[str, Tensor]) -> str:
     size = _projection(layer)
     projected = f" projected to {size}" if size is not None else ""
     sizes = f"hidden {layer.hidden_size}{projected}, input {layer.input_size}, output {layer.output_size}"
-    parts = [layer.dtype, counted(parameter_count(layer, tensors), "parameter")]
+    parts = [layer.dtype, counted(layer.parameter_count, "parameter")]
     if layer.gate_order:
         parts.append(f"gates stored in the order {' '.join(layer.gate_order)}")
     states = f"   initial states {', '.join(layer.initial_states)}" if layer.initial_states else ""
@@ -307,7 +302,7 @@ def _layer_data(layer: RecurrentLayer, weights: Sequence[DirectionWeights], foun
         "reversed": layer.reversed,
         "gate_order": list(layer.gate_order),
         "dtype": layer.dtype,
-        "parameter_count": parameter_count(layer, found.tensors),
+        "parameter_count": layer.parameter_count,
         "initial_states": list(layer.initial_states),
         "directions": {each.name: _direction_data(each) for each in weights},
         "tensors": list(layer.tensors),

@@ -59,7 +59,11 @@ def run_data(measured: Measured) -> dict[str, Any]:
             for name, state in measured.states.items()
         },
         "parameters": {
-            name: {"shape": list(shape), "log10_norm": number(measured.parameters.get(name))}
+            name: {
+                "shape": list(shape),
+                "copies": measured.network.problem.copies.get(name, 1),
+                "log10_norm": number(measured.parameters.get(name)),
+            }
             for name, shape in measured.network.shapes.items()
         },
         "predictions": [_prediction_data(prediction) for prediction in measured.predictions],

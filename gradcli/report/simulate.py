@@ -140,12 +140,17 @@ def length_lines(network: Network) -> list[Block]:
 
 def sample_words(spec: Spec) -> str:
     """Return over how many sequences was measured, and with which loss."""
-    at = spec.loss.at
-    where = "at the last step" if at == "last" else "at every step" if at == "every" else f"at {_steps(at)}"
+    if isinstance(spec.loss.at, list):
+        where = f"at {_steps(spec.loss.at)}"
+    elif spec.loss.at == "final" and spec.bidirectional:
+        where = "at each direction's last step"
+    else:
+        where = "at every step" if spec.loss.at == "every" else "at the last step"
     count = f"{_count(spec.trials, 'trial')} x {_count(spec.batch_size, 'sequence')}"
     readout = getattr(spec.loss, "readout", None)
     through = f" through {readout}" if readout not in (None, DRAWN_READOUT) else ""
-    return f"{count}   loss {spec.loss.kind}{through} {where}"
+    mean = " (mean)" if spec.loss.reduction == "mean" else ""
+    return f"{count}   loss {spec.loss.kind}{mean}{through} {where}"
 
 
 def _steps(steps: Sequence[int]) -> str:
@@ -214,8 +219,9 @@ def _curve_note(measured: Measured) -> str:
     steps = len(measured.network.problem.loss.steps)
     if measured.total is not None:
         notes.append(
-            f"from the last of the {grouped(steps)} losses alone; all losses: from all of them together, where the one"
-            " at the step itself rules"
+            f"from the last of the {grouped(steps)} losses alone"
+            + (", of each direction" if measured.network.problem.bidirectional else "")
+            + "; all losses: from all of them together, where the one at the step itself rules"
         )
     notes.append(headline_note(measured))
     return "; ".join(note for note in notes if note)

@@ -21,13 +21,14 @@ from gradcli.engine.together import apart, can_join, joined
 from gradcli.errors import Problem, SpecError, UsageError
 from gradcli.network.build import Network, build
 from gradcli.network.data import open_source
+from gradcli.network.parameters import ParameterValues
 from gradcli.network.sizing import count_parameters, parameter_shapes, parse, size_cells
 from gradcli.network.threads import blas_threads
 from gradcli.network.trained import TrainedNetwork
 from gradcli.report.arms import run_on
 from gradcli.report.compare import comparison_report
 from gradcli.session.result import Result, saved_arrays
-from gradcli.spec.losses import DRAWN_READOUT, CrossEntropyLoss, Loss, MSELoss
+from gradcli.spec.losses import DRAWN_READOUT, BinaryCrossEntropyLoss, Loss, MSELoss, TargetLoss
 from gradcli.spec.models import LARGEST_SIZE, Spec
 from gradcli.spec.reader import LoadedSpec
 
@@ -203,7 +204,7 @@ def _loss_of(first: LoadedSpec, other: LoadedSpec) -> Loss:
         UsageError: a squared error through a head, for a spec that has none.
     """
     loss = first.spec.loss
-    if not isinstance(loss, MSELoss | CrossEntropyLoss) or loss.readout == DRAWN_READOUT:
+    if not isinstance(loss, TargetLoss) or loss.readout == DRAWN_READOUT:
         return loss
     if isinstance(other.trained, TrainedNetwork):
         # Checkpoints may call the same head differently: fc, and model.fc.
@@ -216,7 +217,10 @@ def _loss_of(first: LoadedSpec, other: LoadedSpec) -> Loss:
             " choose another one, such as --set loss=projection"
         )
     read = first.trained.head(first.spec) if isinstance(first.trained, TrainedNetwork) else None
-    return loss if read is None else loss.model_copy(update={"readout": None, "classes": read.weight.shape[0]})
+    if read is None:
+        return loss
+    size = "outputs" if isinstance(loss, BinaryCrossEntropyLoss) else "classes"
+    return loss.model_copy(update={"readout": None, size: read.weight.shape[0]})
 
 
 def _distinct_labels(specs: Sequence[LoadedSpec]) -> list[LoadedSpec]:
@@ -260,8 +264,10 @@ def _counter(loaded: LoadedSpec, input_size: int) -> Callable[[int], int]:
     cell = parse(loaded)
 
     def counted(hidden_size: int) -> int:
-        sized = size_cells(_at_size(loaded, hidden_size), cell, input_size)
-        return count_parameters(parameter_shapes(loaded, sized))
+        at_size = _at_size(loaded, hidden_size)
+        shapes = parameter_shapes(at_size, size_cells(at_size, cell, input_size))
+        given = loaded.trained.sources(shapes, None) if isinstance(loaded.trained, TrainedNetwork) else {}
+        return count_parameters(shapes, ParameterValues(at_size, cell, shapes, given).copies)
 
     return counted
 

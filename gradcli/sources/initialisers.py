@@ -7,7 +7,7 @@ A matrix is (out, in), so fan_in is its number of columns and fan_out its number
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -26,6 +26,8 @@ from gradcli.spec.initialisers import (
     Identity,
     KerasDefault,
     LecunNormal,
+    LinenDefault,
+    NnxDefault,
     Normal,
     Orthogonal,
     Ramp,
@@ -80,6 +82,7 @@ class _Place:
     trial: int
     step: int | None
     chrono_signs: Mapping[str, int]
+    copies: int = 1
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -95,6 +98,20 @@ class _Place:
 
     def stream(self) -> np.random.Generator:
         return _parameter_stream(self.parameter, self.seed, self.trial, self.step)
+
+    def streams(self) -> Iterator[np.random.Generator]:
+        """Yield a stream for each copy of the parameter; the first is that of a parameter without others."""
+        yield self.stream()
+        for copy in range(1, self.copies):
+            yield stream(
+                self.seed,
+                "parameter",
+                self.parameter.layer,
+                self.parameter.name,
+                *_draw_names(self.trial, self.step),
+                "copy",
+                copy,
+            )
 
     def uniform(self, bound: float, mean: float = 0.0) -> np.ndarray:
         return self.stream().uniform(mean - bound, mean + bound, self.shape)
@@ -118,12 +135,14 @@ def draw_parameter(
     trial: int,
     chrono_signs: Mapping[str, int],
     step: int | None = None,
+    copies: int = 1,
 ) -> np.ndarray:
     """Return one draw of `parameter` from `law`: float64, of the parameter's shape.
 
     cell_parameters: all parameters of the layer, for laws that draw several of them together (keras).
     chrono_signs: the gate biases that chrono may set, each with its sign (forget gate +1, input gate -1).
     step: the step whose own weights these are, where weights are not tied over time; None for tied weights.
+    copies: of how many parameters of the framework's this is the sum; a framework's law then draws each of them.
 
     Every parameter, trial and step has its own stream, whatever the law: a change of law keeps the underlying draws.
 
@@ -137,9 +156,7 @@ def draw_parameter(
         raise InitialiserError(
             f"{law.NAME} needs a {suits}, but {parameter.describe()}; initialisers that suit it: {suiting}"
         )
-    place = _Place(
-        parameter, tuple(cell_parameters), hidden_size, seq_len, seed, trial, step, chrono_signs=chrono_signs
-    )
+    place = _Place(parameter, tuple(cell_parameters), hidden_size, seq_len, seed, trial, step, chrono_signs, copies)
     return draw(law, place)
 
 
@@ -209,8 +226,12 @@ def _ramp(law: Ramp, place: _Place) -> np.ndarray:
 
 
 def _torch(law: TorchDefault, place: _Place) -> np.ndarray:
-    """PyTorch 2 (nn.RNN, nn.LSTM, nn.GRU, reset_parameters): U(-1/sqrt(n), 1/sqrt(n)), weights and biases alike."""
-    return place.uniform(1.0 / math.sqrt(place.hidden_size))
+    """PyTorch 2 (nn.RNN, nn.LSTM, nn.GRU, reset_parameters): U(-1/sqrt(n), 1/sqrt(n)), weights and biases alike.
+
+    bias_ih and bias_hh are drawn each for itself, and so the sum of the two has the standard deviation sqrt(2/(3 n)).
+    """
+    bound = 1.0 / math.sqrt(place.hidden_size)
+    return np.asarray(sum(rng.uniform(-bound, bound, place.shape) for rng in place.streams()))
 
 
 _INPUT_KERNEL, _RECURRENT_KERNEL, _BIAS = "input kernel", "recurrent kernel", "bias"
@@ -249,15 +270,22 @@ def _keras(law: KerasDefault, place: _Place) -> np.ndarray:
     role = _role_or_error(law, parameter)
     if role == _BIAS:
         return np.full(place.shape, 1.0 if parameter.name == "b_f" else 0.0)
-    gates = tuple(
-        sorted(
-            (p for p in place.layer_parameters if _role(p) == role and p.shape[1] == place.fan_in),
-            key=lambda gate: gate.name,
-        )
-    )
     if role == _INPUT_KERNEL:
-        return place.uniform(math.sqrt(6.0 / (place.fan_in + sum(gate.shape[0] for gate in gates))))
-    first_row = sum(gate.shape[0] for gate in gates[: gates.index(parameter)])
+        return place.uniform(math.sqrt(6.0 / (place.fan_in + sum(gate.shape[0] for gate in _gates(place)))))
+    return _block_of_orthogonal(place)
+
+
+def _gates(place: _Place) -> tuple[Parameter, ...]:
+    """Return the matrices that are blocks of one kernel in a framework that joins those of all gates, by name."""
+    role = _role(place.parameter)
+    alike = (p for p in place.layer_parameters if _role(p) == role and p.shape[1] == place.fan_in)
+    return tuple(sorted(alike, key=lambda gate: gate.name))
+
+
+def _block_of_orthogonal(place: _Place) -> np.ndarray:
+    """Return one gate's block of a recurrent kernel that is orthogonal as a whole."""
+    gates = _gates(place)
+    first_row = sum(gate.shape[0] for gate in gates[: gates.index(place.parameter)])
     fused = _fused_orthogonal(gates, place.seed, place.trial, place.step)
     return fused[first_row : first_row + place.fan_out].copy()
 
@@ -270,12 +298,13 @@ def _fused_orthogonal(gates: tuple[Parameter, ...], seed: int, trial: int, step:
     )
 
 
-def _flax(law: FlaxDefault, place: _Place) -> np.ndarray:
-    """Flax linen as of 2024 (SimpleCell, LSTMCell, GRUCell): every gate has kernels of its own.
+def _flax(law: FlaxDefault | LinenDefault | NnxDefault, place: _Place) -> np.ndarray:
+    """Flax 0.12: linen's SimpleCell, LSTMCell, OptimizedLSTMCell and GRUCell, and NNX's SimpleCell and LSTMCell.
 
-    Input kernel: lecun_normal, a normal law cut off at two standard deviations and rescaled to the variance 1/fan_in.
-    Recurrent kernel: orthogonal. Biases 0, the LSTM's forget gate's too. (Only Flax's MGUCell has a forget bias of 1,
-    which a name cannot tell; give `b_f: 1` for it.) The readout is a Dense layer, and so has an input kernel.
+    Every gate has kernels of its own. Input kernel: lecun_normal, a normal law cut off at two standard deviations and
+    rescaled to the variance 1/fan_in. Recurrent kernel: orthogonal. Biases 0, the LSTM's forget gate's too. (Only
+    MGUCell has a forget bias of 1, which a name cannot tell; give `b_f: 1` for it.) The readout is a Dense layer, and
+    so has an input kernel.
     """
     role = _role_or_error(law, place.parameter)
     if role == _BIAS:
@@ -283,6 +312,31 @@ def _flax(law: FlaxDefault, place: _Place) -> np.ndarray:
     if role == _RECURRENT_KERNEL:
         return _orthonormal(place.normal(1.0))
     return _truncated_normal(place.stream(), place.shape) * (1.0 / (_TRUNCATED_STD * math.sqrt(place.fan_in)))
+
+
+#: NNX's class of cells with these recurrent matrices; of the LSTM there is also OptimizedLSTMCell.
+_NNX_CELLS = {
+    frozenset({"W_hh"}): "SimpleCell",
+    frozenset({"W_hi", "W_hf", "W_hg", "W_ho"}): "LSTMCell",
+    frozenset({"W_hr", "W_hz", "W_hn"}): "GRUCell",
+}
+
+
+def _nnx(law: NnxDefault, place: _Place) -> np.ndarray:
+    """Flax NNX 0.12 (nnx.SimpleCell, LSTMCell, OptimizedLSTMCell, GRUCell): linen's laws, but for two of the kernels.
+
+    OptimizedLSTMCell and GRUCell have one recurrent layer for all gates, whose kernel (H, gates * H) is orthogonal as a
+    whole, as Keras's is; its input kernel, (in, gates * H), has the same fan_in as those of single gates.
+    """
+    if _role_or_error(law, place.parameter) != _RECURRENT_KERNEL:
+        return _flax(law, place)
+    cell = law.cell or _NNX_CELLS.get(frozenset(gate.name for gate in _gates(place)))
+    if cell is None:
+        raise InitialiserError(
+            "nnx has no class with the gates of this cell; {nnx: LSTMCell} draws one orthogonal kernel for each gate, "
+            "{nnx: GRUCell} one for all of them"
+        )
+    return _block_of_orthogonal(place) if cell in ("GRUCell", "OptimizedLSTMCell") else _flax(law, place)
 
 
 # The standard deviation of N(0, 1) given |z| <= 2: sqrt(1 - 4 phi(2) / (2 Phi(2) - 1)).
@@ -329,4 +383,6 @@ _LAWS: dict[type[Choice], tuple[str, _Draw]] = {
     TorchDefault: ("parameter", _torch),
     KerasDefault: ("parameter", _keras),
     FlaxDefault: ("parameter", _flax),
+    LinenDefault: ("parameter", _flax),
+    NnxDefault: ("parameter", _nnx),
 }

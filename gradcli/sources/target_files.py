@@ -46,28 +46,39 @@ def read_classes(
 
 
 def read_values(
-    target: FileTarget, folder: Path, input_source: InputSource, steps: np.ndarray, size: int
+    target: FileTarget,
+    folder: Path,
+    input_source: InputSource,
+    steps: np.ndarray,
+    size: int,
+    *,
+    probabilities: bool = False,
 ) -> np.ndarray:
     """Return the target of every sequence at `steps`, counted from 1: float64 (len(steps), size, batch).
 
     The file has `size` numbers for each sequence, or as many for each step of each; beside windows of one long
-    recording, as many for each of its steps.
+    recording, as many for each of its steps. A size of 1 needs no axis of its own.
+
+    probabilities: whether the numbers are to lie from 0 to 1.
 
     Raises as `read_classes` does.
     """
     array = read_array(folder / target.path, target.path, key=target.key)
-    if array.ndim == 1:
-        array = array[:, np.newaxis]
     cut = _cut_of(input_source)
+    if array.ndim == 1 or (size == 1 and array.ndim == 2 and array.shape == cut.shape and array.shape[1] > 1):
+        array = array[..., np.newaxis]
     by_sequence = cut.starts is None and array.ndim == 2
     _require_shape(array, target.path, input_source, (size,))
     found, absent = _taken(array, cut, steps, by_sequence=by_sequence)
-    wrong = ~np.isfinite(found) & ~absent[:, :, np.newaxis]
+    good, wanted = np.isfinite(found), "a finite number"
+    if probabilities:
+        good, wanted = (found >= 0) & (found <= 1), "a number from 0 to 1"
+    wrong = ~good & ~absent[:, :, np.newaxis]
     if wrong.any():
         step, sequence, column = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
         place = f"sequence {sequence + 1}, " + ("" if by_sequence else f"step {steps[step]}, ")
         raise TargetError(
-            f"{target.path}: {place}column {column + 1}: expected a finite number; got {found[step, sequence, column]}"
+            f"{target.path}: {place}column {column + 1}: expected {wanted}; got {found[step, sequence, column]}"
         )
     values = np.where(absent[:, :, np.newaxis], 0.0, found).astype(np.float64)
     return np.ascontiguousarray(values.transpose(0, 2, 1))

@@ -15,18 +15,21 @@ from gradcli.sources.target_files import TargetError, read_classes, read_values
 from gradcli.spec.initialisers import Exact
 from gradcli.spec.losses import (
     DEFAULT_CLASSES,
+    BinaryCrossEntropyLoss,
     CrossEntropyLoss,
+    DrawnBit,
     DrawnClass,
     FileTarget,
     GivenClass,
     MSELoss,
     NextSymbol,
     ProjectionLoss,
+    TargetLoss,
 )
 
 
 def draw_target(
-    loss: MSELoss | CrossEntropyLoss | ProjectionLoss,
+    loss: TargetLoss | ProjectionLoss,
     *,
     output_size: int,
     steps: Sequence[int],
@@ -43,8 +46,9 @@ def draw_target(
     least), for runs too long for all at once. Neither it nor the other steps change what is drawn for a step.
     folder: where the paths of files start. Before a sequence of theirs begins, targets from files are zero.
 
-    mse: float64 (steps, trials, output_size, batch). cross_entropy: integers (steps, trials, batch) below
-    `class_count`. projection: float64 (trials, output_size), the same at every step.
+    mse: float64 (steps, trials, output_size, batch); binary_cross_entropy likewise, from 0 to 1. cross_entropy:
+    integers (steps, trials, batch) below `class_count`. projection: float64 (trials, output_size), the same at every
+    step.
 
     Raises InitialiserError or TargetError where given values do not fit, InputFileError where a file is unreadable.
     """
@@ -56,14 +60,20 @@ def draw_target(
         source = DrawnSteps(draw, seed=seed, names=("target",), trials=trials, length=int(chosen[-1]))
         return np.concatenate([source.read(*run) for run in _runs(chosen)])
 
-    if isinstance(loss, MSELoss):
+    if isinstance(loss, MSELoss | BinaryCrossEntropyLoss):
         law = loss.target
         if isinstance(law, Exact):
             values = exact_view(law.values, (output_size,), count=len(steps))[part, np.newaxis, :, np.newaxis]
+            if isinstance(loss, BinaryCrossEntropyLoss):
+                _require_probabilities(values)
             return np.broadcast_to(values, (len(chosen), trials, output_size, batch_size)).copy()
         if isinstance(law, FileTarget):
-            found = read_values(law, folder, input_source, chosen, output_size)[:, np.newaxis]
-            return np.repeat(found, trials, axis=1)
+            binary = isinstance(loss, BinaryCrossEntropyLoss)
+            found = read_values(law, folder, input_source, chosen, output_size, probabilities=binary)
+            return np.repeat(found[:, np.newaxis], trials, axis=1)
+        if isinstance(law, DrawnBit):
+            shape = (output_size, batch_size)
+            return drawn(lambda rng, count: rng.integers(2, size=(count, *shape)).astype(np.float64))
         draw = DRAWS[type(law)]
         return drawn(lambda rng, count: draw(law, rng, (count, output_size, batch_size)))
     classes = class_count(loss, input_source)
@@ -127,6 +137,12 @@ def _given_classes(target: GivenClass, classes: int, steps: int) -> np.ndarray:
     if given.max() >= classes:
         raise TargetError(f"class {given.max()} is out of range: with {classes} classes they are 0 to {classes - 1}")
     return np.broadcast_to(given, (steps,))
+
+
+def _require_probabilities(values: np.ndarray) -> None:
+    wrong = values[(values < 0) | (values > 1)]
+    if wrong.size:
+        raise TargetError(f"expected numbers from 0 to 1, such as 0 for no and 1 for yes; got {wrong[0]:g}")
 
 
 def _projection_vector(loss: ProjectionLoss, output_size: int, trials: int, seed: int) -> np.ndarray:

@@ -6,7 +6,7 @@ The laws themselves are in `gradcli.sources.initialisers`; here is only what a s
 from __future__ import annotations
 
 from math import pi
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -164,7 +164,7 @@ class Ramp(Choice):
 
 
 class TorchDefault(Choice):
-    """What PyTorch's recurrent layers do: U(-1/sqrt(hidden_size), 1/sqrt(hidden_size)) for everything."""
+    """PyTorch's recurrent layers: U(-1/sqrt(hidden_size), 1/sqrt(hidden_size)) for everything, both biases too."""
 
     NAME = "torch"
 
@@ -176,9 +176,26 @@ class KerasDefault(Choice):
 
 
 class FlaxDefault(Choice):
-    """What Flax does: lecun_normal input kernels, an orthogonal recurrent kernel for each gate, biases 0."""
+    """What Flax's linen does: lecun_normal input kernels, an orthogonal recurrent kernel for each gate, biases 0."""
 
     NAME = "flax"
+
+
+class LinenDefault(Choice):
+    """The same as flax: linen.SimpleCell, LSTMCell, OptimizedLSTMCell and GRUCell."""
+
+    NAME = "linen"
+
+
+class NnxDefault(Choice):
+    """What Flax NNX's class `cell` does; GRUCell and OptimizedLSTMCell draw all gates as one orthogonal kernel.
+
+    Without one, the class of the same gates: SimpleCell, LSTMCell, GRUCell.
+    """
+
+    NAME = "nnx"
+    MAIN = "cell"
+    cell: Literal["SimpleCell", "LSTMCell", "OptimizedLSTMCell", "GRUCell"] | None = None
 
 
 Initialiser: Any = choice_of(
@@ -202,6 +219,8 @@ Initialiser: Any = choice_of(
     TorchDefault,
     KerasDefault,
     FlaxDefault,
+    LinenDefault,
+    NnxDefault,
     bare=Constant,
 )
 

@@ -1,10 +1,16 @@
-"""The losses of a run: a number for each sequence, from the output state at the steps `at`."""
+"""The losses of a run: a number for each sequence, from the output state at the steps `at`.
+
+With `reduction` sum, L is the sum over these steps. With mean, the batch loss is what the loss modules of frameworks
+give by default: the mean over all pairs of a sequence and a step that counts, and over outputs where there are several,
+without the half of the squared error.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from gradcli.spec.base import BareKind, Choice, SpecModel, choice_of
 from gradcli.spec.initialisers import Exact, NormalState, UniformState, Zeros
@@ -13,10 +19,22 @@ from gradcli.spec.inputs import ArrayKey, FilePath
 MAX_SEQ_LEN = 10_000_000
 MAX_CLASSES = 1_000_000
 DEFAULT_CLASSES = 10  # of a cross-entropy whose target is not the next symbol
+DEFAULT_OUTPUTS = 1  # of a binary cross-entropy
 
 ClassNumber = Annotated[int, Field(ge=0, lt=MAX_CLASSES)]
 Step = Annotated[int, Field(ge=1, le=MAX_SEQ_LEN)]
-At = Literal["last", "every"] | Annotated[list[Step], Field(min_length=1)]
+At = Literal["last", "final", "every"] | Annotated[list[Step], Field(min_length=1)]
+Reduction = Literal["sum", "mean"]
+
+
+def _not_mean(value: Any) -> Any:
+    if value == "mean":
+        message = "expected 'sum'; got 'mean': for a mean of outputs take the kind projection, with a vector of 1/n"
+        raise PydanticCustomError("bounds", message)
+    return value
+
+
+SumAlone = Annotated[Literal["sum"], BeforeValidator(_not_mean)]
 
 
 class FileTarget(Choice):
@@ -54,6 +72,14 @@ class GivenClass(Choice):
 ClassTarget: Any = choice_of("target", DrawnClass, NextSymbol, FileTarget, bare=GivenClass)
 
 
+class DrawnBit(Choice):
+    """0 or 1 with equal probability, for every sequence, step and output."""
+
+    NAME = "drawn"
+
+
+BinaryTarget: Any = choice_of("target", DrawnBit, FileTarget, bare=Exact)
+
 #: In the place of a head's name: a readout drawn like the other parameters, although the checkpoint holds a head.
 DRAWN_READOUT = "drawn"
 Readout = Annotated[str, Field(min_length=1, max_length=1024)]
@@ -67,6 +93,7 @@ class MSELoss(SpecModel):
 
     kind: Literal["mse"]
     at: At = "last"
+    reduction: Reduction = "sum"
     readout: Readout | None = None
     target: Target = NormalState()
 
@@ -79,9 +106,26 @@ class CrossEntropyLoss(SpecModel):
 
     kind: Literal["cross_entropy"]
     at: At = "last"
+    reduction: Reduction = "sum"
     readout: Readout | None = None
     classes: Annotated[int, Field(ge=2, le=MAX_CLASSES)] | None = None
     target: ClassTarget | None = None
+
+
+class BinaryCrossEntropyLoss(SpecModel):
+    """L = -sum over steps in `at` and outputs of t log p + (1 - t) log(1 - p), p = sigmoid(W_hy @ h + b_y).
+
+    readout: a linear head of the checkpoint in `weights`, unless given the only one that fits; or "drawn".
+    outputs: how many there are, each for itself; those of the head where there is one.
+    target: t, from 0 to 1.
+    """
+
+    kind: Literal["binary_cross_entropy"]
+    at: At = "last"
+    reduction: Reduction = "sum"
+    readout: Readout | None = None
+    outputs: Annotated[int, Field(ge=1, le=MAX_CLASSES)] | None = None
+    target: BinaryTarget = DrawnBit()
 
 
 class ProjectionLoss(SpecModel):
@@ -89,6 +133,7 @@ class ProjectionLoss(SpecModel):
 
     kind: Literal["projection"]
     at: At = "last"
+    reduction: Reduction = "sum"
     vector: Annotated[list[float], Field(min_length=1)] | None = None
 
 
@@ -97,9 +142,25 @@ class SumLoss(SpecModel):
 
     kind: Literal["sum"]
     at: At = "last"
+    reduction: SumAlone = "sum"
 
+
+#: Losses that always read out through a linear layer, and those that can.
+ReadoutLoss = CrossEntropyLoss | BinaryCrossEntropyLoss
+TargetLoss = MSELoss | ReadoutLoss
 
 Loss = Annotated[
-    Annotated[MSELoss | CrossEntropyLoss | ProjectionLoss | SumLoss, Field(discriminator="kind")],
+    Annotated[TargetLoss | ProjectionLoss | SumLoss, Field(discriminator="kind")],
     BareKind(),
 ]
+
+
+def loss_steps(loss: Loss, seq_len: int) -> list[int]:
+    """Return the steps 1..T at which the output counts, ascending; final states are those at each direction's step T.
+
+    >>> loss_steps(SumLoss(kind="sum", at=[9, 2]), 10), loss_steps(SumLoss(kind="sum", at="final"), 10)
+    ([2, 9], [10])
+    """
+    if isinstance(loss.at, list):
+        return sorted(loss.at)
+    return list(range(1, seq_len + 1)) if loss.at == "every" else [seq_len]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_serializer, model_validator
@@ -17,6 +18,8 @@ Pattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*?.\[\]!-]+$", max_length=1
 LARGEST_SIZE = 65_536
 Size = Annotated[int, Field(ge=1, le=LARGEST_SIZE)]
 InputAt = Literal["every", "first"]
+#: The laws named after a framework that has two parameters where a cell may have their sum.
+Framework = Literal["torch", "keras"]
 Dimension = Annotated[int, Field(ge=1, le=1_000_000)] | Annotated[str, Field(max_length=64)]
 
 
@@ -73,12 +76,17 @@ class CellBlock(SpecModel):
     shapes: dict[Name, Annotated[list[Dimension], Field(max_length=2)]] = {}
     init: dict[Pattern, Initialiser] = {}
     chrono: dict[Name, Literal[1, -1]] = {}
+    twice: dict[Framework, list[Name]] = {}
     tied: bool | None = None
     input_at: InputAt | None = None
     title: Annotated[str, Field(max_length=200)] | None = None
     reference: Annotated[str, Field(max_length=500)] | None = None
     year: Annotated[int, Field(ge=1900, le=2100)] | None = None
     notes: Annotated[str, Field(max_length=4000)] | None = None
+
+    def counting_twice(self, laws: Collection[str]) -> set[str]:
+        """Return the biases that are two parameters of the framework's, in a layer drawn by laws of these names."""
+        return {name for framework, names in self.twice.items() if framework in laws for name in names}
 
 
 class Spec(SpecModel):

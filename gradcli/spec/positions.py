@@ -47,6 +47,11 @@ class Positions:
         in_file = self.document is not None and (field,) in self.document.keys
         return in_file or any(path[:1] == (field,) for path in self._overridden)
 
+    def is_kind_written(self, field: str) -> bool:
+        """Tell whether the kind of a block such as the loss stands in the file or in an option."""
+        in_file = self.document is not None and (field,) in self.document.keys
+        return in_file or any(path in self._overridden for path in ((field,), (field, "kind")))
+
     def place(self, path: Path, at_key: bool = False) -> Place | None:
         """Return the place in the file of the value (or key) at `path`, else of its nearest ancestor."""
         if self.document is None:

@@ -6,6 +6,7 @@ A parameter of a cell is seldom a tensor of the file: it is a block of rows of o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +36,11 @@ class Value:
 
     slices: tuple[Slice, ...]
     shape: tuple[int, ...]
+
+    @property
+    def copies(self) -> int:
+        """How many parameters of the framework's it is the sum of: 2 of bias_ih and bias_hh, 0 of what it lacks."""
+        return len(self.slices)
 
     def read(self, checkpoint: Checkpoint, kept: dict[str, Array] | None = None) -> Array:
         """Return the value as float64, of `shape`.
@@ -99,15 +105,39 @@ class RecurrentLayer:
     initial_states: Mapping[str, Value] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    @property
+    def parameter_count(self) -> int:
+        """The number of its parameters as its framework counts them: two biases are two."""
+        return sum(value.copies * math.prod(value.shape) for value in self.parameters.values())
+
 
 @dataclass(frozen=True)
 class LinearHead:
-    """logits = weight @ h + bias: weight (outputs, inputs), bias (outputs,) or None where the file has none."""
+    """logits = weight @ h + bias: weight (outputs, inputs), bias (outputs,) or None where the file has none.
+
+    sigmoid: whether the file says that the sigmoid of its outputs is taken.
+    """
 
     name: str
     weight: Value
     bias: Value | None
     tensors: tuple[str, ...]
+    sigmoid: bool = False
+
+    @property
+    def loss(self) -> str:
+        """The kind of loss that goes with it: several outputs are classes unless the file says that each is a choice.
+
+        One output is a number, unless the file says that it is the logit of a choice.
+        """
+        if self.sigmoid:
+            return "binary_cross_entropy"
+        return "mse" if self.weight.shape[0] == 1 else "cross_entropy"
+
+    @property
+    def is_regression_assumed(self) -> bool:
+        """Whether its one output may as well be the logit of a choice, as far as the file says."""
+        return self.loss == "mse"
 
 
 @dataclass(frozen=True)

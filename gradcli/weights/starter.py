@@ -54,11 +54,11 @@ def _lines(file: str, layer: RecurrentLayer, contents: Contents) -> Iterator[str
 
 def _loss_lines(heads: Sequence[LinearHead], default: Any) -> Iterator[str]:
     """Yield the loss: the model's own where one head fits, as in a run without a spec, and others to choose from."""
-    choices = [
-        {"kind": "mse" if head.weight.shape[0] == 1 else "cross_entropy", "readout": head.name} for head in heads
-    ]
+    choices = [{"kind": head.loss, "readout": head.name} for head in heads]
     if len(choices) == 1:
         yield f"# The loss of the model: {flow(heads[0].name)}, a linear head of the file that fits, is the readout."
+        if heads[0].is_regression_assumed:
+            yield "# The file does not say what its one output is: for the logit of a yes or no, binary_cross_entropy."
         yield f"loss: {flow(choices[0])}"
         yield "# Without it:"
         yield f"# loss: {flow(default)}"

@@ -80,8 +80,8 @@ def test_shapes_in_terms_of_the_sizes() -> None:
 
 # At hidden size H and input size I, by hand.
 SIZES = {
-    "lstm": ("2H", "4H + 4I + 4"),
-    "gru": ("H", "3H + 3I + 4"),
+    "lstm": ("2H", "4H + 4I + 8"),  # two biases a gate, as in PyTorch
+    "gru": ("H", "3H + 3I + 6"),
     "rnn-lags": ("2H", "2H + I + 1"),  # h[t-2] too
     "fastgrnn": ("H", "H + I + 2 + 2/H"),  # two numbers for the whole layer
     "unicornn": ("2H", "I + 3"),
@@ -107,7 +107,8 @@ def test_the_formula_gives_the_number_of_parameters(name: str) -> None:
     block = cells.load(name).cell
     parsed = parse_cell(block.equations, constants=block.constants, shapes=block.shapes, activation=block.activation)
     shapes = parsed.at_sizes(hidden_size, input_size).shapes.parameters
-    count = sum(math.prod(shape) for shape in shapes.values())
+    twice = {"lstm": 4, "lstm-projected": 4, "gru": 2, "rnn": 1}  # biases of which PyTorch has two
+    count = sum(math.prod(shape) for shape in shapes.values()) + twice.get(name, 0) * hidden_size
     values = {"H": Fraction(hidden_size), "I": Fraction(input_size)}
     assert hidden_size * eval(formula, values) == count
 

@@ -11,11 +11,18 @@ import pytest
 from measured import SCALAR, SMALL, loaded, measured
 
 from gradcli.diagnostics.clipping import Clipped
-from gradcli.diagnostics.measure import measure
+from gradcli.diagnostics.measure import Measured, measure
 from gradcli.network.build import build
+from gradcli.report.run_data import run_data
 from gradcli.session.result import saved_arrays
 
 ONE = {"hidden_size": 2, "trials": 1, "batch_size": 1}
+ADDED = 1e-6  # what PyTorch's clip_grad_norm_ adds to the norm
+
+
+def copies_of(run: Measured) -> dict[str, int]:
+    """How many parameters of PyTorch's each one is."""
+    return {name: found["copies"] for name, found in run_data(run)["parameters"].items()}
 
 
 def clipped(cell: Any, *methods: dict[str, float], **fields: object) -> list[Clipped]:
@@ -30,13 +37,14 @@ def gradient_of_b(vector: list[float], *methods: dict[str, float], **fields: obj
 def test_norm_keeps_the_direction() -> None:
     (found,) = gradient_of_b([3.0, 4.0], {"norm": 1.0}, params={"b": 0.0}, learning_rate=0.5)
     assert 10**found.log10_norm_before == pytest.approx(5.0, rel=1e-14)
-    assert 10**found.log10_norm_after == pytest.approx(1.0, rel=1e-14)
-    assert found.scale == pytest.approx(0.2, rel=1e-14)
+    scale = 1.0 / (5.0 + ADDED)
+    assert 10**found.log10_norm_after == pytest.approx(5.0 * scale, rel=1e-14)
+    assert found.scale == pytest.approx(scale, rel=1e-14)
     assert found.cosine == pytest.approx(1.0, abs=1e-15)
     assert found.fraction_clipped == 1.0
-    # b = 0 moves to -0.5 (0.6, 0.8), and L = v . b.
+    # b = 0 moves to -0.5 scale (3, 4), and L = v . b.
     assert found.loss_before == 0.0
-    assert found.loss_after_clipped == pytest.approx(-0.5 * (3 * 0.6 + 4 * 0.8), rel=1e-14)
+    assert found.loss_after_clipped == pytest.approx(-0.5 * 25 * scale, rel=1e-14)
     assert found.loss_after_unclipped == pytest.approx(-0.5 * 25, rel=1e-14)
 
 
@@ -139,7 +147,7 @@ def test_several_trials_give_medians(trials: int) -> None:
     # dL/db = -target for one sequence, and L = |b - target|^2 / 2.
     target = saved_arrays(run)["target"][:, 0, 0]
     norms = np.linalg.norm(target, axis=1)
-    scales = np.minimum(1.0, 1.5 / norms)
+    scales = np.minimum(1.0, 1.5 / (norms + ADDED))
     assert 0 < (scales < 1).sum() < trials, "choose a threshold that some trials reach"
     (found,) = run.clipped
     assert 10**found.log10_norm_before == pytest.approx(10 ** np.median(np.log10(norms)), rel=1e-12)
@@ -157,7 +165,7 @@ def test_trials_without_a_gradient_leave_scale_and_cosine_to_the_others() -> Non
     fields = {"hidden_size": 1, "batch_size": 1, "trials": 9, "seq_len": 1, "init": {"b": {"normal": 1.0}}}
     (found,) = clipped(cell, {"norm": 0.25}, **fields, loss={"kind": "sum"})
     assert 0 < found.fraction_clipped < 1
-    assert found.scale == pytest.approx(0.25)
+    assert found.scale == pytest.approx(0.25, rel=1e-5)
     assert found.cosine == pytest.approx(1.0)
 
 
@@ -175,19 +183,20 @@ def test_the_loss_after_a_step_is_that_of_a_run_with_the_moved_parameters(
         for key, value in arrays.items()
         if key.startswith("grad_param.")
     }
-    norm = math.sqrt(sum(float(np.square(g).sum()) for g in gradients.values()))
+    copies = copies_of(run)
+    norm = math.sqrt(sum(copies[name] * float(np.square(g).sum()) for name, g in gradients.items()))
     ((kind, threshold),) = method.items()
     (found,) = run.clipped
     assert found.fraction_clipped > 0
 
     def loss_at(step: dict[str, Any]) -> float:
-        moved = {name: (arrays[f"param.{name}"][0] - rate * g).tolist() for name, g in step.items()}
+        moved = {name: (arrays[f"param.{name}"][0] - rate * copies[name] * g).tolist() for name, g in step.items()}
         other = measured("lstm", **fields, clip=[{"norm": 1.0}], params=moved).clipped[0].loss_before
         assert other is not None
         return other
 
     cut = {
-        name: g * min(1.0, threshold / norm) if kind == "norm" else np.clip(g, -threshold, threshold)
+        name: g * min(1.0, threshold / (norm + ADDED)) if kind == "norm" else np.clip(g, -threshold, threshold)
         for name, g in gradients.items()
     }
     assert found.loss_before == pytest.approx(float(arrays["loss"].mean()), rel=1e-12)

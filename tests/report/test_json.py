@@ -105,7 +105,7 @@ def form_of(run: dict[str, Any]) -> dict[str, Any]:
         "states": {
             name: {"log10_norm": [NUMBER], "log10_norm_mean": [NUMBER], "verdict": VERDICT} for name in run["states"]
         },
-        "parameters": {name: {"shape": [int], "log10_norm": NUMBER} for name in run["parameters"]},
+        "parameters": {name: {"shape": [int], "copies": int, "log10_norm": NUMBER} for name in run["parameters"]},
         "predictions": [dict],
         "clip": [CLIP],
         "float32": FLOAT32 if run["float32"] else type(None),
@@ -148,7 +148,7 @@ def test_a_run_in_full() -> None:
     assert run["parameters"]["layer0.W_xi"]["shape"] == [5, 3]
     assert run["parameters"]["layer1.W_xi"]["shape"] == [5, 5]
     assert run["parameters"]["layer1.b_o"]["shape"] == [5]
-    assert run["parameter_count"] == 4 * (5 * 3 + 5 * 5 + 5) + 4 * (5 * 5 + 5 * 5 + 5)
+    assert run["parameter_count"] == 4 * (5 * 3 + 5 * 5 + 2 * 5) + 4 * (5 * 5 + 5 * 5 + 2 * 5)
     assert [(clip["method"], clip["threshold"]) for clip in run["clip"]] == [
         ("norm", 0.1),
         ("value", 1.0),
@@ -167,7 +167,7 @@ def test_the_readout_is_among_the_parameters_but_not_counted() -> None:
     run = run_of("rnn", **SMALL, loss={"kind": "cross_entropy", "classes": 7})
     assert run["parameters"]["readout.W_hy"]["shape"] == [7, 5]
     assert run["parameters"]["readout.b_y"]["shape"] == [7]
-    assert run["parameter_count"] == 5 * 3 + 5 * 5 + 5
+    assert run["parameter_count"] == 5 * 3 + 5 * 5 + 2 * 5
 
 
 def test_exact_zeros_are_null() -> None:

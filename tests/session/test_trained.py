@@ -161,6 +161,57 @@ def test_a_map_gives_any_cell_its_parameters_and_sizes(own: dict[str, Any], tmp_
     assert found["x"].shape == (1, T, BATCH, 2)
 
 
+ASSUMED = "head has one output, and the file does not say what it is: taken for a number (mse);"
+
+
+def test_a_head_with_one_output_is_the_logit_of_a_choice_where_the_spec_says_so(
+    own: dict[str, Any], tmp_path: Path
+) -> None:
+    torch = pytest.importorskip("torch")
+    target = {"path": "labels.csv"}
+    (tmp_path / "labels.csv").write_text("label\n1\n0\n", encoding="utf-8")
+    loss = {"kind": "binary_cross_entropy", "reduction": "mean", "at": "every", "target": {"file": target}}
+    np.savez(tmp_path / "x.npz", x=RNG.standard_normal((BATCH, T, 2)))
+    found = arrays_of(written(tmp_path, {**own, "input": {"kind": "file", "path": "x.npz", "key": "x"}, "loss": loss}))
+    weights = {k: torch.tensor(v, requires_grad=True) for k, v in TENSORS.items() if v.ndim}
+    h = torch.zeros(BATCH, 4, dtype=torch.float64)
+    logits = []
+    for x in torch.tensor(found["x"][0]):
+        kernel = weights["cell/kernel:0"][:, 4:8]
+        h = torch.tanh(x @ weights["cell/in:0"] + h @ kernel + weights["cell/bias"].sum(dim=0))
+        logits.append(h @ weights["head.weight"].T + weights["head.bias"])
+    labels = torch.tensor([[1.0], [0.0]], dtype=torch.float64).expand(T, BATCH, 1)
+    loss_of_torch = torch.nn.BCEWithLogitsLoss()(torch.stack(logits), labels)
+    loss_of_torch.backward()
+    assert found["loss"][0].mean() == pytest.approx(float(loss_of_torch.detach()), rel=1e-12)
+    assert value_of(found, "readout.W_hy") == pytest.approx(weights["head.weight"].grad.numpy(), rel=1e-10)
+    expected = weights["cell/kernel:0"].grad.numpy()[:, 4:8].T
+    assert value_of(found, "layer0.W_rec") == pytest.approx(expected, rel=1e-10)
+
+
+def test_what_is_assumed_of_a_head_with_one_output_is_said_unless_the_spec_says_it(
+    own: dict[str, Any], tmp_path: Path
+) -> None:
+    file = written(tmp_path, own)
+    for option in ([], ["--set", "loss.at=every"], ["--set", "loss.reduction=mean"]):
+        told = " ".join(gradcli("simulate", file, *option).stdout.split())
+        assert "loss mse" in told
+        assert ASSUMED + " for the logit of a yes or no --set loss.kind=binary_cross_entropy" in told
+    assert gradcli("simulate", file, "--format", "json").report()["runs"][0]["notes"] != []
+    for kind in ("mse", "binary_cross_entropy"):
+        told = gradcli("simulate", file, "--set", f"loss.kind={kind}").stdout
+        assert f"loss {kind} through head" in told
+        assert "has one output" not in told
+
+
+def test_labels_from_a_file_are_probabilities(own: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("label\n1\n2\n", encoding="utf-8")
+    loss = {"kind": "binary_cross_entropy", "target": {"file": "labels.csv"}}
+    refused = gradcli("simulate", written(tmp_path, {**own, "loss": loss}))
+    assert refused.code == 2
+    assert "labels.csv: sequence 2, column 1: expected a number from 0 to 1; got 2.0" in refused.stderr
+
+
 def test_a_head_with_one_output_is_read_out_by_mse(own: dict[str, Any], tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     found = arrays_of(written(tmp_path, own))
@@ -244,7 +295,15 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "classes that the head has not": (
         {"loss": {"kind": "cross_entropy", "readout": "head", "classes": 3}},
-        "loss.classes: the head head has 1 outputs; leave classes out",
+        "loss.classes: the head head has 1 output; leave classes out",
+    ),
+    "outputs that the head has not": (
+        {"loss": {"kind": "binary_cross_entropy", "outputs": 3}},
+        "loss.outputs: the head head has 1 output; leave outputs out",
+    ),
+    "one class": (
+        {"loss": {"kind": "cross_entropy"}},
+        "loss.kind: the head head has one output; for a choice between two: binary_cross_entropy",
     ),
     "untied weights": (
         {"tied": False},

@@ -20,6 +20,8 @@ from gradcli.spec.initialisers import (
     Initialiser,
     KerasDefault,
     LecunNormal,
+    LinenDefault,
+    NnxDefault,
     Normal,
     Orthogonal,
     SpectralRadius,
@@ -49,6 +51,7 @@ def draw(
     trial: int = 0,
     step: int | None = None,
     signs: dict[str, int] | None = None,
+    copies: int = 1,
 ) -> np.ndarray:
     return draw_parameter(
         parameter,
@@ -60,6 +63,7 @@ def draw(
         trial=trial,
         step=step,
         chrono_signs={"b_f": 1, "b_i": -1} if signs is None else signs,
+        copies=copies,
     )
 
 
@@ -222,27 +226,27 @@ def test_a_spectral_radius_of_zero_is_the_zero_matrix():
             VECTOR,
             "orthogonal needs a matrix, but b_f is a vector of 128 numbers; "
             "initialisers that suit it: "
-            "zeros, constant, normal, uniform, chrono, ring, ring_phase, ramp, torch, keras, flax",
+            "zeros, constant, normal, uniform, chrono, ring, ring_phase, ramp, torch, keras, flax, linen, nnx",
         ),
         (
             XavierUniform(),
             SCALAR,
             "xavier_uniform needs a matrix, but beta is a single number; "
-            "initialisers that suit it: zeros, constant, normal, uniform, torch, keras, flax",
+            "initialisers that suit it: zeros, constant, normal, uniform, torch, keras, flax, linen, nnx",
         ),
         (
             Identity(),
             matrix(3, 5),
             "identity needs a square matrix, but W_hh is a matrix of 3 x 5; initialisers that suit it: "
             "zeros, constant, normal, uniform, xavier_uniform, xavier_normal, he_uniform, he_normal, lecun_normal, "
-            "orthogonal, torch, keras, flax",
+            "orthogonal, torch, keras, flax, linen, nnx",
         ),
         (
             SpectralRadius(radius=0),
             matrix(3, 5),
             "spectral_radius needs a square matrix, but W_hh is a matrix of 3 x 5; initialisers that suit it: "
             "zeros, constant, normal, uniform, xavier_uniform, xavier_normal, he_uniform, he_normal, lecun_normal, "
-            "orthogonal, torch, keras, flax",
+            "orthogonal, torch, keras, flax, linen, nnx",
         ),
         (
             KerasDefault(),
@@ -375,6 +379,61 @@ class TestFlax:
 
     def test_all_biases_are_zero(self):
         assert not draw(VECTOR, FlaxDefault()).any()
+
+
+class TestNnx:
+    #: Of flax 0.12.8 with 128 units and 8 keys: whether all gates' recurrent kernels are orthogonal as one, or each alone;
+    #: and what the cell keeps of its gradient at rest, max |1/2 + lambda / 4| over the spectrum of W_hn or W_hg.
+    CELLS = (
+        ("rzn", LinenDefault(), "each", 0.75),  # linen.GRUCell
+        ("ifgo", LinenDefault(), "each", 0.75),  # linen.LSTMCell, linen.OptimizedLSTMCell
+        ("ifgo", FlaxDefault(), "each", 0.75),
+        ("ifgo", NnxDefault(), "each", 0.75),  # nnx.LSTMCell
+        ("ifgo", NnxDefault(cell="LSTMCell"), "each", 0.75),
+        ("ifgo", NnxDefault(cell="OptimizedLSTMCell"), "one", 0.6245),
+        ("rzn", NnxDefault(), "one", 0.6439),  # nnx.GRUCell
+        ("rzn", NnxDefault(cell="GRUCell"), "one", 0.6439),
+    )
+
+    @pytest.mark.parametrize(("gates", "law", "orthogonal", "at_rest"), CELLS)
+    def test_the_recurrent_kernels_are_those_of_the_class(self, gates, law, orthogonal, at_rest):
+        cell = [Parameter("layer0", f"W_h{gate}", (N, N)) for gate in gates]
+        kernels = [draw(gate, law, others=cell) for gate in cell]
+        whole = np.concatenate(kernels)
+        assert np.allclose(whole.T @ whole, np.eye(N), atol=1e-13) == (orthogonal == "one")
+        for kernel in kernels:
+            assert np.allclose(kernel.T @ kernel, np.eye(N), atol=1e-13) == (orthogonal == "each")
+        rates = []
+        for trial in range(8):
+            candidate = draw(named(cell, "W_hn" if "n" in gates else "W_hg"), law, others=cell, trial=trial)
+            rates.append(np.abs(0.5 + np.linalg.eigvals(candidate) / 4).max())
+        assert np.median(rates) == pytest.approx(at_rest, rel=0.01)
+
+    def test_input_kernels_and_biases_are_those_of_linen(self):
+        cell = lstm()
+        for name in ("W_xi", "b_f"):
+            expected = draw(named(cell, name), LinenDefault(), others=cell)
+            assert np.array_equal(draw(named(cell, name), NnxDefault(cell="GRUCell"), others=cell), expected)
+
+    def test_gates_of_no_class_have_to_be_told_of_which_one_they_are(self):
+        cell = [Parameter("layer0", f"W_h{gate}", (N, N)) for gate in "fn"]
+        with pytest.raises(InitialiserError, match=r"\{nnx: LSTMCell\} draws one orthogonal kernel for each gate"):
+            draw(cell[0], NnxDefault(), others=cell)
+        first = draw(cell[0], NnxDefault(cell="LSTMCell"), others=cell)
+        assert np.allclose(first.T @ first, np.eye(N), atol=1e-13)
+
+
+class TestTorch:
+    def test_two_biases_are_drawn_each_for_itself_and_added(self):
+        bias = Parameter("layer0", "b_f", (20_000,))
+        one, two = draw(bias, TorchDefault()), draw(bias, TorchDefault(), copies=2)
+        bound = 1 / math.sqrt(N)
+        second = two - one
+        for each in (one, second):
+            assert 0.999 * bound < np.abs(each).max() <= bound
+            assert each.std() == pytest.approx(bound / math.sqrt(3), rel=0.01)
+        assert abs(np.corrcoef(one, second)[0, 1]) < 0.02
+        assert two.std() == pytest.approx(0.072, abs=0.0005)
 
 
 class TestIndependence:

@@ -89,7 +89,7 @@ def test_arguments_are_set_beside_those_of_the_file(override: str, field: str, e
 
 def test_a_bare_word_can_be_set_further() -> None:
     spec = load_spec("lstm", overrides=["loss=sum", "loss.at=every", "input=uniform", "input.high=2"]).spec
-    assert spec.loss.model_dump() == {"kind": "sum", "at": "every"}
+    assert spec.loss.model_dump() == {"kind": "sum", "at": "every", "reduction": "sum"}
     assert spec.input.model_dump() == {"kind": "uniform", "low": -1.0, "high": 2.0}
 
 
@@ -171,7 +171,7 @@ def test_what_is_no_path_and_value(override: str) -> None:
 
 def test_a_new_kind_keeps_what_the_file_says_and_reports_it() -> None:
     assert mistakes_in(FILE, overrides=["loss.kind=sum"]) == [
-        "<stdin>:4:19: loss.target: unknown key; known: kind, at",
+        "<stdin>:4:19: loss.target: unknown key; known: kind, at, reduction",
     ]
 
 

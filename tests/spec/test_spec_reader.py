@@ -219,7 +219,7 @@ def test_long_and_hostile_values_are_shown_short_and_escaped() -> None:
 def test_the_branches_of_a_union_make_one_problem() -> None:
     assert mistakes_in("cell: {equations: h, shapes: {W: [[1]]}}\nloss: {kind: sum, at: {a: 1}}\n") == [
         "<stdin>:1:35: cell.shapes.W[0]: expected a whole number or a name; got [1]",
-        "<stdin>:2:23: loss.at: expected 'last' or 'every' or a list of whole numbers; got {a: 1}",
+        "<stdin>:2:23: loss.at: expected 'last' or 'final' or 'every' or a list of whole numbers; got {a: 1}",
     ]
 
 

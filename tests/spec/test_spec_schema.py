@@ -29,6 +29,10 @@ GOOD = [
     "cell: rnn\ninput: {kind: text, path: x, alphabet: ab}\n",
     "cell: rnn\ninput: {kind: file, path: x, lengths: [1]}\nloss: {kind: cross_entropy, target: {file: {path: y}}}\n",
     "cell: rnn\nloss: {kind: projection, at: every, vector: [1.0]}\nclip: [{norm: 1}, {step_norm: {threshold: 2}}]\n",
+    "cell: rnn\nloss: {kind: mse, at: final, reduction: mean}\n",
+    "cell: rnn\nloss: {kind: binary_cross_entropy, outputs: 3, target: [0, 1, 0.5]}\n",
+    "cell: rnn\nloss: {kind: binary_cross_entropy, at: every, target: {file: {path: y.npz, key: y}}}\n",
+    "cell: rnn\nloss: binary_cross_entropy\n",
     'cell: {equations: "h[t] = W @ h[t-1]", shapes: {W: [hidden, 2]}, chrono: {b: -1}, init: {W: zeros}}\n',
 ]
 BAD = [
@@ -48,6 +52,9 @@ BAD = [
     "cell: lstm\ninput: {kind: tokens}\n",
     "cell: lstm\nloss: {kind: mse, target: {file: {key: x}}}\n",
     "cell: lstm\nloss: {kind: mse, at: never}\n",
+    "cell: lstm\nloss: {kind: mse, reduction: none}\n",
+    "cell: lstm\nloss: {kind: sum, reduction: mean}\n",
+    "cell: lstm\nloss: {kind: binary_cross_entropy, outputs: 0}\n",
     "cell: lstm\nclip: {norm: 1}\n",
     "cell: lstm\nthresholds: {vanishing: 2}\n",
 ]

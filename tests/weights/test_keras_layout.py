@@ -202,6 +202,25 @@ def of_keras_2(class_name: str, gates: int, bias: tuple[int, ...] | None, **conf
     return FakeKeras(arrays, model, {"model_weights": {"keras_version": "2.15.0"}})
 
 
+@pytest.mark.parametrize(
+    ("activation", "outputs", "loss"),
+    [
+        ("sigmoid", 1, "binary_cross_entropy"),
+        ("sigmoid", 3, "binary_cross_entropy"),
+        ("linear", 1, "mse"),
+        ("softmax", 3, "cross_entropy"),
+        ("linear", 3, "cross_entropy"),
+    ],
+)
+def test_the_activation_of_a_head_tells_its_loss(activation: str, outputs: int, loss: str) -> None:
+    arrays = {"model_weights/out/out/kernel:0": np.ones((4, outputs)), "model_weights/out/out/bias:0": np.ones(outputs)}
+    layer = {"class_name": "Dense", "config": {"name": "out", "activation": activation}}
+    model = {"class_name": "Sequential", "config": {"name": "m", "layers": [layer]}}
+    (head,) = keras_layout.find(FakeKeras(arrays, model, {}), set()).heads
+    assert head.loss == loss
+    assert head.is_regression_assumed == (loss == "mse")
+
+
 def test_names_of_tensorflow_with_output_numbers() -> None:
     (layer,) = keras_layout.find(of_keras_2("LSTM", 4, (12,)), set()).layers
     assert (layer.name, layer.kind, layer.cell, layer.hidden_size) == ("enc", "LSTM", "lstm", 3)

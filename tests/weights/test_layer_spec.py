@@ -68,8 +68,12 @@ def test_one_head_that_fits_is_the_readout() -> None:
     assert uncommented(text, "loss: {kind: mse")["loss"]["kind"] == "mse"
 
 
-def test_a_head_with_one_output_is_a_regression() -> None:
+def test_a_head_with_one_output_is_a_regression_and_it_says_that_this_is_assumed() -> None:
     assert read(written("score"))["loss"] == {"kind": "mse", "readout": "score"}
+    assert "# The file does not say what its one output is: for the logit of a yes or no, binary_cross" in written(
+        "score"
+    )
+    assert "one output" not in written("fc")
 
 
 def test_of_several_heads_the_user_chooses() -> None:

@@ -295,6 +295,26 @@ def test_heads_and_embeddings() -> None:
     np.testing.assert_array_equal(second.bias.read(checkpoint), 2 * arrays["b"])
 
 
+def test_a_sigmoid_of_a_head_makes_it_one_of_choices() -> None:
+    arrays = {name: np.ones((3, 1)) for name in "KLM"} | {"b": np.ones(1)}
+    checkpoint = FakeOnnx(
+        [
+            node("MatMul", "h,K", "p", name="direct"),
+            node("Add", "p,b", "q"),
+            node("Sigmoid", "q", "r"),
+            node("Gemm", "h,L,b", "s", name="squeezed"),
+            node("Squeeze", "s", "t"),
+            node("Identity", "s", "logits"),
+            node("Sigmoid", "t", "u"),
+            node("Gemm", "h,M,b", "v", name="plain"),
+            node("Softplus", "t", "w"),
+        ],
+        arrays,
+    )
+    losses = {head.name: head.loss for head in onnx_layout.find(checkpoint, set()).heads}
+    assert losses == {"direct": "binary_cross_entropy", "squeezed": "binary_cross_entropy", "plain": "mse"}
+
+
 def ints(*entries: int) -> NDArray[np.int64]:
     return np.array(entries, np.int64)
 

@@ -203,7 +203,8 @@ class _Reader:
         if kind == "Dense" and fits and (entry is None or entry.config.get("activation") in HEAD_ACTIVATIONS):
             weight = Value((Slice(unit.kernel, transposed=True),), shape[::-1])
             added = None if bias is None else Value((Slice(bias),), shape[1:])
-            return Contents(heads=(LinearHead(layer.name, weight, added, unit.tensors),))
+            sigmoid = entry is not None and entry.config.get("activation") == "sigmoid"
+            return Contents(heads=(LinearHead(layer.name, weight, added, unit.tensors, sigmoid),))
         return Contents()
 
     def _is_cell(self, unit: _Unit) -> bool:

@@ -44,6 +44,8 @@ _INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 #: What makes of a linear map a layer on the way, rather than a head: its loss takes sigmoid and softmax with it.
 HIDDEN_ACTIVATIONS = ("Relu", "Tanh", "LeakyRelu", "Elu", "Selu", "Gelu", "Softplus", "Softsign", "HardSigmoid", "Clip")
 _PRODUCTS = ("MatMul", "Gemm")
+#: What may stand between a head and the sigmoid of its outputs.
+_KEEPING_NUMBERS = ("Squeeze", "Unsqueeze", "Reshape", "Flatten", "Identity", "Transpose", "Cast")
 #: A weight that is multiplied with as often is taken for one of a recurrence; fewer uses may be of shared weights.
 FEWEST_UNROLLED_STEPS = 3
 _DIRECTIONS = {"forward": ("",), "reverse": ("",), "bidirectional": ("", ".reverse")}
@@ -314,7 +316,21 @@ def _heads(checkpoint: OnnxCheckpoint, graph: WeightGraph) -> Iterator[LinearHea
         bias = _vector(graph, added, weight.shape[0]) if added else None
         found = [_scaled(weight, scale), *([] if bias is None else [_scaled(bias, bias_scale)])]
         tensors = tuple(dict.fromkeys(part.tensor for value in found for part in value.slices))
-        yield LinearHead(_module(tensors) or _name(node), found[0], found[1] if bias else None, tensors)
+        name = _module(tensors) or _name(node)
+        yield LinearHead(name, found[0], found[1] if bias else None, tensors, _meets_sigmoid(last, checkpoint))
+
+
+def _meets_sigmoid(name: str, checkpoint: OnnxCheckpoint) -> bool:
+    """Tell whether the sigmoid of a value is taken, at once or after what leaves its numbers as they are."""
+    names = {name}
+    for node in checkpoint.nodes:  # which stand in the order in which they are computed
+        if names.isdisjoint(node.inputs):
+            continue
+        if node.op_type == "Sigmoid":
+            return True
+        if node.op_type in _KEEPING_NUMBERS:
+            names.update(node.outputs)
+    return False
 
 
 def _unrolled(checkpoint: OnnxCheckpoint, graph: WeightGraph) -> Iterator[Unsupported]:
