@@ -14,12 +14,14 @@ import argparse
 import json
 import math
 import re
+import shlex
 import sys
 import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -97,8 +99,7 @@ def closings(ratio: Array) -> list[float]:
     """Return what may count as the end: the last ratio, or where the curve dips again and again, one that is no dip."""
     last = ratio[-ALTERNATING - 1 :]
     inner = np.flatnonzero((last[1:-1] < last[:-2] - TIE) & (last[1:-1] < last[2:] - TIE))
-    dips = inner.size or (len(last) > 2 and last[-1] < last[-2] - HUMP)
-    return [float(last[-1]), *([float(last.max())] if dips else [])]
+    return [float(last[-1]), *([float(last.max())] if inner.size else [])]
 
 
 def kinds_of(curve: Array, limits: Thresholds, reference: int) -> set[str]:
@@ -226,7 +227,7 @@ def check_rate(
     last = int(alive[-1])
     if last - reference < 6 or pattern is None:
         return
-    slopes = [slope_of(curve, first, last) for first in line_starts(reference, last)]
+    slopes = [slope_of(curve, first, last) for first in line_starts(curve, reference, last)]
     scatter = 0.05 + 0.35 * max(abs(s) for s in slopes)
     said = math.log(rate)
     inside = min(slopes) - scatter <= said <= max(slopes) + scatter
@@ -242,9 +243,13 @@ def check_rate(
     check_forecast(case, verdict, curve, reference, limits, where)
 
 
-def line_starts(reference: int, last: int) -> list[int]:
-    """Return where a line through the tail may begin: at the start, a quarter, halfway or three quarters on."""
-    return sorted({reference + (last - reference) * quarters // 4 for quarters in range(4)})
+def line_starts(curve: Array, reference: int, last: int) -> list[int]:
+    """Return where a line through the tail may begin: quarter by quarter, and after a hump at it or halfway from it."""
+    starts = {reference + (last - reference) * quarters // 4 for quarters in range(4)}
+    peak = reference + int(np.argmax(curve[reference : last + 1]))
+    if curve[peak] - curve[reference] >= HUMP and peak < last:
+        starts |= {peak, (peak + last) // 2}
+    return sorted(starts)
 
 
 def slope_of(curve: Array, first: int, last: int) -> float:
@@ -519,7 +524,7 @@ def examine(cell: str, options: Options, *, causes: bool = True, remedies: bool 
     if remedies:
         check_remedies(case, screen, run, cell, options)
     if causes:
-        check_cause(case, run, cell, options)
+        check_cause(case, run, mean, cell, options)
     return case
 
 
@@ -555,12 +560,14 @@ def check_nonfinite(case: Case, run: Mapping[str, Any], arrays: Mapping[str, Arr
 
 
 def check_remedies(case: Case, screen: str, run: Mapping[str, Any], cell: str, options: Options) -> None:
-    """Run what `try` lines say again: the gradient must reach farther with it, and as far as they say."""
+    """Run what `try` lines say again: the gradient must reach farther with it or keep its size better, as they say."""
     seq_len = run["seq_len"]
     before = reach(run["verdict"], seq_len)
     lines = [line for block in screen.split("\n\n") for line in try_lines(block)]
     for line in lines:
-        overrides = [a or b for a, b in re.findall(r"--set (?:'([^']+)'|(\S+))", line)]
+        command = line.split("   ")
+        words = shlex.split(next((part for part in command if part.strip().startswith("--set")), ""))
+        overrides = [value for option, value in pairwise(words) if option == "--set"]
         if not overrides or "loss.at" in line:
             continue
         try:
@@ -570,12 +577,24 @@ def check_remedies(case: Case, screen: str, run: Mapping[str, Any], cell: str, o
             continue
         (again,) = json.loads(render(result.report, "json", width=None, color=False, unicode=False))["runs"]
         after = reach(again["verdict"], seq_len)
-        mends = again["verdict"]["kind"] != run["verdict"]["kind"] and again["verdict"]["kind"] == "stable"
-        case.expect(after > before or mends, f"try {line!r}: reaches {after} steps, before {before}")
-        said = re.search(r"horizon (?:>= )?([\d,]+)\D+?([\d,]+)", line)
+        sizes = [abs(size(one)) for one in (run, again)]
+        helps = after > before or again["verdict"]["kind"] == "stable" or sizes[1] < sizes[0]
+        case.expect(helps, f"try {line!r}: reaches {after} steps, before {before}")
+        said = re.search(r"horizon (?:>= )?([\d,]+) -> ([\d,]+)", line)
         if said:
             told = [int(number.replace(",", "")) for number in said.groups()]
-            case.expect(told == [before, after], f"try {line!r}: read {before} and {after}")
+            case.expect(told == [before, after] and after > before, f"try {line!r}: read {before} and {after}")
+        said = re.search(rf"at [\d,]+ steps (?:(?:{NUMBER}) -> )?({NUMBER}) of its start", line)
+        if said:
+            read = size(again)
+            case.expect(near(number_of(said.group(1)), read), f"try {line!r}: read 10^{read:.3f}")
+
+
+def size(run: Mapping[str, Any]) -> float:
+    """Return log10 of the mean norm at the beginning relative to distance 1; the largest there is for a zero."""
+    curve = numbers(run["curve"]["log10_norm_mean"]) if run["curve"] else np.array([-np.inf])
+    reference = reference_of(curve)
+    return math.inf if reference is None or np.isneginf(curve[-1]) else float(curve[-1] - curve[reference])
 
 
 def try_lines(block: str) -> Iterator[str]:
@@ -596,26 +615,26 @@ def reach(verdict: Mapping[str, Any], seq_len: int) -> int:
     return seq_len if horizon is None else int(horizon)
 
 
-def check_cause(case: Case, run: Mapping[str, Any], cell: str, options: Options) -> None:
-    """A cause that is named accounts for the measured rate within a factor of 2 in nats."""
+def check_cause(case: Case, run: Mapping[str, Any], curve: Array, cell: str, options: Options) -> None:
+    """A cause that is named accounts for the measured rate within a factor of 2 in nats.
+
+    curve: that of the norms. What is to be explained is its mean rate from distance 1 to the beginning.
+    """
     try:
         result = gates(load(cell, options))
     except GradcliError:
         return
     (found,) = json.loads(render(result.report, "json", width=None, color=False, unicode=False))["runs"]
     verdict, cause = found["verdict"], found["cause"]
-    if verdict is None or cause is None or run["verdict"]["rate_per_step"] is None:
+    if verdict is None:
         return
-    case.expect(
-        verdict["kind"] == run["verdict"]["kind"], f"gates says {verdict['kind']}, simulate {run['verdict']['kind']}"
-    )
-    nats = cause.get("nats")
-    measured = -math.log(run["verdict"]["rate_per_step"])
-    if nats is not None and cause.get("kind") not in (None, "several", "none"):
-        within = measured / 2 - 1e-9 <= nats <= 2 * measured + 1e-9 if measured > 0 else nats <= 0
-        case.expect(
-            within or abs(nats - measured) < 0.01, f"cause {cause['kind']}: {nats} nats, measured {measured:.4g}"
-        )
+    kind = run["verdict"]["kind"]
+    case.expect(verdict["kind"] == kind, f"gates says {verdict['kind']}, simulate {kind}")
+    if cause is None or cause.get("nats") is None or len(curve) < 3 or not np.isfinite(curve[[1, -1]]).all():
+        return
+    nats, measured = cause["nats"], float(curve[-1] - curve[1]) * math.log(10) / (len(curve) - 2)
+    within = measured * nats > 0 and abs(measured) / 2 - 1e-6 <= abs(nats) <= 2 * abs(measured) + 1e-6
+    case.expect(within, f"cause {cause['kind']}: {nats:.4g} nats a step, measured {measured:.4g}")
 
 
 # Random specs.

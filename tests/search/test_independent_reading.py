@@ -28,7 +28,7 @@ HALVING = np.arange(21) * -math.log10(2)
 @pytest.mark.parametrize("index", range(40))
 def test_nothing_concluded_contradicts_what_is_saved(index: int) -> None:
     cell, options = random_spec(np.random.default_rng([11, index]))
-    case = examine(cell, options, causes=index % 4 == 0)
+    case = examine(cell, options, causes=index % 4 == 0, remedies=index % 4 == 1)
     assert not case.disagreements, summary([case])
     assert case.refused or case.checks > 10
 
