@@ -80,6 +80,17 @@ class TailFit:
     drift: float
     has_trend: bool
 
+    def law(self, distance: Distances, last: int) -> Floats:
+        """Return log10 of the ratio by the law, at some distances of a curve that ends at `last`."""
+        if self.exponent is None:
+            return np.asarray(self.log10_end + self.log10_rate * (distance - self.stop))
+        if self.origin == "end":
+            count, at_end = distance - self.counted_from, self.stop - self.counted_from
+        else:
+            count, at_end = last - distance, last - self.stop
+        slope = self.exponent if self.origin == "end" else -self.exponent
+        return np.asarray(self.log10_end + slope * np.log10((count + self.offset) / (at_end + self.offset)))
+
 
 def fit_tail(
     log10_ratio: Floats, *, first: int, settled: int | None = None, counted_from: int | None = None

@@ -15,6 +15,8 @@ from gradcli.diagnostics.curve_landmarks import ROUNDING, Landmarks
 
 FARTHEST = 1e9
 """Steps beyond which saying when a threshold would be crossed tells nobody anything."""
+FARTHEST_POWER = 100
+"""The same for a power, as a multiple of the sequence: over so much longer ones, the law itself is a guess."""
 
 
 def forecast_of(curve: Landmarks, tail: TailFit | None) -> int | None:
@@ -31,7 +33,8 @@ def forecast_of(curve: Landmarks, tail: TailFit | None) -> int | None:
         if tail.pattern == "mixed"
         else _crossing(tail, threshold)
     )
-    if steps is None or steps > FARTHEST:
+    farthest = FARTHEST_POWER * curve.last if tail.pattern == "polynomial" else FARTHEST
+    if steps is None or steps > farthest:
         return None
     return max(curve.last, math.floor(steps + ROUNDING)) + 1
 

@@ -25,6 +25,8 @@ HEAD_SHIFT = math.log10(3.0)
 """What comes before an exponential is told where its line, led back to the reference, misses it by this (log10)."""
 MIN_STEPS_PACE = 5
 """Over so many steps, what comes before an exponential is given a rate of its own."""
+PACE_DIFFERS = 0.15
+"""... which is told where it differs from the exponential's by this share (of the logarithms)."""
 HORIZON_DIFFERS = 1.5
 """The typical sequence's horizon is told where it differs by this factor from that of the mean."""
 
@@ -72,7 +74,7 @@ def detail(curve: Landmarks, tail: TailFit | None, kind: VerdictKind) -> str:
         parts = [f"above {threshold(curve.exploding)} from {_steps(curve.exploding_from or 0)} back"]
     elif kind == "dead":
         parts.append(f"the gradient reaches {_steps(curve.last_nonzero)} back and no further")
-    if curve.has_hump and curve.peak_distance < curve.last and not _rises_first(curve, tail):
+    if curve.has_hump and curve.fall >= MIN_TURN and not _rises_first(curve, tail):
         parts.append(f"at most {_times(curve.peak)}, {_steps(curve.peak_distance)} back")
     parts.append(_dip(curve))
     if kind not in ("dead", "stable"):
@@ -186,32 +188,34 @@ def _law(curve: Landmarks, tail: TailFit, half_life: float | None, after_peak: b
         case "exponential":
             pace = f"half-life {_count(half_life)}" if half_life else f"doubling every {_count(HUMP / tail.log10_rate)}"
             before = "" if after_peak else _before(curve, tail)
-            return f"{before or moves} {by} ({pace}), exponentially"
+            return f"{before}{moves} {by} ({pace}), exponentially"
         case "polynomial":
-            return _power(curve, tail, moves)
+            before = "" if after_peak else _before(curve, tail)
+            return before + _power(tail, moves, curve.halved_at if moves == "falls" and not before else None)
         case "flat":
             return f"{_level(curve, tail)} (a factor {factor(tail.log10_rate)} a step)"
         case "mixed":
             return _mixed(curve, tail, f"{moves} {{}}{by}")
 
 
-def _before(curve: Landmarks, tail: TailFit) -> str | None:
-    """Describe what comes before an exponential tail, where its line does not lead back to the reference."""
-    gap_at_reference = tail.log10_end - tail.log10_rate * (tail.stop - curve.reference)
+def _before(curve: Landmarks, tail: TailFit) -> str:
+    """Describe what comes before the law of a tail, where that law does not lead back to the reference; else ""."""
+    gap_at_reference = float(tail.law(np.array([curve.reference]), curve.last)[0])
     if abs(gap_at_reference) < HEAD_SHIFT:
-        return None
+        return ""
     distance = np.arange(curve.reference, tail.stop + 1)
-    gap = curve.log10_ratio[distance] - (tail.log10_end - tail.log10_rate * (tail.stop - distance))
-    last_away = last_where(np.abs(gap) >= LEVEL_SHIFT)
+    gap = curve.log10_ratio[curve.reference : tail.stop + 1] - tail.law(distance, curve.last)
+    last_away = last_where(np.abs(gap, out=gap) >= LEVEL_SHIFT)
     arrived = curve.reference + (0 if last_away is None else last_away + 1)
-    if arrived > tail.stop:
-        return None
-    value = float(curve.log10_ratio[arrived])
-    first = "falls" if value < 0 else "rises"
-    then = "falls" if tail.log10_rate < 0 else "grows"
-    steps = arrived - curve.reference
-    pace = f" ({factor(value / steps)} a step)" if steps >= MIN_STEPS_PACE else ""
-    return f"{first} to {_times(value)} at {_steps(arrived)} back{pace}, then {then}"
+    if arrived > (tail.start + tail.stop) // 2:
+        return ""
+    value, steps = float(curve.log10_ratio[arrived]), arrived - curve.reference
+    pace = ""
+    if steps >= MIN_STEPS_PACE:
+        if abs(value / steps - tail.log10_rate) < PACE_DIFFERS * abs(tail.log10_rate):
+            return ""
+        pace = f" ({factor(value / steps)} a step)"
+    return f"{'falls' if value < 0 else 'rises'} to {_times(value)} at {_steps(arrived)} back{pace}, then "
 
 
 def _mixed(curve: Landmarks, tail: TailFit, moves_by: str) -> str:
@@ -240,9 +244,8 @@ def _jump(curve: Landmarks, tail: TailFit) -> str | None:
     return f"{verb} in one step, by a factor {ratio(change)} between {grouped(place)} and {_steps(place + 1)} back"
 
 
-def _power(curve: Landmarks, tail: TailFit, moves: str) -> str:
+def _power(tail: TailFit, moves: str, halved: int | None) -> str:
     exponent = number(abs(tail.exponent or 0.0))
-    halved = curve.halved_at if moves == "falls" else None
     half = "" if halved is None else f" (half is gone {_steps(halved)} back)"
     if tail.origin == "beginning":
         return (

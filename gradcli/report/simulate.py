@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
@@ -47,7 +48,7 @@ STYLES: dict[VerdictKind, Style] = {
 
 #: Of more states or layers than that, the first and the last are shown.
 _STATES, _LAYERS = 12, 6
-#: The first step back is told where it changes the gradient by this factor (log10) or more.
+#: The first step back is told where it differs from the rate of the others by this factor (log10) or more.
 _FIRST_STEP_TELLS = 1.0
 
 
@@ -164,11 +165,11 @@ def _count(count: int, noun: str) -> str:
 
 def verdict_lines(verdict: Verdict) -> list[Block]:
     """Return the verdict in words."""
-    first_step = verdict.first_step_log10_ratio
+    first_step, rate = verdict.first_step_log10_ratio, verdict.rate_per_step
     read_out = (
         ""
-        if first_step is None or abs(first_step) < _FIRST_STEP_TELLS
-        else f"the first step back takes a factor {ratio(first_step)}, once: that is the read-out's, and not counted"
+        if first_step is None or abs(first_step - math.log10(rate or 1.0)) < _FIRST_STEP_TELLS
+        else f"the first step back, read-out included, changes it by a factor {ratio(first_step)}, once: not counted"
     )
     parts = (verdict.left, verdict.headline, verdict.detail, verdict.aside, read_out)
     text = "\n".join(part for part in parts if part)

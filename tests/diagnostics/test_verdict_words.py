@@ -78,8 +78,7 @@ WORDS = [
     (
         -0.5 * np.log10(DISTANCE + 1),
         "100 steps back 0.14 of it is left",
-        "falls polynomially, as distance^-0.5 (half is gone 7 steps back): at an ever lower rate; by this law below "
-        "1e-3 from 1,999,999 steps back, beyond this sequence",
+        "falls polynomially, as distance^-0.5 (half is gone 7 steps back): at an ever lower rate",
         "",
     ),
     (
@@ -117,7 +116,7 @@ WORDS = [
         np.array([0, -1, -5, -2, -1, 0, 0, 0, 0, 0]),
         "9 steps back it is 10 times as large",
         None,
-        "at most 10 times its size, 5 steps back; down to 10^-4 at 2 steps back, but recovers",
+        "down to 10^-4 at 2 steps back, but recovers",
     ),
     (
         np.where(DISTANCE % 2, 0.0, -5.0),
