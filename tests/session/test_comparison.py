@@ -203,7 +203,7 @@ def test_the_farthest_comes_first_and_what_has_no_gradient_last() -> None:
     }
     text = table_of(result.report)
     assert "The gradient reaches farthest in level and exploding (exploding): 20 steps back" in text
-    assert "NONFINITE the forward pass overflows at step 3, layer0" in " ".join(text.split())
+    assert "NONFINITE: the forward pass overflows at step 3, layer0" in " ".join(text.split())
 
 
 def test_arms_without_any_gradient() -> None:

@@ -142,8 +142,9 @@ def test_every_row_of_example_files_is_what_simulate_says(names: Sequence[str]) 
 
 
 def test_parameters_are_matched_at_each_arms_own_input_size(tmp_path: Path) -> None:
-    wide = written(tmp_path / "wide.yaml", cell="lstm", input_size=40, hidden_size=12)
-    narrow = written(tmp_path / "narrow.yaml", cell="lstm", input_size=2)
+    fields = {"cell": "lstm", "init": {"*": "xavier_uniform", "b_*": 0.0}}
+    wide = written(tmp_path / "wide.yaml", **fields, input_size=40, hidden_size=12)
+    narrow = written(tmp_path / "narrow.yaml", **fields, input_size=2)
     counts = [run["parameter_count"] for run in compared(wide, narrow, "--match", "params")["runs"]]
     assert counts[0] == 4 * 12 * (40 + 12 + 1)
     assert counts[1] == min((4 * n * (n + 3) for n in range(1, 50)), key=lambda count: abs(count - counts[0]))
