@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradcli.diagnostics.gate_words import functions_across, main_cause, mean
-from gradcli.diagnostics.gates import SATURATED_BELOW, Gate, Gates, Rates
+from gradcli.diagnostics.gates import SATURATED_BELOW, Gate, Gates, Kept, Rates
 from gradcli.report.curves import plain_number, shown_distances
 from gradcli.report.model import Block, Cell, Column, Deferred, Line, Numbers, Records, Report, Table, envelope
 from gradcli.report.run_data import number, resolved_spec, verdict_data
@@ -29,12 +29,12 @@ def gates_report(found: Gates) -> Report:
     ]
     if found.verdict is not None:
         groups.append(verdict_lines(found.verdict))
-    elif found.rates is not None:
+    elif found.rates is not None and found.judged is not None:
         groups += [
+            [*verdict_lines(found.judged), Line(main_cause(found).text, "main cause", "title")],
             [_gate_table(found)] if found.gates else [Line("The layer calls no function that can saturate.")],
             [_rate_table(found, found.rates)],
             _other_lines(found),
-            [Line(main_cause(found).text, "main cause", "title")],
         ]
     header = ["label", "distance", *_OF_RATES]
     header += [f"{gate.activation.name}.{what}" for gate in found.gates for what in _OF_GATES]
@@ -97,7 +97,7 @@ def _rate_table(found: Gates, rates: Rates) -> Table:
     ]
     rows: list[list[Cell]] = [[str(d), *(None if p is None else _nats(float(p[d])) for p in parts)] for d in distances]
     if len(distances) > 1:
-        rows.append(["mean", *(None if p is None else _nats(mean(p)) for p in parts)])
+        rows.append(["mean from 1", *(None if p is None else _nats(mean(p)) for p in parts)])
     other = (
         "; other: what else arrives there (a layer above, earlier lags, products within the step)"
         if rates.other is not None
@@ -106,7 +106,7 @@ def _rate_table(found: Gates, rates: Rates) -> Table:
     direct = "; direct: norm of what direct routes bring, over the norm of all that arrives" if has_direct else ""
     across = "".join(f", {name}" for name in functions_across(found))
     note = (
-        "rate: ln |dL/ds| at the next distance minus that at this one, nats, mean over trials and sequences ="
+        "rate: ln |dL/ds| at the next distance minus that at this one, nats, of the mean norm over trials and sequences ="
         f" activations (elementwise factors: slopes, gates, direct routes{across}) + weights (multiplication by"
         f" the transposed matrices){other}{direct}"
     )
@@ -123,15 +123,22 @@ def _nats(value: float) -> str:
 def _other_lines(found: Gates) -> list[Block]:
     lines: list[Block] = []
     if found.kept:
-        routes = "   ".join(
-            f"{k.retention.state}[t-1] -> {k.retention.state}[t]: {_factor(k.retention.name)}{k.mean:.3f}"
-            for k in found.kept
+        routes = "\n".join(
+            f"{k.route.label}[t-1] -> {k.route.label}[t]: {_factor(k.route.name)}{_kept(k)}" for k in found.kept
         )
-        lines.append(Line(f"{routes}   (mean factor)", "direct routes", "dim"))
+        lines.append(Line(routes, "direct routes", "dim"))
     if found.spectral_norms:
         norms = "   ".join(f"{name} {plain_number(norm, digits=3)}" for name, norm in found.spectral_norms.items())
         lines.append(Line(f"{norms}   (largest singular value)", "matrices", "dim"))
     return lines
+
+
+def _kept(kept: Kept) -> str:
+    """Return what a route keeps where the gradient is, and over all units alike."""
+    weighed = mean(kept.nats)
+    if math.isnan(weighed):
+        return f"{kept.mean:.3f} on average over units; no gradient is on it"
+    return f"{math.exp(weighed):.3f} a step where the gradient is, {kept.mean:.3f} on average over units"
 
 
 def _factor(name: str | None) -> str:
@@ -144,6 +151,7 @@ def _factor(name: str | None) -> str:
 def _data(found: Gates) -> dict[str, Any]:
     ok, rates = found.verdict is None, found.rates
     cause = main_cause(found) if ok else None
+    judged = found.judged if ok else found.verdict
     return {
         "label": found.network.loaded.label,
         "cell": found.network.loaded.cell.name,
@@ -152,15 +160,28 @@ def _data(found: Gates) -> dict[str, Any]:
         "layer": found.network.problem.names[found.layer],
         "loss_step": found.network.problem.seq_len,
         "spec": resolved_spec(found.network),
-        "verdict": verdict_data(found.verdict) if found.verdict is not None else None,
+        "verdict": None if judged is None else verdict_data(judged),
         "activations": {gate.activation.name: _gate_data(gate) for gate in found.gates},
         "sampled_distance": list(found.sampled),
         "rates": None if rates is None else {"distance": range(len(rates.total)), **_rate_data(rates)},
         "direct_routes": [
-            {"state": k.retention.state, "factor": k.retention.name, "mean": number(k.mean)} for k in found.kept
+            {
+                "state": k.route.label,
+                "states": list(k.route.states),
+                "factor": k.route.name,
+                "mean": number(k.mean),
+                "nats": number(mean(k.nats)),
+                "share": number(mean(k.share)),
+            }
+            for k in found.kept
         ],
         "spectral_norms": {name: number(norm) for name, norm in (found.spectral_norms or {}).items()},
-        "cause": None if cause is None else {"kind": cause.kind, "text": cause.text},
+        "cause": None if cause is None else {
+            "kind": cause.kind,
+            "nats": number(cause.nats),
+            "rate": number(cause.rate),
+            "text": cause.text,
+        },
     }
 
 
