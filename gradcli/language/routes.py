@@ -19,6 +19,7 @@ from functools import cached_property
 from gradcli.language.across import ACROSS
 from gradcli.language.cell import SizedCell
 from gradcli.language.derivative import diagonal_derivatives
+from gradcli.language.direct import DirectRoute, direct_routes
 from gradcli.language.graph import Dependence, Node, reachable
 
 
@@ -75,7 +76,7 @@ class Edge:
         return all(isinstance(factor, Diagonal) for factor in self.factors)
 
     @property
-    def is_direct(self) -> bool:
+    def is_own(self) -> bool:
         """Whether it leads from a state to its own last value, entry by entry."""
         return self.target == self.source and self.lag == 1 and self.is_elementwise
 
@@ -128,7 +129,7 @@ class PathGraph:
             variable, lag = source.data if source.op == "state" else (self.named[source], 0)
             edges.append(Edge(name, variable, lag, factors))
         # What acts entry by entry on the variable itself comes first, as in dc[t]/dc[t-1] = f + ...
-        return tuple(sorted(edges, key=lambda edge: not edge.is_direct))
+        return tuple(sorted(edges, key=lambda edge: not edge.is_own))
 
     def _chains(self, target: Node, own: Node | None) -> Iterator[tuple[tuple[Factor, ...], Node]]:
         """Yield the variables that an expression takes directly, each behind the factors that lead to it.
@@ -162,9 +163,10 @@ class PathGraph:
             for edge in edges:
                 yield from edge.factors
 
-    def direct_edge(self, state: str) -> Edge | None:
-        """Return the edge from a state to its own last value, entry by entry; None where there is none."""
-        return next((edge for edge in self.edges[state] if edge.is_direct), None)
+    @cached_property
+    def direct(self) -> list[DirectRoute]:
+        """The direct routes, with the gates held constant whether they are variables or not."""
+        return direct_routes(self.cell)
 
     def routes(self, start: str, end: str, distance: int, steps: int | None = None) -> Iterator[Route]:
         """Yield all routes from `start` at a step back to `end` at `distance` steps before it.

@@ -12,7 +12,9 @@ from gradcli.diagnostics.paths import CARRIES, DirectCurve, Paths, RouteTable, S
 from gradcli.diagnostics.paths_tracer import LONGEST_ROUTE, MOST_ROUTES
 from gradcli.diagnostics.verdict_words import grouped
 from gradcli.language.formula import FormulaWriter, JacobianBlock, StepJacobian, step_jacobian
+from gradcli.language.graph import Node
 from gradcli.language.notation import Latex, Text, signed_sum
+from gradcli.language.routes import Diagonal
 from gradcli.report.curves import log10_text, plain_number, power_of_ten, shown_distances
 from gradcli.report.model import Block, Cell, Column, Deferred, Line, Numbers, Records, Report, Table, envelope
 from gradcli.report.run_data import number, resolved_spec, verdict_data
@@ -228,7 +230,7 @@ def _direct_blocks(found: Paths, writer: FormulaWriter) -> list[list[Block]]:
 
 def direct_sentence(curve: DirectCurve, writer: FormulaWriter) -> str:
     """Say whether the direct route of a state carries its gradient, and how far back."""
-    state = curve.state
+    state = curve.route.label
     name = f"{state} -> {state} at every step, {_coefficient(curve, writer)}"
     seen = np.flatnonzero(~np.isnan(curve.projection) & (curve.distances > 0))
     if not seen.size:
@@ -250,7 +252,18 @@ def direct_sentence(curve: DirectCurve, writer: FormulaWriter) -> str:
 
 
 def _coefficient(curve: DirectCurve, writer: FormulaWriter) -> str:
-    return signed_sum([writer.product([(factor, 0) for factor in curve.edge.factors])])
+    """Return what a route multiplies by in a step: one coefficient, or of several states each with its ends."""
+    if len(curve.route.edges) == 1:
+        return _diagonal(curve.route.edges[0].coefficient, writer)
+    return "; ".join(
+        f"{edge.target} <- {edge.source}{'' if edge.lag else ' within the step'}: {_diagonal(edge.coefficient, writer)}"
+        for edge in curve.route.edges
+    )
+
+
+def _diagonal(coefficient: Node, writer: FormulaWriter) -> str:
+    is_one = coefficient.is_number and coefficient.data == 1.0
+    return signed_sum([writer.product([] if is_one else [(Diagonal(coefficient), 0)])])
 
 
 def _direct_table(curve: DirectCurve, found: Paths) -> Table:
@@ -281,7 +294,7 @@ def _direct_table(curve: DirectCurve, found: Paths) -> Table:
                 _signed(float(curve.cosine[i])),
             ]
         )
-    return Table(columns, rows, title=f"The direct route of {curve.state} beside its whole gradient")
+    return Table(columns, rows, title=f"The direct route of {curve.route.label} beside its whole gradient")
 
 
 # For programs.
@@ -361,7 +374,8 @@ def _table_data(found: Paths, table: RouteTable, writer: FormulaWriter) -> dict[
 
 def _curve_data(curve: DirectCurve, writer: FormulaWriter) -> dict[str, Any]:
     return {
-        "state": curve.state,
+        "state": curve.route.label,
+        "states": list(curve.route.states),
         "coefficient": _coefficient(curve, writer),
         "carries_to": curve.carries_to,
         "distance": [int(d) for d in curve.distances],
@@ -382,11 +396,12 @@ def _csv_rows(found: Paths, writer: FormulaWriter) -> Iterator[list[Cell]]:
             ends = (table.start, table.end, table.distance)
             yield [label, layer, section, *ends, name, *map(number, figures)]
     for curve in found.direct:
-        route = f"{curve.state} -> {curve.state}"
+        state = curve.route.label
+        route = f"{state} -> {state}"
         for i, distance in enumerate(curve.distances):
             direct = float(curve.log10_direct[i])
             with np.errstate(invalid="ignore"):
                 relative = direct - float(curve.log10_total[i])
             figures = (direct, relative, float(curve.projection[i]), float(curve.cosine[i]))
-            ends = (curve.state, curve.state, int(distance))
+            ends = (state, state, int(distance))
             yield [label, layer, "direct", *ends, route, *map(number, figures)]
