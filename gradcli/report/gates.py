@@ -24,25 +24,36 @@ _OF_GATES = ("mean", "std", "slope", "saturated")
 def gates_report(found: Gates) -> Report:
     """Return the report of one run."""
     label = found.network.loaded.label
-    groups: list[list[Block]] = [
-        [Line(describe(found.network), label, "title"), *loss_lines(found.network, found.loss_steps)]
-    ]
+    head: list[Block] = [Line(describe(found.network), label, "title"), *loss_lines(found.network, found.loss_steps)]
+    groups, full = [head], [head]
     if found.verdict is not None:
         groups.append(verdict_lines(found.verdict))
+        full = []
     elif found.rates is not None and found.judged is not None:
+        answer: list[Block] = [*verdict_lines(found.judged), Line(main_cause(found).text, "main cause", "title")]
+        seen = found.sampled
         groups += [
-            [*verdict_lines(found.judged), Line(main_cause(found).text, "main cause", "title")],
-            [_gate_table(found)] if found.gates else [Line("The layer calls no function that can saturate.")],
-            [_rate_table(found, found.rates)],
-            _other_lines(found),
+            answer,
+            _route_lines(found),
+            [_rate_table(found, found.rates, list(seen))],
+            [_gate_table(found, seen[len(seen) // 2 :][:1])] if found.gates else [],
+            [Line("all distances, and each matrix: --full", "more", "dim")],
+        ]
+        full += [
+            answer,
+            _route_lines(found),
+            [_rate_table(found, found.rates, shown_distances(len(found.rates.total) - 1))],
+            [_gate_table(found, seen)] if found.gates else [Line("The layer calls no function that can saturate.")],
+            _matrix_lines(found),
         ]
     header = ["label", "distance", *_OF_RATES]
     header += [f"{gate.activation.name}.{what}" for gate in found.gates for what in _OF_GATES]
     data = Deferred(lambda: envelope(_COMMAND) | {"runs": [_data(found)]})
-    return Report(_COMMAND, [group for group in groups if group], data, Records(header, _Rows(found)))
+    records = Records(header, _Rows(found))
+    return Report(_COMMAND, list(filter(None, groups)), data, records, full=list(filter(None, full)))
 
 
-def _gate_table(found: Gates) -> Table:
+def _gate_table(found: Gates, distances: Sequence[int]) -> Table:
     columns = [
         Column("activation", "text", keep=9),
         Column("distance", keep=8),
@@ -53,7 +64,7 @@ def _gate_table(found: Gates) -> Table:
         Column("mean slope", keep=8),
         Column("largest", keep=5),
     ]
-    rows = [row for gate in found.gates for row in _gate_rows(gate, found.sampled)]
+    rows = [row for gate in found.gates for row in _gate_rows(gate, found.sampled, distances)]
     note = (
         f"slope: the derivative phi'(a); largest: gamma, its largest value; saturated: |phi'(a)| below"
         f" {SATURATED_BELOW:.0%} of that"
@@ -61,20 +72,21 @@ def _gate_table(found: Gates) -> Table:
     return Table(columns, rows, note=note)
 
 
-def _gate_rows(gate: Gate, distances: Sequence[int]) -> Iterator[list[Cell]]:
+def _gate_rows(gate: Gate, sampled: Sequence[int], distances: Sequence[int]) -> Iterator[list[Cell]]:
     activation = gate.activation
     same = activation.name.startswith(activation.function)
     title = activation.name if same else f"{activation.name} ({activation.function})"
-    for position, d in enumerate(distances):
+    for row, d in enumerate(distances):
+        position = sampled.index(d)
         yield [
-            title if position == 0 else "",
+            title if row == 0 else "",
             d,
             _short(gate.mean[d]),
             _short(gate.std[d]),
             f"{_short(gate.low[position])} .. {_short(gate.high[position])}",
             f"{gate.saturated[d]:.0%}",
             _short(gate.slope[d]),
-            plain_number(activation.gamma, digits=4) if position == 0 else None,
+            plain_number(activation.gamma, digits=4) if row == 0 else None,
         ]
 
 
@@ -83,8 +95,7 @@ def _short(value: float) -> str:
     return "0.000" if text == "-0.000" else text
 
 
-def _rate_table(found: Gates, rates: Rates) -> Table:
-    distances = shown_distances(len(rates.total) - 1)
+def _rate_table(found: Gates, rates: Rates, distances: Sequence[int]) -> Table:
     has_direct = bool(np.nanmax(rates.direct, initial=0.0) > 0)
     parts = [rates.total, rates.activations, rates.weights, rates.other, rates.direct if has_direct else None]
     columns = [
@@ -120,17 +131,16 @@ def _nats(value: float) -> str:
     return "0.000" if text == "-0.000" else text
 
 
-def _other_lines(found: Gates) -> list[Block]:
-    lines: list[Block] = []
-    if found.kept:
-        routes = "\n".join(
-            f"{k.route.label}[t-1] -> {k.route.label}[t]: {_factor(k.route.name)}{_kept(k)}" for k in found.kept
-        )
-        lines.append(Line(routes, "direct routes", "dim"))
-    if found.spectral_norms:
-        norms = "   ".join(f"{name} {plain_number(norm, digits=3)}" for name, norm in found.spectral_norms.items())
-        lines.append(Line(f"{norms}   (largest singular value)", "matrices", "dim"))
-    return lines
+def _route_lines(found: Gates) -> list[Block]:
+    routes = "\n".join(
+        f"{k.route.label}[t-1] -> {k.route.label}[t]: {_factor(k.route.name)}{_kept(k)}" for k in found.kept
+    )
+    return [Line(routes, "direct routes", "dim")] if routes else []
+
+
+def _matrix_lines(found: Gates) -> list[Block]:
+    norms = "   ".join(f"{name} {plain_number(n, digits=3)}" for name, n in (found.spectral_norms or {}).items())
+    return [Line(f"{norms}   (largest singular value)", "matrices", "dim")] if norms else []
 
 
 def _kept(kept: Kept) -> str:

@@ -49,18 +49,25 @@ def paths_report(found: Paths) -> Report:
     jacobian = step_jacobian(found.graph, Text())
     title = Line(describe(found.network), found.network.loaded.label, "title")
     notes = [Line(text, style="dim") for text in _notes(found)]
-    groups: list[list[Block]] = [[title, *notes], *_jacobian_tables(jacobian)]
+    head: list[Block] = [title, *notes]
+    formulas = _jacobian_tables(jacobian)
+    routes: list[list[Block]] = [[_route_table(found, table, writer)] for table in found.tables if table.shares]
+    groups, full = [head], [head]
     if found.verdict is not None:
-        groups.insert(1, verdict_lines(found.verdict))
-    groups += [[_route_table(found, table, writer)] for table in found.tables]
-    if found.verdict is None:
-        groups += _direct_blocks(found, writer)
+        groups += [verdict_lines(found.verdict), *formulas]
+        full = []
+    else:
+        sentences = _direct_lines(found, writer)
+        more: list[list[Block]] = [[Line("formulas of whole steps, the direct route by distance: --full", "more", "dim")]]
+        groups += [sentences, *routes, *formulas[:1], *(more if found.tables else [])]
+        full += [sentences, *routes, *formulas, *([_direct_table(curve, found)] for curve in found.direct)]
     return Report(
         _COMMAND,
-        groups,
+        [group for group in groups if group],
         Deferred(lambda: envelope(_COMMAND) | {"runs": [_run_data(found, jacobian, writer)]}),
         Records(CSV_HEADER, list(_csv_rows(found, writer))),
         _latex(found),
+        [group for group in full if group],
     )
 
 
@@ -216,16 +223,16 @@ def _signed(value: float | None) -> str:
 # The direct route.
 
 
-def _direct_blocks(found: Paths, writer: FormulaWriter) -> list[list[Block]]:
+def _direct_lines(found: Paths, writer: FormulaWriter) -> list[Block]:
+    if not found.tables:
+        return []
     if not found.direct:
         states = " and ".join(found.graph.states)
         text = (
             f"None: no step takes {states} over entry by entry, so all of the gradient goes through matrices or gates."
         )
-        return [[Line(text, "direct route")]] if found.tables else []
-    return [
-        [Line(direct_sentence(curve, writer), "direct route"), _direct_table(curve, found)] for curve in found.direct
-    ]
+        return [Line(text, "direct route")]
+    return [Line(direct_sentence(curve, writer), "direct route") for curve in found.direct]
 
 
 def direct_sentence(curve: DirectCurve, writer: FormulaWriter) -> str:
