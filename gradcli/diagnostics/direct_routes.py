@@ -23,9 +23,7 @@ from gradcli.language.direct import DirectRoute
 Array = np.ndarray[Any, Any]
 
 
-def passed_on(
-    route: DirectRoute, totals: Mapping[str, tuple[Array, Array]], values: Values
-) -> tuple[Array, Array]:
+def passed_on(route: DirectRoute, totals: Mapping[str, tuple[Array, Array]], values: Values) -> tuple[Array, Array]:
     """Return log2 of |delta_t| and of |D_t' delta_t| at the steps of a block, (n, R, B) each.
 
     Args:
@@ -33,9 +31,7 @@ def passed_on(
     """
     exponent = np.max([totals[state][1] for state in route.states], axis=0)
     adjoints = {
-        state: mantissa
-        if np.array_equal(own, exponent)
-        else scale_by(mantissa, (own - exponent)[:, None, :])
+        state: mantissa if np.array_equal(own, exponent) else scale_by(mantissa, (own - exponent)[:, None, :])
         for state, (mantissa, own) in ((state, totals[state]) for state in route.states)
     }
     entering = dict(adjoints)

@@ -9,12 +9,14 @@ from typing import Literal
 import numpy as np
 
 from gradcli.diagnostics.gates import Gates, Kept
-from gradcli.diagnostics.verdict_words import factor, number
+from gradcli.diagnostics.verdict_words import factor, grouped, number
 
 CauseKind = Literal["level", "gates", "activations", "weights", "unclear"]
 
 #: Over all steps together, less than a factor 2 is no change that asks for a cause.
 LEVEL = math.log(2.0)
+#: ... unless it was far away from there in between.
+EVEN = math.log(10.0)
 #: What is named as the cause accounts for the rate within this factor, in nats ...
 WITHIN = 2.0
 #: ... a part of it makes up at least this share ...
@@ -58,18 +60,20 @@ def main_cause(found: Gates) -> Cause:
         parts += f", other {signed(mean(rates.other))}"
     parts += f"; {signed(rate)} nats a step in all"
     if abs(rate) * steps < LEVEL:
+        size = f"in {grouped(steps)} step{'s' * (steps > 1)} it changes by a factor {_factor(rate * steps)}"
+        if np.ptp(np.cumsum([0.0, *counted[np.isfinite(counted)]])) > EVEN:
+            return Cause("unclear", f"no single factor accounts for it: {size}, but not at an even rate; {parts}", rate)
         balance = ", which make up for each other" if min(abs(activations), abs(weights)) * steps > LEVEL else ""
-        size = f"in {steps} step{'s' * (steps > 1)} it changes by a factor {number(math.exp(rate * steps))}"
-        return Cause("level", f"none to name, as the gradient keeps its size: {size} ({parts}{balance})", rate)
+        return Cause("level", f"none to name, as the gradient keeps its size: {size}; {parts}{balance}", rate)
     route = _route(found, rate)
     if route is not None:
         return Cause("gates", f"{_about_the_route(route)}, of {signed(rate)} in all", rate, mean(route.nats))
+    routes = "".join(f"; {_about_the_route(kept)}" for kept in found.kept if np.isfinite(kept.nats).any())
     if _MOST <= activations / rate <= WITHIN:
         text = f"{_elementwise(found)}: they leave a factor {_factor(activations)} of the norm a step"
-        return Cause("activations", f"{text}{_single_slope(found, activations)}; {parts}", rate, activations)
+        return Cause("activations", f"{text}{_single_slope(found, activations)}; {parts}{routes}", rate, activations)
     if _MOST <= weights / rate <= WITHIN:
         return Cause("weights", f"the weights: {_matrices(found, weights)}; {parts}", rate, weights)
-    routes = "".join(f"; {_about_the_route(kept)}" for kept in found.kept if np.isfinite(kept.nats).any())
     return Cause("unclear", f"no single factor accounts for it: {parts}{routes}", rate)
 
 
@@ -119,8 +123,10 @@ def _about_the_route(kept: Kept) -> str:
     what = f"the direct route {label}[t-1] -> {label}[t]: {'' if is_number else f'{name} = '}"
     keeps = f"a factor {_factor(nats)} a step" if is_number else f"{_factor(nats)} a step"
     every = _factor(math.log(abs(kept.mean))) if kept.mean else "0"
-    aside = "" if every.lstrip("-") == _factor(nats) else f" ({'-' if kept.mean < 0 else ''}{every} on average over units)"
-    return f"{what}{keeps} where the gradient is{aside}, {signed(nats)} nats"
+    aside = (
+        "" if every.lstrip("-") == _factor(nats) else f" ({'-' if kept.mean < 0 else ''}{every} on average over units)"
+    )
+    return f"{what}{keeps} where the gradient is{aside}, alone {signed(nats)} nats a step"
 
 
 def _elementwise(found: Gates) -> str:
@@ -136,7 +142,8 @@ def _single_slope(found: Gates, nats: float) -> str:
         return ""
     gate = found.gates[0]
     own = f"{gate.activation.name} ({gate.activation.function})"
-    return f", by the slope of {own}, {mean(gate.slope):.2f} on average over units, at most {number(gate.activation.gamma)}"
+    slope, largest = f"{mean(gate.slope):.2f}", number(gate.activation.gamma)
+    return f", by the slope of {own}, {slope} on average over units, at most {largest}"
 
 
 def _matrices(found: Gates, part: float) -> str:

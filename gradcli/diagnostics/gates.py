@@ -176,8 +176,8 @@ def measure_gates(network: Network, layer: int, *, progress: Progress | None = N
                     other.look(values, at)
                     other.follow(block.totals, values, slice(first, last), trials)
     prefix = f"{problem.names[layer]}."
-    norms = {name.removeprefix(prefix): norm for name, norm in run.log2_norm.items() if name.startswith(prefix)}
-    total = log2_mean(joined(norms.values()))
+    by_state = {name.removeprefix(prefix): norm for name, norm in run.log2_norm.items() if name.startswith(prefix)}
+    total = log2_mean(joined(by_state.values()))
     thresholds = network.spec.thresholds
     return Gates(
         network,
@@ -186,7 +186,7 @@ def measure_gates(network: Network, layer: int, *, progress: Progress | None = N
         None,
         sampled,
         [item.gate() for item in looking],
-        [item.kept(norms, total) for item in keeping],
+        [item.kept(by_state, total) for item in keeping],
         _rates(total, before, after, [item.arrived for item in keeping], closed),
         _spectral_norms(network, layer),
         judge(total[::-1] * LOG10_2, vanishing=thresholds.vanishing, exploding=thresholds.exploding),

@@ -129,7 +129,7 @@ def _at_rest(problem: Problem, index: int, trials: int) -> list[Prediction]:
     plan = problem.plans[index]
     parameters = {name: values[:trials] for name, values in problem.parameters[index].items()}
     block = _linearised(plan, parameters, trials, 0.0)
-    routes = _gates(plan, block, trials)
+    routes = _gates(plan, block)
     if _has_kink(block, _coefficients(plan)):
         return [*_active(plan, parameters, trials), *routes]
     jacobians = _jacobians(block, trials)
@@ -179,11 +179,12 @@ def _has_kink(block: LinearisedBlock, coefficients: Sequence[Node]) -> bool:
     jumping = [node for node in reachable(coefficients) if node.op == "call" and FUNCTIONS[node.data].jumps]
     values = block.evaluated([node.args[0] for node in jumping])
     return any(
-        np.isin(np.asarray(value), FUNCTIONS[node.data].jumps).any() for node, value in zip(jumping, values, strict=True)
+        np.isin(np.asarray(value), FUNCTIONS[node.data].jumps).any()
+        for node, value in zip(jumping, values, strict=True)
     )
 
 
-def _gates(plan: LayerPlan, block: LinearisedBlock, trials: int) -> list[Prediction]:
+def _gates(plan: LayerPlan, block: LinearisedBlock) -> list[Prediction]:
     """Return the direct routes whose factor is more than a plain number, and not zero."""
     found = []
     for route in direct_routes(plan.cell):
@@ -194,8 +195,9 @@ def _gates(plan: LayerPlan, block: LinearisedBlock, trials: int) -> list[Predict
         units = np.abs(unit_factors(route, values))
         if not np.isfinite(units).all() or not units.any():
             continue
-        by_trial = np.broadcast_to(units, (1, trials, *units.shape[-2:])) if units.ndim > 1 else units.reshape(1, 1, -1, 1)
-        largest = float(np.median(by_trial.max(axis=(0, 2, 3))))
+        # A number, (R, size, 1), or of one step (1, R, size, 1): each trial's, or the same for all.
+        by_trial = units.reshape(-1, units.shape[-2]) if units.ndim > 1 else units.reshape(1, 1)
+        largest = float(np.median(by_trial.max(axis=1)))
         found.append(Prediction("gates", largest, route.label, (float(units.min()), float(units.max()))))
     return found
 

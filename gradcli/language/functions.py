@@ -195,7 +195,9 @@ FUNCTIONS: dict[str, Function] = {
         Function(
             "_negative_part", lambda a, out: np.minimum(a, 0.0, out=out), lambda g, y, a: g.call("_nonpositive", a), 1.0
         ),
-        Function("_nonpositive", lambda a, out: np.copyto(out, a <= 0, casting="unsafe"), None, 0.0, (0.0, 1.0), (0.0,)),
+        Function(
+            "_nonpositive", lambda a, out: np.copyto(out, a <= 0, casting="unsafe"), None, 0.0, (0.0, 1.0), (0.0,)
+        ),
         Function("_normal_cdf", _normal_cdf, lambda g, y, a: g.call("_normal_density", a), INV_SQRT_2PI, (0.0, 1.0)),
         Function(
             "_normal_density",

@@ -50,7 +50,8 @@ def contributions_report(found: Contributions) -> Report:
         groups.append(verdict_lines(found.verdict))
         full = []
     elif found.joint is not None and found.state_curve is not None:
-        answer = [_summary(found, found.joint, found.state_curve), [_terms_table(found, found.joint, found.state_curve)]]
+        terms: list[Block] = [_terms_table(found, found.joint, found.state_curve)]
+        answer = [_summary(found, found.joint, found.state_curve), terms]
         named = _named_terms(found)
         groups += [*answer, named or [Line("each window, and each parameter: --full", "more", "dim")]]
         full += [*answer, [_windows_table(found.joint)], named or [_parameter_table(found)]]

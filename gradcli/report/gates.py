@@ -117,7 +117,7 @@ def _rate_table(found: Gates, rates: Rates, distances: Sequence[int]) -> Table:
     direct = "; direct: norm of what direct routes bring, over the norm of all that arrives" if has_direct else ""
     across = "".join(f", {name}" for name in functions_across(found))
     note = (
-        "rate: ln |dL/ds| at the next distance minus that at this one, nats, of the mean norm over trials and sequences ="
+        "rate: ln of the mean norm |dL/ds| at the next distance minus that at this one, nats ="
         f" activations (elementwise factors: slopes, gates, direct routes{across}) + weights (multiplication by"
         f" the transposed matrices){other}{direct}"
     )
@@ -186,7 +186,9 @@ def _data(found: Gates) -> dict[str, Any]:
             for k in found.kept
         ],
         "spectral_norms": {name: number(norm) for name, norm in (found.spectral_norms or {}).items()},
-        "cause": None if cause is None else {
+        "cause": None
+        if cause is None
+        else {
             "kind": cause.kind,
             "nats": number(cause.nats),
             "rate": number(cause.rate),

@@ -86,8 +86,8 @@ def jacobian_report(found: JacobianFindings) -> Report:
         ],
         [_product_table(found)],
     ]
-    groups = [*answer, [Line("each recurrent matrix, and the exponents: --full", "more", "dim")]]
-    full = [*answer, _matrix_table(found), [exponents]]
+    groups: list[list[Block]] = [*answer, [Line("each recurrent matrix, and the exponents: --full", "more", "dim")]]
+    full: list[list[Block]] = [*answer, _matrix_table(found), [exponents]]
     data = envelope(_COMMAND) | {"runs": [_data(found)]}
     records = Records(_CSV_HEADER, list(_rows(found)))
     return Report(_COMMAND, groups, data, records, full=[group for group in full if group])

@@ -58,9 +58,10 @@ def paths_report(found: Paths) -> Report:
         full = []
     else:
         sentences = _direct_lines(found, writer)
-        more: list[list[Block]] = [[Line("formulas of whole steps, the direct route by distance: --full", "more", "dim")]]
-        groups += [sentences, *routes, *formulas[:1], *(more if found.tables else [])]
-        full += [sentences, *routes, *formulas, *([_direct_table(curve, found)] for curve in found.direct)]
+        curves: list[list[Block]] = [[_direct_table(curve, found)] for curve in found.direct]
+        more = Line("formulas of whole steps, the direct route by distance: --full", "more", "dim")
+        groups += [sentences, *routes, *formulas[:1], [more] if found.tables else []]
+        full += [sentences, *routes, *formulas, *curves]
     return Report(
         _COMMAND,
         [group for group in groups if group],

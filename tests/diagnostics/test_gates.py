@@ -359,7 +359,12 @@ QUIET = {**SMALL, "seq_len": 30, "input": {"kind": "normal", "std": 1e-3}, "init
     [
         ("rnn", {"W_hh": {"orthogonal": {"gain": 0.5}}}, "weights", "a factor 0.5 of the norm"),
         ("rnn", {"W_hh": {"orthogonal": {"gain": 1.0}}}, "level", "keeps its size"),
-        ("lstm", {}, "gates", "c[t-1] -> c[t]: f = 0.5 a step where the gradient is, -0.69 nats, of -0.47 in all"),
+        (
+            "lstm",
+            {},
+            "gates",
+            "c[t-1] -> c[t]: f = 0.5 a step where the gradient is, alone -0.69 nats a step, of -0.47 in all",
+        ),
         ("gru-textbook", {"*": 0.0}, "gates", "1 - z = 0.5 a step"),
         ("mingru", {"*": 0.0}, "gates", "1 - z = 0.5 a step"),
     ],
