@@ -297,7 +297,8 @@ class _Keeping:
         with np.errstate(invalid="ignore"):
             nats = _LN2 * (arrived - entered)
             nats[~np.isfinite(nats)] = np.nan
-            share, weight = np.exp2(arrived - own[:-1]), np.exp2(own - total)[1:]
+            # At step t - 1 too, what comes from within the step is left out; initial states take nothing from there.
+            share, weight = np.exp2(arrived - np.r_[own[:1], entered[:-1]]), np.exp2(own - total)[1:]
         return Kept(self.route, nats[::-1], share[::-1], weight[::-1], self._sum / self._count)
 
 
