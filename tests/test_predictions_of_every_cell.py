@@ -32,8 +32,8 @@ def jacobian(net: Network, state: float) -> NDArray[np.float64]:
     """Return dS[1]/dS[0] without input, at states that are all the same number."""
     pytest.importorskip("torch")
     from redone import given
-    from reference.torch_jacobian import depths, full_state_jacobian
     from reference.equations import parse
+    from reference.torch_jacobian import depths, full_state_jacobian
 
     cell, params, *_ = given(net, 0)
     sizes = net.problem.plans[0].cell.shapes.states

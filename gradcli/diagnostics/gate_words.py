@@ -25,6 +25,8 @@ _MOST = 2 / 3
 _CARRIED = 0.5
 #: ... which is at least this much of that of all states.
 _WEIGHT = 0.1
+#: So many activations are named.
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,11 @@ def main_cause(found: Gates) -> Cause:
     if route is not None:
         return Cause("gates", f"{_about_the_route(route)}, of {signed(rate)} in all", rate, mean(route.nats))
     routes = "".join(f"; {_about_the_route(kept)}" for kept in found.kept if np.isfinite(kept.nats).any())
-    if _MOST <= activations / rate <= WITHIN:
+    # Beside a direct route, growth is what the other routes add to it, whose parts are no causes by themselves.
+    alone = rate < 0 or not found.kept
+    if alone and _MOST <= activations / rate <= WITHIN:
         text = f"{_elementwise(found)}: they leave a factor {_factor(activations)} of the norm a step"
-        return Cause("activations", f"{text}{_single_slope(found, activations)}; {parts}{routes}", rate, activations)
+        return Cause("activations", f"{text}{_slopes(found)}; {parts}{routes}", rate, activations)
     if _MOST <= weights / rate <= WITHIN:
         return Cause("weights", f"the weights: {_matrices(found, weights)}; {parts}", rate, weights)
     return Cause("unclear", f"no single factor accounts for it: {parts}{routes}", rate)
@@ -136,14 +140,16 @@ def _elementwise(found: Gates) -> str:
     return " and ".join(["the activations", *functions])
 
 
-def _single_slope(found: Gates, nats: float) -> str:
-    """Say what the slope is on average, where a single activation is all there is."""
-    if len(found.gates) != 1 or found.kept or functions_across(found):
-        return ""
-    gate = found.gates[0]
-    own = f"{gate.activation.name} ({gate.activation.function})"
-    slope, largest = f"{mean(gate.slope):.2f}", number(gate.activation.gamma)
-    return f", by the slope of {own}, {slope} on average over units, at most {largest}"
+def _slopes(found: Gates) -> str:
+    """Name the activations through which most gradient goes on, with their slopes where it is."""
+    reached = [gate for gate in found.gates if np.isfinite(gate.passed).any()]
+    most = sorted(reached, key=lambda gate: -mean(gate.carried))[:_NAMED]
+    slopes = ", ".join(
+        f"{gate.activation.name} ({gate.activation.function}) {_factor(mean(gate.passed))} of at most"
+        f" {number(gate.activation.gamma)}"
+        for gate in most
+    )
+    return f", with the slopes where the gradient is: {slopes}" if slopes else ""
 
 
 def _matrices(found: Gates, part: float) -> str:

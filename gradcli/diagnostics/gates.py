@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from gradcli.diagnostics.activation_slopes import ActivationSlopes
 from gradcli.diagnostics.contributions import of_last_loss
 from gradcli.diagnostics.curve import LOG10_2, joined
 from gradcli.diagnostics.direct_routes import passed_on, unit_factors
@@ -53,6 +54,8 @@ class Gate:
 
     mean, std: of the values phi(a), (T,). slope: mean of phi'(a). saturated: the share with |phi'(a)| below
     `SATURATED_BELOW` of gamma. low, high: the 10 % and 90 % quantiles at the distances of `Gates.sampled`.
+    passed: ln <|phi' g|> - ln <|g|>, (T,), with g the gradient with respect to the values: the slope where the gradient
+        is. NaN where none reaches it, as where no state goes into it. carried: log2 of <|phi' g|>, (T,).
     """
 
     activation: Activation
@@ -62,6 +65,8 @@ class Gate:
     saturated: Array
     low: Array
     high: Array
+    passed: Array
+    carried: Array
 
 
 @dataclass(frozen=True)
@@ -150,8 +155,10 @@ def measure_gates(network: Network, layer: int, *, progress: Progress | None = N
         return Gates(network, layer, loss_steps, verdict)
     cell = problem.plans[layer].cell
     sampled = sampled_distances(problem.seq_len)
-    looking = [_Looking(a, problem.seq_len, problem.trials, sampled) for a in activations_of(cell)]
     steps = (problem.seq_len, problem.trials, problem.batch_size)
+    activations = activations_of(cell)
+    slopes = ActivationSlopes(cell, activations)
+    looking = [_Looking(activation, steps, sampled) for activation in activations]
     keeping = [_Keeping(route, steps, sampled) for route in direct_routes(cell)]
     before, after = (np.empty(steps) for _ in range(2))
     closed = layer >= problem.top
@@ -168,10 +175,14 @@ def measure_gates(network: Network, layer: int, *, progress: Progress | None = N
             nodes = [node for one in looking for node in one.nodes] + [
                 edge.coefficient for other in keeping for edge in other.route.edges
             ]
+            nodes += slopes.nodes
             with np.errstate(all="ignore"):
                 evaluate(nodes, values, backward.layer.parameters.column_ranges)
+                passed = slopes.look(block.totals, values)
                 for one in looking:
                     one.look(values, at)
+                    if one.activation.name in passed:
+                        one.follow(passed[one.activation.name], slice(first, last), trials)
                 for other in keeping:
                     other.look(values, at)
                     other.follow(block.totals, values, slice(first, last), trials)
@@ -204,8 +215,8 @@ def bytes_kept(network: Network, layer: int) -> int:
     sampled = len(sampled_distances(problem.seq_len)) * sequences * width * activations
     # Five norms by sequence, their differences, and the values of a block.
     block = problem.sizes.block * problem.sizes.trials_at_once * problem.batch_size * width * 4 * activations
-    routes = 2 * len(direct_routes(cell))
-    return 8 * (problem.seq_len * (moments + (10 + routes) * sequences) + 2 * sampled + block)
+    followed = 2 * (len(direct_routes(cell)) + activations)
+    return 8 * (problem.seq_len * (moments + (10 + followed) * sequences) + 2 * sampled + 2 * block)
 
 
 @dataclass(frozen=True)
@@ -228,8 +239,10 @@ class _Place:
 class _Looking:
     """Gathers one activation's values: moments by distance and trial, and all of them at the sampled distances."""
 
-    def __init__(self, activation: Activation, count: int, trials: int, sampled: Sequence[int]) -> None:
+    def __init__(self, activation: Activation, steps: tuple[int, int, int], sampled: Sequence[int]) -> None:
         self.activation = activation
+        count, trials, _ = steps
+        self._entered, self._passed = (np.full(steps, -np.inf) for _ in range(2))
         self.nodes: list[Node] = [activation.node, activation.slope]
         self._mean, self._variance, self._slope, self._saturated = (np.empty((count, trials)) for _ in range(4))
         self._sampled: dict[int, list[Array]] = {d: [] for d in sampled}
@@ -246,9 +259,16 @@ class _Looking:
             if 0 <= d - at.distance < at.steps:
                 kept.append(found[d - at.distance].ravel().copy())
 
+    def follow(self, norms: tuple[Array, ...], steps: slice, trials: slice) -> None:
+        self._entered[steps, trials], self._passed[steps, trials] = norms
+
     def gate(self) -> Gate:
         pooled = [np.concatenate(kept) for kept in self._sampled.values()]
         low, high = (np.array([np.quantile(values, q) for values in pooled]) for q in (_LOW, _HIGH))
+        entered, carried = log2_mean(self._entered), log2_mean(self._passed)
+        with np.errstate(invalid="ignore"):
+            passed = _LN2 * (carried - entered)
+            passed[~np.isfinite(passed)] = np.nan
         return Gate(
             self.activation,
             mean=self._mean.mean(axis=1),
@@ -258,6 +278,8 @@ class _Looking:
             saturated=self._saturated.mean(axis=1),
             low=low,
             high=high,
+            passed=passed[::-1],
+            carried=carried[::-1],
         )
 
 

@@ -12,7 +12,7 @@ of the product of the factors on the way. See Hochreiter and Schmidhuber 1997, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -108,18 +108,21 @@ class PathGraph:
     states: those of them that are states, in the same order.
     edges: for each variable the edges that lead back from it.
     named: the nodes that stand for a variable, each with its name.
+
+    Args:
+        named: the nodes that are to be variables beside the states; what the equations give a name to, unless given.
     """
 
-    def __init__(self, cell: SizedCell) -> None:
+    def __init__(self, cell: SizedCell, named: Mapping[Node, str] | None = None) -> None:
         self.cell = cell
         self.states = tuple(cell.states)
         self.named: dict[Node, str] = {}
-        for name, node in cell.values.items():
+        for name, node in cell.values.items() if named is None else ((name, node) for node, name in named.items()):
             is_expression = node.args and node.dependence is Dependence.STATE
             if name not in cell.states and is_expression:
                 self.named.setdefault(node, name)
         expressions = {name: node for node, name in self.named.items()} | cell.states
-        self.variables = tuple(name for name in cell.values if name in expressions)
+        self.variables = tuple(name for name in (cell.values if named is None else expressions) if name in expressions)
         self.edges = {name: self._edges(name, expressions[name]) for name in self.variables}
 
     def _edges(self, name: str, expression: Node) -> tuple[Edge, ...]:

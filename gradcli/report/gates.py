@@ -18,7 +18,7 @@ from gradcli.report.simulate import describe, loss_lines, verdict_lines
 
 _COMMAND = "gates"
 _OF_RATES = ("rate", "activations", "weights", "other", "direct")
-_OF_GATES = ("mean", "std", "slope", "saturated")
+_OF_GATES = ("mean", "std", "slope", "saturated", "slope_on_gradient")
 
 
 def gates_report(found: Gates) -> Report:
@@ -62,12 +62,13 @@ def _gate_table(found: Gates, distances: Sequence[int]) -> Table:
         Column("10-90 %", keep=4),
         Column("saturated", keep=7),
         Column("mean slope", keep=8),
+        Column("on gradient", keep=8),
         Column("largest", keep=5),
     ]
     rows = [row for gate in found.gates for row in _gate_rows(gate, found.sampled, distances)]
     note = (
-        f"slope: the derivative phi'(a); largest: gamma, its largest value; saturated: |phi'(a)| below"
-        f" {SATURATED_BELOW:.0%} of that"
+        f"slope: the derivative phi'(a), its mean over units, and by what it shrinks the gradient that goes through it;"
+        f" largest: gamma, its largest value; saturated: |phi'(a)| below {SATURATED_BELOW:.0%} of that"
     )
     return Table(columns, rows, note=note)
 
@@ -86,6 +87,7 @@ def _gate_rows(gate: Gate, sampled: Sequence[int], distances: Sequence[int]) -> 
             f"{_short(gate.low[position])} .. {_short(gate.high[position])}",
             f"{gate.saturated[d]:.0%}",
             _short(gate.slope[d]),
+            None if math.isnan(gate.passed[d]) else _short(math.exp(gate.passed[d])),
             plain_number(activation.gamma, digits=4) if row == 0 else None,
         ]
 
@@ -204,7 +206,7 @@ def _gate_data(gate: Gate) -> dict[str, Any]:
 
 
 def _gate_columns(gate: Gate) -> Sequence[np.ndarray[Any, Any]]:
-    return gate.mean, gate.std, gate.slope, gate.saturated
+    return gate.mean, gate.std, gate.slope, gate.saturated, np.exp(gate.passed)
 
 
 def _rate_data(rates: Rates) -> dict[str, Any]:

@@ -221,6 +221,15 @@ def test_the_parts_of_an_lstm() -> None:
     rates = rates_of(looked_at("lstm", **ONE_TRIAL))
     assert rates.weights == pytest.approx(log_of_means(arriving, leaving), rel=1e-9)
     assert np.log(rates.direct) == pytest.approx(log_of_means(norm(direct), arriving), rel=1e-9)
+    slopes = {"i": v["i"] * (1 - v["i"]), "f": v["f"] * (1 - v["f"]), "g": 1 - v["g"] ** 2, "o": v["o"] * (1 - v["o"])}
+    entering = {"i": dc * v["g"], "f": dc * c_before, "g": dc * v["i"], "o": dh * np.tanh(c), "tanh(c)": dh * v["o"]}
+    slopes["tanh(c)"] = 1 - np.tanh(c) ** 2
+    for name, part in entering.items():
+        with np.errstate(invalid="ignore"):
+            wanted = log_of_means(norm(slopes[name] * part), norm(part))
+        found = gate(looked_at("lstm", **ONE_TRIAL), name).passed
+        # At the first step c[t-1] is zero, and nothing enters f.
+        assert found[np.isfinite(wanted)] == pytest.approx(wanted[np.isfinite(wanted)], rel=1e-9), name
     (kept,) = looked_at("lstm", **ONE_TRIAL).kept
     assert kept.nats == pytest.approx(log_of_means(norm(direct), norm(dc)), rel=1e-9)
     assert np.log(kept.share) == pytest.approx(log_of_means(norm(direct), norm(reference.grad_states["layer0.c"][:-1])))
@@ -386,8 +395,8 @@ def test_activations_are_the_cause_of_a_sigmoid_network() -> None:
     fields = {**QUIET, "init": {"b_*": "zeros", "W_hh": "orthogonal"}, "activation": "sigmoid"}
     cause = main_cause(looked_at("rnn", **fields))
     assert cause.kind == "activations"
-    assert "by the slope of h (sigmoid), 0.2" in cause.text
-    assert "at most 0.25" in cause.text
+    assert "slopes where the gradient is: h (sigmoid) 0.2" in cause.text
+    assert "of at most 0.25" in cause.text
 
 
 def test_growth_has_a_cause_too() -> None:
