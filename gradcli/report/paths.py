@@ -51,7 +51,7 @@ def paths_report(found: Paths) -> Report:
     notes = [Line(text, style="dim") for text in _notes(found)]
     head: list[Block] = [title, *notes]
     formulas = _jacobian_tables(jacobian)
-    routes: list[list[Block]] = [[_route_table(found, table, writer)] for table in found.tables if table.shares]
+    routes: list[list[Block]] = [[_routes(found, table, writer)] for table in found.tables]
     groups, full = [head], [head]
     if found.verdict is not None:
         groups += [verdict_lines(found.verdict), *formulas]
@@ -148,6 +148,16 @@ def _latex_lines(block: JacobianBlock) -> Iterator[tuple[str, str]]:
 # Routes.
 
 
+def _routes(found: Paths, table: RouteTable, writer: FormulaWriter) -> Block:
+    if table.shares:
+        return _route_table(found, table, writer)
+    return Line(f"No route leads from {_ends(found, table)}: the gradient there is exactly zero.")
+
+
+def _ends(found: Paths, table: RouteTable) -> str:
+    return f"{table.start}[{found.step}] back to {table.end}[{found.step - table.distance}]"
+
+
 def _route_table(found: Paths, table: RouteTable, writer: FormulaWriter) -> Table:
     if all(share.log10_relative is None for share in table.shares):
         title = f"{_title(found, table)}: the gradient is exactly zero"
@@ -178,7 +188,7 @@ def _route_table(found: Paths, table: RouteTable, writer: FormulaWriter) -> Tabl
 
 
 def _title(found: Paths, table: RouteTable) -> str:
-    ends = f"{table.start}[{found.step}] back to {table.end}[{found.step - table.distance}]"
+    ends = _ends(found, table)
     if table.count == 1:
         return f"The only route from {ends}"
     if table.is_complete:
