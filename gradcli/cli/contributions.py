@@ -26,12 +26,13 @@ def run(
     layer: opt.Layer = None,
     format: opt.Format = opt.DEFAULT_FORMAT,  # noqa: A002
     output: opt.Output = None,
+    full: opt.Full = False,
     max_memory: opt.MaxMemory = None,
     threads: opt.Threads = None,
     quiet: opt.Quiet = False,
 ) -> None:
     """Which steps a parameter's gradient comes from, and what truncated BPTT would leave of it."""
-    delivery = Delivery(format, output, None, (), quiet)
+    delivery = Delivery(format, output, None, (), quiet, full)
     options = opt.given(
         seq_len=seq_len,
         hidden_size=hidden_size,

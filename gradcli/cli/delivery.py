@@ -32,7 +32,7 @@ class Result(Protocol):
 class Delivery:
     """Where a result is to go. Made before the work begins: raises OutputError if a path cannot be written.
 
-    gate: the kinds of verdict that make the command fail.
+    gate: the kinds of verdict that make the command fail. full: whether a person is to read all of the report.
     """
 
     format: str
@@ -40,6 +40,7 @@ class Delivery:
     save: Path | None
     gate: Sequence[str]
     quiet: bool
+    full: bool = False
 
     def __post_init__(self) -> None:
         for path in (self.output, self.save):
@@ -48,7 +49,7 @@ class Delivery:
 
     def hand_over(self, result: Result) -> None:
         """Print and save the result; if a verdict is one that the gate stops, say which and exit with code 3."""
-        emit(result.report, self.format, self.output, quiet=self.quiet)
+        emit(result.report.in_full() if self.full else result.report, self.format, self.output, quiet=self.quiet)
         if self.save is not None:
             with replacing(self.save) as file:
                 result.save(file)

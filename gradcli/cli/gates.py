@@ -26,12 +26,13 @@ def run(
     layer: opt.Layer = None,
     format: opt.Format = opt.DEFAULT_FORMAT,  # noqa: A002
     output: opt.Output = None,
+    full: opt.Full = False,
     max_memory: opt.MaxMemory = None,
     threads: opt.Threads = None,
     quiet: opt.Quiet = False,
 ) -> None:
     """How open and how steep gates and activations are, and what they and the weights do to the gradient."""
-    delivery = Delivery(format, output, None, (), quiet)
+    delivery = Delivery(format, output, None, (), quiet, full)
     options = opt.given(
         seq_len=seq_len,
         hidden_size=hidden_size,

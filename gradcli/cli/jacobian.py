@@ -60,13 +60,14 @@ def run(
     ] = None,
     format: opt.Format = opt.DEFAULT_FORMAT,  # noqa: A002
     output: opt.Output = None,
+    full: opt.Full = False,
     fail_on: opt.FailOn = None,
     max_memory: opt.MaxMemory = None,
     threads: opt.Threads = None,
     quiet: opt.Quiet = False,
 ) -> None:
     """Which directions survive: singular values of dS[T]/dS[T-d], Lyapunov exponents, and what the weights prove."""
-    delivery = Delivery(format, output, None, opt.verdict_kinds(fail_on), quiet)
+    delivery = Delivery(format, output, None, opt.verdict_kinds(fail_on), quiet, full)
     options = opt.given(
         seq_len=seq_len,
         hidden_size=hidden_size,

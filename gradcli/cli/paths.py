@@ -67,12 +67,13 @@ def run(
     overrides: opt.Overrides = None,
     format: opt.FormulaFormat = opt.DEFAULT_FORMAT,  # noqa: A002
     output: opt.Output = None,
+    full: opt.Full = False,
     max_memory: opt.MaxMemory = None,
     threads: opt.Threads = None,
     quiet: opt.Quiet = False,
 ) -> None:
     """Which routes through the cell the gradient takes: one step's Jacobian as formulas, and each route's share."""
-    delivery = Delivery(format, output, None, (), quiet)
+    delivery = Delivery(format, output, None, (), quiet, full)
     options = opt.given(
         seq_len=seq_len,
         hidden_size=hidden_size,

@@ -13,7 +13,7 @@ from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.predictions import Prediction
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.diagnostics.verdict_kinds import VerdictKind
-from gradcli.diagnostics.verdict_words import KIND_WORDS, grouped, ratio
+from gradcli.diagnostics.verdict_words import KIND_WORDS, factor, grouped, number, ratio
 from gradcli.network.build import Network
 from gradcli.report.clipping import clip_blocks, clip_lines, method_text
 from gradcli.report.curves import (
@@ -269,16 +269,25 @@ def _predictions(measured: Measured) -> list[Block]:
 
 
 def _prediction_text(prediction: Prediction) -> str:
-    rate = plain_number(prediction.rate_per_step, digits=4)
+    rate = _rate(prediction.rate_per_step)
     if prediction.name == "rest":
         return f"{rate} a step at rest: spectral radius with zero states and no input"
     if prediction.name == "mean_field":
         return f"{rate} a step by mean field: many independent weights, with this input"
+    if prediction.name == "active":
+        return f"{rate} a step on the units that are on (at rest, exactly at the kink, there is no slope)"
     low, high = (plain_number(value, digits=2) for value in prediction.spread or ())
-    spread = f", {low} to {high} among the units" if low != high else ""
+    units = f", on the slowest units ({low} to {high} among all)" if low != high else ""
     scale = 1.0 - prediction.rate_per_step
-    memory = f"; memory {plain_number(1.0 / scale, digits=2)} steps" if 0.0 < scale < 1.0 else ""
-    return f"{rate} a step through {prediction.state} alone at rest{spread}{memory}"
+    steps = plain_number(1.0 / scale, digits=2) if scale > 1e-2 else number(1.0 / scale) if scale > 1e-9 else ""
+    memory = f": a memory of {steps} steps" if steps and scale < 1.0 else ""
+    return f"{rate} a step through {prediction.state} alone at rest{units}{memory}"
+
+
+def _rate(value: float) -> str:
+    """Return a factor a step to four digits, or to so many that it is not taken for 1."""
+    text = plain_number(value, digits=4)
+    return factor(math.log10(value)) if text == "1" else text
 
 
 def _parameter_blocks(measured: Measured) -> list[Block]:
