@@ -169,10 +169,6 @@ Output = Annotated[
         rich_help_panel=_OUTPUT,
     ),
 ]
-Full = Annotated[
-    bool,
-    typer.Option("--full", help="All tables, not the conclusion alone.", rich_help_panel=_OUTPUT),
-]
 Save = Annotated[
     Path | None,
     typer.Option(
