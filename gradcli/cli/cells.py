@@ -16,7 +16,7 @@ def run(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="A built-in cell; all of them, if not given.")
     ] = None,
-    format: opt.Format = opt.DEFAULT_FORMAT,  # noqa: A002
+    format: opt.Format = None,  # noqa: A002
     output: opt.Output = None,
     quiet: opt.Quiet = False,
 ) -> None:

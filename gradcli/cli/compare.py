@@ -43,7 +43,7 @@ def run(
             show_default=False,
         ),
     ] = None,
-    format: opt.Format = opt.DEFAULT_FORMAT,  # noqa: A002
+    format: opt.Format = None,  # noqa: A002
     output: opt.Output = None,
     save: opt.Save = None,
     fail_on: opt.FailOn = None,
@@ -76,5 +76,6 @@ def run(
                 max_memory=max_memory,
                 threads=threads,
                 progress=bar,
+                outputs=delivery.outputs,
             )
         delivery.hand_over(result)

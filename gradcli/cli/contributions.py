@@ -24,7 +24,7 @@ def run(
     seed: opt.Seed = None,
     overrides: opt.Overrides = None,
     layer: opt.Layer = None,
-    format: opt.Format = opt.DEFAULT_FORMAT,  # noqa: A002
+    format: opt.Format = None,  # noqa: A002
     output: opt.Output = None,
     max_memory: opt.MaxMemory = None,
     threads: opt.Threads = None,
@@ -52,5 +52,6 @@ def run(
                 max_memory=max_memory,
                 threads=threads,
                 progress=bar,
+                outputs=delivery.outputs,
             )
         delivery.hand_over(result)

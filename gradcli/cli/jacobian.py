@@ -58,7 +58,7 @@ def run(
             rich_help_panel="What to look at",
         ),
     ] = None,
-    format: opt.Format = opt.DEFAULT_FORMAT,  # noqa: A002
+    format: opt.Format = None,  # noqa: A002
     output: opt.Output = None,
     fail_on: opt.FailOn = None,
     max_memory: opt.MaxMemory = None,
@@ -89,5 +89,6 @@ def run(
                 max_memory=max_memory,
                 threads=threads,
                 progress=bar,
+                outputs=delivery.outputs,
             )
         delivery.hand_over(result)

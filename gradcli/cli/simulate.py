@@ -25,7 +25,7 @@ def run(
     clip: opt.Clips = None,
     overrides: opt.Overrides = None,
     layer: opt.CheckpointLayer = None,
-    format: opt.Format = opt.DEFAULT_FORMAT,  # noqa: A002
+    format: opt.Format = None,  # noqa: A002
     output: opt.Output = None,
     save: opt.Save = None,
     fail_on: opt.FailOn = None,
@@ -57,5 +57,6 @@ def run(
                 max_memory=max_memory,
                 threads=threads,
                 progress=bar,
+                outputs=delivery.outputs,
             )
         delivery.hand_over(result)

@@ -101,6 +101,10 @@ class TrainedNetwork(Trained):
         return None if self.layer is None else self.layer.name
 
     @property
+    def files(self) -> tuple[FilePath, ...]:
+        return self.checkpoint.beside
+
+    @property
     def description(self) -> str:
         if self.layer is None:
             return self.checkpoint.name

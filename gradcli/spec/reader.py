@@ -15,6 +15,7 @@ from gradcli import cells
 from gradcli.errors import InputFileError, Problem, SpecError, UsageError
 from gradcli.spec import yaml12
 from gradcli.spec.explain import Finding, check
+from gradcli.spec.files import Read, files_named, standard_input
 from gradcli.spec.models import CellBlock, InputAt, Spec, is_initial_state, is_tied, steps_with_input
 from gradcli.spec.overrides import apply_options, apply_overrides, split_path
 from gradcli.spec.positions import Positions
@@ -38,6 +39,7 @@ class LoadedSpec:
     label: a short name for tables: the stem of the file, or the name of the cell.
     source: the file as messages name it. folder: paths in the spec are relative to it.
     trained: what its `weights` give; None where it has none.
+    file: that of the spec itself; None where a built-in cell or a checkpoint stands in its place.
     """
 
     spec: Spec
@@ -48,6 +50,15 @@ class LoadedSpec:
     positions: Positions
     built_in: cells.LoadedCell | None
     trained: Trained | None = None
+    file: Read | None = None
+
+    @property
+    def files(self) -> list[Read]:
+        """The files that a run of it reads: the spec's own, and all that it names."""
+        named = [Read(path, trail, self.folder / path) for trail, path in files_named(self.spec)]
+        beside = self.trained.files if self.trained is not None else ()
+        own = [self.file] if self.file is not None else []
+        return [*own, *named, *(Read(str(path), "weights.file", path) for path in beside)]
 
     @property
     def tied(self) -> bool:
@@ -189,7 +200,9 @@ def _loaded(
     if spec is None or not isinstance(cell, CellBlock):
         return None
     positions = origin.positions
-    return LoadedSpec(spec, cell, origin.label, positions.source, origin.folder, positions, built_in, trained)
+    return LoadedSpec(
+        spec, cell, origin.label, positions.source, origin.folder, positions, built_in, trained, origin.file
+    )
 
 
 def _problems_of_cell(
@@ -218,20 +231,21 @@ class _Origin:
     positions: Positions
     label: str
     folder: FilePath
+    file: Read | None = None
 
 
 def _find(target: str, checkpoints: Checkpoints | None) -> _Origin:
     if target == STANDARD_INPUT:
         if sys.stdin is None:
             raise InputFileError("standard input is closed")
-        return _parsed(sys.stdin.buffer.read(yaml12.MAX_BYTES + 1), "<stdin>", "stdin", FilePath())
+        return _parsed(sys.stdin.buffer.read(yaml12.MAX_BYTES + 1), "<stdin>", "stdin", FilePath(), standard_input())
     if checkpoints is not None and checkpoints.is_file_name(target):
         name = printable(target, limit=4096)
         label = printable(FilePath(target).name.partition(".")[0])
         return _Origin({"weights": {"file": target}}, Positions(name, None), label, FilePath())
     if target.endswith(_ENDINGS) or os.sep in target or (os.altsep and os.altsep in target):
-        file = FilePath(target)
-        return _parsed(_bytes_of(target), printable(target, limit=4096), printable(file.stem), file.parent)
+        file, name = FilePath(target), printable(target, limit=4096)
+        return _parsed(_bytes_of(target), name, printable(file.stem), file.parent, Read(name, "the spec", file))
     if target in cells.names():
         return _Origin({"cell": target}, Positions(f"built-in cell {target}", None), target, FilePath())
     hint = f"; to read the file, write {os.curdir}{os.sep}{printable(target)}" if os.path.isfile(target) else ""
@@ -253,13 +267,13 @@ def _bytes_of(target: str) -> bytes:
         raise InputFileError(f"{name}: is not the name of a file") from None
 
 
-def _parsed(raw: bytes, source: str, label: str, folder: FilePath) -> _Origin:
+def _parsed(raw: bytes, source: str, label: str, folder: FilePath, file: Read | None) -> _Origin:
     document = yaml12.read(raw, source)
     if not isinstance(document.data, dict):
         message = f"expected a block of keys, beginning with `cell:`; got {got(document.data)}"
         problem = Problem(source, 1, 1, "", message)
         raise SpecError([*Positions(source, document).mistakes(), problem])
-    return _Origin(document.data, Positions(source, document), label, folder)
+    return _Origin(document.data, Positions(source, document), label, folder, file)
 
 
 def _checked(data: dict[str, Any]) -> tuple[Spec | None, list[Finding]]:

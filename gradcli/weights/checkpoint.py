@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -109,6 +110,8 @@ class Checkpoint(ABC):
 
     #: What the format is called, as in "safetensors".
     FORMAT: ClassVar[str]
+    #: The other files that are read beside the one that was named.
+    beside: tuple[Path, ...] = ()
 
     def __init__(self, name: str, tensors: Mapping[str, Tensor], ignored: Sequence[Ignored] = ()) -> None:
         self.name = name
