@@ -29,8 +29,7 @@ def main() -> int:
             sys.stdout.flush()
         return code
     except BrokenPipeError as gone:
-        _discard_output()
-        return int(getattr(gone.__context__, "exit_code", 0))  # that of the mistake which nobody was left to read
+        return _unread(gone)
     except KeyboardInterrupt:
         return _INTERRUPTED
     except SystemExit as stop:  # one of the signals that end a process
@@ -70,10 +69,16 @@ def _run(arguments: list[str], interrupted: _Handler) -> int:
     try:
         app(args=arguments, prog_name="gradcli")
     except SystemExit as stop:
-        if isinstance(stop.__context__, BrokenPipeError):  # which Typer takes for a failure
-            raise stop.__context__ from None
+        if isinstance(gone := stop.__context__, BrokenPipeError):  # which Typer and rich take for a failure
+            return _unread(gone)
         return stop.code if isinstance(stop.code, int) else 0
     return 0
+
+
+def _unread(gone: BrokenPipeError) -> int:
+    """Return the exit code where the reader has gone: that of the mistake which it did not stay to read, if any."""
+    _discard_output()
+    return int(getattr(gone.__context__, "exit_code", 0))
 
 
 def _settle_screen() -> None:

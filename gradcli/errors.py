@@ -21,7 +21,7 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-#: The signals that ask a process to end, and what it then returns: 128 + number, as shells have it. Windows has but two.
+#: The signals that ask a process to end, and what it then returns: 128 + number, as shells have it.
 ENDED_BY: dict[int, int] = {signal.SIGINT: ExitCode.INTERRUPTED} | {
     number: 128 + number
     for name in ("SIGTERM", "SIGHUP", "SIGXCPU")

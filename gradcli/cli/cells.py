@@ -8,6 +8,7 @@ import typer
 
 from gradcli.cli import options as opt
 from gradcli.cli.output import check_writable, emit
+from gradcli.formats import format_for
 
 EXAMPLES = ("gradcli cells", "gradcli cells gru", "gradcli cells lstm --format json")
 
@@ -25,4 +26,5 @@ def run(
         check_writable(output)
     from gradcli.report.cells import cell_report, zoo_report
 
-    emit(zoo_report() if name is None else cell_report(name), format, output, quiet=quiet)
+    chosen = format_for(format, output.suffix if output is not None else "")
+    emit(zoo_report() if name is None else cell_report(name), chosen, output, quiet=quiet)

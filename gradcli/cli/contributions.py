@@ -10,7 +10,7 @@ from gradcli.cli.progress import progress_bar
 EXAMPLES = (
     "gradcli contributions rnn -T 50",
     "gradcli contributions examples/configs/notes-three-steps.yaml",
-    "gradcli contributions lstm --set init.b_f=3 --format csv -o terms.csv",
+    "gradcli contributions lstm --set init.b_f=3 -o terms.csv",
 )
 
 

@@ -15,8 +15,8 @@ from gradcli.errors import UsageError
 
 EXAMPLES = (
     "gradcli inspect model.safetensors",
-    "gradcli inspect model.safetensors --spec encoder.rnn > my.yaml",
-    "gradcli inspect model.keras --format json -o layers.json",
+    "gradcli inspect model.safetensors --spec encoder.rnn -o my.yaml",
+    "gradcli inspect model.keras -o layers.json",
 )
 
 File = Annotated[

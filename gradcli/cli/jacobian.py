@@ -15,7 +15,7 @@ from gradcli.errors import UsageError
 EXAMPLES = (
     "gradcli jacobian lstm -T 200",
     "gradcli jacobian rnn --set init.W_hh=orthogonal",
-    "gradcli jacobian my.yaml --exponents all --format json -o spectrum.json",
+    "gradcli jacobian my.yaml --exponents all -o spectrum.json",
 )
 
 _ALL = "all"

@@ -9,8 +9,8 @@ from gradcli.cli.progress import progress_bar
 
 EXAMPLES = (
     "gradcli simulate lstm -T 200",
-    "gradcli simulate rnn --set init.W_hh=orthogonal --clip norm=1 --clip step_norm=0.1",
-    "gradcli simulate my.yaml --format json -o run.json --fail-on vanishing,exploding",
+    "gradcli simulate rnn --set init.W_hh=orthogonal --clip step_norm=0.1",
+    "gradcli simulate my.yaml -o run.json --fail-on vanishing,exploding",
 )
 
 
