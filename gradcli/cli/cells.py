@@ -15,7 +15,10 @@ EXAMPLES = ("gradcli cells", "gradcli cells gru", "gradcli cells lstm --format j
 
 def run(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="A built-in cell; all of them, if not given.")
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help="A built-in cell; all of them, if not given.", autocompletion=opt.cell_names
+        ),
     ] = None,
     format: opt.Format = None,  # noqa: A002
     output: opt.Output = None,

@@ -13,7 +13,10 @@ EXAMPLES = ("gradcli init lstm -o my.yaml", "gradcli simulate my.yaml")
 
 
 def run(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A built-in cell; see 'gradcli cells'.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="A built-in cell; see 'gradcli cells'.", autocompletion=opt.cell_names),
+    ],
     output: opt.Output = None,
     quiet: opt.Quiet = False,
 ) -> None:

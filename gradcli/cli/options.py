@@ -27,6 +27,13 @@ def _of_spec(*names: str, does: str, value: object) -> Any:
     return typer.Option(*names, help=f"{does} {default(value)}", show_default=False, rich_help_panel=_SPEC)
 
 
+def cell_names(incomplete: str) -> list[str]:
+    """Return the built-in cells whose name may be meant; where there is none, shells go on to files."""
+    from gradcli.cells import completions
+
+    return completions(incomplete)
+
+
 def _stdout_as_none(path: Path | None) -> Path | None:
     return None if path == Path("-") else path
 
@@ -69,13 +76,17 @@ def _memory_size(text: str) -> int:
 Target = Annotated[
     str,
     typer.Argument(
-        metavar="SPEC", help="A YAML file, '-' for standard input, the name of a built-in cell, or a checkpoint."
+        metavar="SPEC",
+        help="A YAML file, '-' for standard input, the name of a built-in cell, or a checkpoint.",
+        autocompletion=cell_names,
     ),
 ]
 Targets = Annotated[
     list[str],
     typer.Argument(
-        metavar="SPEC...", help="YAML files, '-' for standard input, names of built-in cells, or checkpoints."
+        metavar="SPEC...",
+        help="YAML files, '-' for standard input, names of built-in cells, or checkpoints.",
+        autocompletion=cell_names,
     ),
 ]
 SeqLen = Annotated[int | None, _of_spec("-T", "--seq-len", does="Steps of each sequence.", value=defaults.SEQ_LEN)]

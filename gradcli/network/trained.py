@@ -284,7 +284,8 @@ def _parsed(data: Mapping[str, Any]) -> ParsedCell | None:
     """Return the cell of a spec's plain data; None where it has mistakes, which are told elsewhere."""
     written = data.get("cell")
     if isinstance(written, str):
-        cell = cells.load(written).cell if written in cells.names() else None
+        known = cells.find(written)
+        cell = cells.load(known).cell if known is not None else None
     else:
         cell, _ = check(CellBlock, written) if isinstance(written, Mapping) else (None, [])
     if cell is None:

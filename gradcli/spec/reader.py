@@ -128,8 +128,8 @@ def load_spec(
     findings += mistakes
     built_in: cells.LoadedCell | None = None
     if isinstance(data.get("cell"), str):
-        if data["cell"] in cells.names():
-            built_in = cells.load(data["cell"])
+        if (known := cells.find(data["cell"])) is not None:
+            built_in = cells.load(known)
         elif not any(finding.path == ("cell",) for finding in findings):
             findings.append(Finding(("cell",), cells.unknown(data["cell"])))
     known = {(problem.line, problem.column) for problem in problems if problem.line}
@@ -160,6 +160,8 @@ class _CommandLine:
         changed = deepcopy(dict(data)) if self.overrides else dict(data)
         apply_options(changed, self.options, positions)
         problems = apply_overrides(changed, self.overrides, positions)
+        if isinstance(name := changed.get("cell"), str):
+            changed["cell"] = cells.find(name) or name
         weights = _opened(changed.get("weights"))
         if self.layer is not None and isinstance(weights, dict):
             changed["weights"] = {**weights, "layer": self.layer}
@@ -246,8 +248,8 @@ def _find(target: str, checkpoints: Checkpoints | None) -> _Origin:
     if target.endswith(_ENDINGS) or os.sep in target or (os.altsep and os.altsep in target):
         file, name = FilePath(target), printable(target, limit=4096)
         return _parsed(_bytes_of(target), name, printable(file.stem), file.parent, Read(name, "the spec", file))
-    if target in cells.names():
-        return _Origin({"cell": target}, Positions(f"built-in cell {target}", None), target, FilePath())
+    if (known := cells.find(target)) is not None:
+        return _Origin({"cell": known}, Positions(f"built-in cell {known}", None), known, FilePath())
     hint = f"; to read the file, write {os.curdir}{os.sep}{printable(target)}" if os.path.isfile(target) else ""
     raise UsageError(f"{cells.unknown(target)}{hint}")
 
