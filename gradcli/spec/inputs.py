@@ -76,6 +76,13 @@ Stride = Count
 Lengths = Annotated[str, Field(min_length=1, max_length=4096)] | Annotated[list[Count], Field(min_length=1)]
 #: What tells the path of a file of lengths from the name of an array.
 LENGTHS_ENDINGS = (".npy", ".csv")
+Layout = Annotated[
+    Literal["batch_first", "time_first"],
+    Field(
+        description="which axis of the file comes first: sequences, as unless given, or time_first, PyTorch's default:"
+        " (steps, sequences, ...)"
+    ),
+]
 # By the name in a CSV's header, or by its number from 1.
 FileColumn = Annotated[str, Field(min_length=1, max_length=256)] | Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -86,6 +93,7 @@ class FileInput(SpecModel):
     kind: Literal["file"]
     path: FilePath
     key: ArrayKey | None = None
+    layout: Layout | None = None
     columns: Annotated[
         Annotated[list[FileColumn], Field(min_length=1)] | None,
         Field(description="the features to take, by name in the CSV's header or by number from 1; all unless given"),
@@ -147,6 +155,7 @@ class TokensInput(SpecModel):
     kind: Literal["tokens"]
     path: FilePath
     key: ArrayKey | None = None
+    layout: Layout | None = None
     embedding: Annotated[
         Annotated[str, Field(min_length=1, max_length=1024)] | None,
         Field(description="the table's name in the checkpoint; not needed where it holds one"),
