@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -25,6 +26,11 @@ from gradcli.spec.trained import SIZES, Checkpoints, Trained, Weights, WeightsEr
 STANDARD_INPUT = "-"
 LAYER_OPTION = "--layer"
 _ENDINGS = (".yaml", ".yml")
+_EQUATIONS = re.compile(r"=|\n|\[\s*t\b")
+_EQUATIONS_BELOW = (
+    "expected the name of a cell or a block of keys; these are equations: write them one level deeper, under a line"
+    " `equations: |`"
+)
 _UNTIED_BOTH_WAYS = (
     "with tied: false step t is layer t of a network in depth, which cannot be gone through from its end as well;"
     " give tied: true, or leave out bidirectional"
@@ -126,6 +132,9 @@ def load_spec(
         data, _ = line.applied_to({**trained.fields, **origin.data}, positions)
     spec, findings = _checked(data)
     findings += mistakes
+    if isinstance(data.get("cell"), str) and _EQUATIONS.search(data["cell"]):
+        findings = [finding for finding in findings if finding.path != ("cell",)]
+        findings.append(Finding(("cell",), _EQUATIONS_BELOW))
     built_in: cells.LoadedCell | None = None
     if isinstance(data.get("cell"), str):
         if (known := cells.find(data["cell"])) is not None:
