@@ -11,7 +11,7 @@ from types import MappingProxyType
 from gradcli.diagnostics.weights import inspect_checkpoint, memory_needed
 from gradcli.engine.problem import Progress
 from gradcli.errors import UsageError
-from gradcli.network.limits import require_memory_for
+from gradcli.network.limits import memory_limit, require_memory_for
 from gradcli.network.threads import blas_threads
 from gradcli.report.inspect import inspect_report
 from gradcli.session.result import Result
@@ -43,7 +43,9 @@ def inspection(
                 max_memory=max_memory,
             )
         with blas_threads(threads):
-            found = inspect_checkpoint(checkpoint, contents, Path(target).stat().st_size, progress)
+            found = inspect_checkpoint(
+                checkpoint, contents, Path(target).stat().st_size, progress, largest=memory_limit(max_memory)
+            )
     return Result(inspect_report(found), [])
 
 

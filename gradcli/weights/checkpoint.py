@@ -141,6 +141,21 @@ class Checkpoint(ABC):
             )
         return values
 
+    def not_finite(self, tensor: str) -> tuple[int, int]:
+        """Return how many entries of a tensor are NaN, and how many are infinite.
+
+        Raises:
+            InputFileError, ResourceError: as for `read`.
+        """
+        info = self.tensors[tensor]
+        if info.dtype not in FLOATS:
+            return 0, 0
+        try:
+            values = self._read(info)
+            return int(np.isnan(values).sum()), int(np.isinf(values).sum())
+        except MemoryError:
+            raise ResourceError(f"{self.name}: there is not enough memory to read the tensor {tensor}") from None
+
     @abstractmethod
     def _read(self, tensor: Tensor) -> Array:
         """Return the entries of a tensor, whether finite or not; see `read`."""
