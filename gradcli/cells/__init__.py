@@ -64,7 +64,7 @@ def names() -> list[str]:
 @cache
 def aliases() -> dict[str, str]:
     """Return the other names of the built-in cells, in small letters, and the cell that each means."""
-    found = {}
+    found: dict[str, str] = {}
     for name in names():
         # All files are looked through, and parsing them would take longer than most runs.
         line = _ALIASES.search((resources.files(__name__) / f"{name}{_ENDING}").read_text(encoding="utf-8"))

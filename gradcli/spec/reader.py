@@ -137,8 +137,8 @@ def load_spec(
         findings.append(Finding(("cell",), _EQUATIONS_BELOW))
     built_in: cells.LoadedCell | None = None
     if isinstance(data.get("cell"), str):
-        if (known := cells.find(data["cell"])) is not None:
-            built_in = cells.load(known)
+        if (name := cells.find(data["cell"])) is not None:
+            built_in = cells.load(name)
         elif not any(finding.path == ("cell",) for finding in findings):
             findings.append(Finding(("cell",), cells.unknown(data["cell"])))
     known = {(problem.line, problem.column) for problem in problems if problem.line}
