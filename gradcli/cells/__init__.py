@@ -80,22 +80,26 @@ def find(name: str) -> str | None:
     """
     if name in _names():
         return name
-    small = name.casefold()
     known = {own: own for own in names()} | aliases()
-    module = next((module for module in FRAMEWORKS if small.startswith(module)), "")
-    return known.get(small) or known.get(small.removeprefix(module))
+    return known.get(name.casefold()) or known.get(_without_module(name))
+
+
+def _without_module(name: str) -> str:
+    """Return the name of a class, in small letters, without the module that a framework has it in."""
+    small = name.casefold()
+    return small.removeprefix(next((module for module in FRAMEWORKS if small.startswith(module)), ""))
 
 
 def completions(start: str) -> list[str]:
-    """Return the names that may be meant by the beginning of one."""
-    own = [name for name in names() if name.startswith(start.casefold())]
-    return own or [alias for alias in aliases() if start and alias.startswith(start.casefold())]
+    """Return the names that may be meant by the beginning of one: of cells, else of what they are also called."""
+    small = _without_module(start)
+    own = [name for name in names() if name.startswith(small)]
+    return own or [alias for alias in aliases() if alias.startswith((small, start.casefold()))]
 
 
 def unknown(name: str) -> str:
     """Return the message that no built-in cell has this name."""
-    module = next((module for module in FRAMEWORKS if name.casefold().startswith(module)), "")
-    near = get_close_matches(name.casefold().removeprefix(module), [*names(), *aliases()], n=1, cutoff=0.6)
+    near = get_close_matches(_without_module(name), [*names(), *aliases()], n=1, cutoff=0.6)
     hint = f"; did you mean {find(near[0])!r}?" if near else ""
     return f"no built-in cell is called {shown(name)}{hint} ('gradcli cells' lists them)"
 

@@ -133,7 +133,7 @@ def test_a_spec_on_standard_input_stays(folder: Path, run: Run) -> None:
         from gradcli.errors import UsageError
         from gradcli.session.loading import load
 
-        with pytest.raises(UsageError, match="piped.yaml: it is <stdin>, which the run reads"):
+        with pytest.raises(UsageError, match=r"piped\.yaml: it is <stdin>, which the run reads"):
             load("-", options={}, overrides=[], outputs={"-o": Path("piped.yaml")})
 
 

@@ -19,8 +19,8 @@ def notes(cell: str, *sets: str) -> list[str]:
 
 def test_all_that_is_left_open_is_named_with_the_law_and_the_way_out() -> None:
     assert notes(DECAY + "}") == [
-        "no init is given for decay, W_xh, b_h: drawn by the law torch; a decay or a scale usually starts elsewhere, as in"
-        " init: {decay: 0.9}"
+        "no init is given for decay, W_xh, b_h: drawn by the law torch; a decay or a scale usually starts elsewhere,"
+        " as in init: {decay: 0.9}"
     ]
 
 
