@@ -158,10 +158,9 @@ def _ends(found: Paths, table: RouteTable) -> str:
     return f"{table.start}[{found.step}] back to {table.end}[{found.step - table.distance}]"
 
 
-def _route_table(found: Paths, table: RouteTable, writer: FormulaWriter) -> Table:
+def _route_table(found: Paths, table: RouteTable, writer: FormulaWriter) -> Block:
     if all(share.log10_relative is None for share in table.shares):
-        title = f"{_title(found, table)}: the gradient is exactly zero"
-        return Table([Column("route", "text", keep=9)], [], title=title)
+        return Line(f"{_title(found, table)}: the gradient is exactly zero")
     columns = [
         Column("route" if table.is_complete else "last step of the routes", "text", keep=9),
         Column("norm", keep=7),
@@ -190,11 +189,15 @@ def _route_table(found: Paths, table: RouteTable, writer: FormulaWriter) -> Tabl
 def _title(found: Paths, table: RouteTable) -> str:
     ends = _ends(found, table)
     if table.count == 1:
-        return f"The only route from {ends}"
+        return f"The only route {ends}"
     if table.is_complete:
-        return f"All {table.count} routes from {ends}"
+        return f"All {table.count} routes {ends}"
     count = "Routes" if table.count is None else f"The {_many(table.count)} routes"
-    return f"{count} from {ends}, by their last step"
+    return f"{count} {ends}, by their last step"
+
+
+def _ends(found: Paths, table: RouteTable) -> str:
+    return f"from {table.start}[{found.step}] back to {table.end}[{found.step - table.distance}]"
 
 
 def _many(count: int) -> str:
