@@ -482,7 +482,7 @@ def examine(cell: str, options: Options, *, causes: bool = True, remedies: bool 
     """Run a spec, and compare what is concluded with what is saved."""
     case = Case(cell, options)
     try:
-        result = simulate(load(cell, options), record=True, full=True)
+        result = simulate(load(cell, options), record=True)
     except GradcliError as error:
         case.refused = str(error).splitlines()[0]
         return case
