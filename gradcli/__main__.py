@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import NoReturn
+from collections.abc import Callable
 
-from gradcli import __version__
-from gradcli.errors import ExitCode, GradcliError, OutputError, SpecError
-
-_TERMINATED = 128 + signal.SIGTERM
+_Handler = Callable[..., object] | int | None
+_INTERRUPTED = 128 + signal.SIGINT
+#: Wider than any screen: a width that is wrong must not make a line of 100 MB.
+_WIDEST = 1000
 
 
 def main() -> int:
@@ -19,50 +19,86 @@ def main() -> int:
     Exit codes are those of `gradcli.errors.ExitCode`. A reader that closes the pipe early (``gradcli ... | head -1``)
     has what it wanted, so that is no error. With GRADCLI_DEBUG=1 in the environment, errors come with their traceback.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        # Nothing is left behind by imports, and what they call back may swallow an exception.
+        signal.signal(signal.SIGINT, _stop)
     try:
-        code = _run(sys.argv[1:])
+        code = _run(sys.argv[1:], before)
         if sys.stdout is not None:
             sys.stdout.flush()
         return code
-    except BrokenPipeError:
-        _discard_output()
-        return ExitCode.DONE
+    except BrokenPipeError as gone:
+        return _unread(gone)
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end has come already; a second one would only be a traceback
-        return ExitCode.INTERRUPTED
+        return _INTERRUPTED
+    except SystemExit as stop:  # one of the signals that end a process
+        return stop.code if isinstance(stop.code, int) else 0
     except Exception as error:
-        if isinstance(error, (OutputError, OSError)):
-            _discard_output()
         text, code = _explain(error)
         _complain(text)
         if os.environ.get("GRADCLI_DEBUG") == "1":
             import traceback
 
-            _complain(traceback.format_exc())
+            _complain("".join(traceback.format_exception(error)))
         return code
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end has come; one more would only be a traceback
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], interrupted: _Handler) -> int:
+    from gradcli import __version__
+    from gradcli.errors import ENDED_BY
+
+    for number in ENDED_BY:
+        # What whoever started it wants ignored, as nohup does, stays so.
+        if number != signal.SIGINT and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end)
     if arguments == ["--version"]:  # answered before anything slow is imported
         print(f"gradcli {__version__}")  # noqa: T201
-        return ExitCode.DONE
+        return 0
     from gradcli.network.threads import start_with_one_thread
 
     start_with_one_thread()
     # gradcli has none, and looking for them takes longer the more packages are installed.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    _settle_screen()
     from gradcli.cli import app
 
+    signal.signal(signal.SIGINT, interrupted)
     try:
         app(args=arguments, prog_name="gradcli")
     except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else ExitCode.DONE
-    return ExitCode.DONE
+        if isinstance(gone := stop.__context__, BrokenPipeError):  # which Typer and rich take for a failure
+            return _unread(gone)
+        return stop.code if isinstance(stop.code, int) else 0
+    return 0
+
+
+def _unread(gone: BrokenPipeError) -> int:
+    """Return the exit code where the reader has gone: that of the mistake which it did not stay to read, if any."""
+    _discard_output()
+    return int(getattr(gone.__context__, "exit_code", 0))
+
+
+def _settle_screen() -> None:
+    """Leave only widths and wishes about colour in the environment that those who read it can follow."""
+    for name in ("COLUMNS", "TERMINAL_WIDTH"):
+        width = os.environ.get(name, "")
+        if not (width.isascii() and width.isdecimal() and int(width[:20]) > 0):
+            os.environ.pop(name, None)
+        elif int(width[:20]) > _WIDEST:
+            os.environ[name] = str(_WIDEST)
+    if os.environ.get("NO_COLOR"):
+        os.environ.pop("FORCE_COLOR", None)
 
 
 def _explain(error: Exception) -> tuple[str, int]:
     """Return the message for the user, and the exit code."""
+    from gradcli.errors import ExitCode, GradcliError, OutputError, SpecError
+
+    if isinstance(error, (OutputError, OSError)):
+        _discard_output()
     match error:
         case SpecError():
             count = len(error.problems)
@@ -103,8 +139,12 @@ def _discard_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _terminate(number: int, frame: object) -> NoReturn:
-    raise SystemExit(_TERMINATED)  # unlike the default action, this unwinds: half-written files are removed
+def _stop(number: int, frame: object) -> None:
+    os._exit(_INTERRUPTED)
+
+
+def _end(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)  # unlike the default action, this unwinds: half-written files are removed
 
 
 if __name__ == "__main__":

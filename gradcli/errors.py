@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -18,6 +19,14 @@ class ExitCode(IntEnum):
     INPUT_FILE = 4
     RESOURCE = 5
     INTERRUPTED = 130
+
+
+#: The signals that ask a process to end, and what it then returns: 128 + number, as shells have it.
+ENDED_BY: dict[int, int] = {signal.SIGINT: ExitCode.INTERRUPTED} | {
+    number: 128 + number
+    for name in ("SIGTERM", "SIGHUP", "SIGXCPU")
+    if (number := getattr(signal, name, None)) is not None
+}
 
 
 class GradcliError(Exception):

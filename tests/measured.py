@@ -41,4 +41,4 @@ def table_of(report: Report, width: int | None = 80) -> str:
 
 def screen(width: int | None = 80, cell: Any = "rnn", **fields: object) -> str:
     """Simulate, and return what a person reads who asks for all that was measured."""
-    return table_of(simulation_report(measured(cell, **fields), full=True), width)
+    return table_of(simulation_report(measured(cell, **fields)).in_full(), width)

@@ -96,8 +96,8 @@ def test_sizes_are_those_of_both_directions_together(tmp_path: Path) -> None:
     assert shapes["layer1.W_xr"] == shapes["layer1.reverse.W_xr"] == [H, 2 * H]
     assert shapes["readout.W_hy"] == [4, 2 * H]
     assert run.report["parameter_count"] == 2 * sum(
-        3 * (H * size + H * H + H) + H for size in (I, 2 * H)
-    )  # with b_hn apart
+        3 * (H * size + H * H + 2 * H) for size in (I, 2 * H)
+    )  # two biases a gate
     assert list(run.report["states"]) == [f"{layer}.h" for layer in BOTH_LAYERS]
     for layer in BOTH_LAYERS:
         assert run.arrays[f"state.{layer}.h"].shape == run.arrays[f"grad_state.{layer}.h"].shape == (R, T + 1, B, H)
@@ -143,7 +143,9 @@ def test_float32_is_float64_rounded(tmp_path: Path) -> None:
 
 def test_clipping_after_bptt_takes_the_parameters_of_both_directions(tmp_path: Path) -> None:
     run = simulate({"cell": "rnn", **BOTH, "clip": [{"norm": 1e-3}, {"value": 1e-4}], "trials": 1}, tmp_path)
-    whole = np.sqrt(np.sum(10.0 ** (2 * np.array([run.parameter(name) for name in run.report["parameters"]]))))
+    copies = {name: entry["copies"] for name, entry in run.report["parameters"].items()}
+    assert copies["layer0.b_h"] == copies["layer0.reverse.b_h"] == 2
+    whole = np.sqrt(sum(count * 10.0 ** (2 * run.parameter(name)) for name, count in copies.items()))
     assert any(".reverse." in name for name in run.report["parameters"])
     for row in run.report["clip"]:
         assert 10 ** row["log10_norm_before"] == pytest.approx(whole, rel=1e-12)

@@ -6,6 +6,7 @@ shared with what is tested. Its modules then take all pairs of a sequence and a 
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from engine_runs import problem_of
 from measured import loaded, measured
 from numpy.typing import NDArray
 
-from gradcli.engine.loss import BinaryCrossEntropy
+from gradcli.engine.loss import BinaryCrossEntropy, Loss
 from gradcli.engine.problem import Problem, Run, layer_names
 from gradcli.engine.run import Engine
+from gradcli.engine.starts import Starts
 from gradcli.network.build import build
 from gradcli.spec.losses import loss_steps
 from gradcli.spec.models import Spec
@@ -385,3 +387,46 @@ def test_losses_are_joined_only_where_they_count_alike(tmp_path: Path) -> None:
     assert (both.final, both.scale, both.target.shape[1]) == (True, joined.scale, 4)
     part = both.of_trials(1, 3)
     assert (part.final, part.scale, part.target.shape[1]) == (True, joined.scale, 2)
+
+
+# --- the checks are worth something ----------------------------------------------------------------------------------
+
+
+def without_their_lengths(starts: Starts, values: Array) -> Array:
+    return values[::-1]
+
+
+def not_scaled(loss: Loss, scale: float) -> Loss:
+    return loss
+
+
+def by_position(loss: Loss) -> Loss:
+    return loss
+
+
+def by_the_longest(loss: Loss, scale: float) -> Loss:
+    found = copy(loss)
+    found.scale = scale * sum(LENGTHS) / len(LENGTHS) / T
+    return found
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "mistake"),
+    [
+        (Starts, "in_reverse", without_their_lengths),
+        (Loss, "scaled", not_scaled),
+        (Loss, "scaled", by_the_longest),
+        (Loss, "of_final_states", by_position),
+    ],
+)
+def test_a_mistake_is_seen(
+    owner: type, name: str, mistake: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = "final" if name == "of_final_states" else "every"
+    fields = {**LOSSES["mse"], "reduction": "mean", "at": at}
+    for planted in (False, True):
+        if planted:
+            monkeypatch.setattr(owner, name, mistake)
+        spec, problem = built(tmp_path, "gru", fields, layers=2, both=True, lengths=LENGTHS)
+        found = wrong(Engine(problem).run(record=True), spec, problem, "gru")
+        assert bool(found) == planted

@@ -72,7 +72,7 @@ WRONG = [
     # cells and files
     ("simulate", 2, ["Missing argument 'SPEC'"]),
     ("simulate lsmt", 2, ["no built-in cell is called 'lsmt'; did you mean 'lstm'?", "'gradcli cells' lists them"]),
-    ("simulate LSTM", 2, ["no built-in cell is called 'LSTM'", "'gradcli cells' lists them"]),
+    ("simulate nn.LTSM", 2, ["no built-in cell is called 'nn.LTSM'; did you mean 'lstm'?"]),
     ("simulate good", 2, ["no built-in cell is called 'good'"]),
     ("simulate lstm rnn", 2, ["unexpected extra argument"]),
     ("simulate missing.yaml", 4, ["missing.yaml: there is no such file"]),
@@ -82,7 +82,7 @@ WRONG = [
     ("simulate binary.yaml", 4, ["binary.yaml: not a text in UTF-8: byte 0xff at offset 0"]),
     ("simulate zeros.yaml", 2, ["zeros.yaml:1:1: the character U+0000"]),
     ("simulate huge.yaml", 4, ["huge.yaml: larger than 1,048,576 bytes"]),
-    ("cells lsmt", 2, ["no built-in cell is called 'lsmt'; known: ", "did you mean 'lstm'?"]),
+    ("cells lsmt", 2, ["no built-in cell is called 'lsmt'; did you mean 'lstm'?"]),
     ("init lsmt", 2, ["no built-in cell is called 'lsmt'; did you mean 'lstm'?"]),
     # where results go
     ("simulate lstm --save missing/run.npz", 4, ["cannot write missing/run.npz", "missing does not exist"]),

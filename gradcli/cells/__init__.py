@@ -1,13 +1,19 @@
-"""The built-in cells: one YAML file each, in the form in which anyone can write a cell."""
+"""The built-in cells: one YAML file each, in the form in which anyone can write a cell.
+
+A file may also list `aliases`: what frameworks and papers call the cell. Names are found whatever their case, and
+behind the module that a framework has them in: LSTM, nn.LSTM, keras.layers.LSTM.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from gradcli.errors import SpecError, did_you_mean
+from gradcli.errors import SpecError
 from gradcli.spec.shown import shown
 
 if TYPE_CHECKING:
@@ -15,15 +21,33 @@ if TYPE_CHECKING:
     from gradcli.spec.yaml12 import Document
 
 _ENDING = ".yaml"
+_ALIASES = re.compile(r"^aliases: \[([^\]]*)\]$", re.MULTILINE)
+#: The modules in which frameworks have their cells; the longest of those that fit comes first.
+FRAMEWORKS = (
+    "torch.nn.",
+    "tensorflow.keras.layers.",
+    "tf.keras.layers.",
+    "keras.layers.",
+    "layers.",
+    "flax.linen.",
+    "flax.nnx.",
+    "linen.",
+    "nnx.",
+    "nn.",
+)
 
 
 @dataclass(frozen=True)
 class LoadedCell:
-    """A built-in cell, and its file with the place of every key and value; `source` names the file in messages."""
+    """A built-in cell, and its file with the place of every key and value.
+
+    source: the file, as messages name it. aliases: its other names, in small letters.
+    """
 
     cell: CellBlock
     document: Document
     source: str
+    aliases: tuple[str, ...] = ()
 
 
 @cache
@@ -37,9 +61,47 @@ def names() -> list[str]:
     return list(_names())
 
 
+@cache
+def aliases() -> dict[str, str]:
+    """Return the other names of the built-in cells, in small letters, and the cell that each means."""
+    found: dict[str, str] = {}
+    for name in names():
+        # All files are looked through, and parsing them would take longer than most runs.
+        line = _ALIASES.search((resources.files(__name__) / f"{name}{_ENDING}").read_text(encoding="utf-8"))
+        found |= {alias.strip(): name for alias in (line[1].split(",") if line else ())}
+    return found
+
+
+def find(name: str) -> str | None:
+    """Return the built-in cell that a name means, whatever its case: its own, an alias, or a framework's class.
+
+    >>> find("LSTM"), find("torch.nn.LSTM"), find("SimpleRNN"), find("nosuch")
+    ('lstm', 'lstm', 'rnn', None)
+    """
+    if name in _names():
+        return name
+    known = {own: own for own in names()} | aliases()
+    return known.get(name.casefold()) or known.get(_without_module(name))
+
+
+def _without_module(name: str) -> str:
+    """Return the name of a class, in small letters, without the module that a framework has it in."""
+    small = name.casefold()
+    return small.removeprefix(next((module for module in FRAMEWORKS if small.startswith(module)), ""))
+
+
+def completions(start: str) -> list[str]:
+    """Return the names that may be meant by the beginning of one: of cells, else of what they are also called."""
+    small = _without_module(start)
+    own = [name for name in names() if name.startswith(small)]
+    return own or [alias for alias in aliases() if alias.startswith((small, start.casefold()))]
+
+
 def unknown(name: str) -> str:
     """Return the message that no built-in cell has this name."""
-    return f"no built-in cell is called {shown(name)}{did_you_mean(name, names())} ('gradcli cells' lists them)"
+    near = get_close_matches(_without_module(name), [*names(), *aliases()], n=1, cutoff=0.6)
+    hint = f"; did you mean {find(near[0])!r}?" if near else ""
+    return f"no built-in cell is called {shown(name)}{hint} ('gradcli cells' lists them)"
 
 
 @cache
@@ -55,10 +117,12 @@ def load(name: str) -> LoadedCell:
     source = f"gradcli/cells/{name}{_ENDING}"
     document = yaml12.read(file.read_bytes(), source)
     positions = Positions(source, document)
-    cell, findings = check(CellBlock, document.data)
+    data = dict(document.data) if isinstance(document.data, dict) else document.data
+    listed = data.pop("aliases", []) if isinstance(data, dict) else []
+    cell, findings = check(CellBlock, data)
     problems = [*positions.mistakes(), *(positions.problem(*finding) for finding in findings)]
     if cell is not None and cell.name != name:
         problems.append(positions.problem(("name",), f"expected {name!r}, the name of the file; got {cell.name!r}"))
     if cell is None or problems:
         raise SpecError(problems)
-    return LoadedCell(cell, document, source)
+    return LoadedCell(cell, document, source, tuple(listed))

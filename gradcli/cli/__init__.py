@@ -8,12 +8,13 @@ import typer
 
 from gradcli import __version__
 from gradcli.cli import cells, compare, contributions, gates, init, inspect, jacobian, paths, schema, simulate
-from gradcli.cli.options import example_block
+from gradcli.cli.help import Command, Commands, end_of_help
 
 # A command is a module named after it, with the function `run` (its docstring is the help text) and `EXAMPLES`.
 COMMANDS = (simulate, compare, jacobian, paths, contributions, gates, inspect, cells, init, schema)
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -27,7 +28,7 @@ def _show_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(epilog=example_block(["gradcli simulate lstm -T 200", "gradcli compare lstm gru rnn"]))
+@app.callback(epilog=end_of_help(["gradcli simulate lstm -T 200", "gradcli compare lstm gru rnn"]))
 def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
@@ -38,4 +39,4 @@ def _options(
 
 for _module in COMMANDS:
     _name = _module.__name__.rpartition(".")[2]
-    app.command(_name, epilog=example_block(_module.EXAMPLES))(_module.run)
+    app.command(_name, cls=Command, epilog=end_of_help(_module.EXAMPLES))(_module.run)

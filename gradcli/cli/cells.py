@@ -8,15 +8,19 @@ import typer
 
 from gradcli.cli import options as opt
 from gradcli.cli.output import check_writable, emit
+from gradcli.formats import format_for
 
 EXAMPLES = ("gradcli cells", "gradcli cells gru", "gradcli cells lstm --format json")
 
 
 def run(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="A built-in cell; all of them, if not given.")
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help="A built-in cell; all of them, if not given.", autocompletion=opt.cell_names
+        ),
     ] = None,
-    format: opt.Format = opt.DEFAULT_FORMAT,  # noqa: A002
+    format: opt.Format = None,  # noqa: A002
     output: opt.Output = None,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -25,4 +29,5 @@ def run(
         check_writable(output)
     from gradcli.report.cells import cell_report, zoo_report
 
-    emit(zoo_report() if name is None else cell_report(name), format, output, quiet=quiet)
+    chosen = format_for(format, output.suffix if output is not None else "")
+    emit(zoo_report() if name is None else cell_report(name), chosen, output, quiet=quiet)

@@ -44,7 +44,7 @@ def run(
             show_default=False,
         ),
     ] = None,
-    format: opt.Format = opt.DEFAULT_FORMAT,  # noqa: A002
+    format: opt.Format = None,  # noqa: A002
     output: opt.Output = None,
     save: opt.Save = None,
     fail_on: opt.FailOn = None,
@@ -57,7 +57,7 @@ def run(
 
     A file is run on its own input and loss, as `simulate` runs it; a bare name on those of the first file.
     """
-    delivery = Delivery(format, output, save, opt.verdict_kinds(fail_on), quiet)
+    delivery = Delivery(format, output, save, opt.verdict_kinds(fail_on), quiet, full)
     options = opt.given(
         seq_len=seq_len,
         hidden_size=hidden_size,
@@ -78,9 +78,9 @@ def run(
                 checkpoint_layer=layer,
                 match=None if match is None else match.value,
                 record=save is not None,
-                full=full,
                 max_memory=max_memory,
                 threads=threads,
                 progress=bar,
+                outputs=delivery.outputs,
             )
         delivery.hand_over(result)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -11,7 +11,9 @@ import typer
 
 from gradcli.cli.output import check_writable, emit, replacing, tell
 from gradcli.errors import ExitCode
+from gradcli.formats import format_for
 from gradcli.report.model import Report
+from gradcli.spec.files import require_apart
 
 
 class Result(Protocol):
@@ -30,25 +32,41 @@ class Result(Protocol):
 
 @dataclass(frozen=True)
 class Delivery:
-    """Where a result is to go. Made before the work begins: raises OutputError if a path cannot be written.
+    """Where a result is to go. Made before the work begins: raises OutputError if a path cannot be written,
+    UsageError if two are one.
 
-    gate: the kinds of verdict that make the command fail.
+    format: as it is asked for; None leaves it to the ending of `output`. formulas: whether the command derives any.
+    gate: the kinds of verdict that make the command fail. full: whether a person is to read all of the report.
     """
 
-    format: str
+    format: str | None
     output: Path | None
     save: Path | None
     gate: Sequence[str]
     quiet: bool
+    full: bool = False
+    formulas: bool = False
 
     def __post_init__(self) -> None:
-        for path in (self.output, self.save):
-            if path is not None:
-                check_writable(path)
+        require_apart(self.outputs)
+        for path in self.outputs.values():
+            check_writable(path)
+
+    @property
+    def outputs(self) -> Mapping[str, Path]:
+        """The files that will be written, by the option that names each."""
+        named = {"-o": self.output, "--save": self.save}
+        return {option: path for option, path in named.items() if path is not None}
+
+    @property
+    def chosen_format(self) -> str:
+        """The format of the report."""
+        return format_for(self.format, self.output.suffix if self.output is not None else "", formulas=self.formulas)
 
     def hand_over(self, result: Result) -> None:
         """Print and save the result; if a verdict is one that the gate stops, say which and exit with code 3."""
-        emit(result.report, self.format, self.output, quiet=self.quiet)
+        report = result.report.in_full() if self.full else result.report
+        emit(report, self.chosen_format, self.output, quiet=self.quiet)
         if self.save is not None:
             with replacing(self.save) as file:
                 result.save(file)

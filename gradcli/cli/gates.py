@@ -24,14 +24,15 @@ def run(
     seed: opt.Seed = None,
     overrides: opt.Overrides = None,
     layer: opt.Layer = None,
-    format: opt.Format = opt.DEFAULT_FORMAT,  # noqa: A002
+    format: opt.Format = None,  # noqa: A002
     output: opt.Output = None,
+    full: opt.Full = False,
     max_memory: opt.MaxMemory = None,
     threads: opt.Threads = None,
     quiet: opt.Quiet = False,
 ) -> None:
     """How open and how steep gates and activations are, and what they and the weights do to the gradient."""
-    delivery = Delivery(format, output, None, (), quiet)
+    delivery = Delivery(format, output, None, (), quiet, full)
     options = opt.given(
         seq_len=seq_len,
         hidden_size=hidden_size,
@@ -52,5 +53,6 @@ def run(
                 max_memory=max_memory,
                 threads=threads,
                 progress=bar,
+                outputs=delivery.outputs,
             )
         delivery.hand_over(result)

@@ -15,8 +15,8 @@ from gradcli.errors import UsageError
 
 EXAMPLES = (
     "gradcli inspect model.safetensors",
-    "gradcli inspect model.safetensors --spec encoder.rnn > my.yaml",
-    "gradcli inspect model.keras --format json -o layers.json",
+    "gradcli inspect model.safetensors --spec encoder.rnn -o my.yaml",
+    "gradcli inspect model.keras -o layers.json",
 )
 
 File = Annotated[
@@ -38,22 +38,24 @@ SpecOfLayer = Annotated[
 def run(
     file: File,
     spec: SpecOfLayer = None,
-    format: opt.Format = opt.DEFAULT_FORMAT,  # noqa: A002
+    format: opt.Format = None,  # noqa: A002
     output: opt.Output = None,
     max_memory: opt.MaxMemory = None,
     threads: opt.Threads = None,
     quiet: opt.Quiet = False,
 ) -> None:
     """The recurrent layers of a checkpoint: their cells and sizes, what the weights say, and a spec for one of them."""
-    if spec is not None and format != opt.DEFAULT_FORMAT:
+    if spec is not None and format is not None:
         raise UsageError(f"--spec writes YAML; leave --format {format} out")
     delivery = Delivery(format, output, None, (), quiet)
     with answering_interrupts():
         from gradcli.session import run_inspection, run_layer_spec
 
         if spec is not None:
-            emit_text([run_layer_spec(file, spec, output=output)], output, quiet=quiet)
+            emit_text([run_layer_spec(file, spec, output=output, outputs=delivery.outputs)], output, quiet=quiet)
             return
         with progress_bar(quiet) as bar:
-            result = run_inspection(file, max_memory=max_memory, threads=threads, progress=bar)
+            result = run_inspection(
+                file, max_memory=max_memory, threads=threads, progress=bar, outputs=delivery.outputs
+            )
         delivery.hand_over(result)

@@ -16,12 +16,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
-from gradcli.errors import ExitCode
+from gradcli.errors import ENDED_BY
 
 #: How long the main thread may take to unwind.
 _GRACE_SECONDS = 0.5
-#: By signal, what the process returns.
-EXIT_CODES: dict[int, int] = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: 128 + signal.SIGTERM}
 _STOP = 0  # no signal has this number
 
 _last_acts: dict[object, Callable[[], object]] = {}
@@ -51,7 +49,7 @@ def _act() -> None:
 
 @contextmanager
 def answering_interrupts() -> Iterator[None]:
-    """Have SIGINT and SIGTERM end the process within a second while the block runs; a second one ends it at once.
+    """Have the signals of `ENDED_BY` end the process within a second while the block runs; a second one at once.
 
     On Windows, and outside the main thread, signals are left to Python alone.
     """
@@ -85,10 +83,10 @@ def _watch(pipe: int) -> None:
         number = os.read(pipe, 1)[0] if arrived else None
         if number == _STOP:
             return
-        if code is not None and (number is None or number in EXIT_CODES):
+        if code is not None and (number is None or number in ENDED_BY):
             _end(code)
-        if number in EXIT_CODES:
-            code, deadline = EXIT_CODES[number], time.monotonic() + _GRACE_SECONDS
+        if number in ENDED_BY:
+            code, deadline = ENDED_BY[number], time.monotonic() + _GRACE_SECONDS
 
 
 def _end(code: int) -> NoReturn:

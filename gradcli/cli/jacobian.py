@@ -15,7 +15,7 @@ from gradcli.errors import UsageError
 EXAMPLES = (
     "gradcli jacobian lstm -T 200",
     "gradcli jacobian rnn --set init.W_hh=orthogonal",
-    "gradcli jacobian my.yaml --exponents all --format json -o spectrum.json",
+    "gradcli jacobian my.yaml --exponents all -o spectrum.json",
 )
 
 _ALL = "all"
@@ -58,15 +58,16 @@ def run(
             rich_help_panel="What to look at",
         ),
     ] = None,
-    format: opt.Format = opt.DEFAULT_FORMAT,  # noqa: A002
+    format: opt.Format = None,  # noqa: A002
     output: opt.Output = None,
+    full: opt.Full = False,
     fail_on: opt.FailOn = None,
     max_memory: opt.MaxMemory = None,
     threads: opt.Threads = None,
     quiet: opt.Quiet = False,
 ) -> None:
     """Which directions survive: singular values of dS[T]/dS[T-d], Lyapunov exponents, and what the weights prove."""
-    delivery = Delivery(format, output, None, opt.verdict_kinds(fail_on), quiet)
+    delivery = Delivery(format, output, None, opt.verdict_kinds(fail_on), quiet, full)
     options = opt.given(
         seq_len=seq_len,
         hidden_size=hidden_size,
@@ -89,5 +90,6 @@ def run(
                 max_memory=max_memory,
                 threads=threads,
                 progress=bar,
+                outputs=delivery.outputs,
             )
         delivery.hand_over(result)

@@ -5,47 +5,61 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from gradcli.cli.help import default
 from gradcli.diagnostics.verdict_kinds import VERDICT_KINDS
 from gradcli.errors import UsageError, did_you_mean
 from gradcli.formats import FORMATS, FORMULA_FORMATS
+from gradcli.spec import defaults
 
-_SPEC = "In place of the spec's fields"
+_SPEC = "In place of the spec's values, which come before these defaults"
 _OUTPUT = "What comes out"
 _RESOURCES = "What it may take"
-_OF_SPEC = "the spec's"
-DEFAULT_FORMAT = FORMATS[0]
+_DEFAULT_FORMAT = f"{FORMATS[0]}, or what the ending of FILE says"
 _MOST_THREADS = 1024  # more than BLAS libraries are built for
 
 
-def example_block(lines: Sequence[str]) -> str:
-    """Return the end of a help text: example commands, one a line."""
-    return "\n\n".join(["[bold]Examples[/bold]", *(f"  {line}" for line in lines)])
+def _of_spec(*names: str, does: str, value: object) -> Any:
+    """Return an option for a field of the spec, whose default is `value`."""
+    return typer.Option(*names, help=f"{does} {default(value)}", show_default=False, rich_help_panel=_SPEC)
+
+
+def cell_names(incomplete: str) -> list[str]:
+    """Return the built-in cells whose name may be meant; where there is none, shells go on to files."""
+    from gradcli.cells import completions
+
+    return completions(incomplete)
 
 
 def _stdout_as_none(path: Path | None) -> Path | None:
     return None if path == Path("-") else path
 
 
-def _known_format(name: str) -> str:
+def _known_format(name: str | None) -> str | None:
     if name in FORMULA_FORMATS:
         raise UsageError(f"--format: {name} is for formulas, which 'gradcli paths' derives; here: {', '.join(FORMATS)}")
     return _one_of(name, FORMATS)
 
 
-def _known_formula_format(name: str) -> str:
+def _known_formula_format(name: str | None) -> str | None:
     return _one_of(name, (*FORMATS, *FORMULA_FORMATS))
 
 
-def _one_of(name: str, formats: Sequence[str]) -> str:
-    if name not in formats:
+def _one_of(name: str | None, formats: Sequence[str]) -> str | None:
+    if name is not None and name not in formats:
         raise UsageError(
             f"--format: no format is called {name!r}; known: {', '.join(formats)}{did_you_mean(name, formats)}"
         )
     return name
+
+
+def _file_for_arrays(path: Path | None) -> Path | None:
+    if path == Path("-"):
+        raise UsageError("--save: arrays go to a file, and standard output carries the report; give the file a name")
+    return path
 
 
 def _memory_size(text: str) -> int:
@@ -62,46 +76,32 @@ def _memory_size(text: str) -> int:
 Target = Annotated[
     str,
     typer.Argument(
-        metavar="SPEC", help="A YAML file, '-' for standard input, the name of a built-in cell, or a checkpoint."
+        metavar="SPEC",
+        help="A YAML file, '-' for standard input, the name of a built-in cell, or a checkpoint.",
+        autocompletion=cell_names,
     ),
 ]
 Targets = Annotated[
     list[str],
     typer.Argument(
-        metavar="SPEC...", help="YAML files, '-' for standard input, names of built-in cells, or checkpoints."
+        metavar="SPEC...",
+        help="YAML files, '-' for standard input, names of built-in cells, or checkpoints.",
+        autocompletion=cell_names,
     ),
 ]
-SeqLen = Annotated[
-    int | None,
-    typer.Option("-T", "--seq-len", help="Steps of each sequence.", show_default=_OF_SPEC, rich_help_panel=_SPEC),
-]
-HiddenSize = Annotated[
-    int | None,
-    typer.Option("--hidden-size", help="Units of each state.", show_default=_OF_SPEC, rich_help_panel=_SPEC),
-]
-InputSize = Annotated[
-    int | None,
-    typer.Option("--input-size", help="Features of the input.", show_default=_OF_SPEC, rich_help_panel=_SPEC),
-]
-BatchSize = Annotated[
-    int | None,
-    typer.Option("--batch-size", help="Sequences in each trial.", show_default=_OF_SPEC, rich_help_panel=_SPEC),
-]
-Trials = Annotated[
-    int | None,
-    typer.Option("--trials", help="Independent draws of the weights.", show_default=_OF_SPEC, rich_help_panel=_SPEC),
-]
-Seed = Annotated[
-    int | None,
-    typer.Option("--seed", help="Seed of everything drawn.", show_default=_OF_SPEC, rich_help_panel=_SPEC),
-]
+SeqLen = Annotated[int | None, _of_spec("-T", "--seq-len", does="Steps of each sequence.", value=defaults.SEQ_LEN)]
+HiddenSize = Annotated[int | None, _of_spec("--hidden-size", does="Units of each state.", value=defaults.HIDDEN_SIZE)]
+InputSize = Annotated[int | None, _of_spec("--input-size", does="Features of the input.", value=defaults.INPUT_SIZE)]
+BatchSize = Annotated[int | None, _of_spec("--batch-size", does="Sequences in a trial.", value=defaults.BATCH_SIZE)]
+Trials = Annotated[int | None, _of_spec("--trials", does="Draws of the weights.", value=defaults.TRIALS)]
+Seed = Annotated[int | None, _of_spec("--seed", does="Seed of all that is drawn.", value=defaults.SEED)]
 Clips = Annotated[
     list[str] | None,
     typer.Option(
         "--clip",
         metavar="METHOD=THRESHOLD",
-        help="What clipping would do, for example norm=1; may be given several times.",
-        show_default=_OF_SPEC,
+        help=f"What clipping would do; may be given several times. {default(f'norm={defaults.CLIP_NORM:g}')}",
+        show_default=False,
         rich_help_panel=_SPEC,
     ),
 ]
@@ -136,23 +136,25 @@ CheckpointLayer = Annotated[
     ),
 ]
 Format = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--format",
         metavar="|".join(FORMATS),
         help="A table for people, JSON or CSV for programs, Markdown for notes.",
         callback=_known_format,
+        show_default=_DEFAULT_FORMAT,
         autocompletion=lambda: list(FORMATS),
         rich_help_panel=_OUTPUT,
     ),
 ]
 FormulaFormat = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--format",
         metavar="|".join((*FORMATS, *FORMULA_FORMATS)),
         help="A table for people, JSON or CSV for programs, Markdown for notes; LaTeX: the formulas alone.",
         callback=_known_formula_format,
+        show_default=_DEFAULT_FORMAT,
         autocompletion=lambda: [*FORMATS, *FORMULA_FORMATS],
         rich_help_panel=_OUTPUT,
     ),
@@ -163,7 +165,7 @@ Output = Annotated[
         "-o",
         "--output",
         metavar="FILE",
-        help="Write the result to this file instead of standard output.",
+        help="Write the result to this file instead of standard output; .json, .csv, .md and .txt say the format.",
         callback=_stdout_as_none,
         show_default=False,
         rich_help_panel=_OUTPUT,
@@ -175,6 +177,7 @@ Save = Annotated[
         "--save",
         metavar="FILE.npz",
         help="Save the arrays that redo the run elsewhere: inputs, weights, states, gradients.",
+        callback=_file_for_arrays,
         show_default=False,
         rich_help_panel=_OUTPUT,
     ),

@@ -34,7 +34,10 @@ class Screen:
 
 
 def standard_screen() -> Screen:
-    """Return what standard output can show: a width and colours only if it is a terminal."""
+    """Return what standard output can show: a width if it is a terminal, and then colours as well.
+
+    NO_COLOR takes them away everywhere, FORCE_COLOR gives them to a pipe too (https://no-color.org, force-color.org).
+    """
     if sys.stdout is None:
         return Screen()
     try:
@@ -42,12 +45,13 @@ def standard_screen() -> Screen:
         unicode = True
     except UnicodeEncodeError:
         unicode = False
+    never, always = bool(os.environ.get("NO_COLOR")), bool(os.environ.get("FORCE_COLOR"))
     if not sys.stdout.isatty():
-        return Screen(unicode=unicode)
-    color = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        return Screen(None, always and not never, unicode)
+    able = os.environ.get("TERM") != "dumb"
     if os.name == "nt":  # the old console prints the codes instead of obeying them
-        color = color and "WT_SESSION" in os.environ
-    return Screen(shutil.get_terminal_size().columns, color, unicode)
+        able = able and "WT_SESSION" in os.environ
+    return Screen(shutil.get_terminal_size().columns, (able or always) and not never, unicode)
 
 
 def emit(report: Report, format: str, output: Path | None, *, quiet: bool = False) -> None:  # noqa: A002
@@ -168,5 +172,9 @@ def _create(path: Path) -> int:
 
 def _output_error(path: Path, error: OSError) -> OutputError:
     if isinstance(error, FileNotFoundError):
-        return OutputError(f"cannot write {path}: the directory {path.parent} does not exist")
+        folder, leads = path.parent, ""
+        if path.is_symlink():
+            target = Path(os.path.realpath(path))
+            folder, leads = target.parent, f"it is a link to {target}, and "
+        return OutputError(f"cannot write {path}: {leads}the directory {folder} does not exist")
     return OutputError(f"cannot write {path}: {error.strerror}")

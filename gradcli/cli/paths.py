@@ -65,14 +65,15 @@ def run(
     seed: opt.Seed = None,
     layer: opt.Layer = None,
     overrides: opt.Overrides = None,
-    format: opt.FormulaFormat = opt.DEFAULT_FORMAT,  # noqa: A002
+    format: opt.FormulaFormat = None,  # noqa: A002
     output: opt.Output = None,
+    full: opt.Full = False,
     max_memory: opt.MaxMemory = None,
     threads: opt.Threads = None,
     quiet: opt.Quiet = False,
 ) -> None:
     """Which routes through the cell the gradient takes: one step's Jacobian as formulas, and each route's share."""
-    delivery = Delivery(format, output, None, (), quiet)
+    delivery = Delivery(format, output, None, (), quiet, full, formulas=True)
     options = opt.given(
         seq_len=seq_len,
         hidden_size=hidden_size,
@@ -93,9 +94,10 @@ def run(
                 layer=layer,
                 options=options,
                 overrides=overrides or [],
-                formulas_only=format in FORMULA_FORMATS,
+                formulas_only=delivery.chosen_format in FORMULA_FORMATS,
                 max_memory=max_memory,
                 threads=threads,
                 progress=bar,
+                outputs=delivery.outputs,
             )
         delivery.hand_over(result)

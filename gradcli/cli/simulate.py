@@ -9,8 +9,8 @@ from gradcli.cli.progress import progress_bar
 
 EXAMPLES = (
     "gradcli simulate lstm -T 200",
-    "gradcli simulate rnn --set init.W_hh=orthogonal --clip norm=1 --clip step_norm=0.1",
-    "gradcli simulate my.yaml --format json -o run.json --fail-on vanishing,exploding",
+    "gradcli simulate rnn --set init.W_hh=orthogonal --clip step_norm=0.1",
+    "gradcli simulate my.yaml -o run.json --fail-on vanishing,exploding",
 )
 
 
@@ -25,7 +25,7 @@ def run(
     clip: opt.Clips = None,
     overrides: opt.Overrides = None,
     layer: opt.CheckpointLayer = None,
-    format: opt.Format = opt.DEFAULT_FORMAT,  # noqa: A002
+    format: opt.Format = None,  # noqa: A002
     output: opt.Output = None,
     save: opt.Save = None,
     fail_on: opt.FailOn = None,
@@ -35,7 +35,7 @@ def run(
     quiet: opt.Quiet = False,
 ) -> None:
     """How far back the gradient reaches: forward, exact BPTT, the curve, a verdict, and what clipping would do."""
-    delivery = Delivery(format, output, save, opt.verdict_kinds(fail_on), quiet)
+    delivery = Delivery(format, output, save, opt.verdict_kinds(fail_on), quiet, full)
     options = opt.given(
         seq_len=seq_len,
         hidden_size=hidden_size,
@@ -55,9 +55,9 @@ def run(
                 overrides=overrides or [],
                 checkpoint_layer=layer,
                 record=save is not None,
-                full=full,
                 max_memory=max_memory,
                 threads=threads,
                 progress=bar,
+                outputs=delivery.outputs,
             )
         delivery.hand_over(result)

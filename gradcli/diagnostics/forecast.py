@@ -1,9 +1,10 @@
 """Where a curve that has crossed no threshold yet would cross one, if it went on by the law of its tail.
 
-exponential, mixed   log10 r = a + b d              crosses L at d = (L - a) / b
-polynomial, "end"    log10 r = a + p log10(d + d0)  at d = 10**((L - a) / p) - d0
-polynomial, "beginning", in a longer sequence the whole curve shifts: r at the beginning of one of T steps is
-                     (t0 / (T + t0))**-p            at T = t0 (10**(L / p) - 1)
+    exponential          log10 r = a + b d              crosses L at d = (L - a) / b
+    mixed                from r at T on, by its average rate
+    polynomial, "end"    log10 r = a + p log10(d + d0)  at d = 10**((L - a) / p) - d0
+
+A power of the time since the beginning says nothing of longer sequences: in those the time is another one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from gradcli.diagnostics.curve_landmarks import ROUNDING, Landmarks
 
 FARTHEST = 1e9
 """Steps beyond which saying when a threshold would be crossed tells nobody anything."""
-FARTHEST_POWER = 100
+FARTHEST_POWER = 10
 """The same for a power, as a multiple of the sequence: over so much longer ones, the law itself is a guess."""
 
 
@@ -40,12 +41,9 @@ def forecast_of(curve: Landmarks, tail: TailFit | None) -> int | None:
 
 
 def _crossing(tail: TailFit, threshold: float) -> float | None:
-    if tail.exponent is None or tail.origin is None:
+    if tail.exponent is None:
         return tail.stop + (threshold - tail.log10_end) / tail.log10_rate
-    power = (threshold - tail.log10_end) / tail.exponent if tail.origin == "end" else threshold / tail.exponent
-    if power > math.log10(FARTHEST):
+    power = (threshold - tail.log10_end) / tail.exponent
+    if power > math.log10(FARTHEST) or tail.origin == "beginning":
         return None
-    times = math.pow(10.0, power)
-    if tail.origin == "end":
-        return (tail.stop - tail.counted_from + tail.offset) * times + tail.counted_from - tail.offset
-    return tail.offset * (times - 1.0)
+    return (tail.stop - tail.counted_from + tail.offset) * math.pow(10.0, power) + tail.counted_from - tail.offset

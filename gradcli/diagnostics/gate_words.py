@@ -8,61 +8,77 @@ from typing import Literal
 
 import numpy as np
 
-from gradcli.diagnostics.gates import Gates, Kept, Rates
-from gradcli.diagnostics.verdict_words import number
+from gradcli.diagnostics.gates import Gates, Kept
+from gradcli.diagnostics.verdict_words import factor, grouped, number
 
 CauseKind = Literal["level", "gates", "activations", "weights", "unclear"]
 
-#: A mean rate below this, in nats a step, is none: 2 % a step.
-LEVEL = 0.02
-#: A part is the main cause if it makes up at least this share of the rate ...
+#: Over all steps together, less than a factor 2 is no change that asks for a cause.
+LEVEL = math.log(2.0)
+#: ... unless it was far away from there in between.
+EVEN = math.log(10.0)
+#: What is named as the cause accounts for the rate within this factor, in nats ...
+WITHIN = 2.0
+#: ... a part of it makes up at least this share ...
 _MOST = 2 / 3
-#: ... and the direct routes carry the gradient if they bring at least this much of what arrives, by norm.
+#: ... and a direct route brings at least this much of its states' gradient, by norm, ...
 _CARRIED = 0.5
+#: ... which is at least this much of that of all states.
+_WEIGHT = 0.1
 #: So many activations are named.
 _NAMED = 3
 
 
 @dataclass(frozen=True)
 class Cause:
-    """The main cause: its kind and a sentence; "level" where there is nothing to explain, "unclear" where none is."""
+    """The main cause: its kind and a sentence; "level" where there is nothing to explain, "unclear" where none is.
+
+    rate: what there is to explain, in nats a step: that of the mean norm from distance 1 on. None without a gradient.
+    nats: what the named cause alone makes of it, with the sign of the rate; None where none is named.
+    """
 
     kind: CauseKind
     text: str
+    rate: float | None = None
+    nats: float | None = None
 
 
 def main_cause(found: Gates) -> Cause:
-    """Return the main cause of the mean rate over all distances.
+    """Return the main cause of the mean rate from distance 1 on: what the first step takes is no matter of the rate.
 
-    With r the mean rate and p the mean of a part, in nats a step: a part is the cause if p / r is at least 2/3 (the
-    others are then at most 1/3, or work against it). A direct route is the cause if it brings at least half of what
-    arrives, by norm, and its mean factor f alone would account for 2/3 of the fall, ln f / r >= 2/3.
+    With r the mean rate and p the mean of a part, in nats a step, a part is the cause if 2/3 <= p / r <= 2: the others
+    are small, or work against it. A direct route is, if it brings at least half of what arrives at its states, by norm,
+    and what it alone makes of the gradient that goes along it is r within a factor 2.
     """
     rates = found.rates
     assert rates is not None
-    if not np.isfinite(rates.total).any():
+    counted = rates.total if len(rates.total) == 1 else rates.total[1:]
+    steps = int(np.isfinite(counted).sum())
+    if not steps:
         return Cause("unclear", "no sequence has a gradient that is not exactly zero: there is no rate to explain")
     rate, activations, weights = mean(rates.total), mean(rates.activations), mean(rates.weights)
     parts = f"activations and gates {signed(activations)}, weights {signed(weights)}"
     if rates.other is not None:
         parts += f", other {signed(mean(rates.other))}"
-    parts += f" nats a step, {signed(rate)} in all"
-    if abs(rate) < LEVEL:
-        balance = ", which make up for each other" if min(abs(activations), abs(weights)) > LEVEL else ""
-        return Cause("level", f"none to name: the gradient keeps its size: {parts}{balance}")
-    route = _route(found, rates, rate)
+    parts += f"; {signed(rate)} nats a step in all"
+    if abs(rate) * steps < LEVEL:
+        size = f"in {grouped(steps)} step{'s' * (steps > 1)} it changes by a factor {_factor(rate * steps)}"
+        if np.ptp(np.cumsum([0.0, *counted[np.isfinite(counted)]])) > EVEN:
+            return Cause("unclear", f"no single factor accounts for it: {size}, but not at an even rate; {parts}", rate)
+        balance = ", which make up for each other" if min(abs(activations), abs(weights)) * steps > LEVEL else ""
+        return Cause("level", f"none to name, as the gradient keeps its size: {size}; {parts}{balance}", rate)
+    route = _route(found, rate)
     if route is not None:
-        return Cause("gates", _about_the_route(route, rate))
-    if not np.any(rates.weights) and not found.spectral_norms:
-        return Cause(
-            "activations", f"the elementwise factors, for nothing passes a recurrent matrix{_slopes(found)}; {parts}"
-        )
-    if activations / rate >= _MOST:
-        names = " and ".join(["the activations", *functions_across(found)])
-        return Cause("activations", f"{names}{_slopes(found)}; {parts}")
-    if weights / rate >= _MOST:
-        return Cause("weights", f"the weights: {_matrices(found, weights)}; {parts}")
-    return Cause("unclear", f"no single cause stands out: {parts}")
+        return Cause("gates", f"{_about_the_route(route)}, of {signed(rate)} in all", rate, mean(route.nats))
+    routes = "".join(f"; {_about_the_route(kept)}" for kept in found.kept if np.isfinite(kept.nats).any())
+    # Beside a direct route, growth is what the other routes add to it, whose parts are no causes by themselves.
+    alone = rate < 0 or not found.kept
+    if alone and _MOST <= activations / rate <= WITHIN:
+        text = f"{_elementwise(found)}: they leave a factor {_factor(activations)} of the norm a step"
+        return Cause("activations", f"{text}{_slopes(found)}; {parts}{routes}", rate, activations)
+    if _MOST <= weights / rate <= WITHIN:
+        return Cause("weights", f"the weights: {_matrices(found, weights)}; {parts}", rate, weights)
+    return Cause("unclear", f"no single factor accounts for it: {parts}{routes}", rate)
 
 
 def functions_across(found: Gates) -> list[str]:
@@ -71,50 +87,72 @@ def functions_across(found: Gates) -> list[str]:
 
 
 def mean(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
-    """Return the mean over the distances that have a number."""
-    some = values[np.isfinite(values)]
+    """Return the mean over the distances from 1 on that have a number (a sequence of one step has 0 only)."""
+    counted = values if len(values) == 1 else values[1:]
+    some = counted[np.isfinite(counted)]
     return float(some.mean()) if some.size else math.nan
 
 
 def signed(value: float) -> str:
-    """Return nats with their sign: -0.53, +0.02; 0 where it rounds to that.
+    """Return nats with their sign and two digits: -0.53, +0.021; 0 where they are nothing.
 
-    >>> signed(-0.531), signed(0.0164), signed(-0.0001)
-    ('-0.53', '+0.02', '0')
+    >>> signed(-0.531), signed(0.0164), signed(-1e-7), signed(-12.34)
+    ('-0.53', '+0.016', '0', '-12')
     """
-    text = f"{value:+.2f}"
-    return "0" if float(text) == 0 else text
+    if abs(value) < 1e-6:
+        return "0"
+    return f"{'-' if value < 0 else '+'}{number(abs(value))}"
 
 
-def _route(found: Gates, rates: Rates, rate: float) -> Kept | None:
-    """Return the direct route that explains a fall, the one with the smallest factor; None where none does."""
-    if rate > 0 or mean(rates.direct) < _CARRIED:
-        return None
-    falling = [kept for kept in found.kept if 0 < kept.mean < 1 and math.log(kept.mean) / rate >= _MOST]
-    return min(falling, key=lambda kept: kept.mean, default=None)
+def _factor(nats: float) -> str:
+    return factor(nats / math.log(10.0))
 
 
-def _about_the_route(kept: Kept, rate: float) -> str:
-    state, name = kept.retention.state, kept.retention.name
-    is_number = name is not None and name[0].isdigit() and " " not in name
-    factor = "a factor" if name is None or is_number else f"{name},"
-    alone = -math.log(kept.mean)
-    cost = f"alone that costs {number(alone)} nats a step, where the gradient loses {number(-rate)}"
-    return f"the direct route {state}[t-1] -> {state}[t]: {factor} {kept.mean:.2f} on average; {cost}"
+def _route(found: Gates, rate: float) -> Kept | None:
+    """Return the direct route that explains the rate, the one with most of the gradient; None where none does."""
+    explaining = [
+        kept
+        for kept in found.kept
+        if 1 / WITHIN <= mean(kept.nats) / rate <= WITHIN
+        and mean(kept.share) >= _CARRIED
+        and mean(kept.weight) >= _WEIGHT
+    ]
+    return max(explaining, key=lambda kept: mean(kept.weight), default=None)
+
+
+def _about_the_route(kept: Kept) -> str:
+    """Say what a direct route keeps, by the gradient on it and by unit, and what that is in nats."""
+    label, name, nats = kept.route.label, kept.route.name, mean(kept.nats)
+    is_number = name is None or name.replace(".", "").isdigit()
+    what = f"the direct route {label}[t-1] -> {label}[t]: {'' if is_number else f'{name} = '}"
+    keeps = f"a factor {_factor(nats)} a step" if is_number else f"{_factor(nats)} a step"
+    every = _factor(math.log(abs(kept.mean))) if kept.mean else "0"
+    aside = (
+        "" if every.lstrip("-") == _factor(nats) else f" ({'-' if kept.mean < 0 else ''}{every} on average over units)"
+    )
+    return f"{what}{keeps} where the gradient is{aside}, alone {signed(nats)} nats a step"
+
+
+def _elementwise(found: Gates) -> str:
+    functions = functions_across(found)
+    if not found.gates and not functions:
+        return "the elementwise factors"
+    return " and ".join(["the activations", *functions])
 
 
 def _slopes(found: Gates) -> str:
-    """Name the activations with the smallest slopes relative to the largest they could have."""
-    flattest = sorted(found.gates, key=lambda gate: mean(gate.slope) / gate.activation.gamma)[:_NAMED]
+    """Name the activations through which most gradient goes on, with their slopes where it is."""
+    reached = [gate for gate in found.gates if np.isfinite(gate.passed).any()]
+    most = sorted(reached, key=lambda gate: -mean(gate.carried))[:_NAMED]
     slopes = ", ".join(
-        f"{gate.activation.name} ({gate.activation.function}) {mean(gate.slope):.2f} of at most"
+        f"{gate.activation.name} ({gate.activation.function}) {_factor(mean(gate.passed))} of at most"
         f" {number(gate.activation.gamma)}"
-        for gate in flattest
+        for gate in most
     )
-    return f": mean slope of {slopes}" if slopes else ""
+    return f", with the slopes where the gradient is: {slopes}" if slopes else ""
 
 
 def _matrices(found: Gates, part: float) -> str:
     norms = ", ".join(f"{name} {number(norm)}" for name, norm in (found.spectral_norms or {}).items())
     spectral = f" (spectral norm: {norms})" if norms else ""
-    return f"multiplying by them leaves a factor {number(math.exp(part))} of the norm on average{spectral}"
+    return f"multiplying by them leaves a factor {_factor(part)} of the norm a step{spectral}"

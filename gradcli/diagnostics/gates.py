@@ -1,10 +1,11 @@
 """Gates and activations: how open, how saturated, how steep; and what they and the weights do to the gradient.
 
-The rate of a step, in nats, is ln |delta_(t-1)| - ln |delta_t|, with delta_t the adjoints dL/ds_t of all states of the
-layer as one vector. It is the sum of parts, exactly, for every sequence (see `gradcli.engine.step_norms`):
+The rate of a step, in nats, is ln <|delta_(t-1)|> - ln <|delta_t|>, with delta_t the adjoints dL/ds_t of all states of
+the layer as one vector and <> the mean over trials and sequences: the slope of the curve that the verdict is about. It
+is the sum of parts, exactly (see `gradcli.engine.step_norms`):
 
-    weights      ln |u_t| - ln |m_t|
-    activations  ln |m_t| - ln |delta_t|  +  ln |delta_(t-1)| - ln |u_t|
+    weights      ln <|u_t|> - ln <|m_t|>
+    activations  ln <|m_t|> - ln <|delta_t|>  +  ln <|delta_(t-1)|> - ln <|u_t|>
 
 where m_t is what leaves step t after all derivatives but those by matrices, the adjoints of all recurrent products and
 of the direct routes, and u_t what arrives at the states of step t - 1 after the transposed matrices. For
@@ -22,16 +23,19 @@ from typing import Any
 
 import numpy as np
 
+from gradcli.diagnostics.activation_slopes import ActivationSlopes
 from gradcli.diagnostics.contributions import of_last_loss
-from gradcli.diagnostics.curve import joined
-from gradcli.diagnostics.gate_names import Activation, Retention, activations_of, retentions_of
+from gradcli.diagnostics.curve import LOG10_2, joined
+from gradcli.diagnostics.direct_routes import passed_on, unit_factors
+from gradcli.diagnostics.gate_names import Activation, activations_of
 from gradcli.diagnostics.measure import judge_nonfinite
-from gradcli.diagnostics.verdict import Verdict
+from gradcli.diagnostics.verdict import Verdict, judge
 from gradcli.engine.adjoint_walk import walk_adjoints
 from gradcli.engine.evaluate import evaluate
 from gradcli.engine.problem import Progress
 from gradcli.engine.run import Engine
-from gradcli.engine.step_norms import is_closed, step_norms
+from gradcli.engine.step_norms import is_closed, joint_log2, step_norms
+from gradcli.language.direct import DirectRoute, direct_routes
 from gradcli.language.graph import Node
 from gradcli.network.build import Network
 
@@ -50,6 +54,8 @@ class Gate:
 
     mean, std: of the values phi(a), (T,). slope: mean of phi'(a). saturated: the share with |phi'(a)| below
     `SATURATED_BELOW` of gamma. low, high: the 10 % and 90 % quantiles at the distances of `Gates.sampled`.
+    passed: ln <|phi' g|> - ln <|g|>, (T,), with g the gradient with respect to the values: the slope where the gradient
+        is. NaN where none reaches it, as where no state goes into it. carried: log2 of <|phi' g|>, (T,).
     """
 
     activation: Activation
@@ -59,26 +65,39 @@ class Gate:
     saturated: Array
     low: Array
     high: Array
+    passed: Array
+    carried: Array
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What a direct route keeps in a step: the mean of its factor over everything."""
+    """What a direct route keeps (see `gradcli.diagnostics.direct_routes`).
 
-    retention: Retention
+    nats: ln <|D' delta|> - ln <|delta|> by distance, (T,): what goes along the route changes by so much. NaN where no
+        gradient is on the route, or where it ends.
+    share: of its states' adjoints one step earlier, by norm, what it brings, (T,). weight: its states' adjoints, by
+        norm, in those of all states, (T,).
+    mean: of the factor over all units, sequences and steps, whatever gradient they carry; of a route of several states,
+        of the modulus at the distances of `Gates.sampled`.
+    """
+
+    route: DirectRoute
+    nats: Array
+    share: Array
+    weight: Array
     mean: float
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Mean rates in nats a step, from distance d to d+1, d = 0 .. T-1, (T,) each.
+    """Rates of the mean norm in nats a step, from distance d to d+1, d = 0 .. T-1, (T,) each.
 
-    Over the trials and sequences in which the gradient is not exactly zero at either distance, nor in between: with
-    ``h[t-2]`` it may go around a step that passes nothing on. NaN where there are none.
+    The mean is over all trials and sequences. NaN where it is exactly zero at either distance, or in between: with
+    ``h[t-2]`` a gradient may go around a step that passes nothing on.
 
     total = activations + weights + other.
-    other: None where nothing but the next step's adjoints enters. direct: median of the norm of what the direct routes
-    bring over the norm of all that arrives; 0 where there is no direct route.
+    other: None where nothing but the next step's adjoints enters. direct: the norm of what the direct routes bring over
+        the norm of all that arrives; 0 where there is no direct route.
     """
 
     total: Array
@@ -93,6 +112,7 @@ class Gates:
     """What `gradcli gates` finds; `verdict` is set where a number was not finite, and then nothing else is there.
 
     network: with the loss at its last step alone, and no step after that. sampled: the distances of the quantiles.
+    judged: the verdict on the mean norm of the layer's states, whose slope `rates` is.
     spectral_norms: of each recurrent matrix that is a parameter, the largest singular value; the median over trials,
         and over steps where weights are not tied.
     """
@@ -106,6 +126,7 @@ class Gates:
     kept: Sequence[Kept] = ()
     rates: Rates | None = None
     spectral_norms: dict[str, float] | None = None
+    judged: Verdict | None = None
 
 
 def sampled_distances(count: int) -> list[int]:
@@ -134,10 +155,12 @@ def measure_gates(network: Network, layer: int, *, progress: Progress | None = N
         return Gates(network, layer, loss_steps, verdict)
     cell = problem.plans[layer].cell
     sampled = sampled_distances(problem.seq_len)
-    looking = [_Looking(a, problem.seq_len, problem.trials, sampled) for a in activations_of(cell)]
-    keeping = [_Keeping(retention) for retention in retentions_of(cell)]
     steps = (problem.seq_len, problem.trials, problem.batch_size)
-    before, after, direct = (np.empty(steps) for _ in range(3))
+    activations = activations_of(cell)
+    slopes = ActivationSlopes(cell, activations)
+    looking = [_Looking(activation, steps, sampled) for activation in activations]
+    keeping = [_Keeping(route, steps, sampled) for route in direct_routes(cell)]
+    before, after = (np.empty(steps) for _ in range(2))
     closed = layer >= problem.top
     for trials, group in engine.groups():
         for visit in walk_adjoints(group):
@@ -145,19 +168,28 @@ def measure_gates(network: Network, layer: int, *, progress: Progress | None = N
             backward, block = visit.passes[layer], visit.blocks[layer]
             closed = closed and is_closed(backward)
             norms = step_norms(backward, block)
-            for whole, part in ((before, norms.before), (after, norms.after), (direct, norms.direct)):
+            for whole, part in ((before, norms.before), (after, norms.after)):
                 whole[first:last, trials] = part
             at = _Place(problem.seq_len - last, last - first, trials, group.problem.batch_size)
             values = backward.layer.block_values(*block.steps)
-            nodes = [node for one in looking for node in one.nodes] + [other.retention.factor for other in keeping]
+            nodes = [node for one in looking for node in one.nodes] + [
+                edge.coefficient for other in keeping for edge in other.route.edges
+            ]
+            nodes += slopes.nodes
             with np.errstate(all="ignore"):
                 evaluate(nodes, values, backward.layer.parameters.column_ranges)
+                passed = slopes.look(block.totals, values)
                 for one in looking:
                     one.look(values, at)
+                    if one.activation.name in passed:
+                        one.follow(passed[one.activation.name], slice(first, last), trials)
                 for other in keeping:
                     other.look(values, at)
+                    other.follow(block.totals, values, slice(first, last), trials)
     prefix = f"{problem.names[layer]}."
-    total = joined(norm for name, norm in run.log2_norm.items() if name.startswith(prefix))
+    by_state = {name.removeprefix(prefix): norm for name, norm in run.log2_norm.items() if name.startswith(prefix)}
+    total = log2_mean(joined(by_state.values()))
+    thresholds = network.spec.thresholds
     return Gates(
         network,
         layer,
@@ -165,9 +197,10 @@ def measure_gates(network: Network, layer: int, *, progress: Progress | None = N
         None,
         sampled,
         [item.gate() for item in looking],
-        [item.kept() for item in keeping],
-        _rates(total, before, after, direct, closed),
+        [item.kept(by_state, total) for item in keeping],
+        _rates(total, before, after, [item.arrived for item in keeping], closed),
         _spectral_norms(network, layer),
+        judge(total[::-1] * LOG10_2, vanishing=thresholds.vanishing, exploding=thresholds.exploding),
     )
 
 
@@ -182,7 +215,8 @@ def bytes_kept(network: Network, layer: int) -> int:
     sampled = len(sampled_distances(problem.seq_len)) * sequences * width * activations
     # Five norms by sequence, their differences, and the values of a block.
     block = problem.sizes.block * problem.sizes.trials_at_once * problem.batch_size * width * 4 * activations
-    return 8 * (problem.seq_len * (moments + 10 * sequences) + 2 * sampled + block)
+    followed = 2 * (len(direct_routes(cell)) + activations)
+    return 8 * (problem.seq_len * (moments + (10 + followed) * sequences) + 2 * sampled + 2 * block)
 
 
 @dataclass(frozen=True)
@@ -205,8 +239,10 @@ class _Place:
 class _Looking:
     """Gathers one activation's values: moments by distance and trial, and all of them at the sampled distances."""
 
-    def __init__(self, activation: Activation, count: int, trials: int, sampled: Sequence[int]) -> None:
+    def __init__(self, activation: Activation, steps: tuple[int, int, int], sampled: Sequence[int]) -> None:
         self.activation = activation
+        count, trials, _ = steps
+        self._entered, self._passed = (np.full(steps, -np.inf) for _ in range(2))
         self.nodes: list[Node] = [activation.node, activation.slope]
         self._mean, self._variance, self._slope, self._saturated = (np.empty((count, trials)) for _ in range(4))
         self._sampled: dict[int, list[Array]] = {d: [] for d in sampled}
@@ -223,9 +259,16 @@ class _Looking:
             if 0 <= d - at.distance < at.steps:
                 kept.append(found[d - at.distance].ravel().copy())
 
+    def follow(self, norms: tuple[Array, ...], steps: slice, trials: slice) -> None:
+        self._entered[steps, trials], self._passed[steps, trials] = norms
+
     def gate(self) -> Gate:
         pooled = [np.concatenate(kept) for kept in self._sampled.values()]
         low, high = (np.array([np.quantile(values, q) for values in pooled]) for q in (_LOW, _HIGH))
+        entered, carried = log2_mean(self._entered), log2_mean(self._passed)
+        with np.errstate(invalid="ignore"):
+            passed = _LN2 * (carried - entered)
+            passed[~np.isfinite(passed)] = np.nan
         return Gate(
             self.activation,
             mean=self._mean.mean(axis=1),
@@ -235,54 +278,79 @@ class _Looking:
             saturated=self._saturated.mean(axis=1),
             low=low,
             high=high,
+            passed=passed[::-1],
+            carried=carried[::-1],
         )
 
 
 class _Keeping:
-    """Gathers the mean factor of a direct route."""
+    """Gathers what a direct route keeps: of each sequence's gradient at every step, and on average over units.
 
-    def __init__(self, retention: Retention) -> None:
-        self.retention = retention
+    arrived: log2 of the norm of what it brings to its states one step earlier, (T, R, B).
+    """
+
+    def __init__(self, route: DirectRoute, steps: tuple[int, int, int], sampled: Sequence[int]) -> None:
+        self.route = route
+        self.entered, self.arrived = (np.empty(steps) for _ in range(2))
+        self._sampled = sampled
         self._sum, self._count = 0.0, 0
 
     def look(self, values: dict[Node, Any], at: _Place) -> None:
-        factor = at.values(values[self.retention.factor])
-        self._sum += float(factor.sum())
-        self._count += factor.size
+        wanted: Any = slice(None)
+        if len(self.route.states) > 1:
+            # Of blocks there are eigenvalues to be found: at a few distances only.
+            wanted = [d - at.distance for d in self._sampled if 0 <= d - at.distance < at.steps]
+            if not wanted:
+                return
+        factors = {edge.coefficient: at.values(values[edge.coefficient])[wanted] for edge in self.route.edges}
+        found = unit_factors(self.route, factors)
+        self._sum += float(found.sum())
+        self._count += found.size
 
-    def kept(self) -> Kept:
-        return Kept(self.retention, self._sum / self._count)
+    def follow(
+        self, totals: dict[str, tuple[Array, Array]], values: dict[Node, Any], steps: slice, trials: slice
+    ) -> None:
+        self.entered[steps, trials], self.arrived[steps, trials] = passed_on(self.route, totals, values)
 
-
-def _rates(total: Array, before: Array, after: Array, direct: Array, closed: bool) -> Rates:
-    """Return the parts of the rates from log2 of norms: total (T+1, R, B), the others (T, R, B), by step."""
-    later, earlier = total[1:], total[:-1]
-    valid = np.isfinite(later) & np.isfinite(earlier) & np.isfinite(before) & np.isfinite(after)
-
-    def mean(values: Array) -> Array:
-        """Return the mean in nats over trials and sequences with a gradient, by distance."""
-        count = valid.sum(axis=(1, 2))
-        summed = np.where(valid, values, 0.0).sum(axis=(1, 2))
+    def kept(self, norms: dict[str, Array], total: Array) -> Kept:
+        """Return what was found. norms: log2 of each state's, (T+1, R, B); total: of their mean as one, (T+1,)."""
+        entered, arrived = log2_mean(self.entered), log2_mean(self.arrived)
+        own = log2_mean(joined(norms[state] for state in self.route.states))
         with np.errstate(invalid="ignore"):
-            return np.asarray((_LN2 * summed / count)[::-1])
+            nats = _LN2 * (arrived - entered)
+            nats[~np.isfinite(nats)] = np.nan
+            # At step t - 1 too, what comes from within the step is left out; initial states take nothing from there.
+            share, weight = np.exp2(arrived - np.r_[own[:1], entered[:-1]]), np.exp2(own - total)[1:]
+        return Kept(self.route, nats[::-1], share[::-1], weight[::-1], self._sum / self._count)
+
+
+def log2_mean(log2: Array) -> Array:
+    """Return log2 of the mean over trials and sequences of 2**log2, (n, R, B) -> (n,); -inf where all are zero."""
+    flat = log2.reshape(len(log2), -1)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.logaddexp2.reduce(flat, axis=1)) - math.log2(flat.shape[1])
+
+
+def _rates(total: Array, before: Array, after: Array, direct: Sequence[Array], closed: bool) -> Rates:
+    """Return the parts of the rates from log2 of norms: of the mean total (T+1,), of the others (T, R, B), by step."""
+    later, earlier = total[1:], total[:-1]
+    leaving, arriving = log2_mean(before), log2_mean(after)
+    valid = np.isfinite(later) & np.isfinite(earlier) & np.isfinite(leaving) & np.isfinite(arriving)
+
+    def nats(log2: Array) -> Array:
+        """Return nats by distance."""
+        return np.where(valid, _LN2 * log2, np.nan)[::-1]
 
     with np.errstate(invalid="ignore"):
-        inside, arrival = mean(before - later), mean(earlier - after)
+        inside, arrival = nats(leaving - later), nats(earlier - arriving)
+        brought = np.exp2(log2_mean(joint_log2(list(direct))) - arriving) if direct else np.zeros(len(later))
         return Rates(
-            total=mean(earlier - later),
+            total=nats(earlier - later),
             activations=inside + arrival if closed else inside,
-            weights=mean(after - before),
+            weights=nats(arriving - leaving),
             other=None if closed else arrival,
-            direct=_median_ratio(direct - after, valid)[::-1],
+            direct=np.where(valid, brought, np.nan)[::-1],
         )
-
-
-def _median_ratio(log2: Array, valid: Array) -> Array:
-    """Return the median over trials and sequences of 2**log2, by step; NaN where none is valid."""
-    flat, some = log2.reshape(len(log2), -1), valid.reshape(len(log2), -1)
-    return np.array(
-        [float(np.median(np.exp2(row[ok]))) if ok.any() else np.nan for row, ok in zip(flat, some, strict=True)]
-    )
 
 
 def _spectral_norms(network: Network, layer: int) -> dict[str, float]:

@@ -21,7 +21,8 @@ from gradcli.diagnostics.paths_walk import NotFinite
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.engine.problem import ForwardOverflow, Overflow, Progress, Run
 from gradcli.engine.run import Engine
-from gradcli.language.routes import Edge, PathGraph, Route
+from gradcli.language.direct import DirectRoute
+from gradcli.language.routes import PathGraph, Route
 from gradcli.network.build import Network
 
 Array = np.ndarray[Any, Any]
@@ -72,15 +73,14 @@ class RouteTable:
 
 @dataclass(frozen=True)
 class DirectCurve:
-    """The direct route of a state, entry by entry from step to step, beside the state's whole gradient.
+    """A direct route, entry by entry from step to step with gates held, beside the whole gradient of its states.
 
     distances: where it was measured, (D,). log10_direct, log10_total, projection, cosine: (D,), medians over trials and
         sequences; -inf is an exact zero, NaN where no sequence has a gradient.
     carries_to: the largest distance up to which the projection is at least `CARRIES` throughout.
     """
 
-    state: str
-    edge: Edge
+    route: DirectRoute
     distances: Array
     log10_direct: Array
     log10_total: Array
@@ -139,7 +139,7 @@ def trace_paths(
             return Paths(network, graph, layer, step, verdict=judge_nonfinite(network, engine, run))
         found.append(tracer)
     tables = [_table(graph, start, end, distance, step, [tracer.routes[end] for tracer in found]) for end in ends]
-    curves = [_curve(state, [tracer.direct[state] for tracer in found]) for state in found[0].direct]
+    curves = [_curve(groups) for groups in zip(*(tracer.direct for tracer in found), strict=True)]
     return Paths(network, graph, layer, step, tables, curves)
 
 
@@ -190,7 +190,7 @@ def _table(
     )
 
 
-def _curve(state: str, groups: Sequence[MeasuredDirect]) -> DirectCurve:
+def _curve(groups: Sequence[MeasuredDirect]) -> DirectCurve:
     def joined(name: str) -> Array:
         """Return the values of all trials, (D, R * B)."""
         parts = [np.stack(getattr(group, name)) for group in groups]
@@ -207,8 +207,7 @@ def _curve(state: str, groups: Sequence[MeasuredDirect]) -> DirectCurve:
     # Where no sequence has a gradient, there is nothing to carry.
     short = np.flatnonzero(~((found >= CARRIES) | np.isnan(found)))
     return DirectCurve(
-        state,
-        groups[0].edge,
+        groups[0].route,
         distances,
         np.array([median(row) for row in direct]) * LOG10_2,
         np.array([median(row) for row in total]) * LOG10_2,

@@ -14,11 +14,12 @@ from gradcli.diagnostics.paths_walk import (
     StepValues,
     along,
     loss_gradient,
-    pull_back,
     steps_back,
+    together,
 )
 from gradcli.engine.group import TrialGroup
-from gradcli.language.routes import Edge, PathGraph, Route
+from gradcli.language.direct import DirectRoute
+from gradcli.language.routes import PathGraph, Route
 
 Array = np.ndarray[Any, Any]
 
@@ -41,10 +42,10 @@ class MeasuredRoutes:
 
 @dataclass
 class MeasuredDirect:
-    """A direct route in one group of trials: its vector, and by distance log2 norms and cosine, (R, B) each."""
+    """A direct route in one group of trials: its vectors by state; by distance log2 norms and cosine, (R, B) each."""
 
-    edge: Edge
-    vector: Adjoint
+    route: DirectRoute
+    vectors: dict[str, Adjoint]
     distances: list[int]
     log2_direct: list[Array]
     log2_total: list[Array]
@@ -54,7 +55,7 @@ class MeasuredDirect:
 class Tracer:
     """Walks back over one group of trials, and gathers what the tables are made of.
 
-    at: the step that it is at. routes: by end. direct: by state.
+    at: the step that it is at. routes: by end. direct: in the order of the graph's.
 
     Args:
         group: ready for a walk. step: where routes start. The others are those of `trace_paths`.
@@ -69,7 +70,7 @@ class Tracer:
         self.lag = max(graph.cell.lags.values())
         self.at = step
         self.routes: dict[str, MeasuredRoutes] = {}
-        self.direct: dict[str, MeasuredDirect] = {}
+        self.direct: list[MeasuredDirect] = []
         self._wanted = set(measured_distances(step))
         self._entering = self._zero(start)
         # For the routes: the values of factors and the adjoints, by the number of steps back.
@@ -91,7 +92,7 @@ class Tracer:
         layer = self.group.layers[self.layer]
         whole: Backpropagation | None = None
         chosen: Backpropagation | None = None
-        last = 0 if any(map(self.graph.direct_edge, self.graph.states)) else self.first - self.distance
+        last = 0 if self.graph.direct else self.first - self.distance
         for step, values in steps_back(self.graph, self.group, layer, self.first):
             self.at = step
             if whole is None:
@@ -130,21 +131,38 @@ class Tracer:
         self._adjoints.pop(behind - self.lag - 1, None)
 
     def _follow_direct(self, behind: int, values: StepValues, totals: dict[str, Adjoint]) -> None:
-        for state in self.graph.states:
-            edge = self.graph.direct_edge(state)
-            if edge is None:
-                continue
+        for number, route in enumerate(self.graph.direct):
+            whole = {state: totals.get(state, self._zero(state)) for state in route.states}
             if behind == 0:
-                self.direct[state] = MeasuredDirect(edge, totals.get(state, self._zero(state)), [], [], [], [])
-            found = self.direct[state]
+                self.direct.append(MeasuredDirect(route, whole, [], [], [], []))
+            elif values:
+                # At the start the total has what comes from within the step already; initial states take none.
+                self._within(route, self.direct[number].vectors, values)
+            found = self.direct[number]
             if behind in self._wanted:
-                total = totals.get(state, self._zero(state))
+                direct, total = (together([of[state] for state in route.states]) for of in (found.vectors, whole))
                 found.distances.append(behind)
-                found.log2_direct.append(found.vector.log2_norm())
+                found.log2_direct.append(direct.log2_norm())
                 found.log2_total.append(total.log2_norm())
-                found.cosine.append(found.vector.cosine(total))
+                found.cosine.append(direct.cosine(total))
             if values:
-                found.vector = pull_back(edge, found.vector, values).normalised()
+                found.vectors = self._onward(route, found.vectors, values)
+
+    def _within(self, route: DirectRoute, vectors: dict[str, Adjoint], values: StepValues) -> None:
+        """Add what the states of a route take of each other within a step, the later ones first."""
+        for edge in sorted(route.within(0), key=lambda edge: -self.graph.states.index(edge.target)):
+            target = vectors[edge.target]
+            part = Adjoint(target.mantissa * values[edge.coefficient], target.exponent)
+            vectors[edge.source] = (vectors[edge.source] + part).normalised()
+
+    def _onward(self, route: DirectRoute, vectors: dict[str, Adjoint], values: StepValues) -> dict[str, Adjoint]:
+        """Return what goes along a route to its states one step earlier."""
+        found: dict[str, Adjoint] = {}
+        for edge in route.within(1):
+            target = vectors[edge.target]
+            part = Adjoint(target.mantissa * values[edge.coefficient], target.exponent)
+            found[edge.source] = found[edge.source] + part if edge.source in found else part
+        return {state: found[state].normalised() if state in found else self._zero(state) for state in route.states}
 
     def total(self, end: str) -> Adjoint:
         """Return the whole gradient at a route's end."""

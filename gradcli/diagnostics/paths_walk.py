@@ -92,6 +92,13 @@ class Adjoint:
             return np.asarray(dot / (_norm(self.mantissa) * _norm(other.mantissa)))
 
 
+def together(adjoints: Sequence[Adjoint]) -> Adjoint:
+    """Return the gradients at several variables as one vector."""
+    exponent = np.max([adjoint.exponent for adjoint in adjoints], axis=0)
+    parts = [scale_by(a.mantissa, (a.exponent - exponent)[:, None, :]) for a in adjoints]
+    return Adjoint(np.concatenate(parts, axis=1), exponent)
+
+
 def _norm(mantissa: Array) -> Array:
     return np.asarray(np.sqrt(np.einsum("rsb,rsb->rb", mantissa, mantissa)))
 
@@ -128,8 +135,9 @@ def _value_node(factor: Factor) -> Node:
 
 
 def factor_nodes(graph: PathGraph) -> list[Node]:
-    """Return the nodes whose values the factors of a path graph are made of."""
-    return list(dict.fromkeys(map(_value_node, graph.factors())))
+    """Return the nodes whose values the factors of a path graph are made of, those of its direct routes included."""
+    direct = (edge.coefficient for route in graph.direct for edge in route.edges)
+    return list(dict.fromkeys([*map(_value_node, graph.factors()), *direct]))
 
 
 def steps_back(graph: PathGraph, group: TrialGroup, layer: Layer, last: int) -> Iterator[tuple[int, StepValues]]:

@@ -3,8 +3,12 @@
 * At rest: with zero states and no input the layer is a linear map, whose spectral radius is the factor a step that the
   gradient changes by. For the plain RNN with zero biases that is rho(W_hh), for the LSTM the largest of
   sigmoid(b_f) + sigmoid(b_i) sigmoid(b_o) lambda(W_hg), for the GRU that of z I + (1 - z) r U.
+* On active units: at a kink, as relu has at zero states and zero biases, there is no slope at rest. Where states just
+  above zero keep to themselves and do not turn negative, as with the identity as recurrent matrix, the factor is that
+  of the units that are on.
 * Gates alone: where a state feeds itself directly, with coefficient f at rest, dc[t]/dc[t-d] = f^d along that route;
-  its time scale is 1/(1 - f) steps (Tallec and Ollivier 2018).
+  its time scale is 1/(1 - f) steps (Tallec and Ollivier 2018). After enough steps the gradient is on the units that
+  keep most of it, so that the largest coefficient is the rate. Of states that turn into each other it is the modulus.
 * Mean field: many units with independent weights, driven by this input (see `gradcli.diagnostics.mean_field`).
 """
 
@@ -16,15 +20,17 @@ from typing import Any
 
 import numpy as np
 
+from gradcli.diagnostics.direct_routes import unit_factors
 from gradcli.diagnostics.mean_field import mean_field
 from gradcli.engine.evaluate import Values, evaluate
 from gradcli.engine.layer import Layer
-from gradcli.engine.linearised import LinearisedBlock, StepMaps, full_state_size
+from gradcli.engine.linearised import LinearisedBlock, full_state_size
 from gradcli.engine.parameters import LayerParameters
 from gradcli.engine.plan import LayerPlan
 from gradcli.engine.problem import Problem
 from gradcli.engine.starts import FilledInput
-from gradcli.language.functions import derivative
+from gradcli.language.direct import direct_routes
+from gradcli.language.functions import FUNCTIONS, derivative
 from gradcli.language.graph import Dependence, Node, reachable
 
 Array = np.ndarray[Any, Any]
@@ -36,14 +42,15 @@ _FEWEST_UNITS, _SHARE_OF_WEIGHTS = 16, 0.9
 #: Steps, and sequences of all trials, of the input that its size is read from.
 _STEPS_OF_INPUT, _SEQUENCES_OF_INPUT = 32, 16
 _LARGEST_GAIN, _GAIN_TOLERANCE = 1000.0, 1e-6
+_JUST_ABOVE = 1e-9
 
 
 @dataclass(frozen=True)
 class Prediction:
     """A rate that theory gives.
 
-    name: "rest", "gates" or "mean_field". rate_per_step: the factor a step, median over trials.
-    state: for "gates" the state that feeds itself. spread: for "gates" the smallest and largest coefficient of a unit.
+    name: "rest", "active", "gates" or "mean_field". rate_per_step: the factor a step, median over trials.
+    state: for "gates" the state that feeds itself. spread: for "gates" the smallest and largest factor of a unit.
     """
 
     name: str
@@ -89,23 +96,27 @@ def critical_gain(problem: Problem, layer: int) -> float | None:
         if node.op == "parameter" and len(plan.cell.shapes.parameters[node.data]) == 2
     }
 
-    def excess(gain: float) -> float:
+    def excess(gain: float) -> float | None:
         values = {
             name: value[:1] * gain if name in recurrent else value[:1]
             for name, value in problem.parameters[layer].items()
         }
-        return _radius(_jacobians(_maps_at_rest(plan, values, 1))) - 1.0
+        block = _linearised(plan, values, 1, 0.0)
+        return None if _has_kink(block, _coefficients(plan)) else _radius(_jacobians(block, 1)) - 1.0
 
     low, high = 0.0, 1.0
-    if not recurrent or not excess(low) < 0:
+    start = excess(low) if recurrent else None
+    if start is None or not start < 0:
         return None
-    while not excess(high) >= 0:
+    while not (above := excess(high)) or not above >= 0:
+        if above is None:
+            return None
         low, high = high, 2.0 * high
         if high > _LARGEST_GAIN:
             return None
     while high - low > _GAIN_TOLERANCE * high:
         middle = 0.5 * (low + high)
-        low, high = (low, middle) if excess(middle) >= 0 else (middle, high)
+        low, high = (low, middle) if (excess(middle) or 0.0) >= 0 else (middle, high)
     return 0.5 * (low + high)
 
 
@@ -117,26 +128,41 @@ def _normalises(plan: LayerPlan) -> bool:
 def _at_rest(problem: Problem, index: int, trials: int) -> list[Prediction]:
     plan = problem.plans[index]
     parameters = {name: values[:trials] for name, values in problem.parameters[index].items()}
-    maps = _maps_at_rest(plan, parameters, trials)
-    jacobians = _jacobians(maps)
+    block = _linearised(plan, parameters, trials, 0.0)
+    routes = _gates(plan, block)
+    if _has_kink(block, _coefficients(plan)):
+        return [*_active(plan, parameters, trials), *routes]
+    jacobians = _jacobians(block, trials)
     if not np.isfinite(jacobians).all():
         return []
-    return [Prediction("rest", _radius(jacobians)), *_gates(plan, maps)]
+    radius = _radius(jacobians)
+    # Without input nothing passes a product with it: the map is zero, and says nothing of a driven layer.
+    silent = radius == 0.0 and any(node.dependence is Dependence.INPUT for node in _coefficients(plan))
+    return routes if silent else [Prediction("rest", radius), *routes]
 
 
-def _maps_at_rest(plan: LayerPlan, values: Mapping[str, Array], trials: int) -> list[StepMaps]:
-    """Return the linear map of each trial at zero states and without input."""
+def _active(plan: LayerPlan, parameters: Mapping[str, Array], trials: int) -> list[Prediction]:
+    """Return the factor of units just above zero, where each keeps to itself and stays there or goes off."""
+    jacobians = _jacobians(_linearised(plan, parameters, trials, _JUST_ABOVE), trials)
+    own = np.diagonal(jacobians, axis1=1, axis2=2)
+    alone = np.array_equal(jacobians, own[:, :, None] * np.eye(jacobians.shape[1]))
+    if not alone or not np.isfinite(own).all() or own.min() < 0.0 or own.max() == 0.0:
+        return []
+    return [Prediction("active", float(np.median(own.max(axis=1))))]
+
+
+def _linearised(plan: LayerPlan, values: Mapping[str, Array], trials: int, state: float) -> LinearisedBlock:
+    """Return the linear map of each trial without input, at states that are all the same number."""
     dtype = np.dtype(np.float64)
     parameters = LayerParameters(plan, values, trials=trials, dtype=dtype)
     layer = Layer(plan, parameters, trials=trials, batch_size=1, dtype=dtype, segment=1)
-    nothing = {name: np.zeros((plan.lag, *array.shape[1:])) for name, array in layer.states.items()}
-    layer.forward(np.zeros((1, trials, plan.cell.shapes.input_size, 1)), nothing)
-    block = LinearisedBlock(layer, 0, 1)
-    return [block.maps(trial) for trial in range(trials)]
+    start = {name: np.full((plan.lag, *array.shape[1:]), state) for name, array in layer.states.items()}
+    layer.forward(np.zeros((1, trials, plan.cell.shapes.input_size, 1)), start)
+    return LinearisedBlock(layer, 0, 1)
 
 
-def _jacobians(maps: Sequence[StepMaps]) -> Array:
-    return np.array([own.jacobian(0) for own in maps])
+def _jacobians(block: LinearisedBlock, trials: int) -> Array:
+    return np.array([block.maps(trial).jacobian(0) for trial in range(trials)])
 
 
 def _radius(jacobians: Array) -> float:
@@ -144,17 +170,35 @@ def _radius(jacobians: Array) -> float:
     return float(np.median(np.abs(np.linalg.eigvals(jacobians)).max(axis=1)))
 
 
-def _gates(plan: LayerPlan, maps: list[StepMaps]) -> list[Prediction]:
-    """Return the direct routes of states into themselves whose coefficient is more than a plain number."""
+def _coefficients(plan: LayerPlan) -> list[Node]:
+    return [edge.coefficient for edges in plan.edges.values() for edge in edges]
+
+
+def _has_kink(block: LinearisedBlock, coefficients: Sequence[Node]) -> bool:
+    """Tell whether a slope among coefficients is taken exactly at a kink, where it might as well be another."""
+    jumping = [node for node in reachable(coefficients) if node.op == "call" and FUNCTIONS[node.data].jumps]
+    values = block.evaluated([node.args[0] for node in jumping])
+    return any(
+        np.isin(np.asarray(value), FUNCTIONS[node.data].jumps).any()
+        for node, value in zip(jumping, values, strict=True)
+    )
+
+
+def _gates(plan: LayerPlan, block: LinearisedBlock) -> list[Prediction]:
+    """Return the direct routes whose factor is more than a plain number, and not zero."""
     found = []
-    for name, edges in plan.edges.items():
-        for edge in edges:
-            own = isinstance(name, str) and edge.source.op == "state" and edge.source.data == (name, 1)
-            if own and not edge.coefficient.is_number:
-                values = np.array([np.ravel(each.coefficient(name, edge.source, 0)) for each in maps])
-                found.append(
-                    Prediction("gates", float(np.median(values)), str(name), (float(values.min()), float(values.max())))
-                )
+    for route in direct_routes(plan.cell):
+        coefficients = [edge.coefficient for edge in route.edges]
+        if all(node.is_number for node in coefficients) or _has_kink(block, coefficients):
+            continue
+        values = dict(zip(coefficients, block.evaluated(coefficients), strict=True))
+        units = np.abs(unit_factors(route, values))
+        if not np.isfinite(units).all() or not units.any():
+            continue
+        # A number, (R, size, 1), or of one step (1, R, size, 1): each trial's, or the same for all.
+        by_trial = units.reshape(-1, units.shape[-2]) if units.ndim > 1 else units.reshape(1, 1)
+        largest = float(np.median(by_trial.max(axis=1)))
+        found.append(Prediction("gates", largest, route.label, (float(units.min()), float(units.max()))))
     return found
 
 

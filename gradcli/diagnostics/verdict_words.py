@@ -270,12 +270,10 @@ def _level(curve: Landmarks, tail: TailFit) -> str:
 
 def _forecast_words(curve: Landmarks, tail: TailFit, forecast: int | None) -> str:
     """Say where the curve would cross its threshold, beyond the end of this sequence."""
-    if forecast is None or tail.pattern == "mixed":
-        return ""  # an average over a tail without a law promises nothing
+    if forecast is None or tail.pattern != "exponential":
+        return ""  # an average over a tail without a law promises nothing, and a power little
     goal, word = (curve.vanishing, "below") if tail.log10_rate < 0 else (curve.exploding, "above")
-    where = "by this law" if tail.pattern == "polynomial" else "at this rate"
-    longer = " in a longer sequence" if tail.origin == "beginning" else ", beyond this sequence"
-    return f"; {where} {word} {threshold(goal)} from {_steps(forecast)} back{longer}"
+    return f"; at this rate {word} {threshold(goal)} from {_steps(forecast)} back, beyond this sequence"
 
 
 def _crossings(curve: Landmarks) -> str | None:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from gradcli import cells
 from gradcli.diagnostics.spectra import LARGEST_FOR_RADIUS, MatrixSpectrum, spectrum
+from gradcli.errors import InputFileError, ResourceError
 from gradcli.language.functions import FUNCTIONS
 from gradcli.weights.checkpoint import Checkpoint, Ignored, Tensor
 from gradcli.weights.layers import Contents, RecurrentLayer, Value
@@ -59,11 +60,22 @@ class DirectionWeights:
 
 
 @dataclass(frozen=True)
+class NotFinite:
+    """A tensor with entries that are NaN or infinite, and how many of each there are."""
+
+    tensor: str
+    nan: int
+    infinite: int
+
+
+@dataclass(frozen=True)
 class Inspection:
     """What a checkpoint holds.
 
     name: as the user wrote it. format: what it is called. size: of the file, in bytes. weights: of each of the
-    contents' layers, its directions from the bottom up.
+    contents' layers, its directions from the bottom up; empty for a layer made of tensors that are not finite.
+    not_finite: every tensor that holds NaN or infinity, in the order of the file. unchecked: name -> why it was not
+    looked at, of the tensors that no layer is made of and that could not be read.
     """
 
     name: str
@@ -73,6 +85,8 @@ class Inspection:
     ignored: Sequence[Ignored]
     contents: Contents
     weights: Sequence[Sequence[DirectionWeights]]
+    not_finite: Sequence[NotFinite] = ()
+    unchecked: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def unused(self) -> list[str]:
@@ -216,18 +230,27 @@ def _activation(layer: RecurrentLayer) -> str | None:
 
 
 def inspect_checkpoint(
-    checkpoint: Checkpoint, contents: Contents, size: int, progress: Progress | None = None
+    checkpoint: Checkpoint,
+    contents: Contents,
+    size: int,
+    progress: Progress | None = None,
+    *,
+    largest: float = math.inf,
 ) -> Inspection:
     """Return what an open checkpoint holds, and what the weights of its recurrent layers say.
 
     Args:
         contents: what the layouts recognised in it. size: of the file, in bytes.
-        progress: called with ("spectra", matrices done, matrices in all).
+        progress: called with ("tensors", done, in all), then with ("spectra", matrices done, matrices in all).
+        largest: bytes that looking at a tensor may take that no layer is made of.
 
     Raises:
         InputFileError: as for `Checkpoint.read`.
     """
-    total = sum(len(recurrent_matrices(layer, name)) for layer in contents.layers for name in directions(layer))
+    not_finite, unchecked = _look_at_all(checkpoint, contents, progress, largest)
+    wrong = {each.tensor for each in not_finite}
+    sound = [layer for layer in contents.layers if wrong.isdisjoint(layer.tensors)]
+    total = sum(len(recurrent_matrices(layer, name)) for layer in sound for name in directions(layer))
     done = 0
 
     def told() -> None:
@@ -236,7 +259,44 @@ def inspect_checkpoint(
         if progress is not None:
             progress("spectra", done, total)
 
-    weights = [measure_layer(checkpoint, layer, told) for layer in contents.layers]
+    weights = [measure_layer(checkpoint, layer, told) if layer in sound else () for layer in contents.layers]
     return Inspection(
-        checkpoint.name, checkpoint.FORMAT, size, checkpoint.tensors, checkpoint.ignored, contents, weights
+        checkpoint.name,
+        checkpoint.FORMAT,
+        size,
+        checkpoint.tensors,
+        checkpoint.ignored,
+        contents,
+        weights,
+        not_finite,
+        unchecked,
     )
+
+
+def _look_at_all(
+    checkpoint: Checkpoint, contents: Contents, progress: Progress | None, largest: float
+) -> tuple[list[NotFinite], dict[str, str]]:
+    """Return the tensors of a file that are not finite, and those that could not be looked at, with the reason.
+
+    Raises:
+        InputFileError: a tensor that a layer is made of cannot be read.
+    """
+    needed = {name for layer in contents.layers for name in layer.tensors}
+    found: list[NotFinite] = []
+    unchecked: dict[str, str] = {}
+    for done, (name, tensor) in enumerate(checkpoint.tensors.items(), start=1):
+        if name not in needed and _TENSOR_COPIES * max(tensor.nbytes, 4 * tensor.size) > largest:
+            unchecked[name] = "reading it would take too much memory"
+            continue
+        try:
+            nan, infinite = checkpoint.not_finite(name)
+        except (InputFileError, ResourceError) as error:
+            if name in needed:
+                raise
+            unchecked[name] = str(error).removeprefix(f"{checkpoint.name}: ")
+            continue
+        if nan or infinite:
+            found.append(NotFinite(name, nan, infinite))
+        if progress is not None:
+            progress("tensors", done, len(checkpoint.tensors))
+    return found, unchecked

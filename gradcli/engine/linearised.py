@@ -13,7 +13,7 @@ independent of each other in it, so that products of J_t are the Jacobians over 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -82,6 +82,12 @@ class LinearisedBlock:
         nodes = [edge.coefficient for edges in self.plan.edges.values() for edge in edges]
         with np.errstate(all="ignore"):
             evaluate(nodes, self._values, layer.parameters.column_ranges)
+
+    def evaluated(self, nodes: Sequence[Node]) -> list[Any]:
+        """Return the values of some expressions, all trials': (n, R, size, b), (R, size, 1), or a number."""
+        with np.errstate(all="ignore"):
+            evaluate(nodes, self._values, self.layer.parameters.column_ranges)
+        return [self._values[node] for node in nodes]
 
     def maps(self, trial: int) -> StepMaps:
         """Return the maps of one trial."""

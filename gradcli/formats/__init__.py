@@ -16,8 +16,20 @@ FORMATS = ("table", "json", "csv", "markdown")
 #: Formats of commands that derive formulas, beside the others.
 FORMULA_FORMATS = ("latex",)
 
+#: What the ending of a file says of what is to be in it.
+FORMAT_OF_ENDING = {".txt": "table", ".json": "json", ".csv": "csv", ".md": "markdown", ".tex": "latex"}
+
 #: Small pieces are put together to at least so many characters: a write for each would cost more than its text.
 _PIECE = 2**16
+
+
+def format_for(name: str | None, ending: str, *, formulas: bool = False) -> str:
+    """Return the format of a result: `name` where it is asked for, else what the ending of its file says, else a table.
+
+    formulas: whether the command derives any.
+    """
+    found = FORMAT_OF_ENDING.get(ending.lower(), FORMATS[0]) if name is None else name
+    return found if formulas or name is not None or found in FORMATS else FORMATS[0]
 
 
 def render(report: Report, name: str, *, width: int | None, color: bool, unicode: bool) -> str:

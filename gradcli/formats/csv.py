@@ -13,6 +13,9 @@ from gradcli.errors import UsageError
 from gradcli.formats.text import printable
 from gradcli.report.model import PART, Cell, Report
 
+#: What a formula begins with, also in the wide forms of East Asian keyboards.
+_FORMULA_SIGNS = tuple("=+-@＝＋－＠")
+
 
 def render(report: Report, *, width: int | None = None, color: bool = False, unicode: bool = True) -> Iterator[str]:
     """Yield `report.records`, some rows a piece: floats with all their digits, None as an empty field.
@@ -47,7 +50,7 @@ def _texts(column: Sequence[Cell]) -> list[str]:
         return list(map(repr, column))
     if kinds == {int}:
         return list(map(str, column))
-    words = {cell: _quoted(printable(cell)) for cell in set(column) if isinstance(cell, str)}
+    words = {cell: _quoted(_plain(printable(cell))) for cell in set(column) if isinstance(cell, str)}
     return [words[cell] if isinstance(cell, str) else _number(cell) for cell in column]
 
 
@@ -57,6 +60,21 @@ def _number(cell: float | int | None) -> str:
     if not math.isfinite(cell):
         raise ValueError(f"a record holds {cell}; it must be finite or None")
     return str(cell)
+
+
+def _plain(text: str) -> str:
+    """Return a text that no spreadsheet runs: behind an apostrophe where it begins as a formula does.
+
+    A label is a file's name, and files come from anywhere ("=HYPERLINK(...).yaml"). Numbers never come this way, except
+    as the text of one, which is left alone.
+    """
+    if text.lstrip()[:1] not in _FORMULA_SIGNS:
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
 
 
 def _quoted(text: str) -> str:

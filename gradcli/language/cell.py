@@ -10,7 +10,7 @@ from gradcli.language.across import ACROSS
 from gradcli.language.functions import ELEMENTWISE
 from gradcli.language.graph import Graph, Node, reachable
 from gradcli.language.lower import ACTIVATION_NAME, USUAL_ACTIVATION, Lowering
-from gradcli.language.parser import OTHER_LINE, Equation, EquationProblem, parse_equations
+from gradcli.language.parser import OTHER_LINE, Equation, EquationProblem, Place, parse_equations
 from gradcli.language.shapes import HIDDEN, INPUT, Dimension, Shapes, infer_shapes
 
 
@@ -121,8 +121,7 @@ def parse_cell(
     unreadable = {problem.line for problem in problems}
     problems += [problem for problem in lowering.problems if problem.line not in unreadable]
     for name in lowering.matrices.keys() & lowering.vectors.keys():
-        message = f"{name} is a matrix on {OTHER_LINE}, and a vector here; give one of them another name"
-        problems.append(lowering.vectors[name].problem(message, lowering.matrices[name].line))
+        problems.append(_both(name, lowering.matrices[name], lowering.vectors[name]))
     settings = []
     if not is_known:
         what = f"{activation} is not elementwise" if activation in ACROSS else f"no function is called {activation!r}"
@@ -138,6 +137,20 @@ def parse_cell(
         raise CellError(problems, settings)
     states = list(lowering.states)
     return ParsedCell(lowering, parsed, output or ("h" if "h" in states else states[0]), shapes)
+
+
+def _both(name: str, matrix: Place, vector: Place) -> EquationProblem:
+    """Return the problem of a parameter used as a matrix and as a vector, at the later of the two places."""
+    if (matrix.line, matrix.column) < (vector.line, vector.column):
+        elsewhere = "a matrix there" if matrix.line == vector.line else f"a matrix on {OTHER_LINE}"
+        message = (
+            f"{name} is a vector here, and {elsewhere}: write {name} @ ... here too, or give one of them another name"
+        )
+        return vector.problem(message, matrix.line)
+    message = (
+        f"{name} is a matrix here, left of '@', and a vector on {OTHER_LINE}: write {name} * ... here too, or give one"
+    )
+    return matrix.problem(f"{message} of them another name", vector.line)
 
 
 def _output_problems(lowering: Lowering, output: str | None) -> list[tuple[str, str]]:

@@ -95,7 +95,7 @@ class FormulaWriter:
         n = self.notation
         ends = (n.variable(target, 0, is_state=True), n.variable(source, lag, is_state=True))
         name = (n.derivative if is_total else n.partial).format(*ends)
-        ordered = sorted(routes, key=lambda route: not all(edge.is_direct for edge in route.edges))
+        ordered = sorted(routes, key=lambda route: not all(edge.is_own for edge in route.edges))
         tails = self._shared_tails(ordered)
         terms = tuple(Term(self.route(route), *self._term(route, tails)) for route in ordered)
         return JacobianBlock(target, source, lag, is_total, name, ways, terms)

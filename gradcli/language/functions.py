@@ -36,6 +36,7 @@ class Function:
         piecewise constant, whose derivative is zero.
     gamma: the supremum of abs(phi'), for the bound gamma * ||W||; None where there is none.
     values: the smallest interval that holds phi(a) for every a; None where there is no bound.
+    jumps: where phi is not continuous. A function whose derivative takes such a one has a kink there.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Function:
     derivative: Derivative | None
     gamma: float | None
     values: tuple[float, float] | None = None
+    jumps: tuple[float, ...] = ()
 
 
 def _sigmoid(a: Array, out: Array) -> None:
@@ -186,14 +188,16 @@ FUNCTIONS: dict[str, Function] = {
         Function("cos", np.cos, lambda g, y, a: g.neg(g.call("sin", a)), 1.0, values=(-1.0, 1.0)),
         Function("abs", np.abs, lambda g, y, a: g.call("_sign", a), 1.0),
         Function("identity", np.positive, lambda g, y, a: g.number(1), 1.0),
-        Function("_positive", lambda a, out: np.copyto(out, a > 0, casting="unsafe"), None, 0.0, (0.0, 1.0)),
-        Function("_sign", np.sign, None, 0.0, (-1.0, 1.0)),
-        Function("_within_1", _within(1.0), None, 0.0, (0.0, 1.0)),
-        Function("_within_3", _within(3.0), None, 0.0, (0.0, 1.0)),
+        Function("_positive", lambda a, out: np.copyto(out, a > 0, casting="unsafe"), None, 0.0, (0.0, 1.0), (0.0,)),
+        Function("_sign", np.sign, None, 0.0, (-1.0, 1.0), (0.0,)),
+        Function("_within_1", _within(1.0), None, 0.0, (0.0, 1.0), (-1.0, 1.0)),
+        Function("_within_3", _within(3.0), None, 0.0, (0.0, 1.0), (-3.0, 3.0)),
         Function(
             "_negative_part", lambda a, out: np.minimum(a, 0.0, out=out), lambda g, y, a: g.call("_nonpositive", a), 1.0
         ),
-        Function("_nonpositive", lambda a, out: np.copyto(out, a <= 0, casting="unsafe"), None, 0.0, (0.0, 1.0)),
+        Function(
+            "_nonpositive", lambda a, out: np.copyto(out, a <= 0, casting="unsafe"), None, 0.0, (0.0, 1.0), (0.0,)
+        ),
         Function("_normal_cdf", _normal_cdf, lambda g, y, a: g.call("_normal_density", a), INV_SQRT_2PI, (0.0, 1.0)),
         Function(
             "_normal_density",

@@ -10,6 +10,7 @@ from gradcli.errors import did_you_mean
 from gradcli.language.across import ACROSS, DEFAULT_EPS, Across
 from gradcli.language.functions import ELEMENTWISE, value_at
 from gradcli.language.graph import Dependence, Graph, Node, reachable
+from gradcli.language.habits import instead_of, no_state, state_meant
 from gradcli.language.parser import (
     INPUT_NAME,
     MAX_LAG,
@@ -72,6 +73,8 @@ class Lowering:
         self.used_constants: set[str] = set()
         self.uses_activation = False
         self._lags: dict[str, Place] = {}
+        self._vectors_given: set[str] = set()
+        self._state_names = {e.name for e in equations if e.is_state}
         self._given = {e.name: e for e in reversed(equations)}
         self._matrix_names = names_left_of_products(equations)
         self._lower_all(equations)
@@ -90,6 +93,10 @@ class Lowering:
                 continue
             try:
                 is_matrix = equation.name in self._matrix_names and not equation.is_state
+                if is_matrix and self._is_vector(equation.expression):
+                    # Then the mistake is where it stands left of '@', and not here.
+                    self._vectors_given.add(equation.name)
+                    is_matrix = False
                 node = (self._matrix if is_matrix else self._vector)(equation.expression, equation)
             except _Mistake as mistake:
                 self.problems.append(mistake.problem)
@@ -99,6 +106,13 @@ class Lowering:
             if equation.is_state:
                 self.states[equation.name] = node
         self._check_states(equations)
+
+    def _is_vector(self, tree: ast.expr) -> bool:
+        """Tell whether an expression has a value at one step: of x, of a state, or of a name given as a vector."""
+        return any(
+            isinstance(node, ast.Subscript) or (isinstance(node, ast.Name) and node.id in self._vectors_given)
+            for node in ast.walk(tree)
+        )
 
     def _clash(self, equation: Equation) -> str:
         name = equation.name
@@ -116,9 +130,10 @@ class Lowering:
                 what = f"{name}[t-1] makes {name} a state, but no line gives {name}[t]"
                 self.problems.append(place.problem(what + hint))
         if not states and not self._lags and equations:
-            self.problems.append(
-                equations[-1].place.problem("no state: one line must give a value at t, such as h[t] = ...")
-            )
+            name, message = no_state([equation.name for equation in equations])
+            # What is wrong with a name that was meant as a state says nothing more.
+            self.problems = [problem for problem in self.problems if not problem.message.startswith(f"{name} ")]
+            self.problems.append(self._given[name].place.problem(message))
 
     # Expressions whose value is a vector (or a scalar) at one step.
 
@@ -209,6 +224,8 @@ class Lowering:
             raise _Mistake(place, f"{name} is a function: write {name}(...)")
         if name in self._given:
             return self._vector_value(name, place, equation)
+        if meant := state_meant(name, self._state_names, INPUT_NAME):
+            raise _Mistake(place, f"{name} would be a parameter here; the value that it seems to mean is {meant}")
         if name not in self.scalars:
             self.vectors.setdefault(name, place)
         return self.graph.parameter(name)
@@ -228,7 +245,7 @@ class Lowering:
 
     def _vector_value(self, name: str, place: Place, equation: Equation) -> Node:
         node = self._assigned(name, place, equation)
-        if name in self._matrix_names and not node.is_number:
+        if name in self._matrix_names - self._vectors_given and not node.is_number:
             raise _Mistake(place, f"{name} is a matrix (it stands left of '@' elsewhere) and here it would be a vector")
         return node
 
@@ -279,9 +296,13 @@ class Lowering:
             raise _Mistake(
                 place, "phi stands for the function that 'activation:' names; give it, as in 'activation: tanh'"
             )
+        if name not in CALLABLE and len(tree.args) == 1 and lag_of(tree.args[0]) is not None:
+            raise _Mistake(place, f"an index of time stands in square brackets: {name}[t] or {name}[t-1]")
         if name in self._given or name in self.constants:
             raise _Mistake(place, f"{name} is no function; a product is written {name} * (...) or {name} @ (...)")
         if name not in CALLABLE:
+            if instead := instead_of(name):
+                raise _Mistake(place, f"no function is called {name}; {instead}")
             hint = did_you_mean(name, CALLABLE) or f"; functions: {', '.join(CALLABLE)}"
             raise _Mistake(place, f"no function is called {name}{hint}")
         if name in ACROSS:
@@ -359,6 +380,11 @@ class Lowering:
                 return g.number(_number(tree, place))
             case ast.Name(id=name) if name in self.constants:
                 return self._name(name, place, equation)
+            case ast.Name(id=name) if name in self._vectors_given | self._state_names:
+                what, value = ("state", f"{name}[t-1]") if name in self._state_names else ("vector", name)
+                message = f"{name} is a {what}, given on {OTHER_LINE}, and cannot stand left of '@'"
+                message += f": for a gate write {value} * ..."
+                raise _Mistake(place, message, self._given[name].place.line)
             case ast.Name(id=name) if name in self._given and not self._given[name].is_state:
                 return self._assigned(name, place, equation)
             case ast.Name(id=name) if name not in self._given:

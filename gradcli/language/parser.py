@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from gradcli.language.habits import index_of_time, semicolon
+
 MAX_DEPTH = 60
 MAX_TREE_DEPTH = 4 * MAX_DEPTH
 MAX_LAG = 1000
@@ -280,7 +282,9 @@ def _syntax_problem(statement: Statement, error: Exception) -> EquationProblem:
     text = statement.text
     word = next((m for m in re.finditer(r"\b[A-Za-z_]\w*+", text) if keyword.iskeyword(m.group())), None)
     found = (
-        _wrong_bracket(text)
+        index_of_time(text)
+        or semicolon(text)
+        or _wrong_bracket(text)
         or (word and (word.start(), f"{word.group()} is a reserved word; choose another name"))
         or _wrong_sides(text, error)
         or _missing_operator(text)

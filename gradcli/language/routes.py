@@ -12,13 +12,14 @@ of the product of the factors on the way. See Hochreiter and Schmidhuber 1997, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from gradcli.language.across import ACROSS
 from gradcli.language.cell import SizedCell
 from gradcli.language.derivative import diagonal_derivatives
+from gradcli.language.direct import DirectRoute, direct_routes
 from gradcli.language.graph import Dependence, Node, reachable
 
 
@@ -75,7 +76,7 @@ class Edge:
         return all(isinstance(factor, Diagonal) for factor in self.factors)
 
     @property
-    def is_direct(self) -> bool:
+    def is_own(self) -> bool:
         """Whether it leads from a state to its own last value, entry by entry."""
         return self.target == self.source and self.lag == 1 and self.is_elementwise
 
@@ -107,18 +108,21 @@ class PathGraph:
     states: those of them that are states, in the same order.
     edges: for each variable the edges that lead back from it.
     named: the nodes that stand for a variable, each with its name.
+
+    Args:
+        named: the nodes that are to be variables beside the states; what the equations give a name to, unless given.
     """
 
-    def __init__(self, cell: SizedCell) -> None:
+    def __init__(self, cell: SizedCell, named: Mapping[Node, str] | None = None) -> None:
         self.cell = cell
         self.states = tuple(cell.states)
         self.named: dict[Node, str] = {}
-        for name, node in cell.values.items():
+        for name, node in cell.values.items() if named is None else ((name, node) for node, name in named.items()):
             is_expression = node.args and node.dependence is Dependence.STATE
             if name not in cell.states and is_expression:
                 self.named.setdefault(node, name)
         expressions = {name: node for node, name in self.named.items()} | cell.states
-        self.variables = tuple(name for name in cell.values if name in expressions)
+        self.variables = tuple(name for name in (cell.values if named is None else expressions) if name in expressions)
         self.edges = {name: self._edges(name, expressions[name]) for name in self.variables}
 
     def _edges(self, name: str, expression: Node) -> tuple[Edge, ...]:
@@ -128,7 +132,7 @@ class PathGraph:
             variable, lag = source.data if source.op == "state" else (self.named[source], 0)
             edges.append(Edge(name, variable, lag, factors))
         # What acts entry by entry on the variable itself comes first, as in dc[t]/dc[t-1] = f + ...
-        return tuple(sorted(edges, key=lambda edge: not edge.is_direct))
+        return tuple(sorted(edges, key=lambda edge: not edge.is_own))
 
     def _chains(self, target: Node, own: Node | None) -> Iterator[tuple[tuple[Factor, ...], Node]]:
         """Yield the variables that an expression takes directly, each behind the factors that lead to it.
@@ -162,9 +166,10 @@ class PathGraph:
             for edge in edges:
                 yield from edge.factors
 
-    def direct_edge(self, state: str) -> Edge | None:
-        """Return the edge from a state to its own last value, entry by entry; None where there is none."""
-        return next((edge for edge in self.edges[state] if edge.is_direct), None)
+    @cached_property
+    def direct(self) -> list[DirectRoute]:
+        """The direct routes, with the gates held constant whether they are variables or not."""
+        return direct_routes(self.cell)
 
     def routes(self, start: str, end: str, distance: int, steps: int | None = None) -> Iterator[Route]:
         """Yield all routes from `start` at a step back to `end` at `distance` steps before it.

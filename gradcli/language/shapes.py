@@ -191,7 +191,7 @@ class _Inference:
         for name, node in values.items():
             size = self.vector(node)
             if size is not None:
-                self.equate(self.state(name), size, node, f"{name} has {{0}} entries, but its equation gives {{1}}")
+                self._equate_state(name, size, node)
         self._solve_concatenations()
         for size in self._open_sizes():
             size.root = self.named[HIDDEN]
@@ -208,6 +208,19 @@ class _Inference:
             sizes={node: 1 if size is None else self._value(size) for node, size in self.vector_sizes.items()},
             matrices={n: (self._value(s[0]), self._value(s[1])) for n, s in self.matrix_sizes.items()},
         )
+
+    def _equate_state(self, name: str, size: _Size, node: Node) -> None:
+        """Make a state as large as what its equation gives; a vector times x that does not fit is told there."""
+        own, found = self.state(name).find(), size.find()
+        for part in reachable([node]):
+            if part.op != "mul" or part not in self.cell.places or own.value == found.value:
+                continue
+            vectors = [arg.data for arg in part.args if arg.op == "parameter" and self.vector(arg) is not None]
+            if vectors and any(arg.op == "input" for arg in part.args) and found is self.named[INPUT].find():
+                message = f"{vectors[0]} * x[t] has {{1}} entries, but {name} has {{0}}; write {vectors[0]} @ x[t]"
+                self.equate(own, found, part, message)
+                return
+        self.equate(own, found, node, f"{name} has {{0}} entries, but its equation gives {{1}}")
 
     def _solve_concatenations(self) -> None:
         for node, columns, parts in self._concatenated:

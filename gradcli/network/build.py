@@ -25,7 +25,7 @@ from gradcli.language.cell import ParsedCell, SizedCell
 from gradcli.network.data import located, open_source
 from gradcli.network.lengths import sequence_starts
 from gradcli.network.limits import require_memory
-from gradcli.network.parameters import ParameterValues
+from gradcli.network.parameters import ParameterValues, open_laws_note
 from gradcli.network.sizing import count_parameters, output_size, parameter_shapes, parse, size_cells
 from gradcli.network.trained import TrainedNetwork
 from gradcli.sources.files import FieldError
@@ -142,7 +142,8 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_m
         copies=values.copies,
         starts=starts,
     )
-    return Network(loaded, cell, shapes, problem, (*source.notes, *_readout_notes(loaded, head)))
+    notes = (*source.notes, *_readout_notes(loaded, head), *open_laws_note(values.left_open))
+    return Network(loaded, cell, shapes, problem, notes)
 
 
 def _with_batch_of(loaded: LoadedSpec, source: InputSource) -> LoadedSpec:

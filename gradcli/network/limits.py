@@ -310,6 +310,11 @@ def require_memory_for(needed: int, what: str, change: str, *, max_memory: int |
         )
 
 
+def memory_limit(max_memory: int | None = None) -> int:
+    """Return how many bytes may be needed; `max_memory` as for `require_memory`."""
+    return _memory_limit(max_memory)[0]
+
+
 def _memory_limit(max_memory: int | None) -> tuple[int, str]:
     """Return how many bytes may be needed, and where that comes from."""
     if max_memory is not None:

@@ -24,6 +24,20 @@ from gradcli.weights.layers import Value
 Array = np.ndarray[Any, Any]
 
 
+def open_laws_note(left_open: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
+    """Return a note of the parameters that are drawn by the default law, as nothing says how; none where all is said.
+
+    A vector that is no bias may be a decay or a scale, which no law of a framework's layers suits.
+    """
+    if not left_open:
+        return ()
+    few = list(left_open)[:8]
+    names = ", ".join(few) + (f" and {len(left_open) - len(few)} more" if len(left_open) > len(few) else "")
+    vectors = [name for name, shape in left_open.items() if len(shape) < 2 and not name.startswith("b")]
+    usual = f"; a decay or a scale usually starts elsewhere, as in init: {{{vectors[0]}: 0.9}}" if vectors else ""
+    return (f"no init is given for {names}: drawn by the law {TorchDefault.NAME}{usual}",)
+
+
 class ParameterValues:
     """The values of all parameters: which law each is drawn from, or its exact values; and every mistake about them.
 
@@ -145,6 +159,23 @@ class ParameterValues:
             if matching:
                 return table[matching[-1]], (*field, matching[-1])
         return TorchDefault(), ("init",)
+
+    @property
+    def left_open(self) -> dict[str, tuple[int, ...]]:
+        """The parameters of a cell of the user's own that neither it nor the spec says how to draw, with their shapes.
+
+        By their short names, in the order of the equations. Built-in cells say all of theirs.
+        """
+        if self._loaded.built_in is not None:
+            return {}
+        said = (*self._loaded.spec.params, *self._loaded.spec.init, *self._loaded.cell.init)
+        return {
+            name.rpartition(".")[2]: shape
+            for name, shape in self._shapes.items()
+            if not name.startswith(f"{READOUT}.")
+            and name not in self._trained
+            and not any(matches(pattern, name) for pattern in said)
+        }
 
     def draw(self, trained: Mapping[str, Array] = MappingProxyType({})) -> dict[str, Array]:
         """Return "layer0.W_hh" -> (R, ...) values: exact ones, else trained ones, else drawn.

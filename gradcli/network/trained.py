@@ -100,6 +100,10 @@ class TrainedNetwork(Trained):
         return None if self.layer is None else self.layer.name
 
     @property
+    def files(self) -> tuple[FilePath, ...]:
+        return self.checkpoint.beside
+
+    @property
     def description(self) -> str:
         if self.layer is None:
             return self.checkpoint.name
@@ -279,7 +283,8 @@ def _parsed(data: Mapping[str, Any]) -> ParsedCell | None:
     """Return the cell of a spec's plain data; None where it has mistakes, which are told elsewhere."""
     written = data.get("cell")
     if isinstance(written, str):
-        cell = cells.load(written).cell if written in cells.names() else None
+        known = cells.find(written)
+        cell = cells.load(known).cell if known is not None else None
     else:
         cell, _ = check(CellBlock, written) if isinstance(written, Mapping) else (None, [])
     if cell is None:

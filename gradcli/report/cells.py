@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from gradcli import cells
-from gradcli.errors import UsageError, did_you_mean
+from gradcli.errors import UsageError
 from gradcli.language.cell import ParsedCell, parse_cell
 from gradcli.report.cell_sizes import parameters_per_unit, state_size, symbolic_shapes
 from gradcli.report.model import Block, Column, Line, Records, Report, Table, Verbatim, envelope
@@ -21,11 +21,11 @@ def zoo_report() -> Report:
     rows = [_listed(name) for name in cells.names()]
     columns = [
         Column("name", "text", keep=9),
-        Column("state", "number", keep=7),
-        Column("parameters per unit", "number", keep=8),
+        Column("state", "number", keep=5),
+        Column("parameters per unit", "number", keep=7),
         Column("year", "number", keep=6),
-        Column("title", "text", keep=3),
-        Column("reference", "text", keep=5),
+        Column("title", "text", keep=8),
+        Column("reference", "text", keep=3),
     ]
     shown = [
         [row[key] for key in ("name", "state_size", "parameters_per_unit", "year", "title", "reference")]
@@ -52,15 +52,17 @@ def cell_report(name: str) -> Report:
 
     Raises UsageError if no cell has this name.
     """
-    if name not in cells.names():
-        raise UsageError(f"no built-in cell is called {name!r}; known: {_known(name)}")
-    block = cells.load(name).cell
+    known = cells.find(name)
+    if known is None:
+        raise UsageError(cells.unknown(name))
+    name, also, block = known, cells.load(known).aliases, cells.load(known).cell
     parsed = _parsed(block)
     shapes = symbolic_shapes(parsed)
     init = {pattern: initialiser.model_dump(mode="json") for pattern, initialiser in block.init.items()}
     twice = _twice(block)
     size, per_unit = state_size(parsed), parameters_per_unit(parsed, twice)
     rows = [(parameter, " x ".join(shape) or "scalar") for parameter, shape in shapes.items()]
+    about = (("also called", ", ".join(also)), ("reference", block.reference), ("notes", block.notes))
     groups: list[list[Block]] = [
         [Line(block.title or "", name, "title")],
         [Verbatim(block.equations)],
@@ -70,10 +72,11 @@ def cell_report(name: str) -> Report:
             Line(f"{size} numbers from step to step", "state", "dim"),
         ],
         [Verbatim(_as_yaml(block, init))],
-        [Line(text, label, "dim") for label, text in (("reference", block.reference), ("notes", block.notes)) if text],
+        [Line(text, label, "dim") for label, text in about if text],
     ]
     data = envelope(_COMMAND) | {
         "name": name,
+        "aliases": list(also),
         "title": block.title,
         "year": block.year,
         "reference": block.reference,
@@ -121,7 +124,3 @@ def _as_yaml(block: CellBlock, init: dict[str, Any]) -> str:
     depth = {"tied": block.tied, "input_at": block.input_at}
     said = {key: value for key, value in rest.items() if value} | {k: v for k, v in depth.items() if v is not None}
     return str(yaml.safe_dump(said, sort_keys=False))
-
-
-def _known(name: str) -> str:
-    return ", ".join(cells.names()) + did_you_mean(name, cells.names())

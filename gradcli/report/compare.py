@@ -14,13 +14,11 @@ from gradcli.report.curves import half_life_text, horizon_text, log10_text, rate
 from gradcli.report.directions import headline_note
 from gradcli.report.model import Block, Cell, Column, Deferred, Line, Report, Table, envelope
 from gradcli.report.run_data import records, run_data
-from gradcli.report.simulate import STYLES, weights_words
+from gradcli.report.simulate import STYLES, filled, weights_words
 from gradcli.report.training import weights_data, weights_tables
 
 
-def comparison_report(
-    arms: Sequence[Measured], notes: Sequence[str], weights: Sequence[WeightsOfRun] = (), *, full: bool = False
-) -> Report:
+def comparison_report(arms: Sequence[Measured], notes: Sequence[str], weights: Sequence[WeightsOfRun] = ()) -> Report:
     """Return the report of several runs: which reaches farthest, the ranking, the verdicts; in full the curves as well.
 
     Args:
@@ -35,16 +33,17 @@ def comparison_report(
     ]
     title = Line(common_words(arms), "compare", "title")
     tables: list[list[Block]] = [[table] for table in weights_tables(weights)]
-    groups: list[list[Block]] = [
+    first_look: list[list[Block]] = [
         [title, *(Line(words) for words in apart), *(Line(note, style="dim") for note in notes)],
         [Line(_farthest(ranking), style="title"), _summary(ranking)],
         [_verdict_line(arm) for arm in arms],
-        *([[*_curves(arms, ranking), *lengths_of(arms)], *tables] if full else []),
+        *tables,
     ]
+    full = [*first_look, [*_curves(arms, ranking), *lengths_of(arms)]]
     data = Deferred(
         lambda: envelope("compare") | _data(arms, ranking, [*apart, *notes]) | {"weights": weights_data(weights)}
     )
-    return Report("compare", [group for group in groups if group], data, records(arms))
+    return Report("compare", filled(first_look), data, records(arms), full=filled(full))
 
 
 def _data(arms: Sequence[Measured], ranking: Sequence[Measured], notes: Sequence[str]) -> dict[str, Any]:

@@ -40,26 +40,26 @@ CSV_HEADER = (
 def contributions_report(found: Contributions) -> Report:
     """Return the report of one run."""
     label = found.network.loaded.label
-    groups: list[list[Block]] = [
-        [
-            Line(describe(found.network), label, "title"),
-            *loss_lines(found.network, found.loss_steps),
-            *length_lines(found.network),
-        ]
+    head: list[Block] = [
+        Line(describe(found.network), label, "title"),
+        *loss_lines(found.network, found.loss_steps),
+        *length_lines(found.network),
     ]
+    groups, full = [head], [head]
     if found.verdict is not None:
         groups.append(verdict_lines(found.verdict))
+        full = []
     elif found.joint is not None and found.state_curve is not None:
-        groups += [
-            _summary(found, found.joint, found.state_curve),
-            [_terms_table(found, found.joint, found.state_curve)],
-            [_windows_table(found.joint)],
-            _named_terms(found) or [_parameter_table(found)],
-        ]
+        terms: list[Block] = [_terms_table(found, found.joint, found.state_curve)]
+        answer = [_summary(found, found.joint, found.state_curve), terms]
+        named = _named_terms(found)
+        groups += [*answer, named or [Line("each window, and each parameter: --full", "more", "dim")]]
+        full += [*answer, [_windows_table(found.joint)], named or [_parameter_table(found)]]
     else:
         groups.append([Line("The layer has no parameters: there is no gradient to take apart.")])
+        full = []
     data = Deferred(lambda: envelope(_COMMAND) | {"runs": [_data(found)]})
-    return Report(_COMMAND, groups, data, Records(CSV_HEADER, _Rows(found)))
+    return Report(_COMMAND, groups, data, Records(CSV_HEADER, _Rows(found)), full=full)
 
 
 def _layer_words(found: Contributions) -> str:

@@ -12,12 +12,12 @@ from gradcli.spec.models import Thresholds
 
 #: Leading digits of the distances shown, from dense to sparse, how many rows fit a screen, and how many a first look.
 _MANTISSAS = ((1, 1.5, 2, 3, 5, 7), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,))
-_ROWS = 16
+ROWS = 16
 FEW_ROWS = 9
 
 
 def shown_distances(
-    last: int, also: Sequence[int] = (), zero_from: int | None = None, *, rows: int = _ROWS
+    last: int, also: Sequence[int] = (), zero_from: int | None = None, *, rows: int = ROWS
 ) -> list[int]:
     """Return the distances 0..last that a table shows: close together near 0, the last, and those in `also`.
 

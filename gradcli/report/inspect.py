@@ -30,6 +30,7 @@ def inspect_report(found: Inspection) -> Report:
     """Return the report of one checkpoint."""
     groups: list[list[Block]] = [
         [Line(_file_text(found), found.name, "title")],
+        _not_finite(found),
         [] if found.contents.layers else _without_layers(found),
         *_layer_groups(found),
         _other_parts(found.contents),
@@ -64,13 +65,43 @@ def _without_layers(found: Inspection) -> list[Block]:
     return [Line(f"gradcli recognises no recurrent layer in this file{tensors}", "NONE", "warn")]
 
 
+def _not_finite(found: Inspection) -> list[Block]:
+    """Return every tensor that is not finite, and what follows for the layers that are made of it."""
+    if not found.not_finite:
+        return []
+    wrong = {each.tensor for each in found.not_finite}
+    layers = [title_of(layer.name) for layer in found.contents.layers if not wrong.isdisjoint(layer.tensors)]
+    refused = f"; {_some(layers)} cannot be run with them" if layers else ""
+    text = f"{counted(len(wrong), 'tensor')} of {len(found.tensors):,} with entries that are NaN or infinite{refused}"
+    columns = [
+        Column("tensor", "text", keep=9),
+        Column("shape", "text", keep=5),
+        Column("NaN", spec=",", keep=9),
+        Column("infinite", spec=",", keep=9),
+        Column("of", spec=",", keep=8),
+    ]
+    rows = [
+        (
+            each.tensor,
+            _shape(found.tensors[each.tensor].shape),
+            each.nan,
+            each.infinite,
+            found.tensors[each.tensor].size,
+        )
+        for each in found.not_finite
+    ]
+    return [Line(text, "NOT FINITE", "bad"), Table(columns, rows)]
+
+
 def _layer_groups(found: Inspection) -> Iterator[list[Block]]:
+    explained = next((position for position, weights in enumerate(found.weights) if weights), 0)
     for position, (layer, weights) in enumerate(zip(found.contents.layers, found.weights, strict=True)):
         yield [
             Line(_layer_text(layer), title_of(layer.name), "title"),
             *(Line(note, "note", "dim") for note in layer.notes),
         ]
-        yield [_weights_table(weights, explained=position == 0)]
+        if weights:
+            yield [_weights_table(weights, explained=position == explained)]
         yield _words(layer, weights)
 
 
@@ -201,6 +232,9 @@ def _left_out(found: Inspection) -> list[Block]:
     unused = found.unused
     if unused and found.contents != Contents():
         lines.append(Line(f"{counted(len(unused), 'tensor')} used by nothing above: {_some(unused)}", "unused", "dim"))
+    unchecked = [Ignored(name, reason) for name, reason in found.unchecked.items()]
+    for reason, names in _by_reason(unchecked).items():
+        lines.append(Line(f"{_some(names)}: {reason}", "not looked at", "dim"))
     for reason, names in _by_reason(found.ignored).items():
         lines.append(Line(f"{_some(names)}: {reason}", "ignored", "dim"))
     return lines
@@ -214,8 +248,11 @@ def _by_reason(ignored: Sequence[Ignored]) -> dict[str, list[str]]:
 
 
 def _next(found: Inspection) -> list[Block]:
-    if found.contents.layers:
-        file, name = shlex.quote(found.name), shlex.quote(found.contents.layers[0].name)
+    sound = [layer for layer, weights in zip(found.contents.layers, found.weights, strict=True) if weights]
+    if found.contents.layers and not sound:
+        return []
+    if sound:
+        file, name = shlex.quote(found.name), shlex.quote(sound[0].name)
         text = f"gradcli simulate {file} --layer {name} -T 200\ngradcli inspect {file} --spec {name} > my.yaml"
         return [Line(text, "next", "dim")]
     if found.tensors and not found.contents.unsupported:
@@ -254,6 +291,16 @@ def _data(found: Inspection) -> dict[str, Any]:
         "format": found.format,
         "size": found.size,
         "tensors": [{"name": t.name, "shape": list(t.shape), "dtype": t.dtype} for t in found.tensors.values()],
+        "not_finite": [
+            {
+                "tensor": each.tensor,
+                "nan": each.nan,
+                "infinite": each.infinite,
+                "size": found.tensors[each.tensor].size,
+            }
+            for each in found.not_finite
+        ],
+        "unchecked": [{"name": name, "reason": reason} for name, reason in found.unchecked.items()],
         "layers": [
             _layer_data(layer, weights, found) for layer, weights in zip(contents.layers, found.weights, strict=True)
         ],

@@ -74,17 +74,23 @@ def nonfinite_report(command: str, network: Network, verdict: Verdict) -> Report
 def jacobian_report(found: JacobianFindings) -> Report:
     """Return the report of one layer's Jacobian."""
     label = found.network.loaded.label
-    groups: list[list[Block]] = [
+    growth, exponents = _lyapunov_blocks(found)
+    answer: list[list[Block]] = [
         [Line(describe(found.network), label, "title"), Line(_what(found), style="dim")],
         verdict_lines(found.verdict),
+        [
+            growth,
+            *_transient(found),
+            *([] if found.certificate is None else _certificate_lines(found.certificate)),
+            *_at_rest(found),
+        ],
         [_product_table(found)],
-        _transient(found),
-        [*([] if found.certificate is None else _certificate_lines(found.certificate)), *_at_rest(found)],
-        _matrix_table(found),
-        _lyapunov_blocks(found),
     ]
+    groups: list[list[Block]] = [*answer, [Line("each recurrent matrix, and the exponents: --full", "more", "dim")]]
+    full: list[list[Block]] = [*answer, _matrix_table(found), [exponents]]
     data = envelope(_COMMAND) | {"runs": [_data(found)]}
-    return Report(_COMMAND, [group for group in groups if group], data, Records(_CSV_HEADER, list(_rows(found))))
+    records = Records(_CSV_HEADER, list(_rows(found)))
+    return Report(_COMMAND, groups, data, records, full=[group for group in full if group])
 
 
 def _what(found: JacobianFindings) -> str:
@@ -234,7 +240,8 @@ def _median_text(values: Array) -> str:
     return "" if math.isnan(value) else plain_number(value, digits=4)
 
 
-def _lyapunov_blocks(found: JacobianFindings) -> list[Block]:
+def _lyapunov_blocks(found: JacobianFindings) -> tuple[Line, Table]:
+    """Return the line on the leading exponent, and the table of several."""
     ly = found.lyapunov
     leading = float(np.median(ly.exponents[:, 0]))
     error = _error_of(ly, 0)
@@ -258,7 +265,7 @@ def _lyapunov_blocks(found: JacobianFindings) -> list[Block]:
     more = f"{shown} of {grouped(ly.size)}; --exponents all for the rest" if count < ly.size else ""
     if count > shown:
         more = f"the first {shown} of {grouped(count)} computed, all in the JSON"
-    return [Line("; ".join(part for part in parts if part), "growth"), Table(columns, rows, title=title, note=more)]
+    return Line("; ".join(part for part in parts if part), "growth"), Table(columns, rows, title=title, note=more)
 
 
 def _exponent_text(value: float) -> str:

@@ -7,7 +7,7 @@ so a new diagnostic adds blocks and keys here and changes no format.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from math import isfinite
@@ -142,6 +142,7 @@ class Report:
     blocks: what a person reads, in order; between groups of blocks stands one empty line.
     data: what `--format json` prints; finite numbers, strings, sequences, mappings and None only.
     records: what `--format csv` prints. latex: what `--format latex` prints, of commands that derive formulas.
+    full: the blocks that `--full` prints in place of `blocks`; none where there is no more to say.
     """
 
     command: str
@@ -149,6 +150,11 @@ class Report:
     data: Mapping[str, Any]
     records: Records = field(default_factory=lambda: Records((), ()))
     latex: str = ""
+    full: Sequence[Sequence[Block]] = ()
+
+    def in_full(self) -> Report:
+        """Return the same report with all that a person may read of it."""
+        return replace(self, blocks=self.full or self.blocks, full=())
 
 
 def envelope(command: str) -> dict[str, Any]:

@@ -12,7 +12,9 @@ from gradcli.diagnostics.paths import CARRIES, DirectCurve, Paths, RouteTable, S
 from gradcli.diagnostics.paths_tracer import LONGEST_ROUTE, MOST_ROUTES
 from gradcli.diagnostics.verdict_words import grouped
 from gradcli.language.formula import FormulaWriter, JacobianBlock, StepJacobian, step_jacobian
+from gradcli.language.graph import Node
 from gradcli.language.notation import Latex, Text, signed_sum
+from gradcli.language.routes import Diagonal
 from gradcli.report.curves import log10_text, plain_number, power_of_ten, shown_distances
 from gradcli.report.model import Block, Cell, Column, Deferred, Line, Numbers, Records, Report, Table, envelope
 from gradcli.report.run_data import number, resolved_spec, verdict_data
@@ -47,18 +49,26 @@ def paths_report(found: Paths) -> Report:
     jacobian = step_jacobian(found.graph, Text())
     title = Line(describe(found.network), found.network.loaded.label, "title")
     notes = [Line(text, style="dim") for text in _notes(found)]
-    groups: list[list[Block]] = [[title, *notes], *_jacobian_tables(jacobian)]
+    head: list[Block] = [title, *notes]
+    formulas = _jacobian_tables(jacobian)
+    routes: list[list[Block]] = [[_routes(found, table, writer)] for table in found.tables]
+    groups, full = [head], [head]
     if found.verdict is not None:
-        groups.insert(1, verdict_lines(found.verdict))
-    groups += [[_route_table(found, table, writer)] for table in found.tables]
-    if found.verdict is None:
-        groups += _direct_blocks(found, writer)
+        groups += [verdict_lines(found.verdict), *formulas]
+        full = []
+    else:
+        sentences = _direct_lines(found, writer)
+        curves: list[list[Block]] = [[_direct_table(curve, found)] for curve in found.direct]
+        more = Line("formulas of whole steps, the direct route by distance: --full", "more", "dim")
+        groups += [sentences, *routes, *formulas[:1], [more] if found.tables else []]
+        full += [sentences, *routes, *formulas, *curves]
     return Report(
         _COMMAND,
-        groups,
+        [group for group in groups if group],
         Deferred(lambda: envelope(_COMMAND) | {"runs": [_run_data(found, jacobian, writer)]}),
         Records(CSV_HEADER, list(_csv_rows(found, writer))),
         _latex(found),
+        [group for group in full if group],
     )
 
 
@@ -138,10 +148,19 @@ def _latex_lines(block: JacobianBlock) -> Iterator[tuple[str, str]]:
 # Routes.
 
 
-def _route_table(found: Paths, table: RouteTable, writer: FormulaWriter) -> Table:
+def _routes(found: Paths, table: RouteTable, writer: FormulaWriter) -> Block:
+    if table.shares:
+        return _route_table(found, table, writer)
+    return Line(f"No route leads from {_ends(found, table)}: the gradient there is exactly zero.")
+
+
+def _ends(found: Paths, table: RouteTable) -> str:
+    return f"{table.start}[{found.step}] back to {table.end}[{found.step - table.distance}]"
+
+
+def _route_table(found: Paths, table: RouteTable, writer: FormulaWriter) -> Block:
     if all(share.log10_relative is None for share in table.shares):
-        title = f"{_title(found, table)}: the gradient is exactly zero"
-        return Table([Column("route", "text", keep=9)], [], title=title)
+        return Line(f"{_title(found, table)}: the gradient is exactly zero")
     columns = [
         Column("route" if table.is_complete else "last step of the routes", "text", keep=9),
         Column("norm", keep=7),
@@ -168,13 +187,17 @@ def _route_table(found: Paths, table: RouteTable, writer: FormulaWriter) -> Tabl
 
 
 def _title(found: Paths, table: RouteTable) -> str:
-    ends = f"{table.start}[{found.step}] back to {table.end}[{found.step - table.distance}]"
+    ends = _ends(found, table)
     if table.count == 1:
-        return f"The only route from {ends}"
+        return f"The only route {ends}"
     if table.is_complete:
-        return f"All {table.count} routes from {ends}"
+        return f"All {table.count} routes {ends}"
     count = "Routes" if table.count is None else f"The {_many(table.count)} routes"
-    return f"{count} from {ends}, by their last step"
+    return f"{count} {ends}, by their last step"
+
+
+def _ends(found: Paths, table: RouteTable) -> str:
+    return f"from {table.start}[{found.step}] back to {table.end}[{found.step - table.distance}]"
 
 
 def _many(count: int) -> str:
@@ -214,21 +237,21 @@ def _signed(value: float | None) -> str:
 # The direct route.
 
 
-def _direct_blocks(found: Paths, writer: FormulaWriter) -> list[list[Block]]:
+def _direct_lines(found: Paths, writer: FormulaWriter) -> list[Block]:
+    if not found.tables:
+        return []
     if not found.direct:
         states = " and ".join(found.graph.states)
         text = (
             f"None: no step takes {states} over entry by entry, so all of the gradient goes through matrices or gates."
         )
-        return [[Line(text, "direct route")]] if found.tables else []
-    return [
-        [Line(direct_sentence(curve, writer), "direct route"), _direct_table(curve, found)] for curve in found.direct
-    ]
+        return [Line(text, "direct route")]
+    return [Line(direct_sentence(curve, writer), "direct route") for curve in found.direct]
 
 
 def direct_sentence(curve: DirectCurve, writer: FormulaWriter) -> str:
     """Say whether the direct route of a state carries its gradient, and how far back."""
-    state = curve.state
+    state = curve.route.label
     name = f"{state} -> {state} at every step, {_coefficient(curve, writer)}"
     seen = np.flatnonzero(~np.isnan(curve.projection) & (curve.distances > 0))
     if not seen.size:
@@ -250,7 +273,18 @@ def direct_sentence(curve: DirectCurve, writer: FormulaWriter) -> str:
 
 
 def _coefficient(curve: DirectCurve, writer: FormulaWriter) -> str:
-    return signed_sum([writer.product([(factor, 0) for factor in curve.edge.factors])])
+    """Return what a route multiplies by in a step: one coefficient, or of several states each with its ends."""
+    if len(curve.route.edges) == 1:
+        return _diagonal(curve.route.edges[0].coefficient, writer)
+    return "; ".join(
+        f"{edge.target} <- {edge.source}{'' if edge.lag else ' within the step'}: {_diagonal(edge.coefficient, writer)}"
+        for edge in curve.route.edges
+    )
+
+
+def _diagonal(coefficient: Node, writer: FormulaWriter) -> str:
+    is_one = coefficient.is_number and coefficient.data == 1.0
+    return signed_sum([writer.product([] if is_one else [(Diagonal(coefficient), 0)])])
 
 
 def _direct_table(curve: DirectCurve, found: Paths) -> Table:
@@ -281,7 +315,7 @@ def _direct_table(curve: DirectCurve, found: Paths) -> Table:
                 _signed(float(curve.cosine[i])),
             ]
         )
-    return Table(columns, rows, title=f"The direct route of {curve.state} beside its whole gradient")
+    return Table(columns, rows, title=f"The direct route of {curve.route.label} beside its whole gradient")
 
 
 # For programs.
@@ -361,7 +395,8 @@ def _table_data(found: Paths, table: RouteTable, writer: FormulaWriter) -> dict[
 
 def _curve_data(curve: DirectCurve, writer: FormulaWriter) -> dict[str, Any]:
     return {
-        "state": curve.state,
+        "state": curve.route.label,
+        "states": list(curve.route.states),
         "coefficient": _coefficient(curve, writer),
         "carries_to": curve.carries_to,
         "distance": [int(d) for d in curve.distances],
@@ -382,11 +417,12 @@ def _csv_rows(found: Paths, writer: FormulaWriter) -> Iterator[list[Cell]]:
             ends = (table.start, table.end, table.distance)
             yield [label, layer, section, *ends, name, *map(number, figures)]
     for curve in found.direct:
-        route = f"{curve.state} -> {curve.state}"
+        state = curve.route.label
+        route = f"{state} -> {state}"
         for i, distance in enumerate(curve.distances):
             direct = float(curve.log10_direct[i])
             with np.errstate(invalid="ignore"):
                 relative = direct - float(curve.log10_total[i])
             figures = (direct, relative, float(curve.projection[i]), float(curve.cosine[i]))
-            ends = (curve.state, curve.state, int(distance))
+            ends = (state, state, int(distance))
             yield [label, layer, "direct", *ends, route, *map(number, figures)]

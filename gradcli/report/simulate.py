@@ -13,11 +13,12 @@ from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.predictions import Prediction
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.diagnostics.verdict_kinds import VerdictKind
-from gradcli.diagnostics.verdict_words import KIND_WORDS, grouped, ratio
+from gradcli.diagnostics.verdict_words import KIND_WORDS, factor, grouped, number, ratio
 from gradcli.network.build import Network
 from gradcli.report.clipping import clip_blocks, clip_lines, method_text
 from gradcli.report.curves import (
     FEW_ROWS,
+    ROWS,
     bars,
     flag,
     half_life_text,
@@ -52,22 +53,40 @@ _STATES, _LAYERS = 12, 6
 _FIRST_STEP_TELLS = 1.0
 
 
-def simulation_report(measured: Measured, *, full: bool = False) -> Report:
+def simulation_report(measured: Measured) -> Report:
     """Return the report of one run: the verdict, the curve and what to do; in full all that was measured."""
-    groups: list[list[Block]] = [
+    head: list[list[Block]] = [
         [Line(describe(measured.network), measured.label, "title"), *note_lines(measured.network)],
         [*verdict_lines(measured.verdict), *float32_lines(measured.float32)],
     ]
-    if measured.curve is not None:
-        groups += [[_curve_table(measured, measured.curve, full=full), *length_lines(measured.network)]]
-        if full:
-            groups += [_state_table(measured), _predictions(measured), _parameter_blocks(measured)]
-        groups += [
-            clip_blocks(measured) if full or _asked_for_clipping(measured) else clip_lines(measured),
-            [*_hint(measured), *direction_hint(measured), *_next_steps(measured)],
-        ]
     data = Deferred(lambda: envelope("simulate") | {"runs": [run_data(measured)]})
-    return Report("simulate", [group for group in groups if group], data, records([measured]))
+    curve = measured.curve
+    if curve is None:
+        return Report("simulate", head, data, records([measured]))
+    lengths = length_lines(measured.network)
+    to_do = [*_hint(measured), *direction_hint(measured), *_next_steps(measured)]
+    clipping = clip_blocks(measured)
+    first_look = [
+        *head,
+        [_curve_table(measured, curve, rows=FEW_ROWS), *lengths],
+        clipping if _asked_for_clipping(measured) else clip_lines(measured),
+        to_do,
+    ]
+    full = [
+        *head,
+        [_curve_table(measured, curve, rows=ROWS), *lengths],
+        _state_table(measured),
+        _predictions(measured),
+        _parameter_blocks(measured),
+        clipping,
+        to_do,
+    ]
+    return Report("simulate", filled(first_look), data, records([measured]), full=filled(full))
+
+
+def filled(groups: Sequence[Sequence[Block]]) -> list[Sequence[Block]]:
+    """Return the groups in which there is something."""
+    return [group for group in groups if group]
 
 
 def _asked_for_clipping(measured: Measured) -> bool:
@@ -176,11 +195,11 @@ def verdict_lines(verdict: Verdict) -> list[Block]:
     return [Line(text, KIND_WORDS[verdict.kind].upper(), STYLES[verdict.kind])]
 
 
-def _curve_table(measured: Measured, curve: Curve, *, full: bool) -> Table:
+def _curve_table(measured: Measured, curve: Curve, *, rows: int) -> Table:
     verdict, spec = measured.verdict, measured.network.spec
     also = [d for d in (verdict.horizon_threshold, verdict.peak_distance) if d is not None]
     last = len(curve.mean) - 1
-    distances = shown_distances(last, also, verdict.zero_from, **({} if full else {"rows": FEW_ROWS}))
+    distances = shown_distances(last, also, verdict.zero_from, rows=rows)
     clipped = [(method_text(c), c.curve) for c in measured.clipped if c.curve is not None]
     start = curve.reference
     ratios = [float(curve.mean[d]) - start for d in distances]
@@ -197,7 +216,7 @@ def _curve_table(measured: Measured, curve: Curve, *, full: bool) -> Table:
         Column("relative", keep=8),
         Column("", "flag", keep=7),
     ]
-    rows: list[list[Cell]] = [
+    cells: list[list[Cell]] = [
         [
             d,
             log10_text(float(curve.mean[d])),
@@ -211,7 +230,7 @@ def _curve_table(measured: Measured, curve: Curve, *, full: bool) -> Table:
         ]
         for d, relative, bar in zip(distances, ratios, bars(ratios), strict=True)
     ]
-    return Table(columns, rows, note=_curve_note(measured))
+    return Table(columns, cells, note=_curve_note(measured))
 
 
 def _curve_note(measured: Measured) -> str:
@@ -269,16 +288,25 @@ def _predictions(measured: Measured) -> list[Block]:
 
 
 def _prediction_text(prediction: Prediction) -> str:
-    rate = plain_number(prediction.rate_per_step, digits=4)
+    rate = _rate(prediction.rate_per_step)
     if prediction.name == "rest":
         return f"{rate} a step at rest: spectral radius with zero states and no input"
     if prediction.name == "mean_field":
         return f"{rate} a step by mean field: many independent weights, with this input"
+    if prediction.name == "active":
+        return f"{rate} a step on the units that are on (at rest, exactly at the kink, there is no slope)"
     low, high = (plain_number(value, digits=2) for value in prediction.spread or ())
-    spread = f", {low} to {high} among the units" if low != high else ""
+    units = f", on the slowest units ({low} to {high} among all)" if low != high else ""
     scale = 1.0 - prediction.rate_per_step
-    memory = f"; memory {plain_number(1.0 / scale, digits=2)} steps" if 0.0 < scale < 1.0 else ""
-    return f"{rate} a step through {prediction.state} alone at rest{spread}{memory}"
+    steps = plain_number(1.0 / scale, digits=2) if scale > 1e-2 else number(1.0 / scale) if scale > 1e-9 else ""
+    memory = f": a memory of {steps} steps" if steps and scale < 1.0 else ""
+    return f"{rate} a step through {prediction.state} alone at rest{units}{memory}"
+
+
+def _rate(value: float) -> str:
+    """Return a factor a step to four digits, or to so many that it is not taken for 1."""
+    text = plain_number(value, digits=4)
+    return factor(math.log10(value)) if text == "1" else text
 
 
 def _parameter_blocks(measured: Measured) -> list[Block]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from gradcli.errors import UsageError
@@ -21,10 +22,10 @@ def run_simulation(
     overrides: Sequence[str],
     checkpoint_layer: str | None = None,
     record: bool,
-    full: bool = False,
     max_memory: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
+    outputs: Mapping[str, Path] = MappingProxyType({}),
 ) -> Result:
     """Run the spec that `target` names, and judge it.
 
@@ -34,7 +35,6 @@ def run_simulation(
         overrides: ``PATH=VALUE`` of any spec field, likewise.
         checkpoint_layer: the recurrent layer, where trained weights are read from a checkpoint.
         record: whether the result will be saved.
-        full: whether the report is to have all that was measured.
         max_memory: bytes that the run may need; by default half of what is free.
         threads: for matrix products; by default as many as their size is worth.
         progress: called now and then while a run is under way.
@@ -45,8 +45,8 @@ def run_simulation(
     from gradcli.session.loading import load
     from gradcli.session.simulate import simulate
 
-    loaded = load(target, options=options, overrides=overrides, checkpoint_layer=checkpoint_layer)
-    return simulate(loaded, record=record, full=full, max_memory=max_memory, threads=threads, progress=progress)
+    loaded = load(target, options=options, overrides=overrides, checkpoint_layer=checkpoint_layer, outputs=outputs)
+    return simulate(loaded, record=record, max_memory=max_memory, threads=threads, progress=progress)
 
 
 def run_comparison(
@@ -57,10 +57,10 @@ def run_comparison(
     checkpoint_layer: str | None = None,
     match: str | None,
     record: bool,
-    full: bool = False,
     max_memory: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
+    outputs: Mapping[str, Path] = MappingProxyType({}),
 ) -> Result:
     """Run several specs, each as `run_simulation` would, and rank them.
 
@@ -68,7 +68,7 @@ def run_comparison(
         targets: as for `run_simulation`.
         options, overrides, checkpoint_layer: apply to every spec, the last to those with trained weights.
         match: "params" chooses hidden sizes so that all have about as many parameters as the first.
-        record, full, max_memory, threads, progress: as for `run_simulation`.
+        record, max_memory, threads, progress: as for `run_simulation`.
 
     Raises:
         GradcliError: as for `run_simulation`.
@@ -79,10 +79,8 @@ def run_comparison(
 
     if list(targets).count(STANDARD_INPUT) > 1:
         raise UsageError(f"standard input ({STANDARD_INPUT}) can be read once only; write the other specs to files")
-    specs = load_all(targets, options=options, overrides=overrides, checkpoint_layer=checkpoint_layer)
-    return compare(
-        specs, match=match, record=record, full=full, max_memory=max_memory, threads=threads, progress=progress
-    )
+    specs = load_all(targets, options=options, overrides=overrides, checkpoint_layer=checkpoint_layer, outputs=outputs)
+    return compare(specs, match=match, record=record, max_memory=max_memory, threads=threads, progress=progress)
 
 
 def run_jacobian(
@@ -96,6 +94,7 @@ def run_jacobian(
     max_memory: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
+    outputs: Mapping[str, Path] = MappingProxyType({}),
 ) -> Result:
     """Run the spec that `target` names, and look at the Jacobian of one of its layers.
 
@@ -111,7 +110,7 @@ def run_jacobian(
     from gradcli.session.jacobian import jacobian
     from gradcli.session.loading import load_for_layer
 
-    loaded, layer = load_for_layer(target, options=options, overrides=overrides, layer=layer)
+    loaded, layer = load_for_layer(target, options=options, overrides=overrides, layer=layer, outputs=outputs)
     return jacobian(
         loaded,
         layer=layer,
@@ -136,6 +135,7 @@ def run_paths(
     max_memory: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
+    outputs: Mapping[str, Path] = MappingProxyType({}),
 ) -> Result:
     """Derive the routes of the gradient through a cell, and measure each.
 
@@ -152,7 +152,7 @@ def run_paths(
     from gradcli.session.loading import load_for_layer
     from gradcli.session.paths import paths
 
-    loaded, layer = load_for_layer(target, options=options, overrides=overrides, layer=layer)
+    loaded, layer = load_for_layer(target, options=options, overrides=overrides, layer=layer, outputs=outputs)
     return paths(
         loaded,
         distance=distance,
@@ -175,6 +175,7 @@ def run_contributions(
     max_memory: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
+    outputs: Mapping[str, Path] = MappingProxyType({}),
 ) -> Result:
     """Run the spec that `target` names, and take the gradient of a layer's parameters apart, step by step.
 
@@ -188,7 +189,7 @@ def run_contributions(
     from gradcli.session.contributions import contributions
     from gradcli.session.loading import load_for_layer
 
-    loaded, layer = load_for_layer(target, options=options, overrides=overrides, layer=layer)
+    loaded, layer = load_for_layer(target, options=options, overrides=overrides, layer=layer, outputs=outputs)
     return contributions(loaded, layer=layer, max_memory=max_memory, threads=threads, progress=progress)
 
 
@@ -201,6 +202,7 @@ def run_gates(
     max_memory: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
+    outputs: Mapping[str, Path] = MappingProxyType({}),
 ) -> Result:
     """Run the spec that `target` names, and look at its gates and activations, and at what they do to the gradient.
 
@@ -214,7 +216,7 @@ def run_gates(
     from gradcli.session.gates import gates
     from gradcli.session.loading import load_for_layer
 
-    loaded, layer = load_for_layer(target, options=options, overrides=overrides, layer=layer)
+    loaded, layer = load_for_layer(target, options=options, overrides=overrides, layer=layer, outputs=outputs)
     return gates(loaded, layer=layer, max_memory=max_memory, threads=threads, progress=progress)
 
 
@@ -224,6 +226,7 @@ def run_inspection(
     max_memory: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
+    outputs: Mapping[str, Path] = MappingProxyType({}),
 ) -> Result:
     """Find the recurrent layers of the checkpoint `target`, and what their weights say before anything runs.
 
@@ -237,10 +240,12 @@ def run_inspection(
     """
     from gradcli.session.inspect import inspection
 
-    return inspection(target, max_memory=max_memory, threads=threads, progress=progress)
+    return inspection(target, max_memory=max_memory, threads=threads, progress=progress, outputs=outputs)
 
 
-def run_layer_spec(target: str, layer: str, *, output: Path | None = None) -> str:
+def run_layer_spec(
+    target: str, layer: str, *, output: Path | None = None, outputs: Mapping[str, Path] = MappingProxyType({})
+) -> str:
     """Return a commented YAML spec that runs a recurrent layer of the checkpoint `target`.
 
     Args:
@@ -252,4 +257,4 @@ def run_layer_spec(target: str, layer: str, *, output: Path | None = None) -> st
     """
     from gradcli.session.inspect import spec_of_layer
 
-    return spec_of_layer(target, layer, output=output)
+    return spec_of_layer(target, layer, output=output, outputs=outputs)

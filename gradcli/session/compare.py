@@ -60,7 +60,6 @@ def compare(
     *,
     match: str | None = None,
     record: bool = False,
-    full: bool = False,
     max_memory: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -70,7 +69,7 @@ def compare(
     Args:
         specs: those that are bare names take the fields of `SHARED` from the first that was read from a file.
         match: "params" gives the others the hidden size at which they have about as many parameters as the first.
-        record, full, max_memory, threads, progress: as for `gradcli.session.run_simulation`.
+        record, max_memory, threads, progress: as for `gradcli.session.run_simulation`.
 
     Raises:
         UsageError: fewer than two specs, or an unknown `match`.
@@ -113,7 +112,7 @@ def compare(
     with blas_threads(threads):
         weights = compare_weights(measured, max_memory=max_memory)
     return Result(
-        comparison_report(measured, notes, weights, full=full),
+        comparison_report(measured, notes, weights),
         [(arm.label, arm.verdict.kind) for arm in measured],
         arrays,
     )

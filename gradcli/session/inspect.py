@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from gradcli.diagnostics.weights import inspect_checkpoint, memory_needed
 from gradcli.engine.problem import Progress
 from gradcli.errors import UsageError
-from gradcli.network.limits import require_memory_for
+from gradcli.network.limits import memory_limit, require_memory_for
 from gradcli.network.threads import blas_threads
 from gradcli.report.inspect import inspect_report
 from gradcli.session.result import Result
+from gradcli.spec.files import Read, require_apart
 from gradcli.spec.shown import printable
 from gradcli.weights.checkpoint import Checkpoint
 from gradcli.weights.choice import choose_layer
@@ -24,10 +26,15 @@ from gradcli.weights.starter import layer_spec
 
 
 def inspection(
-    target: str, *, max_memory: int | None = None, threads: int | None = None, progress: Progress | None = None
+    target: str,
+    *,
+    max_memory: int | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    outputs: Mapping[str, Path] = MappingProxyType({}),
 ) -> Result:
     """Report on a checkpoint; the arguments are those of `gradcli.session.run_inspection`."""
-    with _opened(target) as (checkpoint, contents):
+    with _opened(target, outputs) as (checkpoint, contents):
         for layer in contents.layers:
             require_memory_for(
                 memory_needed(checkpoint, layer),
@@ -36,13 +43,17 @@ def inspection(
                 max_memory=max_memory,
             )
         with blas_threads(threads):
-            found = inspect_checkpoint(checkpoint, contents, Path(target).stat().st_size, progress)
+            found = inspect_checkpoint(
+                checkpoint, contents, Path(target).stat().st_size, progress, largest=memory_limit(max_memory)
+            )
     return Result(inspect_report(found), [])
 
 
-def spec_of_layer(target: str, name: str, *, output: Path | None = None) -> str:
+def spec_of_layer(
+    target: str, name: str, *, output: Path | None = None, outputs: Mapping[str, Path] = MappingProxyType({})
+) -> str:
     """Return a spec for a layer of a checkpoint; the arguments are those of `gradcli.session.run_layer_spec`."""
-    with _opened(target) as (checkpoint, contents):
+    with _opened(target, outputs) as (checkpoint, contents):
         try:
             layer = choose_layer(checkpoint, contents, name)
         except UsageError as error:
@@ -51,8 +62,10 @@ def spec_of_layer(target: str, name: str, *, output: Path | None = None) -> str:
 
 
 @contextmanager
-def _opened(target: str) -> Iterator[tuple[Checkpoint, Contents]]:
+def _opened(target: str, outputs: Mapping[str, Path]) -> Iterator[tuple[Checkpoint, Contents]]:
     with open_checkpoint(Path(target), target) as checkpoint:
+        files = (Path(target), *checkpoint.beside)
+        require_apart(outputs, [Read(str(file), "the checkpoint", file) for file in files])
         yield checkpoint, find_layers(checkpoint)
 
 

@@ -45,13 +45,16 @@ def saved_arrays(measured: Measured) -> dict[str, Array]:
 
     * ``x`` (R, T, B, input); ``param.<layer>.<name>`` (R, ...), or (R, T, ...) where weights are not tied;
       ``state.<layer>.<name>`` (R, T+1, B, H), index 0 the initial state; ``target`` (R, steps, B, H) or class numbers
-      (R, steps, B), or ``vector`` (R, H); ``at`` (steps,).
+      (R, steps, B), or ``vector`` (R, H); ``at`` (steps,). With the loss at the final states of both directions
+      ``at`` is T, and what counts there is ``[state.<layer>.h, state.<layer>.reverse.h]`` of the top layer.
     * ``grad_state.<layer>.<name>`` mantissas of the gradient of each sequence's own loss, with
       ``log2_state.<layer>.<name>`` (R, T+1, B); ``grad_param.<layer>.<name>`` mantissas of that of the batch loss, with
       ``log2_param.<layer>.<name>`` (R,). gradient = mantissa * 2**log2.
-    * ``loss`` (R, B).
+    * ``loss`` (R, B), scaled as the spec's ``reduction`` says, like all gradients.
     * Where sequences have different lengths, ``start`` (B,): the step at which each one's initial state stands. Before
       it (``x``: up to it) there is NaN, and 0 for ``log2_state``.
+    * States of a reverse direction are by its own steps. Those of sequence b are start[b] .. T as well: step k read
+      position T + 1 + start[b] - k.
     """
     run, problem = measured.run, measured.network.problem
     if run is None or run.recording is None:

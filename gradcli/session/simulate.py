@@ -15,7 +15,6 @@ def simulate(
     loaded: LoadedSpec,
     *,
     record: bool = False,
-    full: bool = False,
     max_memory: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -26,7 +25,7 @@ def simulate(
     with blas_threads(threads, network.problem):
         measured = measure(network, record=record, progress=progress)
     return Result(
-        simulation_report(measured, full=full),
+        simulation_report(measured),
         [(measured.label, measured.verdict.kind)],
         saved_arrays(measured),
     )

@@ -13,7 +13,7 @@ import numpy as np
 from gradcli.errors import InputFileError, UsageError
 from gradcli.sources.arrays import read_array
 from gradcli.sources.files import FieldError
-from gradcli.spec.inputs import FileInput, TextInput, TokensInput
+from gradcli.spec.inputs import LENGTHS_ENDINGS, FileInput, TextInput, TokensInput
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def _read_lengths(
 def lengths_file(model: FileInput | TokensInput) -> tuple[str, str | None]:
     """Return the file in which the lengths stand that the spec names by a text, and the key in it."""
     given = str(model.lengths)
-    if given.lower().endswith((".npy", ".csv")):
+    if given.lower().endswith(LENGTHS_ENDINGS):
         return given, None
     if not model.path.lower().endswith(".npz"):
         raise FieldError(f"expected a list, or a file that ends in .npy or .csv; got {given!r}", "lengths")

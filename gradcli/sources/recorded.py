@@ -5,13 +5,15 @@ All trials see the same data.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from gradcli.errors import InputFileError, UsageError
 from gradcli.sources.arrays import ENDINGS, read_array, require_finite
+from gradcli.sources.axes import how_read, may_be_time_first, sequences_first
 from gradcli.sources.cuts import Cut, Extent, cut_recordings, cut_windows, refuse_lengths
 from gradcli.sources.files import FieldError
 from gradcli.sources.input_source import InputSource, SymbolSource
@@ -38,8 +40,9 @@ class SeriesSource(InputSource):
         scale: float = 1.0,
         change: Standardisation | None = None,
         name: str,
+        notes: tuple[str, ...] = (),
     ) -> None:
-        notes = () if change is None else (change.note(name),)
+        notes = notes if change is None else (*notes, change.note(name))
         super().__init__(series.shape[-1], extent, cut=cut, notes=notes)
         self._series, self._cut, self._scale, self._change = series, cut, scale, change
 
@@ -76,8 +79,10 @@ class TokensSource(SymbolSource):
     tokens: (steps,) or (sequences, steps) whole numbers. table: (tokens, features).
     """
 
-    def __init__(self, tokens: np.ndarray, table: np.ndarray, cut: Cut, extent: Extent) -> None:
-        super().__init__(table.shape[1], extent, cut=cut)
+    def __init__(
+        self, tokens: np.ndarray, table: np.ndarray, cut: Cut, extent: Extent, notes: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(table.shape[1], extent, cut=cut, notes=notes)
         self._tokens, self._table, self._cut = tokens, table, cut
 
     @property
@@ -110,20 +115,44 @@ def open_series(model: FileInput, folder: Path, input_size: int | None, extent: 
             f"{model.path}: expected an array (steps,), (steps, features) or (sequences, steps, features); "
             f"got shape {series.shape}"
         )
+    series = sequences_first(series, model.layout, model.path, 3)
     _require_size(input_size, series.shape[-1], model.path, "features a step")
+    notes: tuple[str, ...] = ()
     if series.ndim == 2:
         refuse_lengths(model)
         cut = cut_windows(model, len(series), extent, "rows")
         recordings, every, used = series[np.newaxis], [len(series)], [len(series)]
     else:
         recordings = series
-        cut, lengths = cut_recordings(model, (series.shape[0], series.shape[1]), extent, folder, "rows")
+        with _telling_how_read(model, series.shape, extent):
+            cut, lengths = cut_recordings(model, (series.shape[0], series.shape[1]), extent, folder, "rows")
+        notes = _doubt(model, series.shape, extent)
         every, used = lengths.tolist(), np.minimum(lengths[: cut.batch_size], extent.seq_len).tolist()
     # Of what is standardised, all counts; else what the run does not read may be anything.
     counts = every if model.standardize else used
     require_finite(recordings, model.path, counts, several=series.ndim == 3)
     change = standardisation_of(recordings, counts) if model.standardize else None
-    return SeriesSource(series, cut, extent, scale=model.scale, change=change, name=model.path)
+    return SeriesSource(series, cut, extent, scale=model.scale, change=change, name=model.path, notes=notes)
+
+
+def _doubt(model: FileInput | TokensInput, shape: tuple[int, ...], extent: Extent) -> tuple[str, ...]:
+    """Return a note where an array whose layout is not given may have its steps first."""
+    found = may_be_time_first(shape, extent) if model.layout is None else ""
+    return (f"{model.path}: {found}",) if found else ()
+
+
+@contextmanager
+def _telling_how_read(model: FileInput | TokensInput, shape: tuple[int, ...], extent: Extent) -> Iterator[None]:
+    """Add to a message that sequences or steps are too few how the array was read, where the other way they suffice."""
+    try:
+        yield
+    except FieldError:
+        raise
+    except (InputFileError, UsageError) as error:
+        enough = shape[0] >= extent.seq_len or shape[0] > shape[1]
+        if model.layout is not None or not enough or (extent.batch_given and shape[1] < extent.batch_size):
+            raise
+        raise type(error)(f"{error}; {how_read(shape)}") from None
 
 
 def _require_size(input_size: int | None, found: int, name: str, what: str) -> None:
@@ -153,15 +182,18 @@ def open_tokens(
     """Return the source of a file of tokens; raise as `open_input` does."""
     if embedding is None:
         raise UsageError("tokens are rows of an embedding table: give the checkpoint that has it under `weights:`")
-    tokens = _read_tokens(model, folder)
+    tokens = sequences_first(_read_tokens(model, folder), model.layout, model.path, 2)
+    notes: tuple[str, ...] = ()
     if tokens.ndim == 1:
         refuse_lengths(model)
         cut = cut_windows(model, len(tokens), extent, "tokens", one_more=one_more)
         used = [len(tokens)]
     elif tokens.ndim == 2:
-        cut, lengths = cut_recordings(
-            model, (tokens.shape[0], tokens.shape[1]), extent, folder, "tokens", one_more=one_more
-        )
+        with _telling_how_read(model, tokens.shape, extent):
+            cut, lengths = cut_recordings(
+                model, (tokens.shape[0], tokens.shape[1]), extent, folder, "tokens", one_more=one_more
+            )
+        notes = _doubt(model, tokens.shape, extent)
         used = np.minimum(lengths[: cut.batch_size], extent.seq_len + one_more).tolist()
     else:
         raise InputFileError(
@@ -170,7 +202,7 @@ def open_tokens(
     table = embedding(model.embedding)
     _require_size(input_size, table.shape[1], model.path, "features a token")
     _require_tokens(np.atleast_2d(tokens), model.path, used, len(table), several=tokens.ndim == 2)
-    return TokensSource(tokens, table, cut, extent)
+    return TokensSource(tokens, table, cut, extent, notes)
 
 
 def _read_tokens(model: TokensInput, folder: Path) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 
 from gradcli.errors import UsageError
 from gradcli.sources.arrays import read_array
+from gradcli.sources.axes import sequences_first
 from gradcli.sources.cuts import Cut
 from gradcli.sources.input_source import InputSource
 from gradcli.spec.losses import FileTarget
@@ -28,6 +29,7 @@ def read_classes(
     Raises TargetError for another shape and for a label that is no class, InputFileError for an unreadable file.
     """
     array = read_array(folder / target.path, target.path, key=target.key)
+    array = sequences_first(array, target.layout, target.path, 2)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]  # the only column of a CSV
     cut = _cut_of(input_source)
@@ -64,6 +66,7 @@ def read_values(
     Raises as `read_classes` does.
     """
     array = read_array(folder / target.path, target.path, key=target.key)
+    array = sequences_first(array, target.layout, target.path, 3)
     cut = _cut_of(input_source)
     if array.ndim == 1 or (size == 1 and array.ndim == 2 and array.shape == cut.shape and array.shape[1] > 1):
         array = array[..., np.newaxis]
@@ -111,4 +114,6 @@ def _require_shape(array: np.ndarray, name: str, source: InputSource, entry: tup
     if array.shape not in fitting:
         kind = f"{entry[0]} numbers" if entry else "a label"
         shapes = " or ".join(str(shape) for shape in fitting)
-        raise TargetError(f"{name}: expected {kind} {what}: an array {shapes}; got shape {array.shape}")
+        turned = array.ndim > 1 and (array.shape[1], array.shape[0], *array.shape[2:]) in fitting
+        hint = "; with its steps first it fits: say layout: time_first" if turned else ""
+        raise TargetError(f"{name}: expected {kind} {what}: an array {shapes}; got shape {array.shape}{hint}")

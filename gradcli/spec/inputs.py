@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from gradcli.spec.base import BareKind, SpecModel
+from gradcli.spec.files import NamesFile
 from gradcli.spec.initialisers import Finite, Positive
 
 
@@ -62,7 +63,9 @@ class OneHotInput(SpecModel):
     kind: Literal["one_hot"]
 
 
-FilePath = Annotated[str, Field(min_length=1, max_length=4096, description="relative to the spec's folder")]
+FilePath = Annotated[
+    str, Field(min_length=1, max_length=4096, description="relative to the spec's folder"), NamesFile()
+]
 ArrayKey = Annotated[
     str, Field(min_length=1, max_length=256, description="which array of a .npz; not needed where it holds one")
 ]
@@ -71,6 +74,15 @@ Count = Annotated[int, Field(ge=1, le=MAX_STEPS_IN_FILE)]
 Stride = Count
 # The name of an array in the same .npz, the path of a .npy or .csv file, or the numbers themselves.
 Lengths = Annotated[str, Field(min_length=1, max_length=4096)] | Annotated[list[Count], Field(min_length=1)]
+#: What tells the path of a file of lengths from the name of an array.
+LENGTHS_ENDINGS = (".npy", ".csv")
+Layout = Annotated[
+    Literal["batch_first", "time_first"],
+    Field(
+        description="which axis of the file comes first: sequences, as unless given, or time_first, PyTorch's default:"
+        " (steps, sequences, ...)"
+    ),
+]
 # By the name in a CSV's header, or by its number from 1.
 FileColumn = Annotated[str, Field(min_length=1, max_length=256)] | Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -81,6 +93,7 @@ class FileInput(SpecModel):
     kind: Literal["file"]
     path: FilePath
     key: ArrayKey | None = None
+    layout: Layout | None = None
     columns: Annotated[
         Annotated[list[FileColumn], Field(min_length=1)] | None,
         Field(description="the features to take, by name in the CSV's header or by number from 1; all unless given"),
@@ -99,6 +112,7 @@ class FileInput(SpecModel):
     lengths: Annotated[
         Lengths | None,
         Field(description="of sequences padded at their ends: a list, an array of the same .npz, or a .npy or .csv"),
+        NamesFile(LENGTHS_ENDINGS),
     ] = None
 
     @model_validator(mode="after")
@@ -141,6 +155,7 @@ class TokensInput(SpecModel):
     kind: Literal["tokens"]
     path: FilePath
     key: ArrayKey | None = None
+    layout: Layout | None = None
     embedding: Annotated[
         Annotated[str, Field(min_length=1, max_length=1024)] | None,
         Field(description="the table's name in the checkpoint; not needed where it holds one"),
@@ -151,6 +166,7 @@ class TokensInput(SpecModel):
     lengths: Annotated[
         Lengths | None,
         Field(description="of sequences padded at their ends: a list, an array of the same .npz, or a .npy or .csv"),
+        NamesFile(LENGTHS_ENDINGS),
     ] = None
 
 

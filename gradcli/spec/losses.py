@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from gradcli.spec.base import BareKind, Choice, SpecModel, choice_of
 from gradcli.spec.initialisers import Exact, NormalState, UniformState, Zeros
-from gradcli.spec.inputs import ArrayKey, FilePath
+from gradcli.spec.inputs import ArrayKey, FilePath, Layout
 
 MAX_SEQ_LEN = 10_000_000
 MAX_CLASSES = 1_000_000
@@ -44,6 +44,7 @@ class FileTarget(Choice):
     MAIN = "path"
     path: FilePath
     key: ArrayKey | None = None
+    layout: Layout | None = None
 
 
 Target: Any = choice_of("target", Zeros, NormalState, UniformState, FileTarget, bare=Exact)

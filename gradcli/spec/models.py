@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_serializer, model_validator
 
+from gradcli.spec import defaults
 from gradcli.spec.base import BareKey, Choice, SpecModel, choice_of
 from gradcli.spec.initialisers import Finite, Initialiser, InitialState, Positive, Values
 from gradcli.spec.inputs import Input, NormalInput
@@ -95,16 +96,16 @@ class Spec(SpecModel):
     cell: Annotated[str, Field(min_length=1, max_length=64)] | CellBlock
     activation: Name | None = None
     constants: dict[Name, Finite] = {}
-    hidden_size: Size = 64
-    input_size: Size = 32
+    hidden_size: Size = defaults.HIDDEN_SIZE
+    input_size: Size = defaults.INPUT_SIZE
     num_layers: Annotated[int, Field(ge=1, le=1000)] = 1
     bidirectional: bool = False
-    seq_len: Annotated[int, Field(ge=1, le=MAX_SEQ_LEN)] = 100
+    seq_len: Annotated[int, Field(ge=1, le=MAX_SEQ_LEN)] = defaults.SEQ_LEN
     tied: bool | None = None
     input_at: InputAt | None = None
-    batch_size: Size = 16
-    trials: Annotated[int, Field(ge=1, le=65_536)] = 4
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    batch_size: Size = defaults.BATCH_SIZE
+    trials: Annotated[int, Field(ge=1, le=65_536)] = defaults.TRIALS
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = defaults.SEED
     dtype: Literal["float64", "float32"] = "float64"
     init: dict[Pattern, Initialiser] = {}
     params: dict[Pattern, Values] = {}
@@ -112,7 +113,7 @@ class Spec(SpecModel):
     initial_states: dict[Name, InitialState] = {}
     input: Input = NormalInput(kind="normal")
     loss: Loss = MSELoss(kind="mse")
-    clip: list[Clip] = [NormClip(threshold=1.0)]
+    clip: list[Clip] = [NormClip(threshold=defaults.CLIP_NORM)]
     thresholds: Thresholds = Thresholds()
     learning_rate: Positive = 0.01
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -15,6 +16,7 @@ from gradcli import cells
 from gradcli.errors import InputFileError, Problem, SpecError, UsageError
 from gradcli.spec import yaml12
 from gradcli.spec.explain import Finding, check
+from gradcli.spec.files import Read, files_named, standard_input
 from gradcli.spec.models import CellBlock, InputAt, Spec, is_initial_state, is_tied, steps_with_input
 from gradcli.spec.overrides import apply_options, apply_overrides, split_path
 from gradcli.spec.positions import Positions
@@ -24,6 +26,11 @@ from gradcli.spec.trained import SIZES, Checkpoints, Trained, Weights, WeightsEr
 STANDARD_INPUT = "-"
 LAYER_OPTION = "--layer"
 _ENDINGS = (".yaml", ".yml")
+_EQUATIONS = re.compile(r"=|\n|\[\s*t\b")
+_EQUATIONS_BELOW = (
+    "expected the name of a cell or a block of keys; these are equations: write them one level deeper, under a line"
+    " `equations: |`"
+)
 _UNTIED_BOTH_WAYS = (
     "with tied: false step t is layer t of a network in depth, which cannot be gone through from its end as well;"
     " give tied: true, or leave out bidirectional"
@@ -38,6 +45,7 @@ class LoadedSpec:
     label: a short name for tables: the stem of the file, or the name of the cell.
     source: the file as messages name it. folder: paths in the spec are relative to it.
     trained: what its `weights` give; None where it has none.
+    file: that of the spec itself; None where a built-in cell or a checkpoint stands in its place.
     """
 
     spec: Spec
@@ -48,6 +56,15 @@ class LoadedSpec:
     positions: Positions
     built_in: cells.LoadedCell | None
     trained: Trained | None = None
+    file: Read | None = None
+
+    @property
+    def files(self) -> list[Read]:
+        """The files that a run of it reads: the spec's own, and all that it names."""
+        named = [Read(path, trail, self.folder / path) for trail, path in files_named(self.spec)]
+        beside = self.trained.files if self.trained is not None else ()
+        own = [self.file] if self.file is not None else []
+        return [*own, *named, *(Read(str(path), "weights.file", path) for path in beside)]
 
     @property
     def is_file(self) -> bool:
@@ -120,10 +137,13 @@ def load_spec(
         data, _ = line.applied_to({**trained.fields, **origin.data}, positions)
     spec, findings = _checked(data)
     findings += mistakes
+    if isinstance(data.get("cell"), str) and _EQUATIONS.search(data["cell"]):
+        findings = [finding for finding in findings if finding.path != ("cell",)]
+        findings.append(Finding(("cell",), _EQUATIONS_BELOW))
     built_in: cells.LoadedCell | None = None
     if isinstance(data.get("cell"), str):
-        if data["cell"] in cells.names():
-            built_in = cells.load(data["cell"])
+        if (name := cells.find(data["cell"])) is not None:
+            built_in = cells.load(name)
         elif not any(finding.path == ("cell",) for finding in findings):
             findings.append(Finding(("cell",), cells.unknown(data["cell"])))
     known = {(problem.line, problem.column) for problem in problems if problem.line}
@@ -154,6 +174,8 @@ class _CommandLine:
         changed = deepcopy(dict(data)) if self.overrides else dict(data)
         apply_options(changed, self.options, positions)
         problems = apply_overrides(changed, self.overrides, positions)
+        if isinstance(name := changed.get("cell"), str):
+            changed["cell"] = cells.find(name) or name
         weights = _opened(changed.get("weights"))
         if self.layer is not None and isinstance(weights, dict):
             changed["weights"] = {**weights, "layer": self.layer}
@@ -194,7 +216,9 @@ def _loaded(
     if spec is None or not isinstance(cell, CellBlock):
         return None
     positions = origin.positions
-    return LoadedSpec(spec, cell, origin.label, positions.source, origin.folder, positions, built_in, trained)
+    return LoadedSpec(
+        spec, cell, origin.label, positions.source, origin.folder, positions, built_in, trained, origin.file
+    )
 
 
 def _problems_of_cell(
@@ -223,22 +247,23 @@ class _Origin:
     positions: Positions
     label: str
     folder: FilePath
+    file: Read | None = None
 
 
 def _find(target: str, checkpoints: Checkpoints | None) -> _Origin:
     if target == STANDARD_INPUT:
         if sys.stdin is None:
             raise InputFileError("standard input is closed")
-        return _parsed(sys.stdin.buffer.read(yaml12.MAX_BYTES + 1), "<stdin>", "stdin", FilePath())
+        return _parsed(sys.stdin.buffer.read(yaml12.MAX_BYTES + 1), "<stdin>", "stdin", FilePath(), standard_input())
     if checkpoints is not None and checkpoints.is_file_name(target):
         name = printable(target, limit=4096)
         label = printable(FilePath(target).name.partition(".")[0])
         return _Origin({"weights": {"file": target}}, Positions(name, None), label, FilePath())
     if target.endswith(_ENDINGS) or os.sep in target or (os.altsep and os.altsep in target):
-        file = FilePath(target)
-        return _parsed(_bytes_of(target), printable(target, limit=4096), printable(file.stem), file.parent)
-    if target in cells.names():
-        return _Origin({"cell": target}, Positions(f"built-in cell {target}", None), target, FilePath())
+        file, name = FilePath(target), printable(target, limit=4096)
+        return _parsed(_bytes_of(target), name, printable(file.stem), file.parent, Read(name, "the spec", file))
+    if (known := cells.find(target)) is not None:
+        return _Origin({"cell": known}, Positions(f"built-in cell {known}", None), known, FilePath())
     hint = f"; to read the file, write {os.curdir}{os.sep}{printable(target)}" if os.path.isfile(target) else ""
     raise UsageError(f"{cells.unknown(target)}{hint}")
 
@@ -258,13 +283,13 @@ def _bytes_of(target: str) -> bytes:
         raise InputFileError(f"{name}: is not the name of a file") from None
 
 
-def _parsed(raw: bytes, source: str, label: str, folder: FilePath) -> _Origin:
+def _parsed(raw: bytes, source: str, label: str, folder: FilePath, file: Read | None) -> _Origin:
     document = yaml12.read(raw, source)
     if not isinstance(document.data, dict):
         message = f"expected a block of keys, beginning with `cell:`; got {got(document.data)}"
         problem = Problem(source, 1, 1, "", message)
         raise SpecError([*Positions(source, document).mistakes(), problem])
-    return _Origin(document.data, Positions(source, document), label, folder)
+    return _Origin(document.data, Positions(source, document), label, folder, file)
 
 
 def _checked(data: dict[str, Any]) -> tuple[Spec | None, list[Finding]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gradcli import cells
@@ -66,12 +67,26 @@ def spec_schema() -> dict[str, Any]:
     _describe(body["$defs"]["CellBlock"]["properties"], CELL_NOTES)
     body["patternProperties"] = {_INITIAL_STATE_KEY: initial_state | {"description": SPEC_NOTES["initial_states"]}}
     name, block = fields["cell"].pop("anyOf")
-    fields["cell"]["anyOf"] = [{"type": name["type"], "enum": cells.names()}, block]
+    fields["cell"]["anyOf"] = [
+        {"type": name["type"], "enum": cells.names()},
+        {"type": name["type"], "pattern": _any_case(), "description": "or what a framework calls it, in any case"},
+        block,
+    ]
     _close_tables(body)
     # The layer of a checkpoint brings its cell.
     body.pop("required")
     body["anyOf"] = [{"required": ["cell"]}, {"required": ["weights"]}]
     return {"$schema": DIALECT, **body, "title": "gradcli spec"}
+
+
+def _any_case() -> str:
+    """Return the pattern of the names that the reader finds; JSON Schema knows no flag that ignores case."""
+
+    def one_of(words: Iterable[str]) -> str:
+        letters = ("".join(f"[{c}{c.upper()}]" if c.isalpha() else re.escape(c) for c in word) for word in words)
+        return f"({'|'.join(letters)})"
+
+    return f"^{one_of(cells.FRAMEWORKS)}?{one_of([*cells.names(), *cells.aliases()])}$"
 
 
 def _describe(fields: dict[str, Any], notes: Mapping[str, str]) -> None:

@@ -32,9 +32,10 @@ def starter_spec(name: str) -> str:
 
     Raises UsageError where there is no such cell.
     """
-    if name not in cells.names():
+    known = cells.find(name)
+    if known is None:
         raise UsageError(cells.unknown(name))
-    return "".join(f"{line}\n" for line in _lines(name))
+    return "".join(f"{line}\n" for line in _lines(known))
 
 
 def _lines(name: str) -> Iterator[str]:

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from gradcli.errors import UsageError
 from gradcli.spec.base import SpecModel
+from gradcli.spec.files import NamesFile
 from gradcli.spec.shown import Path
 
 Label = Annotated[str, Field(min_length=1, max_length=1024)]
@@ -21,7 +22,9 @@ class Weights(SpecModel):
     """Trained weights: a layer of a checkpoint, or a tensor of it for each parameter."""
 
     file: Annotated[
-        str, Field(min_length=1, max_length=4096, description="the checkpoint, relative to the spec's folder")
+        str,
+        Field(min_length=1, max_length=4096, description="the checkpoint, relative to the spec's folder"),
+        NamesFile(),
     ]
     layer: Annotated[
         Label | None, Field(description="the recurrent layer, as `gradcli inspect` lists it; the only one unless given")
@@ -58,6 +61,11 @@ class Trained(ABC):
     @abstractmethod
     def notes(self) -> tuple[str, ...]:
         """What a user should know of how it was read, one line each."""
+
+    @property
+    def files(self) -> tuple[FilePath, ...]:
+        """The files that are read beside the one that the spec names."""
+        return ()
 
 
 class WeightsError(UsageError):

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -109,6 +110,8 @@ class Checkpoint(ABC):
 
     #: What the format is called, as in "safetensors".
     FORMAT: ClassVar[str]
+    #: The other files that are read beside the one that was named.
+    beside: tuple[Path, ...] = ()
 
     def __init__(self, name: str, tensors: Mapping[str, Tensor], ignored: Sequence[Ignored] = ()) -> None:
         self.name = name
@@ -137,6 +140,21 @@ class Checkpoint(ABC):
                 " weights that are not finite have no meaning"
             )
         return values
+
+    def not_finite(self, tensor: str) -> tuple[int, int]:
+        """Return how many entries of a tensor are NaN, and how many are infinite.
+
+        Raises:
+            InputFileError, ResourceError: as for `read`.
+        """
+        info = self.tensors[tensor]
+        if info.dtype not in FLOATS:
+            return 0, 0
+        try:
+            values = self._read(info)
+            return int(np.isnan(values).sum()), int(np.isinf(values).sum())
+        except MemoryError:
+            raise ResourceError(f"{self.name}: there is not enough memory to read the tensor {tensor}") from None
 
     @abstractmethod
     def _read(self, tensor: Tensor) -> Array:

@@ -71,11 +71,11 @@ def run(what: str, asked: dict[str, Any]) -> FakeResult:
     )
 
 
-def run_simulation(target: str, *, record: bool, progress: Any, **asked: Any) -> FakeResult:
+def run_simulation(target: str, *, record: bool, progress: Any, outputs: Any, **asked: Any) -> FakeResult:
     return run("simulate", {"target": target, **asked})
 
 
-def run_comparison(targets: Any, *, record: bool, progress: Any, **asked: Any) -> FakeResult:
+def run_comparison(targets: Any, *, record: bool, progress: Any, outputs: Any, **asked: Any) -> FakeResult:
     return run("compare", {"targets": targets, **asked})
 
 

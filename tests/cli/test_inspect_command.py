@@ -16,7 +16,7 @@ from processes import environment
 from gradcli.errors import InputFileError
 from gradcli.session import inspect as session
 from gradcli.spec import yaml12
-from gradcli.weights.checkpoint import Checkpoint
+from gradcli.weights.checkpoint import Checkpoint, Tensor
 from gradcli.weights.formats import FOLDER_FILES, open_checkpoint
 from gradcli.weights.layers import Contents, Unsupported
 
@@ -80,12 +80,42 @@ def test_memory_is_reckoned_before_anything_is_read(table: Table) -> None:
     assert table.was_read == []
 
 
-def test_weights_that_are_not_finite_are_refused(table: Table) -> None:
+def test_every_tensor_that_is_not_finite_is_listed_with_how_many_entries(table: Table) -> None:
     table.arrays["plain.layer0.W_hh"][0, 1] = np.nan
+    table.arrays["plain.layer0.W_hh"][1] = -np.inf
+    table.arrays["plain.layer0.b_h"][:] = np.nan
     done = gradcli("inspect", FILE)
-    assert done.refused()
-    assert done.code == 4
-    assert f"{FILE}: the tensor plain.layer0.W_hh is nan at [0, 1]" in done.stderr
+    assert (done.code, done.stderr) == (0, "")
+    assert (
+        "NOT FINITE   2 tensors of 15 with entries that are NaN or infinite; plain cannot be run with them"
+        in done.stdout
+    )
+    found = gradcli("inspect", FILE, "--format", "json").report()
+    assert found["not_finite"] == [
+        {"tensor": "plain.layer0.W_hh", "nan": 1, "infinite": 2, "size": 4},
+        {"tensor": "plain.layer0.b_h", "nan": 2, "infinite": 0, "size": 2},
+    ]
+    measured = {layer["name"]: layer["directions"] for layer in found["layers"]}
+    assert list(measured["encoder.rnn"]) == ["layer0"]
+    assert measured["plain"] == {}
+    assert "--layer encoder.rnn" in done.stdout.split("next")[1]
+
+
+def test_a_file_whose_every_layer_is_not_finite_offers_none_to_run(table: Table) -> None:
+    for values in table.arrays.values():
+        values.flat[0] = np.inf
+    done = gradcli("inspect", FILE)
+    assert (done.code, done.stderr) == (0, "")
+    assert "15 tensors of 15" in done.stdout
+    assert "next" not in done.stdout
+
+
+def test_what_cannot_be_looked_at_is_told(table: Table) -> None:
+    table.arrays["unused"] = np.zeros((2000, 1000))
+    table.tensors["unused"] = Tensor("unused", (2000, 1000), "float64")
+    done = gradcli("inspect", FILE, "--max-memory", "10M")
+    assert done.code == 0, done.stderr
+    assert "unused: reading it would take too much memory" in done.stdout
 
 
 # --- --spec ----------------------------------------------------------------------------------------------------------

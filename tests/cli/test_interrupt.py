@@ -91,7 +91,10 @@ def test_interrupt_at_any_size(what: str, options: list[str], tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("mode", ["save-waits", "save-blocks"])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGXCPU, 128 + signal.SIGXCPU)],
+)
 def test_end_while_a_file_is_written(number: signal.Signals, code: int, mode: str, tmp_path: Path) -> None:
     (tmp_path / "run.npz").write_bytes(b"old")
     arguments = command("simulate", "x", "--save", "run.npz", "-o", "-", "--quiet", fake=mode)
@@ -122,6 +125,50 @@ def test_second_interrupt_does_not_wait_for_the_first(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 130
     assert [path.name for path in tmp_path.iterdir()] == ["patient.py"]
+
+
+def test_what_is_started_to_outlive_its_terminal_does(tmp_path: Path) -> None:
+    arguments = ["nohup", *command("simulate", "x", "--save", "run.npz", "-o", "-", "--quiet", fake="save-waits")]
+    with begun(arguments, tmp_path, "saving") as process:
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 143
+
+
+# gradcli, interrupted while the module that its first argument names is imported.
+IMPORTING = """
+import os, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == MODULE:
+            os.kill(os.getpid(), signal.SIGINT)
+
+MODULE = sys.argv.pop(1)
+sys.meta_path.insert(0, Interrupting())
+sys.argv[0] = "gradcli"
+from gradcli.__main__ import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    "module", ["gradcli.errors", "gradcli.network.threads", "typer", "gradcli.cli", "numpy", "gradcli.session.simulate"]
+)
+def test_interrupt_during_the_imports_is_no_traceback(module: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTING, module, "simulate", "lstm", "-o", "out.csv"],
+        env=environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    assert list(tmp_path.iterdir()) == []
 
 
 # In this process: what is left when all goes well.

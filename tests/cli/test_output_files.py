@@ -112,6 +112,13 @@ def test_missing_directory_is_named(tmp_path: Path) -> None:
         check_writable(tmp_path / "missing" / "out")
 
 
+def test_a_link_that_leads_nowhere_says_where(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "gone" / "file")
+    message = f"link: it is a link to {tmp_path}/gone/file, and the directory {tmp_path}/gone does not exist"
+    with pytest.raises(OutputError, match=message):
+        check_writable(tmp_path / "link")
+
+
 def test_file_in_place_of_a_directory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="Not a directory"):
@@ -154,6 +161,44 @@ def test_output_and_save(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "out.csv").read_text(encoding="utf-8").startswith("n,i\nrow │ 0,0\n")
     assert (tmp_path / "run.npz").read_bytes() == b"arrays"
     assert run("simulate", "x", "-o", "out.csv", "--quiet", fake="echo").stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "beginning"),
+    [
+        ("out.json", (), "{"),
+        ("OUT.CSV", (), "n,i"),
+        ("out.md", (), "**STABLE**"),
+        ("out.txt", (), "STABLE   it"),
+        ("out.dat", (), "STABLE   it"),
+        ("out.tex", (), "STABLE   it"),
+        ("out.json", ("--format", "csv"), "n,i"),
+        ("out.csv", ("--format", "table"), "STABLE   it"),
+    ],
+)
+def test_the_ending_says_the_format_unless_an_option_does(
+    run: Run, tmp_path: Path, name: str, asked: tuple[str, ...], beginning: str
+) -> None:
+    assert run("simulate", "x", "-o", name, *asked, "--quiet", fake="echo").returncode == 0
+    assert (tmp_path / name).read_text(encoding="utf-8").startswith(beginning)
+
+
+def test_every_command_that_prints_can_write_a_file(run: Run, tmp_path: Path) -> None:
+    for arguments, name in (
+        (["init", "lstm"], "my.yaml"),
+        (["schema"], "schema.json"),
+        (["cells"], "cells.csv"),
+        (["cells", "gru"], "gru.json"),
+        (["paths", "rnn", "-T", 3, "--hidden-size", 2], "step.tex"),
+    ):
+        done = run(*arguments, "-o", name)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", f"wrote {name}\n")
+    assert (tmp_path / "my.yaml").read_text() == run("init", "lstm").stdout
+    assert (tmp_path / "schema.json").read_text() == run("schema").stdout
+    assert (tmp_path / "cells.csv").read_text() == run("cells", "--format", "csv").stdout
+    assert (tmp_path / "gru.json").read_text() == run("cells", "gru", "--format", "json").stdout
+    assert (tmp_path / "step.tex").read_text().startswith("\\begin{align")
+    assert run("init", "lstm", "-o", "missing/my.yaml").returncode == 4
 
 
 def test_dash_is_standard_output(run: Run, tmp_path: Path) -> None:

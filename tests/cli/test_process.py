@@ -57,13 +57,14 @@ def test_result_goes_to_standard_output_and_nothing_else(run: Run) -> None:
         (["simulate", "lstm", "--clip", "nrom=1"], "called 'nrom'; known: norm, value, step_norm, step_value; did you"),
         (["simulate", "lstm", "--clip", "norm"], "expected METHOD=THRESHOLD, such as norm=1; got 'norm'"),
         (["simulate", "lstm", "--clip", "norm=one"], "the threshold of norm must be a number; got 'one'"),
+        (["simulate", "lstm", "--save", "-"], "--save: arrays go to a file, and standard output carries the report"),
         (["simulate", "lstm", "--fail-on", "vanish"], "no verdict is called 'vanish'; known: stable, vanishing"),
         (["simulate", "lstm", "--fail-on", ","], "--fail-on: expected at least one of stable"),
         (["compare", "lstm", "rnn", "--match", "flops"], "--match"),
         (["simulate", "lstm", "--threads", "0"], "'--threads'"),
         (["compare", "lstm", "rnn", "--threads", "two"], "'--threads'"),
         (["simulate", "lstm", "--threads", "99999999999"], "'--threads'"),
-        (["cells", "lstn"], "no built-in cell is called 'lstn'; known: "),
+        (["cells", "lstn"], "no built-in cell is called 'lstn'; did you mean 'lstm'?"),
     ],
 )
 def test_bad_usage_is_exit_code_2(run: Run, arguments: list[str], message: str) -> None:
@@ -195,6 +196,15 @@ def test_reader_that_leaves_early(tmp_path: Path, kind: str) -> None:
     done = shell(f"{line} | head -1; echo ${{PIPESTATUS[0]}}", tmp_path)
     assert done.stdout.splitlines()[-1] == "3"
     assert done.stderr == "gate failed: cell0 is stable\n"
+
+
+@needs_posix
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["--help"], 0), (["simulate", "-h"], 0), ([], 2), (["simulat"], 2), (["cells", "lstn"], 2)]
+)
+def test_reader_of_a_help_text_that_leaves_early(tmp_path: Path, arguments: list[str], code: int) -> None:
+    done = shell(f"{line_of(*arguments)} 2>&1 | exec 0<&-; echo ${{PIPESTATUS[0]}}", tmp_path)
+    assert (done.stdout, done.stderr) == (f"{code}\n", "")
 
 
 @needs_posix

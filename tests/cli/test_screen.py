@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,13 +55,57 @@ def test_file_written_from_a_terminal_has_no_color(tmp_path: Path) -> None:
     assert "name × kind  number\n" in text
 
 
-@pytest.mark.parametrize("env", [{}, {"GITHUB_ACTIONS": "true"}, {"FORCE_COLOR": "1"}, {"COLUMNS": "20"}])
+@pytest.mark.parametrize("env", [{}, {"GITHUB_ACTIONS": "true"}, {"FORCE_COLOR": ""}, {"COLUMNS": "20"}])
 @pytest.mark.parametrize("kind", ["table", "json", "csv", "markdown"])
 def test_pipe_gets_no_escape_codes_and_whole_lines(run: Run, kind: str, env: dict[str, str]) -> None:
     done = run("simulate", "x", "--format", kind, fake="echo", env=env)
     assert done.returncode == 0
     assert "\x1b" not in done.stdout + done.stderr
     assert done.stdout == run("simulate", "x", "--format", kind, fake="echo").stdout
+
+
+def test_color_can_be_forced_on_a_pipe_in_tables_alone(run: Run, tmp_path: Path) -> None:
+    plain = run("simulate", "x", fake="echo").stdout
+    forced = run("simulate", "x", fake="echo", env={"FORCE_COLOR": "1"}).stdout
+    assert "\x1b[32mSTABLE\x1b[0m   it is × fine\n" in forced
+    assert re.sub("\x1b\\[[0-9;]*m", "", forced) == plain
+    for kind in ("json", "csv", "markdown"):
+        assert "\x1b" not in run("simulate", "x", "--format", kind, fake="echo", env={"FORCE_COLOR": "1"}).stdout
+    run("simulate", "x", "-o", "out.txt", fake="echo", env={"FORCE_COLOR": "1"})
+    assert (tmp_path / "out.txt").read_text(encoding="utf-8") == plain
+
+
+@pytest.mark.parametrize("arguments", [["simulate", "x"], ["--help"], ["simulat"]])
+def test_no_color_wins(run: Run, arguments: list[str]) -> None:
+    done = run(*arguments, fake="echo", env={"FORCE_COLOR": "1", "NO_COLOR": "1"})
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"TERMINAL_WIDTH": "x"},
+        {"TERMINAL_WIDTH": "-3"},
+        {"TERMINAL_WIDTH": "99999999"},
+        {"COLUMNS": "99999999"},
+        {"COLUMNS": "9" * 5000},
+        {"COLUMNS": "wide"},
+        {"COLUMNS": "0"},
+        {"COLUMNS": "-1"},
+        {"COLUMNS": "1", "TERMINAL_WIDTH": ""},
+    ],
+)
+@pytest.mark.parametrize("arguments", [["--help"], ["simulat"]])
+def test_a_width_that_no_screen_has_does_no_harm(run: Run, arguments: list[str], env: dict[str, str]) -> None:
+    done = run(*arguments, env=env)
+    assert done.returncode == (0 if arguments == ["--help"] else 2)
+    assert "internal error" not in done.stderr
+    assert len(done.stdout + done.stderr) < 100_000
+
+
+@needs_pty
+def test_a_terminal_of_a_width_that_no_screen_has(tmp_path: Path) -> None:
+    assert len(on_a_terminal(tmp_path, "simulate", "x", COLUMNS="99999999")) < 100_000
 
 
 @pytest.mark.parametrize("kind", ["table", "json", "csv", "markdown"])

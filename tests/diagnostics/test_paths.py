@@ -223,7 +223,7 @@ def test_without_recurrent_weights_the_direct_route_is_all(bias: float, f: float
     net = network("lstm", **{**SMALL, "seq_len": 2500}, init={"W_h*": 0.0, "b_f": bias, "W_xf": 0.0})
     found = trace_paths(net, layer=0, distance=1, start="h", ends=["c"])
     [curve] = found.direct
-    assert curve.state == "c"
+    assert curve.route.states == ("c",)
     fall = curve.log10_direct - curve.log10_direct[0]
     # For the first two, far below the smallest float64 at the end.
     assert np.allclose(fall, curve.distances * np.log10(f), rtol=1e-10, atol=0)

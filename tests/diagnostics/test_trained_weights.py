@@ -161,5 +161,5 @@ def test_what_no_part_is_made_of_is_unused() -> None:
     found = inspect_checkpoint(table, Contents((layer,), (fc,)), 123, lambda *told: calls.append(told))
     assert found.unused == ["step"]
     assert (found.name, found.format, found.size) == ("model.table", "table", 123)
-    assert calls == [("spectra", 1, 1)]
+    assert calls == [*(("tensors", done, 5) for done in range(1, 6)), ("spectra", 1, 1)]
     assert [each.name for each in found.weights[0]] == ["layer0"]

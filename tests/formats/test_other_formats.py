@@ -99,6 +99,18 @@ def test_csv_of_a_report_without_records_is_a_usage_error() -> None:
         next(csv_format.render(Report("schema", [], {})))
 
 
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "  =", "\t=", "\x01=", "＝", "－"])
+def test_csv_starts_no_formula_in_a_spreadsheet(start: str) -> None:
+    (row,) = list(csv.reader(StringIO(as_csv((f"{start}cmd|' /C calc'!A0",)))))[1:]
+    assert row[0].startswith("'")
+    assert row[0].endswith("cmd|' /C calc'!A0")
+
+
+def test_csv_leaves_numbers_and_ordinary_labels_alone() -> None:
+    row = ("-1.5", "+3e-7", -2, -0.25, "a-b", "lstm", "c -> f -> c", "")
+    assert as_csv(row) == "c0,c1,c2,c3,c4,c5,c6,c7\n-1.5,+3e-7,-2,-0.25,a-b,lstm,c -> f -> c,\n"
+
+
 def test_csv_has_no_control_characters() -> None:
     assert as_csv(("a\x1b[31m\nb",)) == "c0\na[31m b\n"
 

@@ -74,7 +74,7 @@ def test_every_term_has_its_name_where_there_are_few(tmp_path: Path) -> None:
 
 
 def test_longer_sequences_have_a_row_for_each_parameter() -> None:
-    text = gradcli("contributions", "lstm", *SMALL).stdout
+    text = gradcli("contributions", "lstm", *SMALL, "--full").stdout
     assert "term of step" not in text
     assert "W_hf" in text
     assert "K for 95%" in text
@@ -126,15 +126,17 @@ def test_gates_for_programs() -> None:
     assert {row["other"] for row in rows} == {""}
 
 
-def test_the_main_cause_is_the_last_line() -> None:
-    text = gradcli("gates", "rnn", "-T", 30).stdout
-    assert text.rstrip().splitlines()[-1].startswith("main cause   the weights: ")
+def test_the_main_cause_stands_right_below_the_verdict() -> None:
+    title, verdict, *_ = gradcli("gates", "rnn", "-T", 30).stdout.split("\n\n")
+    assert title.startswith("rnn")
+    assert verdict.startswith("VANISHING")
+    assert verdict.splitlines()[-1].startswith("main cause   the weights: ")
 
 
 def test_a_cell_without_activations_says_so(tmp_path: Path) -> None:
-    text = gradcli("gates", spec_file(tmp_path)).stdout
+    text = gradcli("gates", spec_file(tmp_path), "--full").stdout
     assert "calls no function that can saturate" in text
-    assert "s[t-1] -> s[t]: W = 0.500" in text
+    assert "s[t-1] -> s[t]: W = 0.500 a step where the gradient is" in text
 
 
 # --- both ------------------------------------------------------------------------------------------------------------
@@ -199,7 +201,7 @@ def test_single_precision_is_told_as_such(command: str) -> None:
     assert run["spec"]["dtype"] == "float32"
     if command == "contributions":
         assert run["joint"]["truncated"]["bias"][-1] < 1e-5
-        assert "< 8e-06" in gradcli(command, "lstm", *SMALL, "--set", "dtype=float32").stdout
+        assert "< 8e-06" in gradcli(command, "lstm", *SMALL, "--full", "--set", "dtype=float32").stdout
 
 
 # --- what is refused, and what says what it means ---------------------------------------------------------------------

@@ -33,7 +33,7 @@ def data(found: Report) -> dict[str, Any]:
 
 
 def test_the_four_paths_of_the_cell_state_stand_in_the_table() -> None:
-    screen = table_of(report(), width=100)
+    screen = table_of(report().in_full(), width=100)
     assert (
         """\
 The same in all (earlier states as functions of each other)
@@ -176,7 +176,7 @@ def test_a_cell_without_a_way_back() -> None:
     found = report({"name": "forward", "equations": "h[t] = tanh(W_xh @ x[t])"})
     screen = table_of(found, width=None)
     assert "No state depends on an earlier one" in screen
-    assert "routes from h[12] back to h[11]: the gradient is exactly zero" in screen
+    assert "No route leads from h[12] back to h[11]: the gradient there is exactly zero." in screen
     assert text("latex", found).startswith("% No state")
 
 

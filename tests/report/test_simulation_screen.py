@@ -43,7 +43,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def report_of(cell: Any = "rnn", **fields: object) -> Any:
-    return simulation_report(measured(cell, **{**SMALL, **fields}), full=True)
+    return simulation_report(measured(cell, **{**SMALL, **fields})).in_full()
 
 
 @pytest.mark.parametrize("name", CASES)

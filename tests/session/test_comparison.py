@@ -267,7 +267,7 @@ def test_the_tables_fit_the_screen(width: int, count: int) -> None:
 def test_a_narrow_screen_keeps_the_curve_of_the_farthest() -> None:
     arms = [arm(label, **FALLING, seq_len=20) for label in ("first-label", "second-label", "third-label")]
     arms.append(arm("reaches-far", **LEVEL, seq_len=20))
-    lines = table_of(compare(arms, full=True).report, width=40).splitlines()
+    lines = table_of(compare(arms).report.in_full(), width=40).splitlines()
     header = lines[lines.index("log10 of the gradient's mean norm") + 1]
     assert "reaches-far" in header
 

@@ -382,8 +382,8 @@ class TestFlax:
 
 
 class TestNnx:
-    #: Of flax 0.12.8 with 128 units and 8 keys: whether all gates' recurrent kernels are orthogonal as one, or each alone;
-    #: and what the cell keeps of its gradient at rest, max |1/2 + lambda / 4| over the spectrum of W_hn or W_hg.
+    #: Of flax 0.12.8 with 128 units and 8 keys: whether the recurrent kernels of all gates are orthogonal as one or
+    #: each alone; and what the cell keeps of its gradient at rest: max |1/2 + lambda / 4|, lambda of W_hn or W_hg.
     CELLS = (
         ("rzn", LinenDefault(), "each", 0.75),  # linen.GRUCell
         ("ifgo", LinenDefault(), "each", 0.75),  # linen.LSTMCell, linen.OptimizedLSTMCell

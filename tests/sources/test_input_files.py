@@ -188,7 +188,9 @@ class TestNpy:
             open_file(tmp_path, "x.npy", batch=6)
         assert str(error.value) == (
             "x.npy holds 5 sequences, but batch_size is 6; "
-            "set batch_size to at most 5, or give an array (steps, features) to cut windows from"
+            "set batch_size to at most 5, or give an array (steps, features) to cut windows from; "
+            "the array (5, 9, 2) is read as 5 sequences of 9 steps; if it is (steps, sequences, features), "
+            "PyTorch's default, say layout: time_first"
         )
 
 

@@ -19,7 +19,7 @@ CODES = {
         binary latin-1 npy-cut-short npy-nan npy-no-array npy-shape npy-texts series-empty series-folder
         series-header-only series-kind series-latin-1 series-missing series-nan series-ragged series-semicolons
         series-short series-word text-latin-1 text-short data-alphabet data-column-of-text data-lengths-in-file
-        data-npz-texts
+        data-npz-texts data-time-first
     """,
     5: "memory-hidden-size memory-seq-len memory-sine untied-memory",
 }

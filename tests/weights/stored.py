@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +67,17 @@ def disagreements(
     assert {f"grad.{_joined(name.removeprefix(prefix))}" for name in gradients} == {_joined(key) for key in known}
     by_name = {f"grad.{_joined(name.removeprefix(prefix))}": gradient for name, gradient in gradients.items()}
     errors |= {key: relative_error(by_name[_joined(key)], value) for key, value in known.items()}
+    errors["norm of all"] = relative_error(
+        _norm((gradient, layer.parameters[name].copies) for name, gradient in ran.parameter_gradients.items()),
+        _norm((value, 1) for value in known.values()),
+    )
     errors |= _of_states(layer, ran, expected)
     return {key: error for key, error in errors.items() if not error <= tolerance}
+
+
+def _norm(gradients: Iterable[tuple[NDArray[Any], int]]) -> NDArray[Any]:
+    """Return the norm of some gradients together, each of which counts so many times."""
+    return np.sqrt(np.array([sum(count * float(np.square(values).sum()) for values, count in gradients)]))
 
 
 def _joined(name: str) -> str:

@@ -30,6 +30,7 @@ class SafetensorsIndex(Checkpoint):
         if len(shards) > MAX_SHARDS:
             raise ResourceError(f"{name}: it names {len(shards):,} files; at most {MAX_SHARDS:,} are read")
         self._paths = {shard: _beside(path, shard, name) for shard in shards}
+        self.beside = tuple(self._paths.values())
         found: dict[str, Tensor] = {}
         ignored: list[Ignored] = []
         elsewhere: set[str] = set()
