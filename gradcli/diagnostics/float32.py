@@ -29,8 +29,8 @@ _SAFE_LOG2 = (-110.0, 100.0)
 class Float32:
     """What float32 would show of a run. Of several trials: "zero" in all of them, "nonfinite" in one at least.
 
-    zero_from: the first distance from which dL/ds_t is exactly 0 to the beginning, in all sequences; None where it is
-        not. nonfinite_from: the first distance at which it is Inf or NaN in one.
+    zero_from: the first distance from which dL/ds_t of the states of the curve is exactly 0 to the beginning, in all
+        sequences; None where it is not. nonfinite_from: the first distance at which one of any layer is Inf or NaN.
     loss: of the batch. parameters: "layer0.W_hh" -> its gradient. norm: that of all gradients together, from the sum
         of their squares, which clip_grad_norm_ scales by.
     """
@@ -50,14 +50,15 @@ class Float32:
         return "zero" if found == {"zero"} else "finite"
 
 
-def see_in_float32(engine: Engine, run: Run) -> Float32:
+def see_in_float32(engine: Engine, run: Run, headline: Sequence[str]) -> Float32:
     """Return what float32 shows of a run with parameter gradients.
 
     Args:
         engine: that made it, with the loss that training has. run: finite, with exact norms.
+        headline: the states that make the curve, such as "layer0.h", whose zeros are told.
     """
     losses = run.losses.mean(axis=1)
-    distances, again = _distances(engine, run.log2_norm, parameters=True)
+    distances, again = _distances(engine, run.log2_norm, headline, parameters=True)
     found = Float32(*distances, _seen(losses[:, None]))
     if again is None or (again.backward_overflow is not None and again.backward_overflow.step == 0):
         return _with_gradients(found, run.gradients)
@@ -74,13 +75,17 @@ def see_in_float32(engine: Engine, run: Run) -> Float32:
 
 
 def distances_of_last_loss(
-    seen: Float32, engine: Engine, log2_norm: Mapping[str, Array], layers: Sequence[str]
+    seen: Float32, engine: Engine, log2_norm: Mapping[str, Array], layers: Sequence[str], headline: Sequence[str]
 ) -> Float32:
     """Return the same with the distances of the last loss alone, which `engine` has now.
 
     layers: those that it is the last one for. Of two directions the farther zero and the nearer Inf are told.
+    headline: as for `see_in_float32`.
     """
-    zero_from, nonfinite_from = _distances(engine, log2_norm, parameters=False)[0]
+    counted = [name for name in headline if name.rpartition(".")[0] in layers]
+    if not counted:
+        return seen
+    zero_from, nonfinite_from = _distances(engine, log2_norm, counted, parameters=False)[0]
     if layers[0] == engine.problem.names[0]:
         return replace(seen, zero_from=zero_from, nonfinite_from=nonfinite_from)
     ends = [distance for distance in (seen.nonfinite_from, nonfinite_from) if distance is not None]
@@ -89,18 +94,18 @@ def distances_of_last_loss(
 
 
 def _distances(
-    engine: Engine, log2_norm: Mapping[str, Array], *, parameters: bool
+    engine: Engine, log2_norm: Mapping[str, Array], counted: Sequence[str], *, parameters: bool
 ) -> tuple[tuple[int | None, int | None], Run | None]:
     """Return from where all adjoints are zero and one is not finite, and the run in float32 where one was needed."""
     problem = engine.problem
     batch = float(np.log2(problem.batch_size))
     low, high = _SAFE_LOG2
     if all(_within(norm, low + batch, high + batch) for norm in log2_norm.values()):
-        return (_zero_from(log2_norm.values()), None), None
+        return (_zero_from(log2_norm[name] for name in counted), None), None
     again = engine.run(parameters=parameters, plain=True)
     if again.backward_overflow is not None:
         return (None, problem.seq_len - again.backward_overflow.step), again
-    return (_zero_from(again.log2_norm.values()), None), again
+    return (_zero_from(again.log2_norm[name] for name in counted), None), again
 
 
 def _within(log2: Array, low: float, high: float) -> bool:

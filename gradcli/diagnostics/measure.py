@@ -89,7 +89,7 @@ def measure(
     problem, headline, total = network.problem, headline_layers(network.problem), None
     gradients, log2_norm, joined = run.gradients, run.log2_norm, _states_of(headline, run.log2_norm)
     clipped = clip_all(engine, run, [(c.NAME, c.threshold) for c in spec.clip], spec.learning_rate, joined)
-    seen = see_in_float32(engine, run) if problem.dtype == np.float32 else None
+    seen = see_in_float32(engine, run, joined) if problem.dtype == np.float32 else None
     if len(problem.loss.steps) > 1:
         total = curve_of(*(log2_norm[name] for name in joined))
         for loss, layers in _last_losses(problem):
@@ -98,7 +98,7 @@ def measure(
             verdict = judge_nonfinite(network, engine, alone)
             if verdict is not None:
                 return _without_curve(network, run, verdict, kept)
-            seen = seen and distances_of_last_loss(seen, engine, alone.log2_norm, layers)
+            seen = seen and distances_of_last_loss(seen, engine, alone.log2_norm, layers, joined)
             log2_norm |= {name: alone.log2_norm[name] for name in _states_of(layers, log2_norm)}
     verdict, curve, states = _curves(problem, log2_norm, headline, spec.thresholds)
     return Measured(

@@ -68,6 +68,14 @@ def test_the_distances_are_those_of_the_last_loss_alone() -> None:
     assert seen.parameters["layer0.b"] == "finite"
 
 
+def test_zeros_are_those_of_the_curve_and_not_of_the_other_direction() -> None:
+    """Of two directions the loss at the last position meets the reverse one at its own first step."""
+    fields: dict[str, Any] = {**ONE, "batch_size": 1, "params": {"a": 0.5, "b": 0.0}, "loss": {"kind": "sum"}}
+    seen = measured(SCALAR, bidirectional=True, **fields).float32
+    assert seen is not None
+    assert seen.zero_from == 150
+
+
 def test_a_loss_beyond_float32_is_told() -> None:
     assert power(0.5, loss={"kind": "mse", "target": 1e30}).loss == "nonfinite"
 
