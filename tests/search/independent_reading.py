@@ -488,7 +488,7 @@ def examine(cell: str, options: Options, *, causes: bool = True, remedies: bool 
         return case
     (run,) = json.loads(render(result.report, "json", width=None, color=False, unicode=False))["runs"]
     arrays = dict(result.arrays)
-    screen = render(result.report, "table", width=500, color=False, unicode=True)
+    screen = render(result.report.in_full(), "table", width=500, color=False, unicode=True)
     if run["status"] == "nonfinite":
         check_nonfinite(case, run, arrays)
         return case
