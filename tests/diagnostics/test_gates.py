@@ -399,6 +399,11 @@ def test_activations_are_the_cause_of_a_sigmoid_network() -> None:
     assert "of at most 0.25" in cause.text
 
 
+def test_one_step_has_no_rate_to_explain() -> None:
+    cause = main_cause(looked_at("lstm", **{**SMALL, "seq_len": 1}))
+    assert (cause.kind, cause.rate, cause.nats) == ("unclear", None, None)
+
+
 def test_growth_has_a_cause_too() -> None:
     cause = main_cause(looked_at("rnn", **{**QUIET, "init": {"b_*": "zeros", "W_hh": {"orthogonal": {"gain": 1.05}}}}))
     assert cause.kind == "weights"
