@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradcli.diagnostics.certificate import certify
-from gradcli.diagnostics.curve import median_of_trials
+from gradcli.diagnostics.curve import mean_of_trials, median_of_trials
 from gradcli.diagnostics.jacobian import jacobian_spectra
 from gradcli.diagnostics.lyapunov import lyapunov_exponents
 from gradcli.diagnostics.measure import nonfinite_verdict
@@ -91,7 +91,11 @@ def jacobian(
             verdict = nonfinite_verdict(network, engine, error.overflow)
             return Result(nonfinite_report("jacobian", network, verdict), [(loaded.label, verdict.kind)])
         curve = median_of_trials(spectra.frobenius)
-        verdict = judge(curve, vanishing=spec.thresholds.vanishing, exploding=spec.thresholds.exploding)
+        verdict = judge(
+            mean_of_trials(spectra.frobenius),
+            vanishing=spec.thresholds.vanishing,
+            exploding=spec.thresholds.exploding,
+        )
         # Weights that every step has for itself are no matrix whose powers would matter, and prove nothing as one.
         matrices, certificate = [], None
         if problem.tied:
