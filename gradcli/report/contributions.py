@@ -150,8 +150,8 @@ def _terms_table(found: Contributions, joint: Terms, curve: Curve) -> Table:
     ]
     note = (
         f"contribution: log10 |term| of all parameters{_layer_words(found)} together, |gradient| "
-        f"{power_of_ten(joint.log10_total)}; state curve: log10 of the mean |dL/ds|. Shares are projections on the gradient and add"
-        " up to 1; norms do not add."
+        f"{power_of_ten(joint.log10_total)}; state curve: log10 of the mean |dL/ds|. Shares are projections on the"
+        " gradient and add up to 1; norms do not add."
     )
     return Table(columns, rows, note=note)
 
