@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 
 import numpy as np
 
 from gradcli.diagnostics.curve import Curve
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.predictions import Prediction
+from gradcli.diagnostics.remedies import NO_REMEDIES, Remedies
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.diagnostics.verdict_words import grouped
 from gradcli.network.build import Network
@@ -28,8 +28,8 @@ from gradcli.report.curves import (
 )
 from gradcli.report.directions import direction_hint, headline_note
 from gradcli.report.model import Block, Cell, Column, Deferred, Line, Report, Style, Table, envelope
+from gradcli.report.remedies import next_line, remedy_blocks, remedy_data
 from gradcli.report.run_data import records, run_data
-from gradcli.spec.initialisers import Chrono
 from gradcli.spec.losses import DRAWN_READOUT
 from gradcli.spec.models import Spec
 
@@ -46,8 +46,8 @@ STYLES: dict[str, Style] = {
 _STATES, _LAYERS = 12, 6
 
 
-def simulation_report(measured: Measured) -> Report:
-    """Return the report of one run."""
+def simulation_report(measured: Measured, remedies: Remedies = NO_REMEDIES) -> Report:
+    """Return the report of one run, with what would help it."""
     groups: list[list[Block]] = [
         [Line(describe(measured.network), measured.label, "title"), *note_lines(measured.network)],
         verdict_lines(measured.verdict),
@@ -59,9 +59,11 @@ def simulation_report(measured: Measured) -> Report:
             _predictions(measured),
             _parameter_blocks(measured),
             clip_blocks(measured),
-            [*_hint(measured), *direction_hint(measured), *_next_steps(measured)],
+            [*remedy_blocks(remedies, measured.network.spec.seq_len), *direction_hint(measured), *next_line(measured)],
         ]
-    data = Deferred(lambda: envelope("simulate") | {"runs": [run_data(measured)]})
+    elif remedies.found:
+        groups.append(remedy_blocks(remedies, measured.network.spec.seq_len))
+    data = Deferred(lambda: envelope("simulate") | {"runs": [run_data(measured) | {"remedies": remedy_data(remedies)}]})
     return Report("simulate", [group for group in groups if group], data, records([measured]))
 
 
@@ -279,38 +281,3 @@ def _layer_table(layers: Mapping[str, Mapping[str, float]]) -> Table:
 def _first_and_last(names: Sequence[str], most: int) -> list[str]:
     """Return all names, or of more than `most` the first and last ones."""
     return list(names) if len(names) <= most else [*names[: most // 2], *names[-(most // 2) :]]
-
-
-def _hint(measured: Measured) -> list[Block]:
-    """Name the initialisation that is made for long memories, where the gradient vanishes for want of one."""
-    spec, biases = measured.network.spec, list(measured.network.loaded.cell.chrono)
-    if spec.weights is not None:
-        return []  # an initialisation is no remedy for what has been trained
-    if measured.verdict.kind != "vanishing" or not biases or not all(_can_be_chrono(measured, b) for b in biases):
-        return []
-    options = " ".join(f"--set init.{bias}=chrono" for bias in biases)
-    return [Line(f"{options}   (gates set for memories of up to {grouped(spec.seq_len)} steps)", "try", "dim")]
-
-
-def _next_steps(measured: Measured) -> list[Block]:
-    """Name the commands that tell why, where the gradient does not stay as it is."""
-    if measured.verdict.kind not in ("vanishing", "exploding", "transient"):
-        return []
-    problem = measured.network.problem
-    commands = "gates, paths, contributions, jacobian" if problem.begins is None else "contributions, jacobian"
-    commands = "jacobian" if problem.bidirectional else commands
-    return [Line(f"gradcli {commands}   (on the same spec: why)", "next", "dim")]
-
-
-def _can_be_chrono(measured: Measured, bias: str) -> bool:
-    """Tell whether `--set init.<bias>=chrono` would change how a gate's bias is drawn."""
-    spec, cell = measured.network.spec, measured.network.loaded.cell
-
-    def matching(table: Mapping[str, object]) -> list[str]:
-        return [pattern for pattern in table if fnmatchcase(bias, pattern.rpartition(".")[2])]
-
-    # The last match wins: an entry of the bias's own, if any, has to be that one.
-    named = matching(spec.init)
-    law = spec.init[named[-1]] if named else next((cell.init[p] for p in reversed(matching(cell.init))), None)
-    last = not named or named[-1] == bias
-    return last and not matching(spec.params) and not isinstance(law, Chrono) and spec.seq_len > 2

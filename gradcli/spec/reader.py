@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -38,6 +38,7 @@ class LoadedSpec:
     label: a short name for tables: the stem of the file, or the name of the cell.
     source: the file as messages name it. folder: paths in the spec are relative to it.
     trained: what its `weights` give; None where it has none.
+    target: what named it on the command line; "" where nothing did.
     """
 
     spec: Spec
@@ -48,6 +49,7 @@ class LoadedSpec:
     positions: Positions
     built_in: cells.LoadedCell | None
     trained: Trained | None = None
+    target: str = ""
 
     @property
     def tied(self) -> bool:
@@ -132,7 +134,7 @@ def load_spec(
         if examine_cell is not None:
             problems += _problems_of_cell(data, built_in, origin, examine_cell)
         raise SpecError(problems)
-    return loaded
+    return replace(loaded, target=target)
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ class _CommandLine:
         weights = _opened(changed.get("weights"))
         if self.layer is not None and isinstance(weights, dict):
             changed["weights"] = {**weights, "layer": self.layer}
-            positions.override(("weights", "layer"), LAYER_OPTION)
+            positions.override(("weights", "layer"), LAYER_OPTION, self.layer)
         return changed, problems
 
 
