@@ -1,4 +1,4 @@
-"""What is said of clipping is what the numbers beside it say: each sentence is derived here a second time, from them."""
+"""What is said of clipping is what the numbers beside it say: each sentence is derived here once more."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ LOSSES = st.one_of(st.none(), st.sampled_from([0.0, 24.0, 25.39, 25.3901, 25.93,
 NORMS = st.floats(-8, 8)
 
 
-def row(after: float | None, *, before: float | None = 25.39, unclipped: float | None = 27.0, **changes: Any) -> Clipped:
+def row(
+    after: float | None, *, before: float | None = 25.39, unclipped: float | None = 27.0, **changes: Any
+) -> Clipped:
     row = {
         "method": "norm",
         "threshold": 1.0,
@@ -89,7 +91,9 @@ def test_every_sentence_about_the_curve_follows_from_the_rows(
     touched = any(fraction > 0 for _, _, fraction in changes)
     assert ("changes nothing here" in text) == (not touched)
     assert ("cannot bring back" in text) == horizon
-    assert ("only makes gradients smaller" in text) == (horizon and all(after <= before for before, after, _ in changes))
+    assert ("only makes gradients smaller" in text) == (
+        horizon and all(after <= before for before, after, _ in changes)
+    )
     assert ("leaves the curve as it is" in text) == (touched and not horizon)
 
 
