@@ -91,10 +91,12 @@ def find_remedies(measured: Measured, *, max_memory: int | None = None) -> Remed
 
 
 def _work(measured: Measured) -> float:
-    """Return about how many multiplications a forward pass takes."""
+    """Return about how many multiplications a forward pass takes, and drawing orthogonal matrices before it."""
     spec, network = measured.network.spec, measured.network
-    weights = network.parameter_count if network.loaded.tied else network.parameter_count / spec.seq_len
-    return spec.seq_len * (_WORK_OF_STEP * spec.num_layers + spec.trials * spec.batch_size * weights)
+    draws = 1 if network.loaded.tied else spec.seq_len
+    weights = network.parameter_count / draws
+    pass_through = spec.seq_len * (_WORK_OF_STEP * spec.num_layers + spec.trials * spec.batch_size * weights)
+    return pass_through + spec.trials * draws * weights * spec.hidden_size
 
 
 def _run(measured: Measured, edit: Edit, max_memory: int | None) -> Outcome | None:

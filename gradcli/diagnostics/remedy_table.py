@@ -31,9 +31,10 @@ Source = Literal["init", "params", "weights"]
 
 #: Inputs whose root mean square is larger drive most gates and activations into saturation.
 LARGE_INPUT = 2.0
-#: Trained values are changed by a factor, or by what a bias of a new network would be set to.
-_HALF = 0.5
+#: What is left of matrices beside a shortcut, which lets the gradient through without them.
+_SMALL_GAIN = 0.2
 _RECURRENT_GLOB = "W_h*"
+_LARGEST_EXPONENT = 300
 
 
 @dataclass(frozen=True)
@@ -219,8 +220,8 @@ def _critical_gain(case: Case) -> Iterator[Edit]:
         yield from _gain(case, float(f"{1.0 / rate:.2g}"))
 
 
-def _half_gain(case: Case) -> Iterator[Edit]:
-    yield from _gain(case, _HALF)
+def _small_gain(case: Case) -> Iterator[Edit]:
+    yield from _gain(case, _SMALL_GAIN)
 
 
 def _gain(case: Case, factor: float) -> Iterator[Edit]:
@@ -277,7 +278,7 @@ def _trained(case: Case) -> bool:
 def _step_norm(case: Case) -> Iterator[Edit]:
     """Clip each state's gradient at each step to what it is at the start of the curve."""
     curve = case.measured.curve
-    if curve is None or abs(curve.reference) > 300:
+    if curve is None or abs(curve.reference) > _LARGEST_EXPONENT or case.measured.verdict.kind == "stable":
         return
     threshold = float(f"{10.0**curve.reference:.1g}")
     texts = (f"clip=[{{step_norm: {threshold:g}}}]",)
@@ -303,7 +304,7 @@ TABLE: tuple[Entry, ...] = (
     Entry(_FADES | _GROWS, _orthogonal),
     Entry(_FADES, _identity),
     Entry(_FADES | _GROWS, _critical_gain),
-    Entry(_GROWS, _half_gain),
+    Entry(_GROWS, _small_gain),
     Entry(_FADES, _keep_bias(1.0)),
     Entry(_FADES, _normalised_cell),
     Entry(_GROWS, _step_norm),
