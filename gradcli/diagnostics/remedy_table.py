@@ -32,7 +32,7 @@ Source = Literal["init", "params", "weights"]
 #: Inputs whose root mean square is larger drive most gates and activations into saturation.
 LARGE_INPUT = 2.0
 #: What is left of matrices beside a shortcut, which lets the gradient through without them.
-_SMALL_GAIN = 0.2
+_SMALL_GAIN = 0.1
 _RECURRENT_GLOB = "W_h*"
 _LARGEST_EXPONENT = 300
 
@@ -194,6 +194,14 @@ def _orthogonal(case: Case) -> Iterator[Edit]:
     yield Edit("orthogonal recurrence", case.of_matrices("init", dict.fromkeys(names, "orthogonal")), lines)
 
 
+def _orthogonal_with_chrono(case: Case) -> Iterator[Edit]:
+    """Take the growth out of the matrices of a gated cell, and have the gates keep what is then left to them."""
+    for gates in _chrono(case):
+        for matrices in _orthogonal(case):
+            lines = {framework: f"{matrices.code[framework]}\n{line}" for framework, line in gates.code.items()}
+            yield Edit("orthogonal recurrence and chrono biases", (*matrices.sets, *gates.sets), lines)
+
+
 def _identity(case: Case) -> Iterator[Edit]:
     names = case.matrices
     square = all(len(set(case.shape(name))) == 1 for name in names)
@@ -302,6 +310,7 @@ TABLE: tuple[Entry, ...] = (
     Entry(_FADES, _chrono),
     Entry(_FADES, _keep_bias(3.0)),
     Entry(_FADES | _GROWS, _orthogonal),
+    Entry(_GROWS, _orthogonal_with_chrono),
     Entry(_FADES, _identity),
     Entry(_FADES | _GROWS, _critical_gain),
     Entry(_GROWS, _small_gain),
