@@ -70,13 +70,19 @@ class Measured:
 
 
 def measure(
-    network: Network, *, record: bool = False, progress: Progress | None = None, run: Run | None = None
+    network: Network,
+    *,
+    record: bool = False,
+    progress: Progress | None = None,
+    run: Run | None = None,
+    theory: bool = True,
 ) -> Measured:
     """Run a network and put every question of `simulate` to it.
 
     Args:
         record: keep states and adjoints, and with them the run. progress: called while it is under way.
         run: what the engine gave for the network, if it has run already.
+        theory: whether the rates that theory gives are wanted.
     """
     spec = network.spec
     engine = Engine(network.problem, progress=progress)
@@ -110,7 +116,7 @@ def measure(
         states,
         {name: median(gradient.log2_norm()) * LOG10_2 for name, gradient in gradients.items()},
         clipped,
-        _predictions(problem, headline),
+        _predictions(problem, headline) if theory else [],
         kept,
         headline,
         seen,

@@ -418,7 +418,7 @@ def test_what_a_run_says_of_its_weights(tmp_path: Path) -> None:
     finished = gradcli("simulate", trained("digits-lstm.pt"), "-T", 4)
     assert "loss cross_entropy through fc at the last step" in finished.stdout
     assert f"weights of the PyTorch LSTM rnn of {trained('digits-lstm.pt')}" in finished.stdout
-    assert "chrono" not in finished.stdout  # an initialisation is no remedy for trained weights
+    assert "--set init." not in finished.stdout  # an initialisation is no remedy for trained weights
     run = gradcli("simulate", trained("digits-lstm.pt"), "-T", 4, "--format", "json").report()["runs"][0]
     assert (run["weights"]["layer"], run["spec"]["trials"]) == ("rnn", 1)
     # The resolved spec, read again, gives the same run.
