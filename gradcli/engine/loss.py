@@ -321,7 +321,9 @@ class BinaryCrossEntropy(ReadoutLoss):
         """
         y, target = self.readout(outputs), self.target[places]
         small = np.exp(-np.abs(y))
-        p, q = np.where(y < 0, (small, np.ones_like(small)), (np.ones_like(small), small)) / (1.0 + small)
+        larger = 1.0 / (1.0 + small)
+        smaller = small * larger
+        p, q = np.where(y < 0, smaller, larger), np.where(y < 0, larger, smaller)
         return np.asarray((1.0 - target) * p - target * q)
 
     def saved(self) -> dict[str, Array]:
