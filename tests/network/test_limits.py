@@ -34,6 +34,12 @@ LARGE: dict[str, dict[str, Any]] = {
         "trials": 2,
         "loss": {"kind": "cross_entropy", "at": "every", "classes": 500},
     },
+    "choices at every step": {
+        "hidden_size": 32,
+        "seq_len": 400,
+        "trials": 2,
+        "loss": {"kind": "binary_cross_entropy", "at": "every", "outputs": 500},
+    },
     "targets at every step": {"hidden_size": 128, "seq_len": 1000, "trials": 2, "loss": {"kind": "mse", "at": "every"}},
     "untied": {"hidden_size": 64, "input_size": 8, "batch_size": 4, "seq_len": 500, "trials": 4, "tied": False},
     "untied and long": {
