@@ -68,7 +68,7 @@ class TrialGroup:
         self.outputs: Array = np.empty(0)
         stretches = problem.sizes.stretches(self.segment) if self.segment < problem.seq_len else 1
         self._recomputation = Recomputation(self.layers, stretches) if stretches > 1 else None
-        self._passes: dict[tuple[bool, bool, bool], list[BackwardPass]] = {}
+        self._passes: dict[tuple[bool, bool, bool, tuple[int, ...]], list[BackwardPass]] = {}
 
     def load(self, problem: Problem, parameters: ParametersOfSteps) -> None:
         """Take other trials of the same problem, as many as before, or other parameters."""
@@ -256,12 +256,12 @@ class TrialGroup:
 
     def passes(self, parameters: bool, clipped: bool, plain: bool = False) -> list[BackwardPass]:
         """Return the backward passes of the layers, kept from run to run."""
-        key = (parameters, clipped, plain)
+        p = self.problem
+        at_last_only = len(p.loss.steps) == 1 and p.loss.last_step == p.seq_len
+        # A reverse direction meets position T at its first step.
+        at_end = (p.top, *((p.top + 1,) if p.loss.final else ())) if at_last_only else ()
+        key = (parameters, clipped, plain, at_end)
         if key not in self._passes:
-            p = self.problem
-            at_last_only = len(p.loss.steps) == 1 and p.loss.last_step == p.seq_len
-            # A reverse direction meets position T at its first step.
-            at_end = [p.top, *([p.top + 1] if p.loss.final else [])] if at_last_only else []
             self._passes[key] = [
                 BackwardPass(
                     layer,
