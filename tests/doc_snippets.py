@@ -36,6 +36,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
+from gradcli.diagnostics.verdict_words import KIND_WORDS
 from gradcli.errors import ExitCode
 from gradcli.report.model import Line
 from gradcli.session import run_simulation
@@ -51,6 +52,8 @@ _FENCE = re.compile(r"^```(\w*)$")
 _NOTE = re.compile(r"^<!-- (.+) -->$")
 _VERDICT = re.compile(r"^# Verdict: (.*(?:\n#  .*)*)$", re.MULTILINE)
 _RATES = re.compile(r"^\| `(\w+)` \| `(\w+)` \| \S+ \| (\S+ \| \S+ \|)$", re.MULTILINE)
+#: A row of the table of remedies: what stands before its numbers, its example, and the numbers.
+REMEDY = re.compile(r"^(\| \[`([\w-]+\.yaml)`\]\(\S+\) \| [^|]+ \| )(\S[^|]* \| \S+ \| \S+) \|", re.MULTILINE)
 _LINE = 120
 
 
@@ -252,12 +255,14 @@ def walk(page: Path, terminal: Terminal) -> Iterator[tuple[Block, Command, tuple
 
 
 def verdict_line(path: Path) -> str:
-    """Return the verdict on a spec file as the header of an example states it: kind, and beginning of the headline."""
+    """Return the verdict on a spec file as the header of an example states it: its word, and how the curve moves."""
     report = run_simulation(str(path), options={}, overrides=[], record=False).report
-    kind = report.data["runs"][0]["verdict"]["kind"].upper()
+    words = [word.upper() for word in KIND_WORDS.values()]
     lines = [block for group in report.blocks for block in group if isinstance(block, Line)]
-    headline = next(line.text for line in lines if line.label == kind).split("\n")[0]
-    return f"{kind}, {headline.partition(';')[0]}"
+    verdict = next(line for line in lines if line.label in words)
+    # Where the beginning is reached, the first line says what is left there.
+    shown = verdict.text.split("\n")[: 2 if verdict.label == KIND_WORDS["stable"].upper() else 1]
+    return ", ".join([verdict.label, *(line.partition(";")[0] for line in shown)])
 
 
 def stated_verdict(path: Path) -> str:
@@ -298,6 +303,24 @@ def refresh_config(path: Path) -> None:
     path.write_text(_VERDICT.sub(lambda _: line, text, count=1), encoding="utf-8")
 
 
+def measured_remedy(path: Path) -> tuple[str, str, str]:
+    """Return reach, rate a step, and what is left at 100 steps, as the table of docs/remedies.md gives them."""
+    report = run_simulation(str(path), options={"seq_len": 100}, overrides=[], record=False).report
+    verdict = report.data["runs"][0]["verdict"]
+    horizon = verdict["horizon"]["threshold"]
+    reach = ">= 100" if horizon is None else str(horizon)
+    return reach, f"{verdict['rate_per_step']:.3f}", f"{10 ** verdict['end']['log10_ratio']:.1e}"
+
+
+def refresh_remedies(page: Path) -> None:
+    """Write the present numbers into the table of docs/remedies.md."""
+
+    def row(found: re.Match[str]) -> str:
+        return f"{found.group(1)}{' | '.join(measured_remedy(CONFIGS / found.group(2)))} |"
+
+    page.write_text(REMEDY.sub(row, page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
 def measured_rates(cell: str, init: str) -> tuple[str, str]:
     """Return the rates a step, without and with input, as the table of docs/initialisation.md gives them."""
 
@@ -322,6 +345,7 @@ def refresh_rates(page: Path) -> None:
 def main() -> None:
     """Refresh all pages and examples."""
     refresh_rates(ROOT / "docs" / "initialisation.md")
+    refresh_remedies(ROOT / "docs" / "remedies.md")
     for path in sorted(CONFIGS.glob("*.yaml")):
         refresh_config(path)
     for page in PAGES:

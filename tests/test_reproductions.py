@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from doc_snippets import CONFIGS, ROOT
+from doc_snippets import CONFIGS, REMEDY, ROOT, measured_remedy
 from in_process import gradcli
 from numpy.typing import NDArray
 from simulated import Array, simulate
-
-REMEDIES = (ROOT / "docs" / "remedies.md").read_text(encoding="utf-8")
 
 
 def run(command: str, name: str, *options: object) -> dict[str, Any]:
@@ -238,30 +235,16 @@ def test_powers_of_a_gaussian_matrix_have_the_fuss_catalan_law() -> None:
 # --- the table of docs/remedies.md -------------------------------------------------------------------------------
 
 
-def _measured(files: str) -> tuple[str, str, str]:
-    """Return reach, rate a step and what is left at 100 steps, as the table writes them."""
-    found = run("simulate", files, "-T", 100)
-    horizon = found["verdict"]["horizon"]["threshold"]
-    return (
-        ">= 100" if horizon is None else str(horizon),
-        f"{found['verdict']['rate_per_step']:.3f}",
-        f"{ratios(found)[100]:.1e}",
-    )
+ROWS = [
+    pytest.param(found[2], tuple(found[3].split(" | ")), id=found[2])
+    for found in REMEDY.finditer((ROOT / "docs" / "remedies.md").read_text(encoding="utf-8"))
+]
 
 
-def _rows() -> list[Any]:
-    rows = []
-    for line in REMEDIES.split("\n"):
-        row = [cell.strip() for cell in line.strip("|").split("|")]
-        if found := re.fullmatch(r"\[`([\w-]+\.yaml)`\]\(\S+\)", row[0]):
-            rows.append(pytest.param(found.group(1), tuple(row[2:5]), id=found.group(1)))
-    return rows
-
-
-@pytest.mark.parametrize(("name", "shown"), _rows())
+@pytest.mark.parametrize(("name", "shown"), ROWS)
 def test_the_table_of_remedies_has_the_measured_numbers(name: str, shown: tuple[str, ...]) -> None:
-    assert shown == _measured(name)
+    assert shown == measured_remedy(CONFIGS / name)
 
 
 def test_the_table_of_remedies_is_found() -> None:
-    assert len(_rows()) >= 15
+    assert len(ROWS) >= 15

@@ -151,11 +151,7 @@ def _latex_lines(block: JacobianBlock) -> Iterator[tuple[str, str]]:
 def _routes(found: Paths, table: RouteTable, writer: FormulaWriter) -> Block:
     if table.shares:
         return _route_table(found, table, writer)
-    return Line(f"No route leads from {_ends(found, table)}: the gradient there is exactly zero.")
-
-
-def _ends(found: Paths, table: RouteTable) -> str:
-    return f"{table.start}[{found.step}] back to {table.end}[{found.step - table.distance}]"
+    return Line(f"No route leads {_ends(found, table)}: the gradient there is exactly zero.")
 
 
 def _route_table(found: Paths, table: RouteTable, writer: FormulaWriter) -> Block:

@@ -60,7 +60,7 @@ Clip: Any = choice_of("clipping method", NormClip, ValueClip, StepNormClip, Step
 
 
 class Thresholds(SpecModel):
-    """When a norm, relative to that at distance 0, counts as vanished or exploded."""
+    """When a norm, relative to that at distance 1, counts as vanished or exploded."""
 
     vanishing: Annotated[float, Field(gt=0, lt=1)] = 1e-3
     exploding: Annotated[float, Field(gt=1, le=1e300)] = 1e3

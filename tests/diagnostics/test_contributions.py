@@ -98,7 +98,9 @@ def test_truncated_gradients(name: str, layer: int) -> None:
     def flat(gradients: dict[str, NDArray[np.float64]], names: list[str]) -> NDArray[np.float64]:
         return np.concatenate([gradients[f"layer{layer}.{name}"].ravel() for name in names])
 
-    every = {"all": list(found.parameters), **{name: [name] for name in found.parameters}}
+    copies = network.problem.copies
+    counted = [name for name in found.parameters for _ in range(copies.get(f"layer{layer}.{name}", 1))]
+    every = {"all": counted, **{name: [name] for name in found.parameters}}
     for label, names in every.items():
         terms = found.joint if label == "all" else found.parameters[label]
         left = np.array([flat(gradients, names) for gradients in by_window])

@@ -482,13 +482,13 @@ def examine(cell: str, options: Options, *, causes: bool = True, remedies: bool 
     """Run a spec, and compare what is concluded with what is saved."""
     case = Case(cell, options)
     try:
-        result = simulate(load(cell, options), record=True, full=True)
+        result = simulate(load(cell, options), record=True)
     except GradcliError as error:
         case.refused = str(error).splitlines()[0]
         return case
     (run,) = json.loads(render(result.report, "json", width=None, color=False, unicode=False))["runs"]
     arrays = dict(result.arrays)
-    screen = render(result.report, "table", width=500, color=False, unicode=True)
+    screen = render(result.report.in_full(), "table", width=500, color=False, unicode=True)
     if run["status"] == "nonfinite":
         check_nonfinite(case, run, arrays)
         return case

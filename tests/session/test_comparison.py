@@ -85,9 +85,9 @@ def test_what_differs_is_told_with_the_arms_that_have_it(tmp_path: Path) -> None
 
 def test_arms_of_different_lengths_are_side_by_side_as_far_as_each_goes(tmp_path: Path) -> None:
     arms = [written(tmp_path, "long", **FALLING, seq_len=14), written(tmp_path, "short", **LEVEL, seq_len=8)]
-    result = compare(arms, full=True)
+    result = compare(arms)
     assert ranking(result) == ["long", "short"], "10 steps back, and 8, which is as far as it goes"
-    lines = table_of(result.report).splitlines()
+    lines = table_of(result.report.in_full()).splitlines()
     rows = {
         row[0]: row for line in lines[lines.index("log10 of the gradient's mean norm") + 2 :] if (row := line.split())
     }
