@@ -291,9 +291,10 @@ class Layer:
                 raise AssertionError(f"no array is called {key}")
 
     def scratch(self, name: str, rows: int) -> Array:
-        if name not in self._scratch:
-            self._scratch[name] = np.empty((self.trials, rows, self.batch_size), self.dtype)
-        return self._scratch[name]
+        # Passes for a loss at one step and at several have loops of their own, which number their scratch alike.
+        if (name, rows) not in self._scratch:
+            self._scratch[name, rows] = np.empty((self.trials, rows, self.batch_size), self.dtype)
+        return self._scratch[name, rows]
 
     def constant(self, value: float, rows: int) -> Array:
         """Return a constant operand: a full array where that is small, else a 0-dimensional one."""

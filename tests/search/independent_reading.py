@@ -5,7 +5,7 @@ of a run (gradients as mantissa * 2**log2) is read anew, and every figure of the
 that can be read off it is compared. Where a definition leaves a case open (a curve that alternates around a threshold,
 a hump of less than tenfold) each of its readings is accepted.
 
-    python tests/search/independent_reading.py --specs 2000 --seed 0
+    OPENBLAS_NUM_THREADS=1 python tests/search/independent_reading.py --specs 2000 --seed 0
 """
 
 from __future__ import annotations
@@ -280,12 +280,10 @@ def check_forecast(
     case.expect(forecast > last, f"{where} forecast {forecast} within the sequence of {last}")
     if verdict["pattern"] == "exponential":
         threshold = limits.low if rate < 1 else limits.high
-        steps = (threshold - float(ratio[-1])) / math.log10(rate)
-        read = last + steps
-        case.expect(
-            abs(forecast - read) <= 2 + 0.35 * max(steps, 0.0) + 0.5 / abs(math.log10(rate)),
-            f"{where} forecast {forecast}, read {read:.1f}",
-        )
+        # At T stands the initial state, which has fewer routes to the loss than the others: the one before will do too.
+        reads = [d + (threshold - float(ratio[d])) / math.log10(rate) for d in (last, last - 1)]
+        near = [abs(forecast - read) <= 2 + 0.35 * max(read - last, 0) + 0.5 / abs(math.log10(rate)) for read in reads]
+        case.expect(any(near), f"{where} forecast {forecast}, read {[round(read) for read in reads]}")
 
 
 def check_shares(case: Case, verdict: Mapping[str, Any], reading: Reading, limits: Thresholds) -> None:
