@@ -7,7 +7,7 @@ which they leave the safe range is refused with `OutOfRange`, and the caller tak
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,12 +15,12 @@ import numpy as np
 
 from gradcli.engine.backward_loop import backward_loop, needs_prefill, runs_of
 from gradcli.engine.coefficients import coefficient_program
-from gradcli.engine.evaluate import HoistedAdjoints, evaluate, product
-from gradcli.engine.exponents import NOTHING, Adjoints, Exponents
+from gradcli.engine.evaluate import HoistedAdjoints, Values, evaluate, product
+from gradcli.engine.exponents import SAFE_SPREAD, Adjoints, Exponents, OutOfRange
 from gradcli.engine.layer import Layer
 from gradcli.engine.loop import Key
 from gradcli.engine.plan import Target
-from gradcli.engine.scaled import Scaled, log2_norm, scale_by
+from gradcli.engine.scaled import NOTHING, Scaled, log2_norm, scale_by
 from gradcli.engine.views import one_for_all, split_rows, window_view
 from gradcli.engine.weights import WeightGradients
 from gradcli.language.graph import Node
@@ -351,19 +351,75 @@ class BackwardPass:
     # What lies outside the loop.
 
     def _hoisted(self, lo: int, hi: int, exponent: Array) -> tuple[dict[Node, Scaled], Array | None, Array]:
-        """Return the block's contributions to the gradients of hoisted nodes, and the adjoint of the input."""
-        plan, layer, n = self.plan, self.layer, hi - lo
-        common = exponent.max(axis=0)
-        if plan.couples_hoisted:
-            common = np.broadcast_to(common.max(axis=1, keepdims=True), common.shape)
-        elsewhere = self._leaves or self._aliases
-        if not (self.to_input or (self.parameters and elsewhere)):
-            return {}, None, common
-        top = common.max(axis=1)
-        weight = scale_by(np.ones((), layer.dtype), common - top[:, None])[:, None, :]
+        """Return the block's contributions to the gradients of hoisted nodes, and the adjoint of the input.
+
+        Raises:
+            OutOfRange: at some step the adjoint of the input is small, and lost beside what it is at others.
+        """
+        wanted = self.to_input or (self.parameters and (self._leaves or self._aliases))
+        if not wanted:
+            return {}, None, self._common(exponent)
+        layer, n = self.layer, hi - lo
         values = layer.block_values(lo, hi)
         evaluate([c for pairs in self._leaves.values() for _, c in pairs], values, layer.parameters.column_ranges)
-        hoisted = HoistedAdjoints(plan.graph, values, layer.parameters.column_ranges, weight, self.to_input)
+        gradients: dict[Node, Scaled] = {}
+        found: list[tuple[Array, Array]] = []
+        for frames in self._near_each_other(exponent):
+            common = self._common(exponent[frames])
+            for exponents in self._from_the_top(common):
+                hoisted = self._through_hoisted(n, values, exponent, frames, common, exponents)
+                for node, gradient in hoisted.gradients.items():
+                    gradients[node] = gradients[node].add(gradient) if node in gradients else gradient
+                # A trial that has a sum of every kind needs nothing that is smaller.
+                if all(gradient.nonzero().all() for gradient in hoisted.gradients.values()):
+                    break
+            adjoint = hoisted.adjoints.get(self.plan.graph.input())
+            if adjoint is not None:
+                found.append((adjoint, common))
+        to_input, common = _summed(found, n) if found else (None, self._common(exponent))
+        return gradients if self.parameters else {}, to_input, common
+
+    def _common(self, exponent: Array) -> Array:
+        """Return the exponents (R, B) at which the adjoints of some frames, (frames, R, B), come together."""
+        common: Array = exponent.max(axis=0)
+        return np.broadcast_to(common.max(axis=1, keepdims=True), common.shape) if self.plan.couples_hoisted else common
+
+    def _near_each_other(self, exponent: Array) -> list[list[int]]:
+        """Return the frames, all together unless some of them are too small beside others to be added to them."""
+        frames = list(range(len(exponent)))
+        if len(frames) > 1:
+            lowest = np.where(exponent > NOTHING, exponent, exponent.max(axis=0)).min(axis=0)
+            if (exponent.max(axis=0) - lowest > SAFE_SPREAD[self.layer.dtype.itemsize]).any():
+                return [[frame] for frame in frames]
+        return [frames]
+
+    def _from_the_top(self, common: Array) -> Iterator[Array]:
+        """Yield exponents of the sequences, (R, B), the largest ones first, and `NOTHING` for those not among them."""
+        left, reach = common, SAFE_SPREAD[self.layer.dtype.itemsize]
+        while True:
+            now = left >= left.max(axis=1, keepdims=True) - reach
+            yield np.where(now, left, NOTHING)
+            left = np.where(now, NOTHING, left)
+            if (left == NOTHING).all():
+                return
+
+    def _through_hoisted(
+        self, n: int, values: Values, exponent: Array, frames: list[int], common: Array, counted: Array
+    ) -> HoistedAdjoints:
+        """Carry the adjoints of some frames down to the input and to parameters.
+
+        Args:
+            values: of the block. exponent: of each frame. common: that of the adjoints, (R, B).
+            counted: the same for the sequences that the sums go over, `NOTHING` for others.
+        """
+        plan, layer = self.plan, self.layer
+        top = counted.max(axis=1)
+        weight = scale_by(np.ones((), layer.dtype), counted - top[:, None])
+        weight = np.where(counted > NOTHING, weight, 0).astype(layer.dtype)[:, None, :]
+        top = np.where(top > NOTHING, top, 0)
+        hoisted = HoistedAdjoints(
+            plan.graph, values, layer.parameters.column_ranges, weight, top, to_input=self.to_input
+        )
 
         def in_common(adjoint: Array, frame: int) -> Array:
             if plan.frames.count == 1 and not plan.couples_hoisted:
@@ -371,6 +427,8 @@ class BackwardPass:
             return scale_by(adjoint, (exponent[frame] - common)[:, None, :])
 
         for group in plan.groups:
+            if group.frame not in frames:
+                continue
             lanes = in_common(self.lanes[group.index][:n], group.frame)
             for item in self._stacked:
                 if item.group == group.index and self.to_input:
@@ -381,23 +439,45 @@ class BackwardPass:
                     hoisted.receive(leaf, lanes[:, :, lane.start : lane.stop])
         for leaf, pairs in self._leaves.items():
             for target, coefficient in pairs:
-                total, frame = self._target_adjoint(target, n)
-                through = in_common(total, frame) * values[coefficient]
+                if self._frame_of(target) not in frames:
+                    continue
+                through = in_common(self._target_adjoint(target, n), self._frame_of(target)) * values[coefficient]
                 if self._missing is not None:
                     through[..., self._missing] = 0.0
                 hoisted.receive(leaf, through)
         hoisted.propagate()
-        gradients = {node: Scaled(gradient, top) for node, gradient in hoisted.gradients.items()}
-        return gradients if self.parameters else {}, hoisted.adjoints.get(plan.graph.input()), common
+        return hoisted
 
-    def _target_adjoint(self, target: Target, n: int) -> tuple[Array, int]:
-        """Return the adjoint of a target over the block, and the frame that it is in."""
-        plan, lag = self.plan, self.layer.lag
+    def _frame_of(self, target: Target) -> int:
+        frames = self.plan.frames
         if isinstance(target, str):
-            return self.totals[target][lag : lag + n], plan.frames.of_state[target]
+            return frames.of_state[target]
+        return frames.of_node[target] if isinstance(target, Node) else self.plan.groups[target].frame
+
+    def _target_adjoint(self, target: Target, n: int) -> Array:
+        """Return the adjoint of a target over the block."""
+        lag = self.layer.lag
+        if isinstance(target, str):
+            return self.totals[target][lag : lag + n]
         if isinstance(target, Node):
-            return self.across[target][:n], plan.frames.of_node[target]
-        group = plan.groups[target]
-        transposed = self.layer.parameters.transposed(group)
-        matrix = transposed[None] if self.layer.trials == 1 else transposed
-        return product(matrix, self.lanes[target][:n]), group.frame
+            return self.across[target][:n]
+        transposed = self.layer.parameters.transposed(self.plan.groups[target])
+        return product(transposed[None] if self.layer.trials == 1 else transposed, self.lanes[target][:n])
+
+
+def _summed(parts: list[tuple[Array, Array]], n: int) -> tuple[Array, Array]:
+    """Return the sum of mantissas (n, R, size, B) with exponents (R, B), at one exponent of all.
+
+    Raises:
+        OutOfRange: a part that is far below the others is all there is at some of several steps.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    sizes = [(mantissa != 0).any(axis=2) for mantissa, _ in parts]
+    exponents = [np.where(some.any(axis=0), exponent, NOTHING) for some, (_, exponent) in zip(sizes, parts, strict=True)]
+    top = np.max(exponents, axis=0)
+    shifted = [scale_by(mantissa, (exponent - top)[:, None, :]) for mantissa, exponent in parts]
+    total = np.sum(shifted, axis=0)
+    if n > 1 and (np.any(sizes, axis=0) & ~(total != 0).any(axis=2)).any():
+        raise OutOfRange
+    return total, top

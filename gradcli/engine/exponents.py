@@ -14,17 +14,16 @@ from typing import Any
 import numpy as np
 
 from gradcli.engine.plan import LayerPlan
-from gradcli.engine.scaled import exponent_of
+from gradcli.engine.scaled import NOTHING, exponent_of
 
 Array = np.ndarray[Any, Any]
-
-#: The exponent of an adjoint that is exactly zero so far; any other exponent is larger.
-NOTHING = -(10**15)
 
 #: How far from 1 the norm of the mantissas may wander within a block, as a power of two.
 SAFE_EXPONENT = {8: 400.0, 4: 50.0}
 #: And how far it may be at the start of one.
 _NEAR_EXPONENT = {8: 100.0, 4: 10.0}
+#: Adjoints of sequences or frames whose powers differ by no more than this are added as they are.
+SAFE_SPREAD = {8: 500, 4: 40}
 #: So many safe ranges below the largest, a mantissa may not be an ordinary float any more.
 _LOST = 2.2
 #: The share of the safe range that a block is meant to run through: some rates change.

@@ -1,10 +1,14 @@
 """Numbers beyond the range of floats: a mantissa array and one power of two for each trial.
 
 Value = mantissa * 2**exponent. Scaling by powers of two is exact, so nothing is lost by it.
+
+One rule holds wherever such numbers are added: an exact zero has no exponent. Beside a zero that was carried at a large
+power, a number of 2**-2000 is all there is, and keeps its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -12,6 +16,9 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+
+#: The exponent of an exact zero in a sum: smaller than any other, so that it never decides.
+NOTHING = -(10**15)
 
 #: A mantissa whose largest entry lies between these needs no other exponent.
 _NEAR_ONE = (2.0**-100, 2.0**100)
@@ -25,14 +32,12 @@ class Scaled:
     exponent: Array
 
     def add(self, other: Scaled) -> Scaled:
-        """Return the sum, at the larger exponent of the two; an exact zero never sets the exponent."""
-        mine, theirs = self.nonzero(), other.nonzero()
-        exponent = np.where(
-            mine & theirs,
-            np.maximum(self.exponent, other.exponent),
-            np.where(theirs, other.exponent, self.exponent),
-        )
-        return Scaled(self._at(exponent) + other._at(exponent), exponent)
+        """Return the sum; what is far below the other, as 2**-1000 beside 1, is lost, but nothing beside a zero."""
+        if np.array_equal(self.exponent, other.exponent):
+            return Scaled(self.mantissa + other.mantissa, self.exponent)
+        mine, theirs = self.normalised(), other.normalised()
+        exponent = common_exponent([mine, theirs])
+        return Scaled(mine.at(exponent) + theirs.at(exponent), exponent)
 
     def nonzero(self) -> Array:
         """Return for each trial whether any entry is not zero."""
@@ -47,7 +52,12 @@ class Scaled:
         exponent = np.where(largest != 0, self.exponent + shift, 0)
         return Scaled(scale_by(self.mantissa, _expand(-shift, self.mantissa)), exponent)
 
-    def _at(self, exponent: Array) -> Array:
+    def times(self, factor: float) -> Scaled:
+        """Return the product with a number of ordinary size."""
+        return Scaled(factor * self.mantissa, self.exponent)
+
+    def at(self, exponent: Array) -> Array:
+        """Return the mantissas at other exponents, (trials,)."""
         return scale_by(self.mantissa, _expand(self.exponent - exponent, self.mantissa))
 
     def log2_norm(self) -> Array:
@@ -59,6 +69,12 @@ class Scaled:
         """Return the number itself, infinite or zero where it lies beyond the range of floats."""
         with np.errstate(over="ignore", under="ignore"):
             return scale_by(self.mantissa, _expand(self.exponent, self.mantissa))
+
+
+def common_exponent(parts: Sequence[Scaled]) -> Array:
+    """Return the exponents at which to add numbers up, (trials,): of each trial the largest of those not zero, or 0."""
+    largest = np.max([np.where(part.nonzero(), part.exponent, NOTHING) for part in parts], axis=0)
+    return np.where(largest == NOTHING, 0, largest)
 
 
 def _expand(exponent: Array, like: Array) -> Array:
