@@ -127,3 +127,10 @@ def test_a_slow_state_that_reads_nothing_hides_no_fast_one_from_the_layer_below(
     found = gradients(equations, at_first(seq_len), {"u": [1.0], "v": [0.0]}, output="h", num_layers=2)
     # h_T = sum_k s_k 0.25^(T-k), s_k = 0.25^(k-1) u u': T terms of 0.25^(T-1) each.
     assert log2_of(found["layer0.u"]) == pytest.approx(-2 * (seq_len - 1) + np.log2(seq_len), rel=1e-12)
+
+
+def test_a_slow_state_that_reads_a_fast_one_with_weight_zero() -> None:
+    equations = "c[t] = 0.99 * c[t-1] + k * h[t-1]\nh[t] = 0.25 * h[t-1] + u * x[t]\ny[t] = c[t] + h[t]"
+    seq_len = 1500
+    found = gradients(equations, at_first(seq_len), {"u": [1.0], "k": [0.0]}, output="y")
+    assert log2_of(found["layer0.u"]) == pytest.approx(-2 * (seq_len - 1), rel=1e-13)

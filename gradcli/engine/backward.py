@@ -90,6 +90,7 @@ class BackwardPass:
         self.prefilled = frozenset(
             name for name in plan.states if needs_prefill(plan, name) or (per_step and name == output)
         )
+        self._clipped = clipped
         self.code = backward_loop(plan, layer.trials > 1, self.prefilled, clipped)
         self.totals = {
             name: np.zeros((block + layer.lag, *a.shape[1:]), layer.dtype) for name, a in layer.states.items()
@@ -189,8 +190,6 @@ class BackwardPass:
         plan, n, lag = self.plan, hi - lo, self.layer.lag
         if entering is not None and plan.cell.output not in self.prefilled:
             entering = entering[n - 1 :]  # nothing enters at other steps
-        exponent = self._exponent = self._exponents.choose(n, adjoints, entering, entering_exponent)
-        self._fill_totals(n, adjoints, exponent, entering, entering_exponent)
         program = self._program
         program.run(
             [self._block_array(key, lo, hi) for key in program.columns], [self._fixed(key) for key in program.fixed]
@@ -202,11 +201,15 @@ class BackwardPass:
             # A derivative need not be finite there, and its product with an adjoint of zero then is not zero.
             for buffer in (*self._buffers.values(), *self._kept.values()):
                 buffer[:n, ..., missing] = 0.0
-        loop = self.code
-        # Backwards in time: the last step of the block first.
-        columns = [self._column(key, n)[::-1] for key in loop.columns]
-        loop.run(columns, [self._fixed(key) for key in loop.fixed])
-        norms = {name: log2_norm(total[lag : lag + n], axis=2) for name, total in self.totals.items()}
+        exponent = self._exponents.choose(n, adjoints, entering, entering_exponent)
+        norms = self._go_back(n, adjoints, exponent, entering, entering_exponent)
+        lifted: Array | None = None
+        while (more_lifted := self._exponents.to_be_lifted(norms, exponent)) is not None:
+            if self.step_clip is not None:
+                self.step_clip.settle(kept=False)
+            lifted = more_lifted if lifted is None else lifted | more_lifted
+            exponent = self._exponents.choose(n, adjoints, entering, entering_exponent, lifted)
+            norms = self._go_back(n, adjoints, exponent, entering, entering_exponent)
         joint = self._exponents.check(norms, n)
         near_one, ending = self._exponents.ending(joint, exponent) if more else (False, [])
         frames = plan.frames
@@ -222,6 +225,21 @@ class BackwardPass:
             {name: (t[lag : lag + n], exponent[frames.of_state[name]]) for name, t in self.totals.items()},
             self._exponents.longest_next(n, joint, adjoints.log2_norm, ending) if more else 1,
         )
+
+    def _go_back(
+        self, n: int, adjoints: Adjoints, exponent: Array, entering: Array | None, entering_exponent: Array
+    ) -> dict[str, Array]:
+        """Run the loop over a block, and return log2 of the norms of each state's mantissas, (n, R, B)."""
+        self._exponent = exponent
+        self._fill_totals(n, adjoints, exponent, entering, entering_exponent)
+        loop = self.code
+        if self._exponents.goes_up(exponent):
+            loop = backward_loop(self.plan, self.layer.trials > 1, self.prefilled, self._clipped, upward=True)
+        # Backwards in time: the last step of the block first.
+        columns = [self._column(key, n)[::-1] for key in loop.columns]
+        loop.run(columns, [self._fixed(key) for key in loop.fixed])
+        lag = self.layer.lag
+        return {name: log2_norm(total[lag : lag + n], axis=2) for name, total in self.totals.items()}
 
     def collect(self, block: Block) -> None:
         """Add the weight gradients of the block that `run` has just gone over; call it once the block is accepted."""
@@ -313,6 +331,9 @@ class BackwardPass:
             case ("rescale", source, target):
                 shift = np.clip(self._exponent[source] - self._exponent[target], -5000, 0)
                 return layer.squeeze(scale_by(np.ones((), layer.dtype), shift)[:, None, :], 0)
+            case ("shift", source, target):
+                shift = np.clip(self._exponent[source] - self._exponent[target], -5000, 5000).astype(np.int32)
+                return layer.squeeze(shift[:, None, :], 0)
             case ("clip", name):
                 return self._clip_of(name)
             case ("scratch", name, rows, _, parts):

@@ -67,24 +67,37 @@ class Exponents:
     def __init__(self, plan: LayerPlan, itemsize: int) -> None:
         self._plan = plan
         self._safe, self._near = SAFE_EXPONENT[itemsize], _NEAR_EXPONENT[itemsize]
+        self._far = self._safe / 2
+        self._with_states = set(plan.frames.of_state.values())
         self._states_of_frames = [
             (frame, [name for name, of in plan.frames.of_state.items() if of == frame])
             for frame in sorted(set(plan.frames.of_state.values()))
         ]
 
-    def choose(self, n: int, adjoints: Adjoints, entering: Array | None, entering_exponent: Array) -> Array:
+    def choose(
+        self,
+        n: int,
+        adjoints: Adjoints,
+        entering: Array | None,
+        entering_exponent: Array,
+        lifted: Array | None = None,
+    ) -> Array:
         """Return for each frame the power of two (R, B) at which the block's adjoints start near 1.
+
+        What a frame gets from others may make that of its own small beside it, and then it has theirs; but it may also
+        get nothing but zeros. So one that is far smaller keeps its own, until `to_be_lifted` tells otherwise.
 
         Args:
             n: the steps of the block. adjoints: those at its last step.
             entering: the gradient that enters at the output state, (k, R, size, B) mantissas, or None.
             entering_exponent: its exponent, (R, B).
+            lifted: which frames take those of others in any case, (frames, R, B).
 
         Raises:
             OutOfRange: what enters is so large that what is there would be lost beside it, at steps where it is all.
         """
         # One step may lead anywhere: a block of one, which nobody can shorten, begins with what is there.
-        if n > 1 and adjoints.near_one and entering is None:
+        if n > 1 and adjoints.near_one and entering is None and lifted is None:
             return adjoints.exponent
         plan = self._plan
         carried: list[tuple[int, Array]] = []
@@ -98,8 +111,14 @@ class Exponents:
                         chosen[frame] = np.maximum(chosen[frame], own)
                     if name == plan.cell.output and entering is not None:
                         chosen[frame] = np.maximum(chosen[frame], _exponent_with(entering, entering_exponent))
+            mine = chosen[frame].copy()
             for feeder in plan.frames.feeds[frame]:
                 chosen[frame] = np.maximum(chosen[frame], chosen[feeder])
+            if frame in self._with_states and plan.frames.feeds[frame]:
+                alone = (mine > NOTHING) & (chosen[frame] - mine > self._far)
+                if lifted is not None:
+                    alone &= ~lifted[frame]
+                chosen[frame] = np.where(alone, mine, chosen[frame])
             if frame in plan.frames.coupled:
                 chosen[frame] = chosen[frame].max(axis=-1, keepdims=True)
         if n > 1 and entering is not None:
@@ -107,6 +126,30 @@ class Exponents:
                 if ((own > NOTHING) & (chosen[frame] - own > _LOST * self._safe)).any():
                     raise OutOfRange
         return chosen
+
+    def goes_up(self, exponent: Array) -> bool:
+        """Tell whether a frame passes adjoints on to one with a smaller power of two, where they have to be zeros."""
+        return any(
+            bool((exponent[feeder] > exponent[frame]).any())
+            for frame, feeders in self._plan.frames.feeds.items()
+            for feeder in feeders
+        )
+
+    def to_be_lifted(self, norms: dict[str, Array], exponent: Array) -> Array | None:
+        """Return which frames got more than zeros from one with a larger power, (frames, R, B); None where none did.
+
+        Args:
+            norms: as for `check`. exponent: the powers of the block.
+        """
+        found = np.zeros(exponent.shape, dtype=bool)
+        for frame, members in self._states_of_frames:
+            smaller = np.zeros(exponent.shape[1:], dtype=bool)
+            for feeder in self._plan.frames.feeds[frame]:
+                smaller |= exponent[feeder] > exponent[frame]
+            if smaller.any():
+                largest = reduce(np.maximum, [norms[name].max(axis=0) for name in members])
+                found[frame] = smaller & ~(largest < self._safe)
+        return found if found.any() else None
 
     def check(self, norms: dict[str, Array], n: int) -> list[Array]:
         """Refuse a block whose mantissas left the safe range, unless it is as short as can be.
