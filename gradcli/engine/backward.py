@@ -16,11 +16,11 @@ import numpy as np
 from gradcli.engine.backward_loop import backward_loop, needs_prefill, runs_of
 from gradcli.engine.coefficients import coefficient_program
 from gradcli.engine.evaluate import HoistedAdjoints, Values, evaluate, product
-from gradcli.engine.exponents import SAFE_SPREAD, Adjoints, Exponents, OutOfRange
+from gradcli.engine.exponents import Adjoints, Exponents, OutOfRange
 from gradcli.engine.layer import Layer
 from gradcli.engine.loop import Key
 from gradcli.engine.plan import Target
-from gradcli.engine.scaled import NOTHING, Scaled, log2_norm, scale_by
+from gradcli.engine.scaled import NOTHING, SAFE_SPREAD, Scaled, log2_norm, scale_by
 from gradcli.engine.views import one_for_all, split_rows, window_view
 from gradcli.engine.weights import WeightGradients
 from gradcli.language.graph import Node
@@ -70,6 +70,7 @@ class BackwardPass:
         clipped: whether `step_clip` is to be applied to every state's adjoint as soon as it is complete.
         block: the largest number of steps of a block.
         parameters: whether parameter gradients are wanted. to_input: whether dL/dx is, for a layer below.
+        by_step: whether they are wanted for each step by itself, see `step_gradients`.
     """
 
     def __init__(
@@ -81,7 +82,9 @@ class BackwardPass:
         clipped: bool = False,
         parameters: bool = True,
         to_input: bool = False,
+        by_step: bool = False,
     ) -> None:
+        self._by_step = by_step
         self.layer = layer
         self.plan = plan = layer.plan
         self.step_clip: StepClip | None = None
@@ -243,6 +246,11 @@ class BackwardPass:
 
     def collect(self, block: Block) -> None:
         """Add the weight gradients of the block that `run` has just gone over; call it once the block is accepted."""
+        for weights, lanes, exponent, vectors in self._factors(block):
+            weights.add(lanes, exponent, vectors)
+
+    def _factors(self, block: Block) -> Iterator[tuple[WeightGradients, Array, Array, list[Array]]]:
+        """Yield for each group what its weight gradients are products of: see `WeightGradients.add`."""
         lo, hi = block.steps
         for weights in self._weights:
             group = weights.group
@@ -252,7 +260,15 @@ class BackwardPass:
                 else self.layer.array(node)[lo:hi]
                 for node in weights.vectors
             ]
-            weights.add(self.lanes[group.index][: hi - lo], block.adjoints.exponent[group.frame], vectors)
+            yield weights, self.lanes[group.index][: hi - lo], block.adjoints.exponent[group.frame], vectors
+
+    def step_gradients(self, block: Block) -> dict[Node, Scaled]:
+        """Return the gradients of parameter nodes at each step of the block just gone over, (n, R, ...)."""
+        found = dict(block.gradients)
+        for weights, lanes, exponent, vectors in self._factors(block):
+            for node, gradient in weights.of_steps(lanes, exponent, vectors):
+                found[node] = found[node].add(gradient) if node in found else gradient
+        return found
 
     def weight_gradients(self) -> list[tuple[Node, Scaled]]:
         """Return the sums of what `collect` has added, contributions to the gradients of parameter nodes."""
@@ -439,7 +455,13 @@ class BackwardPass:
         weight = np.where(counted > NOTHING, weight, 0).astype(layer.dtype)[:, None, :]
         top = np.where(top > NOTHING, top, 0)
         hoisted = HoistedAdjoints(
-            plan.graph, values, layer.parameters.column_ranges, weight, top, to_input=self.to_input
+            plan.graph,
+            values,
+            layer.parameters.column_ranges,
+            weight,
+            top,
+            to_input=self.to_input,
+            by_step=self._by_step,
         )
 
         def in_common(adjoint: Array, frame: int) -> Array:

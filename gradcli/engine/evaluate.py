@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.engine.scaled import Scaled, exponent_of, scale_by
+from gradcli.engine.scaled import Scaled, exponent_of, scale_by, summed_products_of_columns
 from gradcli.language.across import ACROSS
 from gradcli.language.derivative import slopes
 from gradcli.language.functions import FUNCTIONS
@@ -136,6 +136,7 @@ class HoistedAdjoints:
         weight: what each sequence's adjoints count in the sums, (R, 1, B).
         exponent: the power of two of the sums, (R,).
         to_input: whether the adjoint of the input itself is wanted.
+        by_step: whether the gradients are those of each step by itself, with the steps before the trials.
     """
 
     def __init__(
@@ -146,7 +147,9 @@ class HoistedAdjoints:
         weight: Array,
         exponent: Array,
         to_input: bool,
+        by_step: bool = False,
     ) -> None:
+        self._by_step = by_step
         self._graph = graph
         self._values = values
         self._columns = columns
@@ -160,7 +163,8 @@ class HoistedAdjoints:
         if node.is_number:
             return
         if node.dependence is Dependence.PARAMETERS:
-            self._receive_sum(node, (adjoint * self._weight).sum(axis=(0, 3))[..., None])
+            over = 3 if self._by_step else (0, 3)
+            self._receive_sum(node, (adjoint * self._weight).sum(axis=over)[..., None])
         else:
             self.adjoints[node] = self.adjoints[node] + adjoint if node in self.adjoints else adjoint
 
@@ -169,7 +173,7 @@ class HoistedAdjoints:
         evaluate([node], self._values, self._columns)
         if np.shape(self._values[node])[-2] == 1 < summed.shape[-2]:
             summed = summed.sum(axis=-2, keepdims=True)
-        self._receive_gradient(node, Scaled(summed, self._exponent))
+        self._receive_gradient(node, Scaled(summed, np.broadcast_to(self._exponent, summed.shape[:-2])))
 
     def _receive_gradient(self, node: Node, gradient: Scaled) -> None:
         """Add to the gradient of a node that depends on parameters alone."""
@@ -178,6 +182,12 @@ class HoistedAdjoints:
     def _receive_product(self, matrix: Node, adjoint: Array, vector: Array) -> None:
         """Add the gradient that a matrix gets from ``matrix @ vector``."""
         # Of a vector as small as 2**-700 nothing would be left beside an adjoint of 2**-400.
+        if self._by_step:
+            vector = np.broadcast_to(vector, (len(adjoint), *vector.shape[-3:]))
+            exponent = np.broadcast_to(self._exponent, adjoint.shape[:2])
+            columns = np.broadcast_to(exponent[..., None], (*exponent.shape, adjoint.shape[-1]))
+            self._receive_gradient(matrix, summed_products_of_columns(adjoint * self._weight, vector, columns))
+            return
         near_one, shift = _near_one(vector)
         self._receive_gradient(matrix, Scaled(outer(adjoint * self._weight, near_one), self._exponent + shift))
 
@@ -235,8 +245,9 @@ def _pull_back(
             return [(node.args[0], Scaled(gradient.mantissa.swapaxes(-1, -2), gradient.exponent))]
         case "columns":
             start, stop = columns[node]
-            whole = np.zeros_like(values[node.args[0]])
-            whole[:, :, start:stop] = gradient.mantissa
+            rows_columns = np.shape(values[node.args[0]])[-2:]
+            whole = np.zeros((*gradient.mantissa.shape[:-2], *rows_columns), gradient.mantissa.dtype)
+            whole[..., start:stop] = gradient.mantissa
             return [(node.args[0], Scaled(whole, gradient.exponent))]
         case "matmul":
             matrix, vector = node.args
@@ -244,7 +255,9 @@ def _pull_back(
             to_vector = times(values[matrix], lambda g, m: np.matmul(m.swapaxes(-1, -2), g))
             return [(matrix, to_matrix), (vector, to_vector)]
         case "across":
-            through = through_across(node, values[node.args[0]], gradient.mantissa)
+            argument = values[node.args[0]]
+            argument = np.broadcast_to(argument, (*gradient.mantissa.shape[:-2], *argument.shape[-2:]))
+            through = through_across(node, argument, gradient.mantissa)
             return [(node.args[0], Scaled(through, gradient.exponent).normalised())]
         case _:
             found = []
@@ -256,8 +269,8 @@ def _pull_back(
 
                 def as_argument(g: Array, value: Any, shape: tuple[int, ...] = shape) -> Array:
                     part = np.broadcast_to(g * value, g.shape)
-                    for axis, size in enumerate(shape):
-                        if size == 1 < part.shape[axis]:
+                    for axis in range(-min(2, len(shape)), 0):
+                        if shape[axis] == 1 < part.shape[axis]:
                             part = part.sum(axis=axis, keepdims=True)
                     return np.array(part)
 

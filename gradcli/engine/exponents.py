@@ -22,8 +22,6 @@ Array = np.ndarray[Any, Any]
 SAFE_EXPONENT = {8: 400.0, 4: 50.0}
 #: And how far it may be at the start of one.
 _NEAR_EXPONENT = {8: 100.0, 4: 10.0}
-#: Adjoints of sequences or frames whose powers differ by no more than this are added as they are.
-SAFE_SPREAD = {8: 500, 4: 40}
 #: So many safe ranges below the largest, a mantissa may not be an ordinary float any more.
 _LOST = 2.2
 #: The share of the safe range that a block is meant to run through: some rates change.

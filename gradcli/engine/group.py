@@ -68,7 +68,7 @@ class TrialGroup:
         self.outputs: Array = np.empty(0)
         stretches = problem.sizes.stretches(self.segment) if self.segment < problem.seq_len else 1
         self._recomputation = Recomputation(self.layers, stretches) if stretches > 1 else None
-        self._passes: dict[tuple[bool, bool], list[BackwardPass]] = {}
+        self._passes: dict[tuple[bool, bool, int | None], list[BackwardPass]] = {}
 
     def load(self, problem: Problem, parameters: ParametersOfSteps) -> None:
         """Take other trials of the same problem, as many as before, or other parameters."""
@@ -238,9 +238,13 @@ class TrialGroup:
         with np.errstate(all="ignore"):
             return self._run(record, step_clip, parameters)
 
-    def passes(self, parameters: bool, clipped: bool) -> list[BackwardPass]:
-        """Return the backward passes of the layers, kept from run to run."""
-        key = (parameters, clipped)
+    def passes(self, parameters: bool, clipped: bool, by_step: int | None = None) -> list[BackwardPass]:
+        """Return the backward passes of the layers, kept from run to run.
+
+        Args:
+            by_step: the layer whose parameter gradients alone are wanted, for each step by itself.
+        """
+        key = (parameters, clipped, by_step)
         if key not in self._passes:
             p = self.problem
             at_last_only = len(p.loss.steps) == 1 and p.loss.last_step == p.seq_len
@@ -251,8 +255,9 @@ class TrialGroup:
                     per_step=i != p.top or not at_last_only,
                     block=self.block,
                     clipped=clipped,
-                    parameters=parameters,
+                    parameters=parameters if by_step is None else i == by_step,
                     to_input=i >= (2 if p.bidirectional else 1),
+                    by_step=i == by_step,
                 )
                 for i, layer in enumerate(self.layers)
             ]

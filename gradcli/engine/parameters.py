@@ -125,8 +125,8 @@ class LayerParameters:
     def fold_gradient(self, node: Node, gradient: Scaled) -> Scaled:
         """Return the gradient of a node from one with a row for each entry that it was broadcast to, if it was."""
         shape = np.shape(self.known(node))
-        if len(shape) == 3 and shape[1] == 1 < gradient.mantissa.shape[1]:
-            return Scaled(gradient.mantissa.sum(axis=1, keepdims=True), gradient.exponent)
+        if len(shape) == 3 and shape[1] == 1 < gradient.mantissa.shape[-2]:
+            return Scaled(gradient.mantissa.sum(axis=-2, keepdims=True), gradient.exponent)
         return gradient
 
 

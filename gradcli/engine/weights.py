@@ -9,15 +9,15 @@ floats, it is summed again column by column: a large adjoint that meets an input
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from gradcli.engine.addends import StackedAddends
-from gradcli.engine.exponents import SAFE_SPREAD
 from gradcli.engine.layer import Layer
 from gradcli.engine.plan import Group
-from gradcli.engine.scaled import NOTHING, Scaled, exponent_of, scale_by
+from gradcli.engine.scaled import NOTHING, SAFE_SPREAD, Scaled, scale_by, summed_products_of_columns
 from gradcli.engine.sizes import window_length
 from gradcli.language.graph import Node
 
@@ -106,6 +106,30 @@ class WeightGradients:
             as_columns = lanes.transpose(1, 2, 0, 3).reshape(*lanes.shape[1:3], -1)
             self._sum_up((as_columns, np.broadcast_to(exponent[:, None], columns).reshape(len(exponent), -1)))
 
+    def of_steps(self, lanes: Array, exponent: Array, vectors: list[Array]) -> list[tuple[Node, Scaled]]:
+        """Return what `gradients` would after each of the steps of a block alone: (n, R, ...), summed over sequences.
+
+        The arguments are those of `add`.
+        """
+        n, layer = len(lanes), self._layer
+        top = exponent.max(axis=1)
+        weight = scale_by(np.ones((), layer.dtype), exponent - top[:, None])[:, None, :]
+        top = np.broadcast_to(np.where(top > NOTHING, top, 0), (n, layer.trials))
+        rows, batch = self.group.rows, layer.batch_size
+        right = np.empty((n, layer.trials, self._ones.stop, batch), layer.dtype)
+        right[:, :, self._ones] = 1.0
+        for vector, part in zip(vectors, self._columns, strict=True):
+            right[:, :, part] = vector
+        found = np.matmul(lanes * weight, right.swapaxes(-1, -2))
+        sums = {
+            number: Scaled(found[..., lane_rows, part], top) for number, (lane_rows, part) in enumerate(self._parts)
+        }
+        for number in self._doubtful(found.reshape(n * layer.trials, rows, -1)):
+            lane_rows, part = self._parts[number]
+            columns = np.broadcast_to(exponent, (n, *exponent.shape))
+            sums[number] = summed_products_of_columns(lanes[:, :, lane_rows], right[:, :, part], columns)
+        return self._of_nodes(sums)
+
     def _sum_up(self, exact: tuple[Array, Array] | None = None) -> None:
         """Add what was taken note of to the sums.
 
@@ -168,18 +192,20 @@ class WeightGradients:
         if self._count:
             self._sum_up()
         self._settle()
-        if not self._earlier:
-            return []
+        return self._of_nodes(self._earlier) if self._earlier else []
+
+    def _of_nodes(self, sums: Mapping[int, Scaled]) -> list[tuple[Node, Scaled]]:
+        """Return sums of parts, by their number, as those of the nodes that they belong to."""
         kinds = len(self._columns) + 1
         found = [
-            (lane.product.args[0], self._earlier[number * kinds]) for number, lane in enumerate(self.group.lanes)
+            (lane.product.args[0], sums[number * kinds]) for number, lane in enumerate(self.group.lanes)
         ]
         of_lane = {id(lane): number * kinds for number, lane in enumerate(self.group.lanes)}
         for item in self._stacked:
             for addend in item.addends:
                 number = of_lane[id(addend.lane)]
-                found.append((addend.matrix, self._earlier[number + 1].times(addend.sign)))
-                ones = self._earlier[number + kinds - 1]
+                found.append((addend.matrix, sums[number + 1].times(addend.sign)))
+                ones = sums[number + kinds - 1]
                 found += [
                     (node, self._layer.parameters.fold_gradient(node, ones.times(sign)))
                     for sign, node in addend.constants
@@ -191,30 +217,3 @@ class WeightGradients:
 def summed_products(adjoints: Array, vectors: Array) -> Array:
     """Return sum_j delta_j v_j^T for each trial: (R, M, columns) and (R, K, columns) -> (R, M, K)."""
     return np.asarray(np.matmul(adjoints, vectors.swapaxes(1, 2)))
-
-
-def summed_products_of_columns(adjoints: Array, vectors: Array, exponents: Array) -> Scaled:
-    """Return the same for numbers of any size: the column j of the adjoints is theirs times 2**exponents[:, j].
-
-    Each column is brought near 1, and those that are not zero are summed from the largest down, until the rest makes no
-    difference.
-    """
-    sizes = [np.abs(columns).max(axis=1) for columns in (adjoints, vectors)]
-    if not all(np.isfinite(size).all() for size in sizes):
-        return Scaled(summed_products(adjoints, vectors), exponents.max(axis=1, initial=0))
-    to_adjoints, to_vectors = map(exponent_of, sizes)
-    left = scale_by(adjoints, -to_adjoints[:, None])
-    right = scale_by(vectors, -to_vectors[:, None])
-    live = (sizes[0] > 0) & (sizes[1] > 0)
-    exponent = np.where(live, exponents + to_adjoints + to_vectors, NOTHING)
-    total = Scaled(np.zeros((len(left), left.shape[1], right.shape[1]), left.dtype), np.zeros(len(left), np.int64))
-    reach = SAFE_SPREAD[left.dtype.itemsize]
-    while (left_over := exponent > NOTHING).any():
-        top = exponent.max(axis=1)
-        now = left_over & (exponent > (top - reach)[:, None])
-        weight = np.where(now, scale_by(np.ones((), left.dtype), exponent - top[:, None]), 0).astype(left.dtype)
-        found = Scaled(summed_products(left * weight[:, None], right), np.where(top > NOTHING, top, 0))
-        total = total.add(found)
-        # A trial that has a sum needs nothing that is smaller; one whose largest columns cancel does.
-        exponent = np.where(now | total.nonzero()[:, None], NOTHING, exponent)
-    return total
