@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -206,7 +207,8 @@ def _take_apart(
             windows = _in_units_of(term, whole[name])[::-1]
             found.dot[by_distance, trials] = _dots(windows, total)
             windows[0] += kept[name]
-            np.cumsum(windows, axis=0, out=windows)
+            for before, window in pairwise(windows):  # np.cumsum is five times slower along the first axis
+                window += before
             kept[name][:] = windows[-1]
             found.kept[by_distance, trials] = _dots(windows, windows)
             windows -= total
