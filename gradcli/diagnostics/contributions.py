@@ -27,7 +27,7 @@ from gradcli.engine.adjoint_walk import walk_gradients
 from gradcli.engine.group import TrialGroup
 from gradcli.engine.problem import Progress
 from gradcli.engine.run import Engine
-from gradcli.engine.scaled import Scaled, common_exponent, scale_by
+from gradcli.engine.scaled import NOTHING, Scaled, common_exponent, scale_by
 from gradcli.network.build import Network
 
 Array = np.ndarray[Any, Any]
@@ -131,7 +131,9 @@ def measure_contributions(network: Network, layer: int, *, progress: Progress | 
     whole = _with_common_exponent_for_zeros(whole)
     sums = {name: _Sums.of_size(network.problem.trials, network.problem.seq_len) for name in whole}
     for trials, group in engine.groups():
-        _take_apart(group, layer, {n: _trials_of(g, trials) for n, g in whole.items()}, trials, sums)
+        # Beside a sum in which they cancel to nearly nothing, terms may be beyond a float.
+        with np.errstate(over="ignore", invalid="ignore"):
+            _take_apart(group, layer, {n: _trials_of(g, trials) for n, g in whole.items()}, trials, sums)
     rounding = _ROUNDING * float(np.finfo(network.problem.dtype).eps)
     parameters = {name: _terms(sums[name], whole[name], rounding) for name in whole}
     joint = _joint([sums[name] for name in whole], [whole[name] for name in whole], rounding) if whole else None
@@ -217,10 +219,10 @@ def _take_apart(
 
 def _in_units_of(term: Scaled, whole: Scaled) -> Array:
     """Return the terms of n steps, (n, R, entries), at the exponents of the whole gradient."""
-    shift = term.exponent - whole.exponent
     # Far below the whole gradient's size the factor is 0, and the term makes no difference to a float. The exponent of
     # an exact zero says nothing.
-    factor = np.where(term.nonzero(), scale_by(np.ones(()), shift), 0.0)[..., None]
+    shift = np.where(term.nonzero(), term.exponent - whole.exponent, NOTHING)
+    factor = scale_by(np.ones(()), shift)[..., None]
     return np.asarray(term.mantissa.reshape(*shift.shape, -1) * factor)
 
 
