@@ -6,13 +6,13 @@ from gradcli.diagnostics.certificate import certify
 from gradcli.diagnostics.curve import median_of_trials
 from gradcli.diagnostics.jacobian import jacobian_spectra
 from gradcli.diagnostics.lyapunov import lyapunov_exponents
-from gradcli.diagnostics.measure import nonfinite_verdict
+from gradcli.diagnostics.measure import derivative_verdict, nonfinite_verdict
 from gradcli.diagnostics.predictions import critical_gain, predict
 from gradcli.diagnostics.spectra import matrix_spectra
 from gradcli.diagnostics.verdict import judge
 from gradcli.engine.linearised import full_state_size
 from gradcli.engine.parameters import LayerParameters
-from gradcli.engine.problem import ForwardOverflow, Progress
+from gradcli.engine.problem import BackwardOverflow, ForwardOverflow, Progress
 from gradcli.engine.run import Engine
 from gradcli.errors import ResourceError, UsageError
 from gradcli.network.build import build
@@ -87,8 +87,13 @@ def jacobian(
                 rng=stream(spec.seed, "lyapunov", problem.names[index]),
                 on_step=lambda done: tell("Lyapunov exponents", done),
             )
-        except ForwardOverflow as error:
-            verdict = nonfinite_verdict(network, engine, error.overflow)
+        except (ForwardOverflow, BackwardOverflow) as error:
+            # A walk stops at the first group of trials that is not finite: where all of them are not, is asked anew.
+            overflow = engine.overflow()
+            if overflow is not None:
+                verdict = nonfinite_verdict(network, engine, overflow)
+            else:
+                verdict = derivative_verdict(network, engine, error.overflow)
             return Result(nonfinite_report("jacobian", network, verdict), [(loaded.label, verdict.kind)])
         curve = median_of_trials(spectra.frobenius)
         verdict = judge(curve, vanishing=spec.thresholds.vanishing, exploding=spec.thresholds.exploding)
