@@ -8,6 +8,7 @@ import numpy as np
 
 from gradcli.engine.nonfinite import Blame
 
+_FLOAT64 = "dtype float64 reaches to 1.8e308"
 _SMALLER = "smaller weights, inputs or a bounded nonlinearity would keep it finite"
 
 
@@ -46,9 +47,11 @@ def forward_cause(blame: Blame, dtype: np.dtype[np.floating]) -> Cause:
                 "a base that stays above zero keeps it finite, such as abs(a) + 1e-6",
             )
         case "number", (a,):
-            return Cause(True, f"{_text(a)} is {largest}", "dtype float64 reaches to 1.8e308")
+            return Cause(True, f"{_text(a)} is {largest}", _FLOAT64)
+        case "given", _:
+            return Cause(True, f"{blame.name} is {largest}", _FLOAT64)
         case "matmul", _:
-            return Cause(True, f"the product with {blame.matrix or 'a matrix'} is {largest}")
+            return Cause(True, f"the product with {blame.name or 'a matrix'} is {largest}")
         case "mul", (a, b):
             return Cause(True, f"{_text(a)} is multiplied by {_text(b)}")
         case "div", (a, b):

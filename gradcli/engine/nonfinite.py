@@ -13,6 +13,7 @@ from gradcli.engine.layer import Layer
 from gradcli.language.derivative import slopes
 from gradcli.language.graph import Dependence, Node, reachable
 from gradcli.language.parser import Equation
+from gradcli.language.parser import INPUT_NAME
 
 Array = np.ndarray[Any, Any]
 
@@ -24,15 +25,16 @@ _ELEMENTWISE = ("sum", "mul", "div", "pow", "call")
 class Blame:
     """An operation, as `gradcli.language.graph` calls it, and what it was given where its result is not finite.
 
-    equation: the one it stands in. operation: "exp", "div", ...: the function's name where it is a call; "" where no
-        single one is to blame. arguments: one entry of each, the first that is bad; none of a product with a matrix.
-    matrix: the name of that matrix, if it has one.
+    equation: the one it stands in. operation: "exp", "div", ...: the function's name where it is a call; "given" where
+        a number that comes from outside is not finite in the precision of the run; "" where no single one is to blame.
+    arguments: one entry of each, the first that is bad; none of a product with a matrix.
+    name: of that matrix, or of what was given.
     """
 
     equation: Equation
     operation: str = ""
     arguments: tuple[float, ...] = ()
-    matrix: str = ""
+    name: str = ""
 
 
 def blame_forward(layer: Layer, index: int) -> Blame:
@@ -112,11 +114,16 @@ def _first_operation(equation: Equation, root: Node, known: Values, layer: Layer
 def _blame(equation: Equation, node: Node, known: Values, bad: Array) -> Blame:
     if node.op == "matmul":
         matrix = node.args[0]
-        return Blame(equation, "matmul", matrix=matrix.data if matrix.op == "parameter" else "")
-    if node.op == "number":
-        return Blame(equation, "number", (float(node.data),))
-    if not node.args:
-        return Blame(equation)
+        return Blame(equation, "matmul", name=matrix.data if matrix.op == "parameter" else "")
+    match node.op:
+        case "number":
+            return Blame(equation, "number", (float(node.data),))
+        case "parameter":
+            return Blame(equation, "given", name=node.data)
+        case "input":
+            return Blame(equation, "given", name=f"{INPUT_NAME}[t]")
+        case "state":  # of earlier steps it would have been found there: it is the one to begin with
+            return Blame(equation, "given", name=f"{node.data[0]}_0")
     values = [np.asarray(known[arg]) for arg in node.args]
     shape = np.broadcast_shapes(bad.shape, *(value.shape for value in values))
     place = np.unravel_index(int(np.argmax(np.broadcast_to(bad, shape))), shape)

@@ -35,7 +35,9 @@ class LayerParameters:
         self.column_ranges = _column_ranges(plan)
         self.values: Values = {}
         for name, shape in plan.cell.shapes.parameters.items():
-            array = np.ascontiguousarray(parameters[name], dtype=dtype)
+            # What float32 cannot hold is infinite in it, as in any training: the verdict says so.
+            with np.errstate(over="ignore"):
+                array = np.ascontiguousarray(parameters[name], dtype=dtype)
             self.values[plan.graph.parameter(name)] = array if len(shape) == 2 else array.reshape(trials, -1, 1)
         self._made: dict[Any, Array] = {}
 
