@@ -25,9 +25,11 @@ from gradcli.diagnostics.measure import judge_nonfinite
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.engine.adjoint_walk import walk_gradients
 from gradcli.engine.group import TrialGroup
+from gradcli.engine.plan import LayerPlan
 from gradcli.engine.problem import Progress
 from gradcli.engine.run import Engine
 from gradcli.engine.scaled import NOTHING, Scaled, common_exponent, scale_by
+from gradcli.engine.sizes import Sizes
 from gradcli.network.build import Network
 
 Array = np.ndarray[Any, Any]
@@ -140,15 +142,18 @@ def measure_contributions(network: Network, layer: int, *, progress: Progress | 
     return Contributions(network, layer, loss_steps, None, curve, joint, parameters)
 
 
-def bytes_kept(network: Network, layer: int) -> int:
-    """Return about how many bytes `measure_contributions` needs beside the run: some numbers a step, not the terms."""
-    problem = network.problem
-    names = len(problem.plans[layer].cell.shapes.parameters)
-    entries = problem.trials * sum(int(np.prod(s)) for s in problem.plans[layer].cell.shapes.parameters.values())
-    per_step = problem.trials * (names + 1) * NUMBERS_KEPT
+def bytes_kept(plan: LayerPlan, sizes: Sizes) -> int:
+    """Return about how many bytes `measure_contributions` needs beside the run: some numbers a step, not the terms.
+
+    Args:
+        plan: of the layer. sizes: of the problem.
+    """
+    shapes = plan.cell.shapes.parameters
+    entries = sizes.trials * sum(int(np.prod(shape)) for shape in shapes.values())
+    per_step = sizes.trials * (len(shapes) + 1) * NUMBERS_KEPT
     # The medians of each, and what the JSON makes of them; and some copies of the terms of a block of steps.
     at_once = max(entries, _TERMS_BYTES // _FLOAT)
-    return _FLOAT * (3 * problem.seq_len * (per_step + 7 * (names + 1)) + 6 * at_once)
+    return _FLOAT * (3 * sizes.seq_len * (per_step + 7 * (len(shapes) + 1)) + 6 * at_once)
 
 
 def steps_at_once(whole: Mapping[str, Scaled]) -> int:

@@ -17,6 +17,7 @@ from gradcli.engine.together import apart, can_join, joined
 from gradcli.errors import Problem, SpecError, UsageError
 from gradcli.network.build import Network, build
 from gradcli.network.data import open_source
+from gradcli.network.limits import MemoryRefused
 from gradcli.network.sizing import count_parameters, parameter_shapes, parse, size_cells
 from gradcli.network.threads import blas_threads
 from gradcli.network.trained import TrainedNetwork
@@ -86,7 +87,7 @@ def compare(
     # All of them before the first runs, so that a mistake in the last spec is told at once.
     runs_kept = len(arms) if record else 1
     with blas_threads(threads):
-        networks = [_built(arm, first, record=record, runs_kept=runs_kept, max_memory=max_memory) for arm in arms]
+        networks = _all_built(arms, record=record, runs_kept=runs_kept, max_memory=max_memory)
     notes += dict.fromkeys(note for network in networks for note in network.notes)
     measured: list[Measured] = []
     runs: dict[int, Run] = {}
@@ -122,6 +123,26 @@ def _shared_runs(networks: Sequence[Network], index: int, record: bool, progress
     if run.overflow is not None or run.backward_overflow is not None:
         return {}  # each alone then tells where its own numbers end
     return dict(zip(problems, apart(run, list(problems.values())), strict=True))
+
+
+def _all_built(
+    arms: Sequence[LoadedSpec], *, record: bool, runs_kept: int, max_memory: int | None
+) -> list[Network]:
+    """Build all arms.
+
+    Raises:
+        MemoryRefused: some need too much memory; it is told of the one that needs most, so that its figure is enough.
+    """
+    networks: list[Network] = []
+    refused: list[MemoryRefused] = []
+    for arm in arms:
+        try:
+            networks.append(_built(arm, arms[0], record=record, runs_kept=runs_kept, max_memory=max_memory))
+        except MemoryRefused as error:
+            refused.append(error)
+    if refused:
+        raise max(refused, key=lambda error: error.needed)
+    return networks
 
 
 def _built(arm: LoadedSpec, first: LoadedSpec, *, record: bool, runs_kept: int, max_memory: int | None) -> Network:
