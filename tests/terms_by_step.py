@@ -1,4 +1,4 @@
-"""The terms of a parameter's gradient step by step: in blocks as gradcli takes them, and slowly, one after the other."""
+"""The terms of a parameter's gradient step by step: in blocks, as gradcli takes them, and slowly, one by one."""
 
 from __future__ import annotations
 

@@ -63,9 +63,7 @@ def test_an_input_at_the_first_step_alone(seq_len: int, size: float) -> None:
 def test_the_product_with_the_state_hides_none_with_the_input(size: float) -> None:
     # W_h's gradient is that of the last steps, W_x's that of the first one; both are rows of the same large product.
     x = at_first(1200, size)
-    found = gradients(
-        "h[t] = tanh(W_h @ h[t-1] + W_x @ x[t] + b)", x, {"W_h": [[0.3]], "W_x": [[1.0]], "b": [0.5]}
-    )
+    found = gradients("h[t] = tanh(W_h @ h[t-1] + W_x @ x[t] + b)", x, {"W_h": [[0.3]], "W_x": [[1.0]], "b": [0.5]})
     h = np.tanh(size + 0.5)
     slopes = [1 - h * h]
     for _ in range(1199):
@@ -91,7 +89,10 @@ def test_one_gate_hides_no_other() -> None:
 
 @pytest.mark.parametrize(
     "equation",
-    ["h[t] = (E @ x[t]) * h[t-1] + w * (F @ x[t])", "h[t] = (E @ x[t]) * h[t-1] + tanh(W @ h[t-1] + U @ (w * (F @ x[t])))"],
+    [
+        "h[t] = (E @ x[t]) * h[t-1] + w * (F @ x[t])",
+        "v = w * (F @ x[t])\nh[t] = (E @ x[t]) * h[t-1] + tanh(W @ h[t-1] + U @ v)",
+    ],
     ids=["elementwise", "through a product"],
 )
 def test_a_sequence_without_input_hides_no_other(equation: str) -> None:

@@ -245,7 +245,9 @@ def _take_apart_untied(
         for name, term in terms.items():
             scaled = _in_units_of(term, whole[name])
             sums[name].log2_norm[by_distance, trials] = term.log2_norm()
-            sums[name].dot[by_distance, trials] = _dots(scaled, whole[name].mantissa[:, first].reshape(scaled.shape[1:]))
+            sums[name].dot[by_distance, trials] = _dots(
+                scaled, whole[name].mantissa[:, first].reshape(scaled.shape[1:])
+            )
             sums[name].kept[by_distance, trials] = _dots(scaled, scaled)
     for found in sums.values():
         squares = found.kept[:, trials].copy()

@@ -112,7 +112,7 @@ def _half_life(curve: Landmarks, tail: TailFit | None) -> float | None:
     return None if halved is None else float(halved)
 
 
-def judge_overflow(place: str, cause: Cause = Cause()) -> Verdict:  # noqa: B008 - frozen
+def judge_overflow(place: str, cause: Cause = Cause()) -> Verdict:
     """Return the verdict on a forward pass that left the finite numbers at `place`: "step 17, layer0: c[t] = ..."."""
     does = "overflows" if cause.overflows else "leaves the finite numbers"
     return _without_curve(

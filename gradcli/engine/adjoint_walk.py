@@ -34,9 +34,7 @@ class Visit:
     blocks: Sequence[Block]
 
 
-def walk_adjoints(
-    group: TrialGroup, *, longest: int | None = None, by_step: int | None = None
-) -> Iterator[Visit]:
+def walk_adjoints(group: TrialGroup, *, longest: int | None = None, by_step: int | None = None) -> Iterator[Visit]:
     """Yield blocks of steps with the exact adjoints of everything in them, from the last step to the first.
 
     Args:

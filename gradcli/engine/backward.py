@@ -517,7 +517,9 @@ def _summed(parts: list[tuple[Array, Array]], n: int) -> tuple[Array, Array]:
     if len(parts) == 1:
         return parts[0]
     sizes = [(mantissa != 0).any(axis=2) for mantissa, _ in parts]
-    exponents = [np.where(some.any(axis=0), exponent, NOTHING) for some, (_, exponent) in zip(sizes, parts, strict=True)]
+    exponents = [
+        np.where(some.any(axis=0), exponent, NOTHING) for some, (_, exponent) in zip(sizes, parts, strict=True)
+    ]
     top = np.max(exponents, axis=0)
     shifted = [scale_by(mantissa, (exponent - top)[:, None, :]) for mantissa, exponent in parts]
     total = np.sum(shifted, axis=0)

@@ -12,8 +12,7 @@ from gradcli.engine.evaluate import Values, evaluate
 from gradcli.engine.layer import Layer
 from gradcli.language.derivative import slopes
 from gradcli.language.graph import Dependence, Node, reachable
-from gradcli.language.parser import Equation
-from gradcli.language.parser import INPUT_NAME
+from gradcli.language.parser import INPUT_NAME, Equation
 
 Array = np.ndarray[Any, Any]
 

@@ -179,9 +179,7 @@ class Backward:
             run.gradients[f"{READOUT}.{name}"] = scaled.normalised()
 
 
-def batch_gradients(
-    layer: Layer, gradients: Mapping[Node, Scaled], *, steps: int | None = None
-) -> dict[str, Scaled]:
+def batch_gradients(layer: Layer, gradients: Mapping[Node, Scaled], *, steps: int | None = None) -> dict[str, Scaled]:
     """Return the gradient of the batch loss for each parameter, (R, ...), from sums over sequences at some nodes.
 
     Args:

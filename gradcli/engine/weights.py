@@ -197,9 +197,7 @@ class WeightGradients:
     def _of_nodes(self, sums: Mapping[int, Scaled]) -> list[tuple[Node, Scaled]]:
         """Return sums of parts, by their number, as those of the nodes that they belong to."""
         kinds = len(self._columns) + 1
-        found = [
-            (lane.product.args[0], sums[number * kinds]) for number, lane in enumerate(self.group.lanes)
-        ]
+        found = [(lane.product.args[0], sums[number * kinds]) for number, lane in enumerate(self.group.lanes)]
         of_lane = {id(lane): number * kinds for number, lane in enumerate(self.group.lanes)}
         for item in self._stacked:
             for addend in item.addends:

@@ -125,9 +125,7 @@ def _shared_runs(networks: Sequence[Network], index: int, record: bool, progress
     return dict(zip(problems, apart(run, list(problems.values())), strict=True))
 
 
-def _all_built(
-    arms: Sequence[LoadedSpec], *, record: bool, runs_kept: int, max_memory: int | None
-) -> list[Network]:
+def _all_built(arms: Sequence[LoadedSpec], *, record: bool, runs_kept: int, max_memory: int | None) -> list[Network]:
     """Build all arms.
 
     Raises:
