@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from engine_runs import problem_of
 
+from gradcli.diagnostics.clipping import _cosine, total_log2_norm
+from gradcli.diagnostics.paths_walk import Adjoint
 from gradcli.engine.run import Engine
 from gradcli.engine.scaled import Scaled
 
@@ -135,3 +137,28 @@ def test_a_slow_state_that_reads_a_fast_one_with_weight_zero() -> None:
     seq_len = 1500
     found = gradients(equations, at_first(seq_len), {"u": [1.0], "k": [0.0]}, output="y")
     assert log2_of(found["layer0.u"]) == pytest.approx(-2 * (seq_len - 1), rel=1e-13)
+
+
+def test_the_cosine_of_clipped_gradients_knows_no_exponent_of_zeros() -> None:
+    tiny = Scaled(np.array([[1.0, 2.0]]), np.array([-2000]))
+    zero = Scaled(np.zeros((1, 3)), np.array([0]))
+    same = {"W": zero, "b": tiny}
+    assert _cosine(same, same) == pytest.approx(1.0, rel=1e-14)
+    assert total_log2_norm(same) == pytest.approx(-2000 + 0.5 * np.log2(5), rel=1e-14)
+
+
+def test_adjoints_of_paths_add_up_beside_zeros() -> None:
+    tiny = Adjoint(np.full((1, 2, 1), 0.75), np.array([[-2000]]))
+    zero = Adjoint(np.zeros((1, 2, 1)), np.array([[0]]))
+    for total in (tiny + zero, zero + tiny):
+        assert total.log2_norm() == pytest.approx(tiny.log2_norm(), rel=1e-14)
+    both = Adjoint(np.concatenate([zero.mantissa, tiny.mantissa], axis=2), np.array([[0, -2000]]))
+    assert both.aligned().log2_norm()[0, 1] == pytest.approx(float(tiny.log2_norm()[0, 0]), rel=1e-14)
+
+
+def test_scaled_numbers_add_up_beside_zeros_and_in_any_size() -> None:
+    tiny, zero = Scaled(np.array([[3.0]]), np.array([-3000])), Scaled(np.zeros((1, 1)), np.array([500]))
+    assert log2_of(tiny.add(zero)) == log2_of(zero.add(tiny)) == log2_of(tiny)
+    # The first is small by its mantissa, the second by its exponent.
+    mantissa = Scaled(np.array([[2.0**-1000]]), np.array([0]))
+    assert log2_of(mantissa.add(Scaled(np.array([[1.0]]), np.array([-1000])))) == -999

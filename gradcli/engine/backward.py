@@ -16,11 +16,11 @@ import numpy as np
 from gradcli.engine.backward_loop import backward_loop, needs_prefill, runs_of
 from gradcli.engine.coefficients import coefficient_program
 from gradcli.engine.evaluate import HoistedAdjoints, Values, evaluate, product
-from gradcli.engine.exponents import Adjoints, Exponents, OutOfRange
+from gradcli.engine.exponents import Adjoints, Exponents, from_the_top, near_each_other, summed
 from gradcli.engine.layer import Layer
 from gradcli.engine.loop import Key
 from gradcli.engine.plan import Target
-from gradcli.engine.scaled import NOTHING, SAFE_SPREAD, Scaled, log2_norm, scale_by
+from gradcli.engine.scaled import NOTHING, Scaled, log2_norm, scale_by
 from gradcli.engine.views import one_for_all, split_rows, window_view
 from gradcli.engine.weights import WeightGradients
 from gradcli.language.graph import Node
@@ -397,13 +397,14 @@ class BackwardPass:
         if not wanted:
             return {}, None, self._common(exponent)
         layer, n = self.layer, hi - lo
+        itemsize = layer.dtype.itemsize
         values = layer.block_values(lo, hi)
         evaluate([c for pairs in self._leaves.values() for _, c in pairs], values, layer.parameters.column_ranges)
         gradients: dict[Node, Scaled] = {}
         found: list[tuple[Array, Array]] = []
-        for frames in self._near_each_other(exponent):
+        for frames in near_each_other(exponent, itemsize):
             common = self._common(exponent[frames])
-            for exponents in self._from_the_top(common):
+            for exponents in from_the_top(common, itemsize):
                 hoisted = self._through_hoisted(n, values, exponent, frames, common, exponents)
                 for node, gradient in hoisted.gradients.items():
                     gradients[node] = gradients[node].add(gradient) if node in gradients else gradient
@@ -413,32 +414,13 @@ class BackwardPass:
             adjoint = hoisted.adjoints.get(self.plan.graph.input())
             if adjoint is not None:
                 found.append((adjoint, common))
-        to_input, common = _summed(found, n) if found else (None, self._common(exponent))
+        to_input, common = summed(found, n) if found else (None, self._common(exponent))
         return gradients if self.parameters else {}, to_input, common
 
     def _common(self, exponent: Array) -> Array:
         """Return the exponents (R, B) at which the adjoints of some frames, (frames, R, B), come together."""
         common: Array = exponent.max(axis=0)
         return np.broadcast_to(common.max(axis=1, keepdims=True), common.shape) if self.plan.couples_hoisted else common
-
-    def _near_each_other(self, exponent: Array) -> list[list[int]]:
-        """Return the frames, all together unless some of them are too small beside others to be added to them."""
-        frames = list(range(len(exponent)))
-        if len(frames) > 1:
-            lowest = np.where(exponent > NOTHING, exponent, exponent.max(axis=0)).min(axis=0)
-            if (exponent.max(axis=0) - lowest > SAFE_SPREAD[self.layer.dtype.itemsize]).any():
-                return [[frame] for frame in frames]
-        return [frames]
-
-    def _from_the_top(self, common: Array) -> Iterator[Array]:
-        """Yield exponents of the sequences, (R, B), the largest ones first, and `NOTHING` for those not among them."""
-        left, reach = common, SAFE_SPREAD[self.layer.dtype.itemsize]
-        while True:
-            now = left >= left.max(axis=1, keepdims=True) - reach
-            yield np.where(now, left, NOTHING)
-            left = np.where(now, NOTHING, left)
-            if (left == NOTHING).all():
-                return
 
     def _through_hoisted(
         self, n: int, values: Values, exponent: Array, frames: list[int], common: Array, counted: Array
@@ -506,23 +488,3 @@ class BackwardPass:
             return self.across[target][:n]
         transposed = self.layer.parameters.transposed(self.plan.groups[target])
         return product(transposed[None] if self.layer.trials == 1 else transposed, self.lanes[target][:n])
-
-
-def _summed(parts: list[tuple[Array, Array]], n: int) -> tuple[Array, Array]:
-    """Return the sum of mantissas (n, R, size, B) with exponents (R, B), at one exponent of all.
-
-    Raises:
-        OutOfRange: a part that is far below the others is all there is at some of several steps.
-    """
-    if len(parts) == 1:
-        return parts[0]
-    sizes = [(mantissa != 0).any(axis=2) for mantissa, _ in parts]
-    exponents = [
-        np.where(some.any(axis=0), exponent, NOTHING) for some, (_, exponent) in zip(sizes, parts, strict=True)
-    ]
-    top = np.max(exponents, axis=0)
-    shifted = [scale_by(mantissa, (exponent - top)[:, None, :]) for mantissa, exponent in parts]
-    total = np.sum(shifted, axis=0)
-    if n > 1 and (np.any(sizes, axis=0) & ~(total != 0).any(axis=2)).any():
-        raise OutOfRange
-    return total, top

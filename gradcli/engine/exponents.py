@@ -7,6 +7,7 @@ Where the sequences of a batch pass adjoints on to each other, those of a trial 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gradcli.engine.plan import LayerPlan
-from gradcli.engine.scaled import NOTHING, exponent_of
+from gradcli.engine.scaled import NOTHING, SAFE_SPREAD, exponent_of, scale_by
 
 Array = np.ndarray[Any, Any]
 
@@ -205,3 +206,46 @@ def _largest(values: Array) -> float:
     """Return the largest of the finite values; 0 where there is none."""
     largest = float(values.max())
     return largest if math.isfinite(largest) else float(np.max(values, where=np.isfinite(values), initial=0.0))
+
+
+def near_each_other(exponent: Array, itemsize: int) -> list[list[int]]:
+    """Return the frames, all together unless some of them are too small beside others to be added to them.
+
+    Args:
+        exponent: of each frame, (frames, R, B).
+    """
+    frames = list(range(len(exponent)))
+    if len(frames) > 1:
+        top = exponent.max(axis=0)
+        lowest = np.where(exponent > NOTHING, exponent, top).min(axis=0)
+        if (top - lowest > SAFE_SPREAD[itemsize]).any():
+            return [[frame] for frame in frames]
+    return [frames]
+
+
+def from_the_top(exponent: Array, itemsize: int) -> Iterator[Array]:
+    """Yield exponents of the sequences, (R, B), the largest ones first, and `NOTHING` for those not among them."""
+    left = exponent
+    while True:
+        now = left >= left.max(axis=1, keepdims=True) - SAFE_SPREAD[itemsize]
+        yield np.where(now, left, NOTHING)
+        left = np.where(now, NOTHING, left)
+        if (left == NOTHING).all():
+            return
+
+
+def summed(parts: list[tuple[Array, Array]], n: int) -> tuple[Array, Array]:
+    """Return the sum of mantissas (n, R, size, B) with exponents (R, B), at one exponent of all.
+
+    Raises:
+        OutOfRange: a part that is far below the others is all there is at some of several steps.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    some = [(mantissa != 0).any(axis=2) for mantissa, _ in parts]
+    exponents = [np.where(at.any(axis=0), exponent, NOTHING) for at, (_, exponent) in zip(some, parts, strict=True)]
+    top = np.max(exponents, axis=0)
+    total = np.sum([scale_by(mantissa, (exponent - top)[:, None, :]) for mantissa, exponent in parts], axis=0)
+    if n > 1 and (np.any(some, axis=0) & ~(total != 0).any(axis=2)).any():
+        raise OutOfRange
+    return total, top
