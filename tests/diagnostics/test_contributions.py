@@ -10,10 +10,11 @@ import pytest
 import yaml
 from measured import SCALAR, SMALL, loaded, small_batch
 from numpy.typing import NDArray
+from terms_by_step import in_blocks, take_apart_slowly
 
 from gradcli import cells
+from gradcli.diagnostics import contributions
 from gradcli.diagnostics.contributions import Contributions, Terms, bytes_kept, measure_contributions, of_last_loss
-from gradcli.engine.adjoint_walk import walk_gradients
 from gradcli.engine.run import Engine
 from gradcli.network.build import Network, build
 
@@ -56,7 +57,7 @@ def assert_terms_are_those_of_torch(network: Network) -> None:
             for trial in range(trials.start, trials.stop)
         ]
         for index, layer in enumerate(network.problem.names):
-            for step, found in walk_gradients(group, index):
+            for step, found in in_blocks(group, index):
                 for name, term in found.items():
                     for i, of_trial in enumerate(expected):
                         reference = of_trial[f"{layer}.{name}"][step - 1]
@@ -181,6 +182,51 @@ def test_bias_of_truncation_is_trinhs(a: float, steps: int) -> None:
         assert terms.window(tolerance) == next(k for k in window if holds[k - 1 :].all())
 
 
+@pytest.mark.parametrize(
+    ("cell", "fields"),
+    [
+        ("lstm", {"batch_size": 3}),
+        ("gru", {"num_layers": 2, "batch_size": 1}),
+        ("lru", {"trials": 1}),
+        ("irnn", {"init": {"b_h": -0.02}}),
+        ("layer-norm-lstm", {"loss": {"kind": "cross_entropy", "at": [140, 120], "classes": 4}}),
+        ({"name": "f", "equations": "h[t] = f * h[t-1] + (1 - f) * tanh(W @ x[t] * k + U @ h[t-1])"}, {}),
+    ],
+    ids=["lstm", "gru", "lru", "irnn", "layer-norm-lstm", "own"],
+)
+def test_blocks_of_steps_are_single_steps(cell: Any, fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {**SMALL, "seq_len": 150, **fields}
+    in_blocks_of_steps = taken_apart(cell, **sizes)
+    monkeypatch.setattr(contributions, "_take_apart", take_apart_slowly)
+    slowly = taken_apart(cell, **sizes)
+    assert slowly.parameters is not None
+    assert in_blocks_of_steps.parameters is not None
+    assert slowly.parameters.keys() == in_blocks_of_steps.parameters.keys()
+    for name in slowly.parameters:
+        expected, found = slowly.parameters[name], in_blocks_of_steps.parameters[name]
+        for field in ("log10_norm", "share", "kept", "norm_kept", "cosine", "bias"):
+            np.testing.assert_allclose(
+                getattr(found, field), getattr(expected, field), rtol=1e-10, atol=1e-10, err_msg=f"{name} {field}"
+            )
+
+
+def test_terms_of_tiny_numbers_have_their_shares() -> None:
+    """h_3 = b (1 + w + w^2) to first order: dw gets 2 b in all, from b = 1e-310, beside a bias with 7/4."""
+    cell = {"name": "tiny", "equations": "h[t] = tanh(w * h[t-1] + b)"}
+    fields = {**ONE_UNIT, "loss": {"kind": "projection", "vector": [1.0]}}
+    found = taken_apart(cell, **fields, seq_len=3, params={"w": 0.5, "b": 1e-310})
+    assert found.parameters is not None
+    assert found.joint is not None
+    w, b = found.parameters["w"], found.parameters["b"]
+    assert b.share == pytest.approx([4 / 7, 2 / 7, 1 / 7], rel=1e-12)
+    # h_2 = 3/2 b and h_1 = b, times 1 and 1/2; at the first step h_0 = 0 gives an exact zero.
+    assert w.share == pytest.approx([0.75, 0.25, 0.0], rel=1e-12)
+    assert w.log10_total == pytest.approx(np.log10(2e-310), rel=1e-12)
+    for terms in (w, b, found.joint):
+        assert terms.cosine[-1] == pytest.approx(1.0, rel=1e-12)
+        assert terms.bias[-1] == pytest.approx(0.0, abs=1e-12)
+
+
 def test_no_term_underflows() -> None:
     found = taken_apart(SCALAR, **ONE_UNIT, seq_len=3000, params={"a": 0.01, "b": 1.0}).parameters
     assert found is not None
@@ -270,5 +316,6 @@ def test_a_forward_pass_that_overflows_has_no_terms() -> None:
 
 
 def test_memory_is_reckoned_by_the_step() -> None:
-    sizes = [bytes_kept(build(loaded("lstm", **{**SMALL, "seq_len": n})), 0) for n in (1000, 2000)]
+    problems = [build(loaded("lstm", **{**SMALL, "seq_len": n})).problem for n in (1000, 2000)]
+    sizes = [bytes_kept(problem.plans[0], problem.sizes) for problem in problems]
     assert sizes[1] - sizes[0] > 1000 * 3 * 13 * 4 * 8
