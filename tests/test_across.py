@@ -12,6 +12,7 @@ from engine_runs import problem_of, recorded, vectors_of, vectors_saved
 from in_process import gradcli
 from numpy.typing import NDArray
 from reference.fixture_file import FOLDER, read_fixture
+from reference.make_fixtures import fixture
 from simulated import simulate
 
 from gradcli.errors import ExitCode
@@ -177,13 +178,11 @@ def test_the_jacobian_of_coupled_sequences_is_that_of_all_together() -> None:
 # --- against PyTorch -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5])
 @pytest.mark.parametrize("trials", [1, 2])
 @pytest.mark.parametrize("name", CELLS)
 def test_gradients_are_those_of_torch_for_any_number_of_sequences(name: str, trials: int, batch_size: int) -> None:
-    pytest.importorskip("torch")
-    from reference.make_fixtures import fixture
-
     spec = read_fixture(FOLDER / f"{name}.npz")[0]
     if batch_size == 1 and "batch_norm" in spec["cell"]["equations"]:
         pytest.skip("one sequence has no batch statistics")

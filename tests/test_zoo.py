@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from built_in_cells import HIDDEN_SIZE, INPUT_SIZE, Array, adjoints, parsed, run
+from late_torch import torch
+from reference.framework_cells import gradients_of, module_of, parameters_of
 from reference.relative_error import vector_error
 from simulated import simulate
 
@@ -159,11 +160,9 @@ def test_a_run_with_the_cells_own_settings_stays_finite_and_alive(name: str, tmp
     assert np.isfinite(simulated.curve()).all()
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
 def test_states_and_gradients_are_those_of_torch_nn(kind: str) -> None:
-    torch: Any = pytest.importorskip("torch")
-    from reference.framework_cells import gradients_of, module_of, parameters_of
-
     seq_len, batch_size, states = 12, 4, parsed(kind).states
     torch.manual_seed(3)
     rng = np.random.default_rng(11)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from in_process import Finished, gradcli
+from late_torch import torch
 from numpy.typing import NDArray
 
 sys.path.append(str(Path(__file__).parents[1] / "weights"))
@@ -70,7 +71,6 @@ def test_every_layer_of_every_file_runs_as_what_it_is(file: str, name: str) -> N
 
 def torch_digits(batch: int) -> tuple[float, NDArray[Any], dict[str, NDArray[Any]]]:
     """Return PyTorch's mean loss, |dL/dh_t| of each sequence by step, and the gradients of the mean loss."""
-    torch = pytest.importorskip("torch")
     digits = np.load(DIGITS)
     state = torch.load(EXAMPLES / "checkpoints" / "digits-lstm.pt", weights_only=True)
     rnn, fc = torch.nn.LSTMCell(8, 16).double(), torch.nn.Linear(16, 10).double()
@@ -91,6 +91,7 @@ def torch_digits(batch: int) -> tuple[float, NDArray[Any], dict[str, NDArray[Any
     return float(losses.detach()), norms, {name: gradient.numpy() for name, gradient in gradients.items()}
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("file", TRAINED)
 def test_a_trained_model_on_its_own_data_in_every_format(file: str, tmp_path: Path) -> None:
     batch = 21
@@ -161,8 +162,8 @@ def test_a_map_gives_any_cell_its_parameters_and_sizes(own: dict[str, Any], tmp_
     assert found["x"].shape == (1, T, BATCH, 2)
 
 
+@pytest.mark.torch
 def test_a_head_with_one_output_is_read_out_by_mse(own: dict[str, Any], tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
     found = arrays_of(written(tmp_path, own))
     weights = {k: torch.tensor(v, requires_grad=True) for k, v in TENSORS.items() if v.ndim}
     h = torch.zeros(BATCH, 4, dtype=torch.float64)
