@@ -15,6 +15,7 @@ import yaml
 from late_torch import torch
 from measured import SCALAR, SMALL, loaded, small_batch
 from numpy.typing import NDArray
+from reference.equations import has_more_arriving
 from reference.torch_reference import run
 
 from gradcli import cells
@@ -31,17 +32,6 @@ from gradcli.network.build import build
 
 Array = NDArray[np.float64]
 TEST_CELLS = sorted((Path(__file__).parents[1] / "cells").glob("*.yaml"))
-#: Cells in which a state enters two steps later, or a product in its own step.
-WITH_MORE_ARRIVING = (
-    "dense-block",
-    "dense-block-bn",
-    "dense-block-bn",
-    "lem",
-    "lru",
-    "lstm-projected",
-    "rnn-lags",
-    "scrn",
-)
 ONE_TRIAL = {**SMALL, "trials": 1}
 
 
@@ -101,7 +91,7 @@ def test_the_parts_add_up_to_the_rate_of_the_curve(name: str, layer: int) -> Non
     other = 0.0 if rates.other is None else rates.other
     assert rates.activations + rates.weights + other == pytest.approx(rates.total, rel=1e-12, abs=1e-12)
     # Only where something else enters is there a third part.
-    assert (rates.other is None) == (layer == 1 and name not in WITH_MORE_ARRIVING)
+    assert (rates.other is None) == (layer == 1 and not has_more_arriving(cells.load(name).cell.equations))
 
 
 @pytest.mark.parametrize("path", list(filter(has_one_simple_state, TEST_CELLS)), ids=lambda path: path.stem)

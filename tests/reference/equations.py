@@ -132,3 +132,30 @@ def reads_input_elementwise(text: str) -> bool:
         for expression in expressions
         for node in ast.walk(expression)
     )
+
+
+def has_more_arriving(text: str) -> bool:
+    """Tell whether a state enters later than at the next step, or a product in its own: `h[t-2]`, `W @ f(c[t])`."""
+    equations = parse(text)
+    states = {equation.target for equation in equations if equation.is_state}
+    of_this_step: set[str] = set()
+
+    def lags(node: ast.expr) -> set[int]:
+        return {
+            lag(part.slice)
+            for part in ast.walk(node)
+            if isinstance(part, ast.Subscript) and isinstance(part.value, ast.Name) and part.value.id in states
+        }
+
+    def follows(node: ast.expr) -> bool:
+        names = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+        return 0 in lags(node) or not names.isdisjoint(of_this_step)
+
+    for equation in equations:
+        expression = equation.expression
+        products = [n for n in ast.walk(expression) if isinstance(n, ast.BinOp) and isinstance(n.op, ast.MatMult)]
+        if max(lags(expression), default=0) > 1 or any(follows(product.right) for product in products):
+            return True
+        if follows(expression):
+            of_this_step.add(equation.target)
+    return False
