@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,25 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 WITHOUT_TORCH = importlib.util.find_spec("torch") is None
+#: Folders and files beside this one that tell most in little time: what `pytest -m quick` runs, but for slow tests and
+#: those that need PyTorch.
+QUICK = (
+    "formats",
+    "language",
+    "spec",
+    "diagnostics/test_curve.py",
+    "diagnostics/test_spectra.py",
+    "diagnostics/test_verdict.py",
+    "diagnostics/test_verdict_words.py",
+    "network/test_chrono.py",
+    "sources/test_exact_values.py",
+    "sources/test_streams.py",
+    "test_architecture.py",
+    "test_known_answers.py",
+    "test_stored_runs.py",
+    "test_zoo_closed_forms.py",
+)
+TESTS = Path(__file__).parent
 _SKIPPED: list[str] = []
 
 
@@ -25,12 +45,35 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="fail if a test is skipped, for whatever reason")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Take all cores for all tests, and none but this process where some are asked for: they start sooner."""
+    some = config.args_source is pytest.Config.ArgsSource.ARGS or bool(config.option.keyword)
+    return 0 if some else None
+
+
+def is_quick(path: Path) -> bool:
+    """Tell whether a file or folder of the tests has quick ones."""
+    here = path.relative_to(TESTS)
+    named = [Path(name) for name in QUICK]
+    return any(here.is_relative_to(name) or name.is_relative_to(here) for name in named)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Load no more than the quick modules for the quick tests: loading all takes longer than they do."""
+    if config.option.markexpr != "quick" or not collection_path.is_relative_to(TESTS):
+        return None
+    return None if is_quick(collection_path) else True
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the comparisons with PyTorch where it is not installed."""
-    if WITHOUT_TORCH:
-        for item in items:
-            if item.get_closest_marker("torch"):
-                item.add_marker(pytest.mark.skip(reason="PyTorch is not installed"))
+    """Mark the quick tests, and skip the comparisons with PyTorch where it is not installed."""
+    for item in items:
+        needs_torch = item.get_closest_marker("torch") is not None
+        if needs_torch and WITHOUT_TORCH:
+            item.add_marker(pytest.mark.skip(reason="PyTorch is not installed"))
+        if not needs_torch and not item.get_closest_marker("slow") and is_quick(item.path):
+            item.add_marker(pytest.mark.quick)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
