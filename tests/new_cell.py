@@ -23,6 +23,8 @@ from reference.make_fixtures import fixture, stored_at, stream, zoo_spec  # noqa
 
 from gradcli import cells  # noqa: E402
 from gradcli.errors import GradcliError  # noqa: E402
+from gradcli.network.sizing import parse  # noqa: E402
+from gradcli.spec.reader import load_spec  # noqa: E402
 
 RELATIVE_ERROR = 1e-10
 PAGE = ROOT / "docs" / "cells.md"
@@ -79,7 +81,7 @@ def main(arguments: list[str]) -> int:
     try:
         if name not in cells.names():
             raise ValueError(cells.unknown(name))
-        cells.load(name)
+        parse(load_spec(name))  # with every mistake at its line and column
         error = store(name)
     except (GradcliError, ValueError) as problem:
         sys.stderr.write(f"{problem}\n")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import conftest
 import pytest
 
 TESTS = Path(__file__).parent
+ROOT = TESTS.parent
 # Scripts that are run by hand, where PyTorch is installed.
 BY_HAND = {TESTS / "checkpoints", TESTS / "fuzz"}
 MODULES = sorted(path for path in TESTS.rglob("*.py") if path.parent not in BY_HAND)
@@ -69,3 +73,50 @@ def test_with_torch_none_is_skipped(tmp_path: Path) -> None:
     done = _pytest(tmp_path, "--no-skips", torch=True)
     assert "2 passed" in done.stdout, done.stdout + done.stderr
     assert done.returncode == 0
+
+
+def _readme_commands(text: str) -> list[str]:
+    spec = importlib.util.spec_from_file_location("readme_commands", ROOT / ".ci" / "readme_commands.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: list[str] = module.commands(text)
+    return found
+
+
+def test_ci_finds_the_commands_of_the_readme_as_they_stand() -> None:
+    page = (
+        "# x\n\n```console\n$ pip install . && gradcli simulate a.yaml \\\n    -T 100\nVANISHING\n```\npip install no\n"
+    )
+    page += "\n```sh\npip install '.[dev]' && pytest\npip install '.[dev]' && pytest\n```\n"
+    assert _readme_commands(page) == [
+        "pip install . && gradcli simulate a.yaml -T 100",
+        "pip install '.[dev]' && pytest",
+    ]
+
+
+def test_the_readme_installs_and_tries_in_one_line_and_tests_in_another() -> None:
+    found = _readme_commands((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert found == [
+        "pip install . && gradcli simulate examples/configs/lstm.yaml -T 100",
+        "pip install '.[dev]' && pytest",
+    ]
+
+
+def test_ci_runs_what_the_readme_says_before_there_is_torch() -> None:
+    text = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    steps = ("python .ci/readme_commands.py", "pip install --quiet torch==", "pytest -m torch --no-skips", "ruff check")
+    places = [text.index(step) for step in steps]
+    assert places == sorted(places)
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+@pytest.mark.parametrize("name", ["run", "quick"])
+def test_shellcheck_finds_nothing_in_the_scripts_of_ci(name: str) -> None:
+    done = subprocess.run(["shellcheck", str(ROOT / ".ci" / name)], capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_what_the_quick_tests_are_made_of_is_there() -> None:
+    assert [name for name in conftest.QUICK if not (TESTS / name).exists()] == []
