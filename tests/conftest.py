@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from quick import is_quick
 
 from gradcli.network.threads import start_with_one_thread
 
@@ -19,25 +20,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 WITHOUT_TORCH = importlib.util.find_spec("torch") is None
-#: Folders and files beside this one that tell most in little time: what `pytest -m quick` runs, but for slow tests and
-#: those that need PyTorch.
-QUICK = (
-    "formats",
-    "language",
-    "spec",
-    "diagnostics/test_curve.py",
-    "diagnostics/test_spectra.py",
-    "diagnostics/test_verdict.py",
-    "diagnostics/test_verdict_words.py",
-    "network/test_chrono.py",
-    "sources/test_exact_values.py",
-    "sources/test_streams.py",
-    "test_architecture.py",
-    "test_known_answers.py",
-    "test_stored_runs.py",
-    "test_zoo_closed_forms.py",
-)
-TESTS = Path(__file__).parent
 _SKIPPED: list[str] = []
 
 
@@ -52,20 +34,14 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     return 0 if some else None
 
 
-def is_quick(path: Path) -> bool:
-    """Tell whether a file or folder of the tests has quick ones."""
-    here = path.relative_to(TESTS)
-    named = [Path(name) for name in QUICK]
-    return any(here.is_relative_to(name) or name.is_relative_to(here) for name in named)
-
-
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Load no more than the quick modules for the quick tests: loading all takes longer than they do."""
-    if config.option.markexpr != "quick" or not collection_path.is_relative_to(TESTS):
+    if config.option.markexpr != "quick" or not collection_path.is_relative_to(Path(__file__).parent):
         return None
     return None if is_quick(collection_path) else True
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the quick tests, and skip the comparisons with PyTorch where it is not installed."""
     for item in items:

@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import conftest
 import pytest
+from quick import QUICK
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -45,7 +45,8 @@ def _pytest(folder: Path, *arguments: str, torch: bool) -> subprocess.CompletedP
     """Run the tests of a folder under this one's conftest.py, with or without PyTorch."""
     (folder / "conftest.py").write_text((TESTS / "conftest.py").read_text(encoding="utf-8"), encoding="utf-8")
     (folder / "test_it.py").write_text(NEEDING_TORCH, encoding="utf-8")
-    (folder / "late_torch.py").write_text((TESTS / "late_torch.py").read_text(encoding="utf-8"), encoding="utf-8")
+    for name in ("late_torch.py", "quick.py"):
+        (folder / name).write_text((TESTS / name).read_text(encoding="utf-8"), encoding="utf-8")
     (folder / "pytest.ini").write_text("[pytest]\nmarkers = torch\npythonpath = .\n", encoding="utf-8")
     hidden = "sys.modules['torch'] = None; importlib.util.find_spec = lambda name: None"
     shown = "sys.modules['torch'] = types.SimpleNamespace(ones=lambda n: types.SimpleNamespace(sum=lambda: n))"
@@ -119,4 +120,4 @@ def test_shellcheck_finds_nothing_in_the_scripts_of_ci(name: str) -> None:
 
 
 def test_what_the_quick_tests_are_made_of_is_there() -> None:
-    assert [name for name in conftest.QUICK if not (TESTS / name).exists()] == []
+    assert [name for name in QUICK if not (TESTS / name).exists()] == []
