@@ -7,9 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import redone
 import yaml
 from measured import SCALAR, SMALL, loaded, small_batch
 from numpy.typing import NDArray
+from reference import step_copies
+from reference.relative_error import vector_error
+from reference.torch_reference import run
 from terms_by_step import in_blocks, take_apart_slowly
 
 from gradcli import cells
@@ -45,15 +49,11 @@ def network_of(cell: Any, **fields: object) -> Network:
 
 
 def assert_terms_are_those_of_torch(network: Network) -> None:
-    redone = pytest.importorskip("redone")
-    from reference.relative_error import vector_error
-    from reference.step_copies import terms
-
     network = of_last_loss(network)
     compared = 0
     for trials, group in Engine(network.problem).groups():
         expected = [
-            terms(*redone.given(network, trial), tied=network.problem.tied)
+            step_copies.terms(*redone.given(network, trial), tied=network.problem.tied)
             for trial in range(trials.start, trials.stop)
         ]
         for index, layer in enumerate(network.problem.names):
@@ -68,6 +68,7 @@ def assert_terms_are_those_of_torch(network: Network) -> None:
     assert compared > 0
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("name", cells.names())
 def test_every_term_of_every_parameter(name: str, setting: str) -> None:
@@ -75,26 +76,25 @@ def test_every_term_of_every_parameter(name: str, setting: str) -> None:
     assert_terms_are_those_of_torch(network_of(name, **fields))
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("path", TEST_CELLS, ids=lambda path: path.stem)
 def test_every_term_of_unusual_cells(path: Path) -> None:
     fields = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert_terms_are_those_of_torch(build(loaded(fields.pop("cell"), **fields)))
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("name", ["lstm", "gru-textbook", "rnn-lags"])
 @pytest.mark.parametrize("layer", [0, 1])
 def test_truncated_gradients(name: str, layer: int) -> None:
     """Window by window: the gradient that is left when autograd's graph is cut, against the whole one."""
-    redone = pytest.importorskip("redone")
-    from reference.step_copies import truncated
-
     network = network_of(name, **{**SMALL, "trials": 1, "num_layers": 2})
     found = measure_contributions(network, layer)
     assert found.joint is not None
     assert found.parameters is not None
     arguments = redone.given(network, 0)
     count = network.spec.seq_len
-    by_window = [truncated(*arguments, window=k) for k in range(1, count + 1)]
+    by_window = [step_copies.truncated(*arguments, window=k) for k in range(1, count + 1)]
 
     def flat(gradients: dict[str, NDArray[np.float64]], names: list[str]) -> NDArray[np.float64]:
         return np.concatenate([gradients[f"layer{layer}.{name}"].ravel() for name in names])
@@ -119,11 +119,9 @@ def test_truncated_gradients(name: str, layer: int) -> None:
         assert 10**terms.log10_norm == pytest.approx(np.linalg.norm(steps, axis=1), rel=1e-7)
 
 
+@pytest.mark.torch
 def test_weights_of_each_step_are_one_vector() -> None:
     """Untied: every step's weights have one term, so that shares are squared norms, as torch gives them."""
-    redone = pytest.importorskip("redone")
-    from reference.torch_reference import run
-
     network = network_of("residual-stack", **{**SMALL, "trials": 1})
     found = measure_contributions(network, 0)
     assert found.joint is not None
