@@ -12,6 +12,7 @@ import pytest
 from in_process import gradcli
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
 
 H, INPUT, T = 8, 5, 60
 GATES = {"rnn": "h", "lstm": "ifgo", "gru": "rzn"}
