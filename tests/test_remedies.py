@@ -356,3 +356,12 @@ def test_the_next_command_suits_every_cell(cell: str) -> None:
     _, command, *arguments = shlex.split(line.removeprefix("next"))
     finished = gradcli(command, *arguments)
     assert finished.code == 0, finished.stderr
+
+
+def test_an_input_from_a_file_has_remedies_too(tmp_path: Path) -> None:
+    """Its number of features is the file's, and no default of the spec."""
+    np.save(tmp_path / "x.npy", 50.0 + 20.0 * np.random.default_rng(0).normal(size=(300, 3)))
+    options = ["--set", f"input={{kind: file, path: {tmp_path / 'x.npy'}}}", "-T", 40, "--hidden-size", 8]
+    run = simulated("lstm", *options, "--batch-size", 4)
+    assert run["remedies"]
+    assert check_printed_remedies("lstm", *options, "--batch-size", 4) == 1

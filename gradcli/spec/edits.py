@@ -23,7 +23,8 @@ def edited(loaded: LoadedSpec, overrides: Sequence[str]) -> LoadedSpec:
         SpecError: texts that do not suit the spec.
     """
     positions = loaded.positions.copy()
-    data = loaded.spec.model_dump(mode="json", exclude_none=True)
+    # What was left to the input or the checkpoint must stay so.
+    data = loaded.spec.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     problems = apply_overrides(data, overrides, positions)
     spec, findings = check(Spec, data)
     problems += [positions.problem(*finding) for finding in findings]
