@@ -261,9 +261,9 @@ def require_memory(
     needed = reckoned(limit // runs_kept)
     if needed > limit // runs_kept:
         # With more memory the tape may be longer: the figure is one with which the run begins.
-        while (again := reckoned(needed)) > needed:
-            needed = again
         needed = _rounded_up(needed)
+        while (again := reckoned(needed)) > needed:
+            needed = _rounded_up(again)
         share = origin + (f", shared by {runs_kept} runs" if runs_kept > 1 else "")
         why = " (bidirectional layers keep the whole sequence)" if spec.bidirectional else ""
         advice = "" if tied else "With tied: false every step has weights of its own. "
