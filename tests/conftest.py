@@ -1,6 +1,13 @@
-"""What has to be settled before the tests are loaded."""
+"""What has to be settled before the tests are loaded, and what the markers mean."""
 
+from __future__ import annotations
+
+import importlib.util
 import signal
+from pathlib import Path
+
+import pytest
+from quick import is_quick
 
 from gradcli.network.threads import start_with_one_thread
 
@@ -11,3 +18,51 @@ start_with_one_thread()
 # A shell that starts the tests in the background has them ignore Ctrl-C, and with them the commands that they run.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+WITHOUT_TORCH = importlib.util.find_spec("torch") is None
+_SKIPPED: list[str] = []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help="fail if a test is skipped, for whatever reason")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Take all cores for all tests, and none but this process where some are asked for: they start sooner."""
+    some = config.args_source is pytest.Config.ArgsSource.ARGS or bool(config.option.keyword)
+    return 0 if some else None
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Load no more than the quick modules for the quick tests: loading all takes longer than they do."""
+    if config.option.markexpr != "quick" or not collection_path.is_relative_to(Path(__file__).parent):
+        return None
+    return None if is_quick(collection_path) else True
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the quick tests, and skip the comparisons with PyTorch where it is not installed."""
+    for item in items:
+        needs_torch = item.get_closest_marker("torch") is not None
+        if needs_torch and WITHOUT_TORCH:
+            item.add_marker(pytest.mark.skip(reason="PyTorch is not installed"))
+        if not needs_torch and not item.get_closest_marker("slow") and is_quick(item.path):
+            item.add_marker(pytest.mark.quick)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped:
+        _SKIPPED.append(report.nodeid)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _SKIPPED and session.config.getoption("--no-skips") and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if _SKIPPED and config.getoption("--no-skips"):
+        terminalreporter.write_line(f"--no-skips, and {len(_SKIPPED)} were skipped, such as {_SKIPPED[0]}", red=True)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from engine_runs import assert_close
 from in_process import gradcli
+from late_torch import torch
 from measured import loaded
 from simulated import Simulated, simulate
 
@@ -67,7 +68,6 @@ def test_near_names_are_told() -> None:
 
 def redone(run: Simulated, cell: str) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """Return loss, dL/dh_t by step and parameter gradients of torch in float64, with relu in the place of tanh."""
-    torch = pytest.importorskip("torch")
     relu, sigmoid = torch.relu, torch.sigmoid
     parameters = {
         name.removeprefix("param.layer0."): torch.tensor(array[0], requires_grad=True)
@@ -102,6 +102,7 @@ def redone(run: Simulated, cell: str) -> tuple[Any, dict[str, Any], dict[str, An
     )
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_relu_in_a_gated_cell_is_what_torch_computes(cell: str, tmp_path: Path) -> None:
     run = simulate({"cell": cell, "activation": "relu", **SIZES, "seed": 3}, tmp_path, save=True)

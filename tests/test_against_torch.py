@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 import yaml
-
-pytest.importorskip("torch")
-
 from built_in_cells import WITHOUT_GRADIENT
 from reference.compare_run import Comparison, compare
 from reference.equations import parse, reads_input_elementwise
 from simulated import simulate
 
 from gradcli import cells
+
+pytestmark = pytest.mark.torch
 
 RELATIVE_ERROR = 1e-10
 TEST_CELLS = sorted((Path(__file__).parent / "cells").glob("*.yaml"))

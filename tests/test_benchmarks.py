@@ -65,10 +65,10 @@ def test_every_hand_written_loop_is_measured() -> None:
         assert any(label.startswith(f"hand-written {cell} ") for label in labels)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("cell", FRAMEWORK_CELLS)
 @pytest.mark.parametrize("name", [CELL_LOOP, GRAD])
 def test_torch_gives_the_engines_norms(name: str, cell: str) -> None:
-    pytest.importorskip("torch", reason="PyTorch is not installed")
     case = framework_case(cell)
     engine = Ours(case)
     peer = torch_peer(name, case, engine.numbers, threads=1)
@@ -79,9 +79,9 @@ def test_torch_gives_the_engines_norms(name: str, cell: str) -> None:
     assert_same(found, expected)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("cell", FRAMEWORK_CELLS)
 def test_the_fused_layer_gives_the_engines_parameter_gradient(cell: str) -> None:
-    pytest.importorskip("torch", reason="PyTorch is not installed")
     case = framework_case(cell)
     engine = Ours(case)
     peer = torch_peer(FUSED, case, engine.numbers, threads=1)

@@ -16,7 +16,10 @@ import numpy as np
 import pytest
 import yaml
 from engine_runs import ROUNDING, Vectors, assert_close, problem_of, recorded, vectors_of
+from late_torch import torch
 from numpy.typing import NDArray
+from reference import framework_cells
+from reference.compare_run import redo, steps_of
 from reference.equations import parse, reads_input_elementwise
 from reference.shapes import shapes_of
 
@@ -25,11 +28,6 @@ from gradcli.engine import group
 from gradcli.engine.problem import Problem, layer_names
 from gradcli.engine.run import Engine
 from gradcli.engine.together import apart, can_join, joined
-
-torch = pytest.importorskip("torch")
-
-from reference import framework_cells  # noqa: E402
-from reference.compare_run import redo, steps_of  # noqa: E402
 
 CELLS = Path(__file__).parent / "cells"
 RELATIVE_ERROR = 1e-10
@@ -131,6 +129,7 @@ def cell_block(name: str) -> dict[str, Any]:
 VARIED = ["lstm", "gru", "third-order", "delay-line", "projected", "readout-state"]
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("name", VARIED)
@@ -140,6 +139,7 @@ def test_all_states_and_gradients_are_those_of_autograd(name: str, layers: int, 
     assert wrong(vectors_of(recorded(problem_of(spec, arrays))), by_autograd(spec, arrays)) == {}
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
 def test_outputs_and_gradients_are_those_of_torch_nn(kind: str, layers: int) -> None:
@@ -331,6 +331,7 @@ def test_norms_far_beyond_floats_are_those_of_exact_arithmetic(alone: str | None
     assert alone or farthest > 1100, "beyond the range of floats"
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("name", ["rnn", "lstm"])
 def test_vectors_below_floats_are_those_of_autograd_with_a_larger_loss(name: str) -> None:
     spec = {**spec_of(cell_block(name), "projection at the first", 2), "seq_len": 500}
@@ -387,6 +388,7 @@ def read_from_the_beginning(layers: Any, x: Any, histories: Any, *, tape: bool, 
     return x
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("mistake", [not_reversed_back, joined_the_other_way_round, read_from_the_beginning])
 @pytest.mark.parametrize("layers", [1, 2])
 def test_a_mistake_of_direction_is_seen(mistake: Any, layers: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,6 +403,7 @@ def test_a_mistake_of_direction_is_seen(mistake: Any, layers: int, monkeypatch: 
 # --- clipping inside -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("method", ["step_value", "step_norm"])
 @pytest.mark.parametrize("block", [1, 4, T])
 def test_clipping_inside_is_what_hooks_on_every_state_do(method: str, block: int) -> None:

@@ -101,6 +101,7 @@ def test_a_cause_accounts_for_the_measured_rate(name: str, setting: dict[str, An
     assert (cause["nats"] is None) == (cause["kind"] in ("level", "unclear"))
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("name", sorted(DIRECT))
 def test_what_a_direct_route_keeps_is_weighed_by_the_gradient(name: str, tmp_path: Path) -> None:
     """|f * delta| / |delta| from saved states, parameters and gradients, with PyTorch's reading of the equations."""
@@ -117,7 +118,6 @@ def test_what_a_direct_route_keeps_is_weighed_by_the_gradient(name: str, tmp_pat
 
 def factors(name: str, run: Simulated, expression: str) -> Array:
     """Return an expression in the names of a cell's equations at every step, (trials, T, batch, hidden)."""
-    pytest.importorskip("torch")
     import torch
     from reference.equations import Scope, evaluate, parse
 

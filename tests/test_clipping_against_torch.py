@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import yaml
 from engine_runs import ROUNDING, assert_close, problem_of
+from late_torch import torch
+from reference.compare_run import redo
 from reference.fixture_file import FOLDER, read_fixture
 from simulated import simulate
 
@@ -19,13 +21,10 @@ from gradcli.diagnostics.clipping import StepClipper
 from gradcli.engine.problem import Problem
 from gradcli.engine.run import Engine
 
-torch = pytest.importorskip("torch")
-
-from reference.compare_run import redo  # noqa: E402
-
 CLIPPED_CELLS = ["torch-lstm", "torch-gru", "second-order"]
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("threshold", [0.05, 1.0])
 @pytest.mark.parametrize("method", ["step_value", "step_norm"])
 @pytest.mark.parametrize("name", CLIPPED_CELLS)
@@ -34,6 +33,7 @@ def test_clipping_inside_is_what_hooks_on_every_state_do(name: str, method: str,
     assert_clipped_as_by_hooks(problem_of(spec, stored), spec, stored, method, threshold)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("method", ["step_value", "step_norm"])
 def test_clipping_inside_a_network_in_depth(method: str, tmp_path: Path) -> None:
     spec = {
@@ -91,6 +91,7 @@ def test_clipping_inside_does_the_same_for_any_number_of_trials_and_sequences(
     assert np.all(np.array(curve) <= many.curve() + 1e-12)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize(
     "loss", [{"kind": "mse", "at": "every"}, {"kind": "cross_entropy", "at": "last", "classes": 3}]
 )

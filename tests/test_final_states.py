@@ -132,3 +132,23 @@ def test_lengths_are_saved_by_each_direction_s_own_steps(tmp_path: Path) -> None
 def test_a_direction_alone_says_from_where_of_the_longest_sequence(tmp_path: Path) -> None:
     text = " ".join(gradcli("simulate", lengths_spec(tmp_path)).stdout.split())
     assert "is exactly zero at distances below 8 (in the longest sequence)" in text
+
+
+def test_of_a_loss_everywhere_each_direction_is_measured_from_its_own_last_position() -> None:
+    """The last loss alone is that at T for forward directions and that at 1 for reverse ones, in every layer."""
+    fields = {**BOTH, "num_layers": 2}
+    every, first, last = (measured("gru", **fields, loss={"kind": "sum", "at": at}) for at in ("every", [1], [T]))
+    for name, state in every.states.items():
+        alone = (first if ".reverse." in name else last).states[name]
+        np.testing.assert_allclose(state.mean, alone.mean, rtol=1e-12)
+
+
+def test_of_different_lengths_the_last_position_of_a_reverse_direction_is_each_one_s_first(tmp_path: Path) -> None:
+    reverse = {"kind": "projection", "vector": [0.0] * 4 + [1.0] * 4}
+    curves = []
+    for at in ("every", "final"):
+        file = lengths_spec(tmp_path, loss={**reverse, "at": at})
+        run = gradcli("simulate", file, "--format", "json").report()["runs"][0]
+        curves.append(run["states"]["layer0.reverse.h"]["log10_norm"])
+    assert None not in curves[0]
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-10)

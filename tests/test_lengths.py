@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from in_process import gradcli
 from numpy.typing import NDArray
+from terms_by_step import in_blocks
 
 from gradcli.diagnostics.clipping import StepClipper
 from gradcli.diagnostics.jacobian import jacobian_spectra
-from gradcli.engine.adjoint_walk import walk_gradients
 from gradcli.engine.problem import Problem
 from gradcli.engine.run import Engine
 from gradcli.engine.together import can_join
@@ -136,11 +136,11 @@ def test_terms_of_the_parameters_gradient_are_those_of_the_sequences_that_reach_
     whole = problem("lstm", "loss=sum")
     terms: dict[int, NDArray[Any]] = {}
     for _, group in Engine(whole, at_once=2).groups():
-        terms = {step: found["W_hi"].value() for step, found in walk_gradients(group, 0)}
+        terms = {step: found["W_hi"].value() for step, found in in_blocks(group, 0)}
     expected = {step: np.zeros_like(term) for step, term in terms.items()}
     for sequence, length in enumerate(LENGTHS.tolist()):
         for _, group in Engine(alone(whole, sequence), at_once=2).groups():
-            for step, found in walk_gradients(group, 0):
+            for step, found in in_blocks(group, 0):
                 expected[T - length + step] += found["W_hi"].value() / len(LENGTHS)
     for step, term in terms.items():
         assert np.linalg.norm(term - expected[step]) <= 1e-10 * np.linalg.norm(expected[step])

@@ -10,11 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-
-pytest.importorskip("torch")
-
-import torch
 from engine_runs import problem_of
+from late_torch import torch
 from numpy.typing import NDArray
 from reference.compare_run import redo, steps_of
 from reference.framework_cells import EQUATIONS, GATES
@@ -146,6 +143,7 @@ def wrong(run: Run, spec: Spec, drawn: list[Arrays]) -> dict[object, float | Non
     return {key: error for key, error in errors(run, spec, drawn) if error is None or not error < CLOSE}
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("cell", BLOCKS)
@@ -154,6 +152,7 @@ def test_each_sequence_has_what_it_has_alone(cell: str, loss: str, layers: int) 
     assert wrong(Engine(problem).run(record=True), spec, drawn) == {}
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("segment", range(1, T + 1))
 @pytest.mark.parametrize("cell", BLOCKS)
 def test_segments_of_every_length(cell: str, segment: int) -> None:
@@ -162,6 +161,7 @@ def test_segments_of_every_length(cell: str, segment: int) -> None:
         assert wrong(Engine(problem, segment=segment, block=block).run(record=True), spec, drawn) == {}
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("most", [2, 3, 16])
 def test_stretches_of_a_segment_side_by_side(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sizes, "_MOST_STRETCHES", most)
@@ -187,6 +187,7 @@ def test_nothing_goes_back_beyond_the_initial_state() -> None:
                     assert (total[..., there] != 0).any()
 
 
+@pytest.mark.torch
 def test_what_a_sequence_would_do_before_it_begins_does_not_overflow() -> None:
     # From 3 on the square leaves the floats within 11 steps: of two steps it does not.
     spec, drawn, problem = posed("squared", "every", trials=1)
@@ -198,6 +199,7 @@ def test_what_a_sequence_would_do_before_it_begins_does_not_overflow() -> None:
         assert wrong(Engine(replace(problem, initial=initial), segment=segment).run(record=True), spec, drawn) == {}
 
 
+@pytest.mark.torch
 def test_packed_sequences() -> None:
     _, (arrays,), problem = posed("lstm", "projection", trials=1)
     problem = replace(problem, loss=Linear([T], arrays["vector"][None]))

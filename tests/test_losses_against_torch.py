@@ -26,6 +26,7 @@ from gradcli.spec.losses import loss_steps
 from gradcli.spec.models import Spec
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
 
 from reference.framework_cells import EQUATIONS, GATES, parameters_of  # noqa: E402
 from reference.framework_cells import gradients_of as gradients_by_gate  # noqa: E402

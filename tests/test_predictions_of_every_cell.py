@@ -30,7 +30,6 @@ def predictions(cell: Any, **fields: object) -> dict[str, list[Prediction]]:
 
 def jacobian(net: Network, state: float) -> NDArray[np.float64]:
     """Return dS[1]/dS[0] without input, at states that are all the same number."""
-    pytest.importorskip("torch")
     from redone import given
     from reference.equations import parse
     from reference.torch_jacobian import depths, full_state_jacobian
@@ -48,6 +47,7 @@ def normalises(name: str) -> bool:
     return "layer_norm" in text or "batch_norm" in text
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("init", [{}, {"b_*": 0.7}], ids=["default", "biased"])
 @pytest.mark.parametrize("name", cells.names())
 def test_the_rate_at_rest_is_right_or_absent(name: str, init: dict[str, float]) -> None:

@@ -8,9 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip("torch")
-
 from engine_runs import problem_of, recorded
 from numpy.typing import NDArray
 from reference.compare_run import redo
@@ -135,6 +132,7 @@ def _miss(found: NDArray[Any], expected: NDArray[Any]) -> float:
     return float(error / largest) if largest else float(np.inf if error else 0.0)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("seed", range(CELLS))
 def test_a_cell_made_up_at_random(seed: int) -> None:
     spec, saved = made_up(seed)

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from late_torch import torch
 
 from gradcli.session import run_simulation
-
-torch = pytest.importorskip("torch")
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CHECKPOINTS = EXAMPLES / "checkpoints"
@@ -59,6 +58,7 @@ def torch_curve(rows: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray
     return float(losses.mean().detach()), np.stack([state.grad.norm(dim=1).numpy() for state in states])
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("reverse", [False, True])
 def test_the_trained_model_on_the_digits_has_the_gradients_of_pytorch(reverse: bool) -> None:
     batch = 41  # odd, so that the median is the curve of one sequence
@@ -86,7 +86,7 @@ def _safetensors() -> dict[str, np.ndarray]:
     return dict(numpy.load_file(CHECKPOINTS / "digits-lstm.safetensors"))
 
 
-@pytest.mark.parametrize("read", [_torch, _safetensors])
+@pytest.mark.parametrize("read", [pytest.param(_torch, marks=pytest.mark.torch), _safetensors])
 def test_files_of_pytorch_hold_the_same_tensors(read: Any) -> None:
     found = read()
     assert sorted(found) == sorted(MODEL)

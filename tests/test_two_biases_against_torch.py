@@ -12,6 +12,7 @@ import pytest
 from in_process import gradcli
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
 
 HIDDEN, INPUTS, SEQ_LEN, BATCH = 16, 3, 40, 4
 #: One step of gradient descent with and without clipping, in float64.

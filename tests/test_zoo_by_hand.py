@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-pytest.importorskip("torch")
-
-import torch
 from built_in_cells import Array, adjoints, parsed, run
+from late_torch import torch
 from reference.by_hand import CELLS, START
 from reference.relative_error import vector_error
 
@@ -31,6 +28,7 @@ def engine_run(name: str, params: dict[str, Array], x: Array, target: Array, **s
     return run(parsed(name), params, x.transpose(0, 2, 1)[:, None], loss, states)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("name", CELLS)
 def test_outputs_and_gradients_are_those_of_the_papers_equations(name: str) -> None:
     rng = np.random.default_rng([2024, *name.encode()])

@@ -55,6 +55,7 @@ def run(
                 overrides=overrides or [],
                 checkpoint_layer=layer,
                 record=save is not None,
+                remedies=format != "csv",  # the rows of the curve have no place for them
                 max_memory=max_memory,
                 threads=threads,
                 progress=bar,

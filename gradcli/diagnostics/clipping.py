@@ -237,15 +237,15 @@ def _clip_inside(
 
 def _cosine(a: Gradients, b: Gradients, copies: Copies) -> Array:
     """Return the cosine of the angle between two sets of gradients, for each trial; NaN where one is zero."""
-    dot: Array = np.zeros(1)
     norm_a, norm_b = total_log2_norm(a, copies), total_log2_norm(b, copies)
+    dot: Array = np.zeros(len(norm_a))
     with np.errstate(invalid="ignore", over="ignore", under="ignore"):
         for name, gradient in a.items():
-            other = b[name]
-            trials = len(gradient.mantissa)
-            product = (gradient.mantissa * other.mantissa).reshape(trials, -1).sum(axis=1)
-            scaled = product * np.exp2(gradient.exponent + other.exponent - norm_a - norm_b)
-            dot = dot + copies.get(name, 1) * scaled
+            mine, theirs = gradient.normalised(), b[name].normalised()
+            product = (mine.mantissa * theirs.mantissa).reshape(len(dot), -1).sum(axis=1)
+            scale = copies.get(name, 1) * np.exp2(mine.exponent + theirs.exponent - norm_a - norm_b)
+            # The exponent of an exact zero says nothing.
+            dot = dot + np.where(product == 0, 0.0, product * scale)
         return np.where(np.isneginf(norm_a) | np.isneginf(norm_b), np.nan, np.clip(dot, -1.0, 1.0))
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,12 @@ from gradcli.diagnostics.curve import LOG10_2, Curve, curve_of, quantiles
 from gradcli.diagnostics.measure import judge_nonfinite
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.engine.adjoint_walk import walk_gradients
-from gradcli.engine.exponents import NOTHING
 from gradcli.engine.group import TrialGroup
+from gradcli.engine.plan import LayerPlan
 from gradcli.engine.problem import Progress
 from gradcli.engine.run import Engine
-from gradcli.engine.scaled import Scaled, scale_by
+from gradcli.engine.scaled import NOTHING, Scaled, common_exponent, scale_by
+from gradcli.engine.sizes import Sizes
 from gradcli.network.build import Network
 
 Array = np.ndarray[Any, Any]
@@ -37,6 +39,9 @@ Array = np.ndarray[Any, Any]
 NUMBERS_KEPT = 4
 #: What a truncated gradient may miss, relative to the norm of the whole, in the windows that are named.
 TOLERANCES = (0.05, 0.01)
+#: The terms of a block of steps take about so many bytes, or those of one step.
+_TERMS_BYTES = 4 * 2**20
+_FLOAT = 8
 #: Relative differences below so many times the precision of the run are rounding.
 _ROUNDING = 64
 
@@ -129,7 +134,9 @@ def measure_contributions(network: Network, layer: int, *, progress: Progress | 
     whole = _with_common_exponent_for_zeros(whole)
     sums = {name: _Sums.of_size(network.problem.trials, network.problem.seq_len) for name in whole}
     for trials, group in engine.groups():
-        _take_apart(group, layer, {n: _trials_of(g, trials) for n, g in whole.items()}, trials, sums)
+        # Beside a sum in which they cancel to nearly nothing, terms may be beyond a float.
+        with np.errstate(over="ignore", invalid="ignore"):
+            _take_apart(group, layer, {n: _trials_of(g, trials) for n, g in whole.items()}, trials, sums)
     rounding = _ROUNDING * float(np.finfo(network.problem.dtype).eps)
     parameters = {name: _terms(sums[name], whole[name], rounding) for name in whole}
     copies = [network.problem.copies.get(f"{prefix}{name}", 1) for name in whole]
@@ -137,14 +144,24 @@ def measure_contributions(network: Network, layer: int, *, progress: Progress | 
     return Contributions(network, layer, loss_steps, None, curve, joint, parameters)
 
 
-def bytes_kept(network: Network, layer: int) -> int:
-    """Return about how many bytes `measure_contributions` needs beside the run: some numbers a step, not the terms."""
-    problem = network.problem
-    names = len(problem.plans[layer].cell.shapes.parameters)
-    entries = sum(int(np.prod(s)) for s in problem.plans[layer].cell.shapes.parameters.values())
-    per_step = problem.trials * (names + 1) * NUMBERS_KEPT
-    # The medians of each, and what the JSON makes of them; and some copies of one step's terms.
-    return 8 * (3 * problem.seq_len * (per_step + 7 * (names + 1)) + 6 * problem.trials * entries)
+def bytes_kept(plan: LayerPlan, sizes: Sizes) -> int:
+    """Return about how many bytes `measure_contributions` needs beside the run: some numbers a step, not the terms.
+
+    Args:
+        plan: of the layer. sizes: of the problem.
+    """
+    shapes = plan.cell.shapes.parameters
+    entries = sizes.trials * sum(int(np.prod(shape)) for shape in shapes.values())
+    per_step = sizes.trials * (len(shapes) + 1) * NUMBERS_KEPT
+    # The medians of each, and what the JSON makes of them; and some copies of the terms of a block of steps.
+    at_once = max(entries, _TERMS_BYTES // _FLOAT)
+    return _FLOAT * (3 * sizes.seq_len * (per_step + 7 * (len(shapes) + 1)) + 6 * at_once)
+
+
+def steps_at_once(whole: Mapping[str, Scaled]) -> int:
+    """Return for how many steps the terms of gradients are there together: as many as stay near the cache."""
+    entries = sum(gradient.mantissa.size for gradient in whole.values())
+    return max(1, _TERMS_BYTES // (_FLOAT * max(entries, 1)))
 
 
 @dataclass(frozen=True)
@@ -169,8 +186,7 @@ def _with_common_exponent_for_zeros(whole: Mapping[str, Scaled]) -> dict[str, Sc
     """Return the gradients with those that are zero, whose exponent is arbitrary, at the largest of the others'."""
     if not whole:
         return {}
-    largest = np.max([np.where(g.nonzero(), g.exponent, NOTHING) for g in whole.values()], axis=0)
-    largest = np.where(largest == NOTHING, 0, largest)
+    largest = common_exponent(list(whole.values()))
     return {n: Scaled(g.mantissa, np.where(g.nonzero(), g.exponent, largest)) for n, g in whole.items()}
 
 
@@ -192,20 +208,29 @@ def _take_apart(
     seq_len = group.problem.seq_len
     flat = {name: gradient.mantissa.reshape(len(gradient.mantissa), -1) for name, gradient in whole.items()}
     kept = {name: np.zeros_like(values) for name, values in flat.items()}
-    difference = {name: np.empty_like(values) for name, values in flat.items()}
-    for step, terms in walk_gradients(group, layer):
-        d = seq_len - step
+    for (first, last), terms in walk_gradients(group, layer, longest=steps_at_once(whole)):
+        by_distance = slice(seq_len - last, seq_len - first)
         for name, term in terms.items():
-            found, total, so_far, apart = sums[name], flat[name], kept[name], difference[name]
-            found.log2_norm[d, trials] = term.log2_norm()
-            # Far below the whole gradient's size the factor is 0, and the term makes no difference to a float.
-            factor = scale_by(np.ones(()), term.exponent - whole[name].exponent)[:, None]
-            np.multiply(term.mantissa.reshape(total.shape), factor, out=apart)
-            found.dot[d, trials] = _dots(apart, total)
-            so_far += apart
-            found.kept[d, trials] = _dots(so_far, so_far)
-            np.subtract(so_far, total, out=apart)
-            found.missing[d, trials] = _dots(apart, apart)
+            found, total = sums[name], flat[name]
+            found.log2_norm[by_distance, trials] = term.log2_norm()[::-1]
+            windows = _in_units_of(term, whole[name])[::-1]
+            found.dot[by_distance, trials] = _dots(windows, total)
+            windows[0] += kept[name]
+            for before, window in pairwise(windows):  # np.cumsum is five times slower along the first axis
+                window += before
+            kept[name][:] = windows[-1]
+            found.kept[by_distance, trials] = _dots(windows, windows)
+            windows -= total
+            found.missing[by_distance, trials] = _dots(windows, windows)
+
+
+def _in_units_of(term: Scaled, whole: Scaled) -> Array:
+    """Return the terms of n steps, (n, R, entries), at the exponents of the whole gradient."""
+    # Far below the whole gradient's size the factor is 0, and the term makes no difference to a float. The exponent of
+    # an exact zero says nothing.
+    shift = np.where(term.nonzero(), term.exponent - whole.exponent, NOTHING)
+    factor = scale_by(np.ones(()), shift)[..., None]
+    return np.asarray(term.mantissa.reshape(*shift.shape, -1) * factor)
 
 
 def _take_apart_untied(
@@ -217,14 +242,15 @@ def _take_apart_untied(
         whole: the gradients of all steps' parameters, (R, T, ...).
     """
     seq_len = group.problem.seq_len
-    for step, terms in walk_gradients(group, layer):
-        d = seq_len - step
+    for (first, last), terms in walk_gradients(group, layer, longest=1):
+        by_distance = slice(seq_len - last, seq_len - first)
         for name, term in terms.items():
-            factor = scale_by(np.ones(()), term.exponent - whole[name].exponent)[:, None]
-            scaled = term.mantissa.reshape(len(factor), -1) * factor
-            sums[name].log2_norm[d, trials] = term.log2_norm()
-            sums[name].dot[d, trials] = _dots(scaled, whole[name].mantissa[:, step - 1].reshape(scaled.shape))
-            sums[name].kept[d, trials] = _dots(scaled, scaled)
+            scaled = _in_units_of(term, whole[name])
+            sums[name].log2_norm[by_distance, trials] = term.log2_norm()
+            sums[name].dot[by_distance, trials] = _dots(
+                scaled, whole[name].mantissa[:, first].reshape(scaled.shape[1:])
+            )
+            sums[name].kept[by_distance, trials] = _dots(scaled, scaled)
     for found in sums.values():
         squares = found.kept[:, trials].copy()
         found.kept[:, trials] = np.cumsum(squares, axis=0)
@@ -232,7 +258,8 @@ def _take_apart_untied(
 
 
 def _dots(a: Array, b: Array) -> Array:
-    return np.asarray(np.einsum("rp,rp->r", a, b))
+    """Return the products of vectors (n, R, entries) with others, or with those of all steps, (R, entries): (n, R)."""
+    return np.asarray(np.einsum("nrp,nrp->nr" if b.ndim == 3 else "nrp,rp->nr", a, b))
 
 
 def _joint(parts: Sequence[_Sums], whole: Sequence[Scaled], copies: Sequence[int], rounding: float) -> Terms:

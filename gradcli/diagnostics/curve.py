@@ -72,6 +72,11 @@ def median_of_trials(values: Array) -> Array:
     return quantiles(np.moveaxis(values, 0, -1), (0.5,))[0]
 
 
+def mean_of_trials(values: Array) -> Array:
+    """Return the logarithm of the mean over the first axis of numbers whose log10 is given, (R, ...); see `Curve`."""
+    return _log2_of_mean(np.moveaxis(values, 0, -1) / LOG10_2, some_missing=False) * LOG10_2
+
+
 def _by_distance(log2_norms: Sequence[Array], which: Sequence[float]) -> tuple[list[Array], Array]:
     """Return quantiles over trials and sequences of log10 of the joined norm, and log10 of its mean, by distance.
 

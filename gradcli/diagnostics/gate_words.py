@@ -52,7 +52,11 @@ def main_cause(found: Gates) -> Cause:
     """
     rates = found.rates
     assert rates is not None
-    counted = rates.total if len(rates.total) == 1 else rates.total[1:]
+    if len(rates.total) == 1:
+        return Cause(
+            "unclear", "one step alone has no rate: what it takes is the read-out's and the recurrence's together"
+        )
+    counted = rates.total[1:]
     steps = int(np.isfinite(counted).sum())
     if not steps:
         return Cause("unclear", "no sequence has a gradient that is not exactly zero: there is no rate to explain")

@@ -32,8 +32,10 @@ from gradcli.diagnostics.measure import judge_nonfinite
 from gradcli.diagnostics.verdict import Verdict, judge
 from gradcli.engine.adjoint_walk import walk_adjoints
 from gradcli.engine.evaluate import evaluate
+from gradcli.engine.plan import LayerPlan
 from gradcli.engine.problem import Progress
 from gradcli.engine.run import Engine
+from gradcli.engine.sizes import Sizes
 from gradcli.engine.step_norms import is_closed, joint_log2, step_norms
 from gradcli.language.direct import DirectRoute, direct_routes
 from gradcli.language.graph import Node
@@ -204,19 +206,21 @@ def measure_gates(network: Network, layer: int, *, progress: Progress | None = N
     )
 
 
-def bytes_kept(network: Network, layer: int) -> int:
-    """Return about how many bytes `measure_gates` needs beside the run: norms and moments of every step."""
-    problem = network.problem
-    cell = problem.plans[layer].cell
-    activations = len(activations_of(cell))
-    moments = activations * problem.trials * 4
-    sequences = problem.trials * problem.batch_size
-    width = max(cell.shapes.states.values())
-    sampled = len(sampled_distances(problem.seq_len)) * sequences * width * activations
+def bytes_kept(plan: LayerPlan, sizes: Sizes) -> int:
+    """Return about how many bytes `measure_gates` needs beside the run: norms and moments of every step.
+
+    Args:
+        plan: of the layer. sizes: of the problem.
+    """
+    activations = len(activations_of(plan.cell))
+    moments = activations * sizes.trials * 4
+    sequences = sizes.trials * sizes.batch_size
+    width = max(plan.cell.shapes.states.values())
+    sampled = len(sampled_distances(sizes.seq_len)) * sequences * width * activations
     # Five norms by sequence, their differences, and the values of a block.
-    block = problem.sizes.block * problem.sizes.trials_at_once * problem.batch_size * width * 4 * activations
-    followed = 2 * (len(direct_routes(cell)) + activations)
-    return 8 * (problem.seq_len * (moments + (10 + followed) * sequences) + 2 * sampled + 2 * block)
+    block = sizes.block * sizes.trials_at_once * sizes.batch_size * width * 4 * activations
+    followed = 2 * (len(direct_routes(plan.cell)) + activations)
+    return 8 * (sizes.seq_len * (moments + (10 + followed) * sequences) + 2 * sampled + 2 * block)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import numpy as np
 
 from gradcli.diagnostics.curve import LOG10_2
 from gradcli.engine.linearised import LinearisedBlock, StepMaps, full_state_size
+from gradcli.engine.problem import BackwardOverflow, Overflow
 from gradcli.engine.run import Engine
 from gradcli.engine.scaled import exponent_of, scale_by
 
@@ -74,7 +75,7 @@ def jacobian_spectra(
         on_step: told how many steps are done, over all trials.
 
     Raises:
-        ForwardOverflow: the forward pass is not finite.
+        ForwardOverflow: the forward pass is not finite. BackwardOverflow: a derivative is not.
     """
     problem = engine.problem
     found: list[_Product] = []
@@ -95,6 +96,10 @@ def jacobian_spectra(
                     done += maps.steps
                     on_step(done)
         found += products
+    broken = [product.distance for product in found if not product.is_finite]
+    if broken:
+        trials = np.array([not product.is_finite and product.distance == min(broken) for product in found])
+        raise BackwardOverflow(Overflow(problem.seq_len - min(broken), layer, trials))
     assert all(product.distance == problem.seq_len for product in found)
     rows = {name: np.array([product.rows[name] for product in found]) for name in found[0].rows}
     return Spectra(
@@ -114,6 +119,7 @@ class _Product:
         self.size, self.distance = size, 0
         self._wanted, self._threshold = frozenset(distances), threshold
         self._mantissa, self._exponent, self._other = np.eye(size), 0, np.empty((size, size))
+        self.is_finite = True
         self.rows: dict[str, list[float]] = {
             name: []
             for name in (
@@ -133,12 +139,18 @@ class _Product:
         self._look(None)
 
     def take(self, maps: StepMaps, step: int) -> None:
-        """Multiply the map of one more step in."""
-        self._mantissa, self._other = maps.pull_back(step, self._mantissa, self._other), self._mantissa
+        """Multiply the map of one more step in; where that is not finite, go no further."""
+        if not self.is_finite:
+            return
+        with np.errstate(all="ignore"):
+            self._mantissa, self._other = maps.pull_back(step, self._mantissa, self._other), self._mantissa
+            flat = self._mantissa.ravel()
+            square = float(flat @ flat)
         self.distance += 1
-        flat = self._mantissa.ravel()
-        square = float(flat @ flat)
         if not _SAFE[0] < square < _SAFE[1]:
+            self.is_finite = bool(np.isfinite(flat).all())
+            if not self.is_finite:
+                return
             shift = int(exponent_of(np.abs(flat).max()))
             self._mantissa, self._exponent = scale_by(self._mantissa, np.asarray(-shift)), self._exponent + shift
             flat = self._mantissa.ravel()

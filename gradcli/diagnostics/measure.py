@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from gradcli.diagnostics.clipping import Clipped, clip_all, median
 from gradcli.diagnostics.curve import LOG10_2, Curve, curve_of, median_and_mean_of
 from gradcli.diagnostics.float32 import Float32, distances_of_last_loss, see_in_float32
+from gradcli.diagnostics.nonfinite import Cause, derivative_cause, forward_cause
 from gradcli.diagnostics.predictions import Prediction, predict
 from gradcli.diagnostics.verdict import (
     Verdict,
@@ -20,6 +21,7 @@ from gradcli.diagnostics.verdict import (
     judge_sequences,
 )
 from gradcli.engine.loss import Loss
+from gradcli.engine.nonfinite import Blame
 from gradcli.engine.problem import Overflow, Problem, Progress, Run
 from gradcli.engine.run import Engine
 from gradcli.network.build import Network
@@ -70,13 +72,19 @@ class Measured:
 
 
 def measure(
-    network: Network, *, record: bool = False, progress: Progress | None = None, run: Run | None = None
+    network: Network,
+    *,
+    record: bool = False,
+    progress: Progress | None = None,
+    run: Run | None = None,
+    theory: bool = True,
 ) -> Measured:
     """Run a network and put every question of `simulate` to it.
 
     Args:
         record: keep states and adjoints, and with them the run. progress: called while it is under way.
         run: what the engine gave for the network, if it has run already.
+        theory: whether the rates that theory gives are wanted.
     """
     spec = network.spec
     engine = Engine(network.problem, progress=progress)
@@ -110,7 +118,7 @@ def measure(
         states,
         {name: median(gradient.log2_norm()) * LOG10_2 for name, gradient in gradients.items()},
         clipped,
-        _predictions(problem, headline),
+        _predictions(problem, headline) if theory else [],
         kept,
         headline,
         seen,
@@ -192,15 +200,36 @@ def judge_nonfinite(network: Network, engine: Engine, run: Run) -> Verdict | Non
     if run.overflow is not None:
         return nonfinite_verdict(network, engine, run.overflow)
     if run.backward_overflow is not None:
-        return judge_backward_overflow(_place(network, run.backward_overflow) + _among(run.backward_overflow.trials))
+        return derivative_verdict(network, engine, run.backward_overflow)
     return None
 
 
 def nonfinite_verdict(network: Network, engine: Engine, overflow: Overflow) -> Verdict:
     """Return the verdict on a forward pass that has just stopped being finite."""
-    equation = engine.equation_of_overflow(overflow)
-    text = " ".join(equation.statement.text.split())
-    return judge_overflow(f"{_place(network, overflow)}: {text}{_among(overflow.trials)}")
+    blame = engine.blame_of(overflow)
+    cause = forward_cause(blame, network.problem.dtype)
+    place = f"{_place(network, overflow)}: {_equation(blame)}{_where(cause)}"
+    return judge_overflow(place + _among(overflow.trials), cause)
+
+
+def derivative_verdict(network: Network, engine: Engine, overflow: Overflow) -> Verdict:
+    """Return the verdict on a backward pass in which an adjoint is not finite."""
+    found = engine.blame_of_derivative(overflow)
+    if found is None:
+        return judge_backward_overflow(_place(network, overflow) + _among(overflow.trials), Cause())
+    step, layer, blame = found
+    cause = derivative_cause(blame)
+    place = f"{_place(network, replace(overflow, step=step, layer=layer))}: {_equation(blame)}"
+    operation = f", that of {cause.operation}" if cause.operation else ""
+    return judge_backward_overflow(place + operation + _among(overflow.trials), cause)
+
+
+def _equation(blame: Blame) -> str:
+    return " ".join(blame.equation.statement.text.split())
+
+
+def _where(cause: Cause) -> str:
+    return f", where {cause.operation}" if cause.operation else ""
 
 
 def _place(network: Network, overflow: Overflow) -> str:

@@ -126,18 +126,23 @@ def trace_paths(
     graph = PathGraph(network.problem.plans[layer].cell)
     step = network.problem.loss.last_step
     found = []
+    broken: list[Overflow] = []
     for trials, group in engine.groups():
         tracer = Tracer(graph, group, layer, step, distance, start, ends)
         try:
             tracer.run()
-        except ForwardOverflow as error:
-            run = Run(np.zeros(0), {}, {}, overflow=_among_all(error.overflow, trials, network))
+        except ForwardOverflow:
+            # Other groups may overflow as well, or earlier: a run of all tells.
+            run = Run(np.zeros(0), {}, {}, overflow=engine.overflow())
             return Paths(network, graph, layer, step, verdict=judge_nonfinite(network, engine, run))
         except NotFinite as error:
-            overflow = _among_all(Overflow(tracer.at, layer, error.trials), trials, network)
-            run = Run(np.zeros(0), {}, {}, backward_overflow=overflow)
-            return Paths(network, graph, layer, step, verdict=judge_nonfinite(network, engine, run))
+            broken.append(_among_all(Overflow(tracer.at, layer, error.trials), trials, network))
         found.append(tracer)
+    if broken:
+        latest = max(overflow.step for overflow in broken)
+        among = np.any([overflow.trials for overflow in broken if overflow.step == latest], axis=0)
+        run = Run(np.zeros(0), {}, {}, backward_overflow=Overflow(latest, layer, among))
+        return Paths(network, graph, layer, step, verdict=judge_nonfinite(network, engine, run))
     tables = [_table(graph, start, end, distance, step, [tracer.routes[end] for tracer in found]) for end in ends]
     curves = [_curve(groups) for groups in zip(*(tracer.direct for tracer in found), strict=True)]
     return Paths(network, graph, layer, step, tables, curves)

@@ -15,7 +15,7 @@ import numpy as np
 from gradcli.engine.evaluate import evaluate, through_across
 from gradcli.engine.group import TrialGroup
 from gradcli.engine.layer import Layer
-from gradcli.engine.scaled import exponent_of, log2_norm, scale_by
+from gradcli.engine.scaled import NOTHING, exponent_of, log2_norm, scale_by
 from gradcli.language.graph import Node
 from gradcli.language.routes import AcrossJacobian, Diagonal, Edge, Factor, Matrix, PathGraph, Route
 
@@ -24,8 +24,6 @@ Array = np.ndarray[Any, Any]
 #: The values of factors at one step, by node.
 StepValues = Mapping[Node, Any]
 
-#: The exponent of an exact zero: below every other, so that it never decides the exponent of a sum.
-_NOTHING = -(2**40)
 #: Mantissas between these are left as they are.
 _SAFE = (2.0**-100, 2.0**100)
 #: The values of a block of steps take about so many bytes.
@@ -56,13 +54,17 @@ class Adjoint:
     def __add__(self, other: Adjoint) -> Adjoint:
         if np.array_equal(self.exponent, other.exponent):
             return Adjoint(self.mantissa + other.mantissa, self.exponent)
-        exponent = np.maximum(self.exponent, other.exponent)
+        exponent = np.maximum(self._of_nonzero(), other._of_nonzero())
         mine, theirs = (scale_by(part.mantissa, (part.exponent - exponent)[:, None, :]) for part in (self, other))
         return Adjoint(mine + theirs, exponent)
 
+    def _of_nonzero(self) -> Array:
+        """Return the exponents, `NOTHING` where all is zero."""
+        return np.where((self.mantissa != 0).any(axis=1), self.exponent, NOTHING)
+
     def aligned(self) -> Adjoint:
         """Return the same with one exponent for all sequences of a trial."""
-        exponent = np.broadcast_to(self.exponent.max(axis=1, keepdims=True), self.exponent.shape)
+        exponent = np.broadcast_to(self._of_nonzero().max(axis=1, keepdims=True), self.exponent.shape)
         return Adjoint(scale_by(self.mantissa, (self.exponent - exponent)[:, None, :]), exponent)
 
     def normalised(self) -> Adjoint:
@@ -77,7 +79,7 @@ class Adjoint:
         if not np.isfinite(largest).all():
             raise NotFinite(~np.isfinite(largest).all(axis=1))
         shift = exponent_of(largest)
-        exponent = np.where(largest > 0, self.exponent + shift, _NOTHING)
+        exponent = np.where(largest > 0, self.exponent + shift, NOTHING)
         return Adjoint(scale_by(self.mantissa, -shift[:, None, :]), exponent)
 
     def log2_norm(self) -> Array:

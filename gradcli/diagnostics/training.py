@@ -108,7 +108,7 @@ def _gates(arm: Measured, max_memory: int | None) -> dict[str, GateStatistics]:
     network = arm.network
     problem = network.problem
     require_memory_for(
-        bytes_kept(network, problem.top),
+        bytes_kept(problem.plans[problem.top], problem.sizes),
         f"the gates of {arm.label}",
         f"seq_len ({problem.seq_len}) or batch_size ({problem.batch_size})",
         max_memory=max_memory,

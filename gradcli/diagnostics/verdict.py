@@ -18,6 +18,7 @@ from gradcli.diagnostics.curve import Curve
 from gradcli.diagnostics.curve_fit import Floats, Origin, Pattern, TailFit, fit_tail
 from gradcli.diagnostics.curve_landmarks import KINDS, Landmarks, find_landmarks, kind_of
 from gradcli.diagnostics.forecast import forecast_of
+from gradcli.diagnostics.nonfinite import Cause
 from gradcli.diagnostics.shares import shares_of
 from gradcli.diagnostics.verdict_kinds import VerdictKind
 
@@ -174,26 +175,31 @@ def _half_life(tail: TailFit | None) -> float | None:
     return -math.log10(2) / tail.log10_rate
 
 
-def judge_overflow(place: str) -> Verdict:
+def judge_overflow(place: str, cause: Cause = Cause()) -> Verdict:
     """Return the verdict on a forward pass that left the finite numbers at `place`: "step 17, layer0: c[t] = ..."."""
+    does = "overflows" if cause.overflows else "leaves the finite numbers"
     return _without_curve(
         kind="nonfinite",
         horizon=None,
-        headline=f"the forward pass overflows at {place}",
-        detail="there is no gradient from a loss that is not a number; smaller weights, inputs or a bounded "
-        "nonlinearity would keep it finite",
+        headline=f"the forward pass {does} at {place}",
+        detail=f"there is no gradient from a loss that is not a number; {cause.advice}",
         reason=f"The forward pass gives a number that is not finite at {place}, so no gradient exists.",
     )
 
 
-def judge_backward_overflow(place: str) -> Verdict:
+def judge_backward_overflow(place: str, cause: Cause | None = None) -> Verdict:
     """Return the verdict on a backward pass in which a derivative is not finite at `place`: "step 17, layer0"."""
+    if cause is None:
+        why = "a function in it has no finite derivative where it is evaluated, such as sqrt at 0"
+    elif cause.operation:
+        why = f"the derivative of {cause.operation} is not" + (f"; {cause.advice}" if cause.advice else "")
+    else:
+        why = "its derivatives are too large to be multiplied"
     return _without_curve(
         kind="nonfinite",
         horizon=None,
         headline=f"a derivative is not finite at {place}",
-        detail="the forward pass is finite, but a function in it has no finite derivative where it is evaluated, such "
-        "as sqrt at 0",
+        detail=f"the forward pass is finite, but {why}",
         reason=f"A derivative of the forward pass is not finite at {place}, so no gradient reaches further back.",
     )
 

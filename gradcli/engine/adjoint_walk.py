@@ -17,7 +17,6 @@ from gradcli.engine.exponents import Adjoints, OutOfRange
 from gradcli.engine.group import TrialGroup
 from gradcli.engine.scaled import Scaled
 from gradcli.engine.stack_backward import batch_gradients
-from gradcli.language.graph import Node
 
 Array = np.ndarray[Any, Any]
 
@@ -35,17 +34,18 @@ class Visit:
     blocks: Sequence[Block]
 
 
-def walk_adjoints(group: TrialGroup, *, longest: int | None = None) -> Iterator[Visit]:
+def walk_adjoints(group: TrialGroup, *, longest: int | None = None, by_step: int | None = None) -> Iterator[Visit]:
     """Yield blocks of steps with the exact adjoints of everything in them, from the last step to the first.
 
     Args:
         group: the trials; adjoints are those of each sequence's own loss.
         longest: the most steps of a block, as many as the buffers have unless given.
+        by_step: a layer; of the parameter gradients its own alone are there, those of each step by itself.
 
     Raises:
         ForwardOverflow: a state stopped being finite.
     """
-    passes = group.passes(parameters=True, clipped=False)
+    passes = group.passes(parameters=True, clipped=False, by_step=by_step)
     adjoints = [backward.start(None) for backward in passes]
     longest = min(longest or group.block, group.block)
     length = longest
@@ -85,22 +85,22 @@ def _run(
     return blocks[::-1]
 
 
-def walk_gradients(group: TrialGroup, layer: int) -> Iterator[tuple[int, dict[str, Scaled]]]:
-    """Yield each step k, from the last to the first, with its term of the gradient of every parameter of a layer.
+def walk_gradients(
+    group: TrialGroup, layer: int, *, longest: int
+) -> Iterator[tuple[tuple[int, int], dict[str, Scaled]]]:
+    """Yield blocks of steps, from the last to the first, with the terms of the gradient of every parameter of a layer.
 
     The k-th term is what the parameter's use at step k alone gives, with the states before it held constant:
     (dL/ds_k) (d+ s_k / d theta), so that the gradient of theta is the sum of the terms over k
-    (Pascanu, Mikolov and Bengio 2013, equation 4). It belongs to the batch loss, and is (R, ...) with its exponent.
+    (Pascanu, Mikolov and Bengio 2013, equation 4). It belongs to the batch loss. A block is the steps first+1 .. last;
+    its terms are (n, R, ...), in the order of the steps, with exponents (n, R) of their own.
 
-    A block is one step, so that every term starts from exponents of its own.
+    Args:
+        longest: the most steps of a block: n times the parameters are there at once.
     """
-    for visit in walk_adjoints(group, longest=1):
-        backward, block = visit.passes[layer], visit.blocks[layer]
+    for visit in walk_adjoints(group, longest=longest, by_step=layer):
+        backward, (first, last) = visit.passes[layer], visit.steps
         with np.errstate(all="ignore"):
-            backward.clear_weights()
-            backward.collect(block)
-            at_nodes: dict[Node, Scaled] = dict(block.gradients)
-            for node, gradient in backward.weight_gradients():
-                at_nodes[node] = at_nodes[node].add(gradient) if node in at_nodes else gradient
-            terms = batch_gradients(backward.layer, at_nodes)
-        yield visit.steps[1], terms
+            at_nodes = backward.step_gradients(visit.blocks[layer])
+            terms = batch_gradients(backward.layer, at_nodes, steps=last - first)
+        yield visit.steps, terms

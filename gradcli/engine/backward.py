@@ -7,7 +7,7 @@ which they leave the safe range is refused with `OutOfRange`, and the caller tak
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,12 +15,12 @@ import numpy as np
 
 from gradcli.engine.backward_loop import backward_loop, needs_prefill, runs_of
 from gradcli.engine.coefficients import coefficient_program
-from gradcli.engine.evaluate import HoistedAdjoints, evaluate, product
-from gradcli.engine.exponents import NOTHING, Adjoints, Exponents, PlainExponents
+from gradcli.engine.evaluate import HoistedAdjoints, Values, evaluate, product
+from gradcli.engine.exponents import Adjoints, Exponents, PlainExponents, from_the_top, near_each_other, summed
 from gradcli.engine.layer import Layer
 from gradcli.engine.loop import Key
 from gradcli.engine.plan import Target
-from gradcli.engine.scaled import Scaled, log2_norm, scale_by
+from gradcli.engine.scaled import NOTHING, Scaled, log2_norm, scale_by
 from gradcli.engine.views import one_for_all, split_rows, window_view
 from gradcli.engine.weights import WeightGradients
 from gradcli.language.graph import Node
@@ -71,6 +71,7 @@ class BackwardPass:
         block: the largest number of steps of a block.
         parameters: whether parameter gradients are wanted. to_input: whether dL/dx is, for a layer below.
         plain: whether adjoints are plain floats, without powers of two of their own.
+        by_step: whether they are wanted for each step by itself, see `step_gradients`.
     """
 
     def __init__(
@@ -83,7 +84,9 @@ class BackwardPass:
         parameters: bool = True,
         to_input: bool = False,
         plain: bool = False,
+        by_step: bool = False,
     ) -> None:
+        self._by_step = by_step
         self.layer = layer
         self.plan = plan = layer.plan
         self.step_clip: StepClip | None = None
@@ -92,6 +95,7 @@ class BackwardPass:
         self.prefilled = frozenset(
             name for name in plan.states if needs_prefill(plan, name) or (per_step and name == output)
         )
+        self._clipped = clipped
         self.code = backward_loop(plan, layer.trials > 1, self.prefilled, clipped)
         self.totals = {
             name: np.zeros((block + layer.lag, *a.shape[1:]), layer.dtype) for name, a in layer.states.items()
@@ -192,8 +196,6 @@ class BackwardPass:
         plan, n, lag = self.plan, hi - lo, self.layer.lag
         if entering is not None and plan.cell.output not in self.prefilled:
             entering = entering[n - 1 :]  # nothing enters at other steps
-        exponent = self._exponent = self._exponents.choose(n, adjoints, entering, entering_exponent)
-        self._fill_totals(n, adjoints, exponent, entering, entering_exponent)
         program = self._program
         program.run(
             [self._block_array(key, lo, hi) for key in program.columns], [self._fixed(key) for key in program.fixed]
@@ -205,11 +207,15 @@ class BackwardPass:
             # A derivative need not be finite there, and its product with an adjoint of zero then is not zero.
             for buffer in (*self._buffers.values(), *self._kept.values()):
                 buffer[:n, ..., missing] = 0.0
-        loop = self.code
-        # Backwards in time: the last step of the block first.
-        columns = [self._column(key, n)[::-1] for key in loop.columns]
-        loop.run(columns, [self._fixed(key) for key in loop.fixed])
-        norms = {name: log2_norm(total[lag : lag + n], axis=2) for name, total in self.totals.items()}
+        exponent = self._exponents.choose(n, adjoints, entering, entering_exponent)
+        norms = self._go_back(n, adjoints, exponent, entering, entering_exponent)
+        lifted: Array | None = None
+        while (more_lifted := self._exponents.to_be_lifted(norms, exponent)) is not None:
+            if self.step_clip is not None:
+                self.step_clip.settle(kept=False)
+            lifted = more_lifted if lifted is None else lifted | more_lifted
+            exponent = self._exponents.choose(n, adjoints, entering, entering_exponent, lifted)
+            norms = self._go_back(n, adjoints, exponent, entering, entering_exponent)
         joint = self._exponents.check(norms, n)
         near_one, ending = self._exponents.ending(joint, exponent) if more else (False, [])
         frames = plan.frames
@@ -226,8 +232,28 @@ class BackwardPass:
             self._exponents.longest_next(n, joint, adjoints.log2_norm, ending) if more else 1,
         )
 
+    def _go_back(
+        self, n: int, adjoints: Adjoints, exponent: Array, entering: Array | None, entering_exponent: Array
+    ) -> dict[str, Array]:
+        """Run the loop over a block, and return log2 of the norms of each state's mantissas, (n, R, B)."""
+        self._exponent = exponent
+        self._fill_totals(n, adjoints, exponent, entering, entering_exponent)
+        loop = self.code
+        if self._exponents.goes_up(exponent):
+            loop = backward_loop(self.plan, self.layer.trials > 1, self.prefilled, self._clipped, upward=True)
+        # Backwards in time: the last step of the block first.
+        columns = [self._column(key, n)[::-1] for key in loop.columns]
+        loop.run(columns, [self._fixed(key) for key in loop.fixed])
+        lag = self.layer.lag
+        return {name: log2_norm(total[lag : lag + n], axis=2) for name, total in self.totals.items()}
+
     def collect(self, block: Block) -> None:
         """Add the weight gradients of the block that `run` has just gone over; call it once the block is accepted."""
+        for weights, lanes, exponent, vectors in self._factors(block):
+            weights.add(lanes, exponent, vectors)
+
+    def _factors(self, block: Block) -> Iterator[tuple[WeightGradients, Array, Array, list[Array]]]:
+        """Yield for each group what its weight gradients are products of: see `WeightGradients.add`."""
         lo, hi = block.steps
         for weights in self._weights:
             group = weights.group
@@ -237,7 +263,15 @@ class BackwardPass:
                 else self.layer.array(node)[lo:hi]
                 for node in weights.vectors
             ]
-            weights.add(self.lanes[group.index][: hi - lo], block.adjoints.exponent[group.frame], vectors)
+            yield weights, self.lanes[group.index][: hi - lo], block.adjoints.exponent[group.frame], vectors
+
+    def step_gradients(self, block: Block) -> dict[Node, Scaled]:
+        """Return the gradients of parameter nodes at each step of the block just gone over, (n, R, ...)."""
+        found = dict(block.gradients)
+        for weights, lanes, exponent, vectors in self._factors(block):
+            for node, gradient in weights.of_steps(lanes, exponent, vectors):
+                found[node] = found[node].add(gradient) if node in found else gradient
+        return found
 
     def weight_gradients(self) -> list[tuple[Node, Scaled]]:
         """Return the sums of what `collect` has added, contributions to the gradients of parameter nodes."""
@@ -316,6 +350,9 @@ class BackwardPass:
             case ("rescale", source, target):
                 shift = np.clip(self._exponent[source] - self._exponent[target], -5000, 0)
                 return layer.squeeze(scale_by(np.ones((), layer.dtype), shift)[:, None, :], 0)
+            case ("shift", source, target):
+                shift = np.clip(self._exponent[source] - self._exponent[target], -5000, 5000).astype(np.int32)
+                return layer.squeeze(shift[:, None, :], 0)
             case ("clip", name):
                 return self._clip_of(name)
             case ("scratch", name, rows, _, parts):
@@ -354,19 +391,63 @@ class BackwardPass:
     # What lies outside the loop.
 
     def _hoisted(self, lo: int, hi: int, exponent: Array) -> tuple[dict[Node, Scaled], Array | None, Array]:
-        """Return the block's contributions to the gradients of hoisted nodes, and the adjoint of the input."""
-        plan, layer, n = self.plan, self.layer, hi - lo
-        common = exponent.max(axis=0)
-        if plan.couples_hoisted:
-            common = np.broadcast_to(common.max(axis=1, keepdims=True), common.shape)
-        elsewhere = self._leaves or self._aliases
-        if not (self.to_input or (self.parameters and elsewhere)):
-            return {}, None, common
-        top = common.max(axis=1)
-        weight = scale_by(np.ones((), layer.dtype), common - top[:, None])[:, None, :]
+        """Return the block's contributions to the gradients of hoisted nodes, and the adjoint of the input.
+
+        Raises:
+            OutOfRange: at some step the adjoint of the input is small, and lost beside what it is at others.
+        """
+        wanted = self.to_input or (self.parameters and (self._leaves or self._aliases))
+        if not wanted:
+            return {}, None, self._common(exponent)
+        layer, n = self.layer, hi - lo
+        itemsize = layer.dtype.itemsize
         values = layer.block_values(lo, hi)
         evaluate([c for pairs in self._leaves.values() for _, c in pairs], values, layer.parameters.column_ranges)
-        hoisted = HoistedAdjoints(plan.graph, values, layer.parameters.column_ranges, weight, self.to_input)
+        gradients: dict[Node, Scaled] = {}
+        found: list[tuple[Array, Array]] = []
+        for frames in near_each_other(exponent, itemsize):
+            common = self._common(exponent[frames])
+            for exponents in from_the_top(common, itemsize):
+                hoisted = self._through_hoisted(n, values, exponent, frames, common, exponents)
+                for node, gradient in hoisted.gradients.items():
+                    gradients[node] = gradients[node].add(gradient) if node in gradients else gradient
+                # A trial that has a sum of every kind needs nothing that is smaller.
+                if all(gradient.nonzero().all() for gradient in hoisted.gradients.values()):
+                    break
+            adjoint = hoisted.adjoints.get(self.plan.graph.input())
+            if adjoint is not None:
+                found.append((adjoint, common))
+        to_input, common = summed(found, n) if found else (None, self._common(exponent))
+        return gradients if self.parameters else {}, to_input, common
+
+    def _common(self, exponent: Array) -> Array:
+        """Return the exponents (R, B) at which the adjoints of some frames, (frames, R, B), come together."""
+        common: Array = exponent.max(axis=0)
+        return np.broadcast_to(common.max(axis=1, keepdims=True), common.shape) if self.plan.couples_hoisted else common
+
+    def _through_hoisted(
+        self, n: int, values: Values, exponent: Array, frames: list[int], common: Array, counted: Array
+    ) -> HoistedAdjoints:
+        """Carry the adjoints of some frames down to the input and to parameters.
+
+        Args:
+            values: of the block. exponent: of each frame. common: that of the adjoints, (R, B).
+            counted: the same for the sequences that the sums go over, `NOTHING` for others.
+        """
+        plan, layer = self.plan, self.layer
+        top = counted.max(axis=1)
+        weight = scale_by(np.ones((), layer.dtype), counted - top[:, None])
+        weight = np.where(counted > NOTHING, weight, 0).astype(layer.dtype)[:, None, :]
+        top = np.where(top > NOTHING, top, 0)
+        hoisted = HoistedAdjoints(
+            plan.graph,
+            values,
+            layer.parameters.column_ranges,
+            weight,
+            top,
+            to_input=self.to_input,
+            by_step=self._by_step,
+        )
 
         def in_common(adjoint: Array, frame: int) -> Array:
             if plan.frames.count == 1 and not plan.couples_hoisted:
@@ -374,6 +455,8 @@ class BackwardPass:
             return scale_by(adjoint, (exponent[frame] - common)[:, None, :])
 
         for group in plan.groups:
+            if group.frame not in frames:
+                continue
             lanes = in_common(self.lanes[group.index][:n], group.frame)
             for item in self._stacked:
                 if item.group == group.index and self.to_input:
@@ -384,23 +467,27 @@ class BackwardPass:
                     hoisted.receive(leaf, lanes[:, :, lane.start : lane.stop])
         for leaf, pairs in self._leaves.items():
             for target, coefficient in pairs:
-                total, frame = self._target_adjoint(target, n)
-                through = in_common(total, frame) * values[coefficient]
+                if self._frame_of(target) not in frames:
+                    continue
+                through = in_common(self._target_adjoint(target, n), self._frame_of(target)) * values[coefficient]
                 if self._missing is not None:
                     through[..., self._missing] = 0.0
                 hoisted.receive(leaf, through)
         hoisted.propagate()
-        gradients = {node: Scaled(gradient, top) for node, gradient in hoisted.gradients.items()}
-        return gradients if self.parameters else {}, hoisted.adjoints.get(plan.graph.input()), common
+        return hoisted
 
-    def _target_adjoint(self, target: Target, n: int) -> tuple[Array, int]:
-        """Return the adjoint of a target over the block, and the frame that it is in."""
-        plan, lag = self.plan, self.layer.lag
+    def _frame_of(self, target: Target) -> int:
+        frames = self.plan.frames
         if isinstance(target, str):
-            return self.totals[target][lag : lag + n], plan.frames.of_state[target]
+            return frames.of_state[target]
+        return frames.of_node[target] if isinstance(target, Node) else self.plan.groups[target].frame
+
+    def _target_adjoint(self, target: Target, n: int) -> Array:
+        """Return the adjoint of a target over the block."""
+        lag = self.layer.lag
+        if isinstance(target, str):
+            return self.totals[target][lag : lag + n]
         if isinstance(target, Node):
-            return self.across[target][:n], plan.frames.of_node[target]
-        group = plan.groups[target]
-        transposed = self.layer.parameters.transposed(group)
-        matrix = transposed[None] if self.layer.trials == 1 else transposed
-        return product(matrix, self.lanes[target][:n]), group.frame
+            return self.across[target][:n]
+        transposed = self.layer.parameters.transposed(self.plan.groups[target])
+        return product(transposed[None] if self.layer.trials == 1 else transposed, self.lanes[target][:n])

@@ -31,11 +31,15 @@ class BackwardWriter:
     prefilled: the states whose adjoint buffer already holds something at each step (zero, or a gradient that enters
         there), so that every contribution is added; for the others the first contribution is written.
     clipped: whether each state's adjoint passes through ``clip_state`` as soon as it is complete.
+    upward: whether a frame may pass adjoints on to one with a far smaller power of two, as it can where they are zero.
     runs: for each target, the runs into lanes; `singles` its other edges, each with a coefficient array of its own.
     """
 
-    def __init__(self, plan: LayerPlan, batched_trials: bool, prefilled: frozenset[str], clipped: bool) -> None:
+    def __init__(
+        self, plan: LayerPlan, batched_trials: bool, prefilled: frozenset[str], clipped: bool, upward: bool = False
+    ) -> None:
         self.plan = plan
+        self.upward = upward
         self.writer = LoopWriter(batched_trials)
         self.batched_trials = batched_trials
         self.clipped = clipped
@@ -132,7 +136,8 @@ class BackwardWriter:
             if run.group.same_as:
                 self._written |= {f"lane{edge.source.index}" for edge in run.edges}
                 continue
-            incoming = self._in_frame(adjoint, frame, run.group.frame, size)
+            going_up = self._goes_up(frame, run.group.frame)
+            incoming = adjoint if going_up else self._in_frame(adjoint, frame, run.group.frame, size)
             fresh = {f"lane{edge.source.index}" not in self._written for edge in run.edges}
             self._written |= {f"lane{edge.source.index}" for edge in run.edges}
             parts = len(run.edges) if len(run.edges) > 1 else 0
@@ -140,7 +145,13 @@ class BackwardWriter:
             if parts and self.batched_trials:
                 incoming = f"{incoming}[:, None]"
             out = w.column("lanes", run.group.index, run.rows, parts)
-            if fresh == {True}:
+            if going_up:
+                # Multiplied before it is brought to the other power: zero times a number beyond floats is none.
+                term = self._temporary(run.rows[1] - run.rows[0], parts)
+                w.call("multiply", coefficient, incoming, term)
+                self._raise(term, frame, run.group.frame, parts)
+                w.call("copyto" if fresh == {True} else "add", out, term, *([] if fresh == {True} else [out]))
+            elif fresh == {True}:
                 w.call("multiply", coefficient, incoming, out)
             else:
                 term = self._temporary(run.rows[1] - run.rows[0], parts)
@@ -151,10 +162,16 @@ class BackwardWriter:
 
     def _single(self, target: Target, adjoint: str, frame: int, edge: Edge, size: int) -> None:
         w = self.writer
-        incoming = self._in_frame(adjoint, frame, self._frame_of(edge.source), size)
         out = self._destination(edge.source)
         fresh = self._first(self._slot(edge.source))
         coefficient = edge.coefficient
+        if self._goes_up(frame, self._frame_of(edge.source)):
+            term = self._temporary(size)
+            w.call("multiply", self._factor(target, edge, size), adjoint, term)
+            self._raise(term, frame, self._frame_of(edge.source), 0)
+            w.call("copyto" if fresh else "add", out, term, *([] if fresh else [out]))
+            return
+        incoming = self._in_frame(adjoint, frame, self._frame_of(edge.source), size)
         if coefficient.is_number and coefficient.data in (1.0, -1.0):
             if coefficient.data == 1.0:
                 w.call("copyto" if fresh else "add", out, incoming, *([] if fresh else [out]))
@@ -163,18 +180,29 @@ class BackwardWriter:
             else:
                 w.call("subtract", out, incoming, out)
             return
-        if coefficient.is_number:
-            factor = w.constant("number", coefficient.data, size)
-        elif coefficient.dependence is Dependence.PARAMETERS:
-            factor = w.constant("leaf", coefficient)
-        else:
-            factor = w.column("coefficient", target, edge.source)
+        factor = self._factor(target, edge, size)
         if fresh:
             w.call("multiply", factor, incoming, out)
         else:
             term = self._temporary(size)
             w.call("multiply", factor, incoming, term)
             w.call("add", out, term, out)
+
+    def _factor(self, target: Target, edge: Edge, size: int) -> str:
+        coefficient = edge.coefficient
+        if coefficient.is_number:
+            return self.writer.constant("number", coefficient.data, size)
+        if coefficient.dependence is Dependence.PARAMETERS:
+            return self.writer.constant("leaf", coefficient)
+        return self.writer.column("coefficient", target, edge.source)
+
+    def _goes_up(self, frame: int, wanted: int) -> bool:
+        return self.upward and frame != wanted
+
+    def _raise(self, term: str, frame: int, wanted: int, parts: int) -> None:
+        """Bring a term to the power of another frame: to infinity where that is far smaller, and zero stays zero."""
+        shift = self.writer.constant("shift", frame, wanted)
+        self.writer.call("ldexp", term, f"{shift}[:, None]" if parts and self.batched_trials else shift, term)
 
     def _in_frame(self, adjoint: str, frame: int, wanted: int, size: int) -> str:
         if frame == wanted:
@@ -211,9 +239,11 @@ class BackwardWriter:
 
 
 @lru_cache(maxsize=32)
-def backward_loop(plan: LayerPlan, batched_trials: bool, prefilled: frozenset[str], clipped: bool) -> Loop:
+def backward_loop(
+    plan: LayerPlan, batched_trials: bool, prefilled: frozenset[str], clipped: bool, upward: bool = False
+) -> Loop:
     """Return the backward loop of a plan; see `BackwardWriter`. Runs of the same plan share it."""
-    return BackwardWriter(plan, batched_trials, prefilled, clipped).loop
+    return BackwardWriter(plan, batched_trials, prefilled, clipped, upward).loop
 
 
 def needs_prefill(plan: LayerPlan, name: str) -> bool:

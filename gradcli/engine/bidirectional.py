@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradcli.engine.backward import BackwardPass, Block
-from gradcli.engine.exponents import NOTHING, SAFE_EXPONENT, OutOfRange
+from gradcli.engine.exponents import SAFE_EXPONENT, OutOfRange
 from gradcli.engine.layer import Layer
-from gradcli.engine.scaled import exponent_of, scale_by
+from gradcli.engine.scaled import NOTHING, exponent_of, scale_by
 from gradcli.engine.starts import Start, Starts
 
 if TYPE_CHECKING:

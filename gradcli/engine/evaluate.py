@@ -6,12 +6,12 @@ is (R, size, 1), a matrix is (R, rows, columns), a number is a float.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from gradcli.engine.scaled import Scaled
+from gradcli.engine.scaled import Scaled, exponent_of, scale_by, summed_products_of_columns
 from gradcli.language.across import ACROSS
 from gradcli.language.derivative import slopes
 from gradcli.language.functions import FUNCTIONS
@@ -19,6 +19,9 @@ from gradcli.language.graph import Dependence, Graph, Node, reachable
 
 Array = np.ndarray[Any, Any]
 Values = dict[Node, Any]
+
+#: A vector whose largest entry is less than so many powers of two from 1 is multiplied as it is.
+_NEAR_ONE = 30
 
 
 def evaluate(roots: Iterable[Node], values: Values, columns: Mapping[Node, tuple[int, int]]) -> None:
@@ -131,45 +134,62 @@ class HoistedAdjoints:
 
     Args:
         weight: what each sequence's adjoints count in the sums, (R, 1, B).
+        exponent: the power of two of the sums, (R,).
         to_input: whether the adjoint of the input itself is wanted.
+        by_step: whether the gradients are those of each step by itself, with the steps before the trials.
     """
 
     def __init__(
-        self, graph: Graph, values: Values, columns: Mapping[Node, tuple[int, int]], weight: Array, to_input: bool
+        self,
+        graph: Graph,
+        values: Values,
+        columns: Mapping[Node, tuple[int, int]],
+        weight: Array,
+        exponent: Array,
+        to_input: bool,
+        by_step: bool = False,
     ) -> None:
+        self._by_step = by_step
         self._graph = graph
         self._values = values
         self._columns = columns
-        self.weight = weight
+        self._weight, self._exponent = weight, exponent
         self._to_input = to_input
         self.adjoints: dict[Node, Array] = {}
-        self.gradients: dict[Node, Array] = {}
+        self.gradients: dict[Node, Scaled] = {}
 
     def receive(self, node: Node, adjoint: Array) -> None:
         """Add to the adjoint of a hoisted node: (n, R, size, B)."""
         if node.is_number:
             return
         if node.dependence is Dependence.PARAMETERS:
-            self.receive_sum(node, (adjoint * self.weight).sum(axis=(0, 3))[..., None])
+            over = 3 if self._by_step else (0, 3)
+            self._receive_sum(node, (adjoint * self._weight).sum(axis=over)[..., None])
         else:
             self.adjoints[node] = self.adjoints[node] + adjoint if node in self.adjoints else adjoint
 
-    def receive_sum(self, node: Node, summed: Array) -> None:
+    def _receive_sum(self, node: Node, summed: Array) -> None:
         """Add an adjoint summed over steps and sequences, (R, size, 1), to the gradient of a vector or scalar."""
-        if node.is_number:
-            return
         evaluate([node], self._values, self._columns)
         if np.shape(self._values[node])[-2] == 1 < summed.shape[-2]:
             summed = summed.sum(axis=-2, keepdims=True)
-        self.receive_gradient(node, summed)
+        self._receive_gradient(node, Scaled(summed, np.broadcast_to(self._exponent, summed.shape[:-2])))
 
-    def receive_gradient(self, node: Node, gradient: Array) -> None:
+    def _receive_gradient(self, node: Node, gradient: Scaled) -> None:
         """Add to the gradient of a node that depends on parameters alone."""
-        self.gradients[node] = self.gradients[node] + gradient if node in self.gradients else gradient
+        self.gradients[node] = self.gradients[node].add(gradient) if node in self.gradients else gradient
 
-    def receive_product(self, matrix: Node, adjoint: Array, vector: Array) -> None:
+    def _receive_product(self, matrix: Node, adjoint: Array, vector: Array) -> None:
         """Add the gradient that a matrix gets from ``matrix @ vector``."""
-        self.receive_gradient(matrix, outer(adjoint * self.weight, vector))
+        # Of a vector as small as 2**-700 nothing would be left beside an adjoint of 2**-400.
+        if self._by_step:
+            vector = np.broadcast_to(vector, (len(adjoint), *vector.shape[-3:]))
+            exponent = np.broadcast_to(self._exponent, adjoint.shape[:2])
+            columns = np.broadcast_to(exponent[..., None], (*exponent.shape, adjoint.shape[-1]))
+            self._receive_gradient(matrix, summed_products_of_columns(adjoint * self._weight, vector, columns))
+            return
+        near_one, shift = _near_one(vector)
+        self._receive_gradient(matrix, Scaled(outer(adjoint * self._weight, near_one), self._exponent + shift))
 
     def propagate(self) -> None:
         """Carry the adjoints of all nodes that depend on the input down to the input and to parameters."""
@@ -180,7 +200,7 @@ class HoistedAdjoints:
             if node.op == "matmul":
                 matrix, vector = node.args
                 evaluate([matrix, vector], self._values, self._columns)
-                self.receive_product(matrix, adjoint, self._values[vector])
+                self._receive_product(matrix, adjoint, self._values[vector])
                 if vector.op != "input" or self._to_input:
                     self.receive(vector, product(self._values[matrix].swapaxes(-1, -2), adjoint))
                 continue
@@ -211,6 +231,13 @@ def _pull_back(
     graph: Graph, node: Node, gradient: Scaled, values: Values, columns: Mapping[Node, tuple[int, int]]
 ) -> list[tuple[Node, Scaled]]:
     evaluate([node], values, columns)
+    gradient = gradient.normalised()
+
+    def times(value: Any, multiply: Callable[[Array, Any], Array]) -> Scaled:
+        """Return the product of the gradient and a value, neither of which is too small for the other."""
+        mantissa, shift = _near_one(value)
+        return Scaled(multiply(gradient.mantissa, mantissa), gradient.exponent + shift).normalised()
+
     match node.op:
         case "parameter" | "number":
             return []
@@ -218,16 +245,19 @@ def _pull_back(
             return [(node.args[0], Scaled(gradient.mantissa.swapaxes(-1, -2), gradient.exponent))]
         case "columns":
             start, stop = columns[node]
-            whole = np.zeros_like(values[node.args[0]])
-            whole[:, :, start:stop] = gradient.mantissa
+            rows_columns = np.shape(values[node.args[0]])[-2:]
+            whole = np.zeros((*gradient.mantissa.shape[:-2], *rows_columns), gradient.mantissa.dtype)
+            whole[..., start:stop] = gradient.mantissa
             return [(node.args[0], Scaled(whole, gradient.exponent))]
         case "matmul":
             matrix, vector = node.args
-            to_matrix = np.matmul(gradient.mantissa, values[vector].swapaxes(-1, -2))
-            to_vector = np.matmul(values[matrix].swapaxes(-1, -2), gradient.mantissa)
-            return [(matrix, Scaled(to_matrix, gradient.exponent)), (vector, Scaled(to_vector, gradient.exponent))]
+            to_matrix = times(values[vector], lambda g, v: np.matmul(g, v.swapaxes(-1, -2)))
+            to_vector = times(values[matrix], lambda g, m: np.matmul(m.swapaxes(-1, -2), g))
+            return [(matrix, to_matrix), (vector, to_vector)]
         case "across":
-            through = through_across(node, values[node.args[0]], gradient.mantissa)
+            argument = values[node.args[0]]
+            argument = np.broadcast_to(argument, (*gradient.mantissa.shape[:-2], *argument.shape[-2:]))
+            through = through_across(node, argument, gradient.mantissa)
             return [(node.args[0], Scaled(through, gradient.exponent).normalised())]
         case _:
             found = []
@@ -235,10 +265,20 @@ def _pull_back(
                 if arg.is_number:
                     continue
                 evaluate([slope], values, columns)
-                part = np.broadcast_to(gradient.mantissa * values[slope], gradient.mantissa.shape)
                 shape = np.shape(values[arg])
-                for axis, size in enumerate(shape):
-                    if size == 1 < part.shape[axis]:
-                        part = part.sum(axis=axis, keepdims=True)
-                found.append((arg, Scaled(np.array(part), gradient.exponent).normalised()))
+
+                def as_argument(g: Array, value: Any, shape: tuple[int, ...] = shape) -> Array:
+                    part = np.broadcast_to(g * value, g.shape)
+                    for axis in range(-min(2, len(shape)), 0):
+                        if shape[axis] == 1 < part.shape[axis]:
+                            part = part.sum(axis=axis, keepdims=True)
+                    return np.array(part)
+
+                found.append((arg, times(values[slope], as_argument)))
             return found
+
+
+def _near_one(value: Any) -> tuple[Any, int]:
+    """Return a value as one near 1 times a power of two, unless it is near 1 as it is."""
+    shift = int(exponent_of(np.abs(value).max(initial=0.0) if np.ndim(value) else np.abs(value)))
+    return (value, 0) if abs(shift) < _NEAR_ONE else (scale_by(value, np.asarray(-shift)), shift)

@@ -7,6 +7,7 @@ Where the sequences of a batch pass adjoints on to each other, those of a trial 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
@@ -14,12 +15,9 @@ from typing import Any
 import numpy as np
 
 from gradcli.engine.plan import LayerPlan
-from gradcli.engine.scaled import exponent_of
+from gradcli.engine.scaled import NOTHING, SAFE_SPREAD, exponent_of, scale_by
 
 Array = np.ndarray[Any, Any]
-
-#: The exponent of an adjoint that is exactly zero so far; any other exponent is larger.
-NOTHING = -(10**15)
 
 #: How far from 1 the norm of the mantissas may wander within a block, as a power of two.
 SAFE_EXPONENT = {8: 400.0, 4: 50.0}
@@ -68,24 +66,37 @@ class Exponents:
     def __init__(self, plan: LayerPlan, itemsize: int) -> None:
         self._plan = plan
         self._safe, self._near = SAFE_EXPONENT[itemsize], _NEAR_EXPONENT[itemsize]
+        self._far = self._safe / 2
+        self._with_states = set(plan.frames.of_state.values())
         self._states_of_frames = [
             (frame, [name for name, of in plan.frames.of_state.items() if of == frame])
             for frame in sorted(set(plan.frames.of_state.values()))
         ]
 
-    def choose(self, n: int, adjoints: Adjoints, entering: Array | None, entering_exponent: Array) -> Array:
+    def choose(
+        self,
+        n: int,
+        adjoints: Adjoints,
+        entering: Array | None,
+        entering_exponent: Array,
+        lifted: Array | None = None,
+    ) -> Array:
         """Return for each frame the power of two (R, B) at which the block's adjoints start near 1.
+
+        What a frame gets from others may make that of its own small beside it, and then it has theirs; but it may also
+        get nothing but zeros. So one that is far smaller keeps its own, until `to_be_lifted` tells otherwise.
 
         Args:
             n: the steps of the block. adjoints: those at its last step.
             entering: the gradient that enters at the output state, (k, R, size, B) mantissas, or None.
             entering_exponent: its exponent, (R, B).
+            lifted: which frames take those of others in any case, (frames, R, B).
 
         Raises:
             OutOfRange: what enters is so large that what is there would be lost beside it, at steps where it is all.
         """
         # One step may lead anywhere: a block of one, which nobody can shorten, begins with what is there.
-        if n > 1 and adjoints.near_one and entering is None:
+        if n > 1 and adjoints.near_one and entering is None and lifted is None:
             return adjoints.exponent
         plan = self._plan
         carried: list[tuple[int, Array]] = []
@@ -99,8 +110,14 @@ class Exponents:
                         chosen[frame] = np.maximum(chosen[frame], own)
                     if name == plan.cell.output and entering is not None:
                         chosen[frame] = np.maximum(chosen[frame], _exponent_with(entering, entering_exponent))
+            mine = chosen[frame].copy()
             for feeder in plan.frames.feeds[frame]:
                 chosen[frame] = np.maximum(chosen[frame], chosen[feeder])
+            if frame in self._with_states and plan.frames.feeds[frame]:
+                alone = (mine > NOTHING) & (chosen[frame] - mine > self._far)
+                if lifted is not None:
+                    alone &= ~lifted[frame]
+                chosen[frame] = np.where(alone, mine, chosen[frame])
             if frame in plan.frames.coupled:
                 chosen[frame] = chosen[frame].max(axis=-1, keepdims=True)
         if n > 1 and entering is not None:
@@ -108,6 +125,30 @@ class Exponents:
                 if ((own > NOTHING) & (chosen[frame] - own > _LOST * self._safe)).any():
                     raise OutOfRange
         return chosen
+
+    def goes_up(self, exponent: Array) -> bool:
+        """Tell whether a frame passes adjoints on to one with a smaller power of two, where they have to be zeros."""
+        return any(
+            bool((exponent[feeder] > exponent[frame]).any())
+            for frame, feeders in self._plan.frames.feeds.items()
+            for feeder in feeders
+        )
+
+    def to_be_lifted(self, norms: dict[str, Array], exponent: Array) -> Array | None:
+        """Return which frames got more than zeros from one with a larger power, (frames, R, B); None where none did.
+
+        Args:
+            norms: as for `check`. exponent: the powers of the block.
+        """
+        found = np.zeros(exponent.shape, dtype=bool)
+        for frame, members in self._states_of_frames:
+            smaller = np.zeros(exponent.shape[1:], dtype=bool)
+            for feeder in self._plan.frames.feeds[frame]:
+                smaller |= exponent[feeder] > exponent[frame]
+            if smaller.any():
+                largest = reduce(np.maximum, [norms[name].max(axis=0) for name in members])
+                found[frame] = smaller & ~(largest < self._safe)
+        return found if found.any() else None
 
     def check(self, norms: dict[str, Array], n: int) -> list[Array]:
         """Refuse a block whose mantissas left the safe range, unless it is as short as can be.
@@ -152,7 +193,14 @@ class PlainExponents(Exponents):
         super().__init__(plan, itemsize)
         self._power = round(math.log2(batch_size))
 
-    def choose(self, n: int, adjoints: Adjoints, entering: Array | None, entering_exponent: Array) -> Array:
+    def choose(
+        self,
+        n: int,
+        adjoints: Adjoints,
+        entering: Array | None,
+        entering_exponent: Array,
+        lifted: Array | None = None,
+    ) -> Array:
         return np.full_like(adjoints.exponent, self._power)
 
     def check(self, norms: dict[str, Array], n: int) -> list[Array]:
@@ -195,3 +243,46 @@ def _largest(values: Array) -> float:
     """Return the largest of the finite values; 0 where there is none."""
     largest = float(values.max())
     return largest if math.isfinite(largest) else float(np.max(values, where=np.isfinite(values), initial=0.0))
+
+
+def near_each_other(exponent: Array, itemsize: int) -> list[list[int]]:
+    """Return the frames, all together unless some of them are too small beside others to be added to them.
+
+    Args:
+        exponent: of each frame, (frames, R, B).
+    """
+    frames = list(range(len(exponent)))
+    if len(frames) > 1:
+        top = exponent.max(axis=0)
+        lowest = np.where(exponent > NOTHING, exponent, top).min(axis=0)
+        if (top - lowest > SAFE_SPREAD[itemsize]).any():
+            return [[frame] for frame in frames]
+    return [frames]
+
+
+def from_the_top(exponent: Array, itemsize: int) -> Iterator[Array]:
+    """Yield exponents of the sequences, (R, B), the largest ones first, and `NOTHING` for those not among them."""
+    left = exponent
+    while True:
+        now = left >= left.max(axis=1, keepdims=True) - SAFE_SPREAD[itemsize]
+        yield np.where(now, left, NOTHING)
+        left = np.where(now, NOTHING, left)
+        if (left == NOTHING).all():
+            return
+
+
+def summed(parts: list[tuple[Array, Array]], n: int) -> tuple[Array, Array]:
+    """Return the sum of mantissas (n, R, size, B) with exponents (R, B), at one exponent of all.
+
+    Raises:
+        OutOfRange: a part that is far below the others is all there is at some of several steps.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    some = [(mantissa != 0).any(axis=2) for mantissa, _ in parts]
+    exponents = [np.where(at.any(axis=0), exponent, NOTHING) for at, (_, exponent) in zip(some, parts, strict=True)]
+    top = np.max(exponents, axis=0)
+    total = np.sum([scale_by(mantissa, (exponent - top)[:, None, :]) for mantissa, exponent in parts], axis=0)
+    if n > 1 and (np.any(some, axis=0) & ~(total != 0).any(axis=2)).any():
+        raise OutOfRange
+    return total, top

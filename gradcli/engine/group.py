@@ -16,13 +16,14 @@ from gradcli.engine.backward import BackwardPass, StepClip
 from gradcli.engine.bidirectional import BothWays, forward_both_ways
 from gradcli.engine.exponents import Adjoints
 from gradcli.engine.layer import Layer
+from gradcli.engine.nonfinite import Blame, blame_derivative, blame_forward
 from gradcli.engine.parameters import ParametersOfSteps
 from gradcli.engine.problem import ForwardOverflow, Overflow, Problem, Progress, Run
 from gradcli.engine.recomputation import Recomputation
 from gradcli.engine.recorder import Recorder
 from gradcli.engine.stack_backward import Backward
 from gradcli.engine.starts import Start
-from gradcli.language.parser import Equation
+from gradcli.language.graph import Dependence
 
 Array = np.ndarray[Any, Any]
 
@@ -68,7 +69,7 @@ class TrialGroup:
         self.outputs: Array = np.empty(0)
         stretches = problem.sizes.stretches(self.segment) if self.segment < problem.seq_len else 1
         self._recomputation = Recomputation(self.layers, stretches) if stretches > 1 else None
-        self._passes: dict[tuple[bool, bool, bool, tuple[int, ...]], list[BackwardPass]] = {}
+        self._passes: dict[tuple[bool, bool, bool, int | None, tuple[int, ...]], list[BackwardPass]] = {}
 
     def load(self, problem: Problem, parameters: ParametersOfSteps) -> None:
         """Take other trials of the same problem, as many as before, or other parameters."""
@@ -85,23 +86,25 @@ class TrialGroup:
         return losses, overflow
 
     def _forward(
-        self, on_segment: Callable[[int, int], None], *, tape: bool
+        self, on_segment: Callable[[int, int], None], *, tape: bool, to_the_end: bool = False
     ) -> tuple[Array, list[list[dict[str, Array]]], Overflow | None]:
         """Run forward; return the losses, what each segment can be computed again from, and where it overflowed.
 
         Args:
             on_segment: called after each segment. tape: whether that of the last segment is to be kept.
+            to_the_end: go on where it overflowed: other trials are as good as before.
         """
         p = self.problem
         losses = np.zeros((p.trials, p.batch_size))
         histories = self._first_histories()
         checkpoints: list[list[dict[str, Array]]] = []
+        overflow: Overflow | None = None
         for lo in range(0, p.seq_len, self.segment):
             hi = min(lo + self.segment, p.seq_len)
             last = hi == p.seq_len
             self._forward_segment(lo, hi, histories, tape=tape and last)
-            overflow = self._find_overflow(lo)
-            if overflow is not None:
+            overflow = overflow or self._find_overflow(lo)
+            if overflow is not None and not to_the_end:
                 return losses, checkpoints, overflow
             losses += p.loss.values(self.outputs, lo + 1)
             on_segment(lo, hi)
@@ -109,7 +112,7 @@ class TrialGroup:
             if tape and not last:
                 checkpoints.append(self._recomputation.checkpoints() if self._recomputation else histories)
             histories = [layer.history() for layer in self.layers]
-        return losses, checkpoints, None
+        return losses, checkpoints, overflow
 
     def _first_histories(self) -> list[dict[str, Array]]:
         """Return for each layer the states before step 1."""
@@ -172,11 +175,39 @@ class TrialGroup:
         bad = [~np.isfinite(a[layer.lag + step]).all(axis=(1, 2)) for a in layer.states.values()]
         return Overflow(lo + step + 1, index, np.any(bad, axis=0))
 
-    def equation_of_overflow(self, overflow: Overflow) -> Equation:
-        """Return the equation in which a forward pass that has just overflowed first left the finite numbers."""
-        index = (overflow.step - 1) % self.segment
+    def blame_of(self, overflow: Overflow) -> Blame:
+        """Return which operation first left the finite numbers in a forward pass that has just overflowed."""
         with np.errstate(all="ignore"):
-            return self.layers[overflow.layer].first_nonfinite_equation(index)
+            return blame_forward(self.layers[overflow.layer], (overflow.step - 1) % self.segment)
+
+    def blame_of_derivative(self, overflow: Overflow) -> tuple[int, int, Blame] | None:
+        """Return the step and the layer of a derivative for which an adjoint is not finite, and what it is.
+
+        None where no single one is to blame. Goes over the steps up to there once more.
+
+        Args:
+            overflow: where the adjoint is not finite.
+        """
+        index = overflow.layer
+        lag = self.layers[index].lag
+        # The steps that lie behind the adjoint in time first, then its own: within the layer, and in the one above.
+        wanted = [(step, index, Dependence.STATE) for step in range(overflow.step + 1, overflow.step + lag + 1)]
+        wanted.append((overflow.step, index, Dependence.STATE))
+        if not self.problem.bidirectional and index + 1 < len(self.layers):
+            wanted.append((overflow.step, index + 1, Dependence.INPUT))
+        found: dict[tuple[int, int], Blame | None] = {}
+        for lo, hi in self.walk_forward():
+            for step, layer, of in wanted:
+                if lo < step <= hi:
+                    with np.errstate(all="ignore"):
+                        blame = blame_derivative(self.layers[layer], step - lo - 1, overflow.trials, of)
+                    found[step, layer] = blame
+            if hi >= overflow.step + lag:
+                break
+        for step, layer, _ in wanted:
+            if (known := found.get((step, layer))) is not None:
+                return step, layer, known
+        return None
 
     # Walks: the values of every step once, for whoever looks at the steps themselves.
 
@@ -254,13 +285,21 @@ class TrialGroup:
         with np.errstate(all="ignore"):
             return self._run(record, step_clip, parameters, plain)
 
-    def passes(self, parameters: bool, clipped: bool, plain: bool = False) -> list[BackwardPass]:
-        """Return the backward passes of the layers, kept from run to run."""
+    def passes(
+        self, parameters: bool, clipped: bool, plain: bool = False, by_step: int | None = None
+    ) -> list[BackwardPass]:
+        """Return the backward passes of the layers, kept from run to run.
+
+        Args:
+            plain: see `Engine.run`.
+            by_step: the layer whose parameter gradients alone are wanted, for each step by itself.
+        """
         p = self.problem
         at_last_only = len(p.loss.steps) == 1 and p.loss.last_step == p.seq_len
         # A reverse direction meets position T at its first step.
         at_end = (p.top, *((p.top + 1,) if p.loss.final else ())) if at_last_only else ()
-        key = (parameters, clipped, plain, at_end)
+        # The loss may be another one than in the run before.
+        key = (parameters, clipped, plain, by_step, at_end)
         if key not in self._passes:
             self._passes[key] = [
                 BackwardPass(
@@ -268,9 +307,10 @@ class TrialGroup:
                     per_step=i not in at_end,
                     block=self.block,
                     clipped=clipped,
-                    parameters=parameters,
+                    parameters=parameters if by_step is None else i == by_step,
                     to_input=i >= (2 if p.bidirectional else 1),
                     plain=plain,
+                    by_step=i == by_step,
                 )
                 for i, layer in enumerate(self.layers)
             ]
@@ -280,7 +320,7 @@ class TrialGroup:
         p = self.problem
         recorder = Recorder(self) if record else None
         keep = recorder.keep_states if recorder else lambda *_: None
-        losses, checkpoints, overflow = self._forward(keep, tape=True)
+        losses, checkpoints, overflow = self._forward(keep, tape=True, to_the_end=record)
         run = Run(losses, {}, {}, overflow, recording=recorder.recording if recorder else None)
         if overflow is not None:
             return run

@@ -24,7 +24,6 @@ from gradcli.engine.sizes import chunk_length
 from gradcli.engine.starts import Start
 from gradcli.engine.views import window_view
 from gradcli.language.graph import Dependence, Node, reachable
-from gradcli.language.parser import Equation
 
 Array = np.ndarray[Any, Any]
 
@@ -335,28 +334,6 @@ class Layer:
         for array in self.states.values():
             bad |= ~np.isfinite(array[self.lag : self.lag + self.steps]).all(axis=(1, 2, 3))
         return int(np.argmax(bad)) if bad.any() else None
-
-    def first_nonfinite_equation(self, index: int) -> Equation:
-        """Return the first equation, in the order of the text, whose value is not finite at a step of the segment."""
-        cell, graph = self.plan.cell, self.plan.graph
-        known = {n: v for n, v in self.values.items() if n.dependence is Dependence.PARAMETERS}
-        known[graph.input()] = self.values[graph.input()][index : index + 1]
-        for name in self.plan.states:
-            for lag in range(1, self.plan.lags[name] + 1):
-                row = self.lag - lag + index
-                known[graph.state(name, lag)] = self.states[name][row : row + 1]
-        for equation in cell.equations:
-            node = cell.values[equation.name]
-            if node in cell.shapes.matrices:
-                continue
-            evaluate([node], known, self.parameters.column_ranges)
-            # In the precision of the run, where a number may be infinite that is finite in the text.
-            value = np.asarray(known[node], self.dtype)
-            if equation.is_state:
-                known[graph.state(equation.name, 0)] = np.broadcast_to(value, self.states[equation.name][:1].shape)
-            if not np.isfinite(value).all():
-                return equation
-        raise AssertionError("every equation is finite at this step")
 
 
 def _part(column: list[Array], lo: int, hi: int) -> list[Array]:

@@ -32,6 +32,7 @@ class Loss(ABC):
         self._starts: Array | None = None
         self.scale = 1.0
         self.final = False
+        self._firsts_alone = False
 
     def scaled(self, scale: float) -> Self:
         """Return `scale` times this loss: the mean over its steps, say, where the scale is one over their number."""
@@ -59,7 +60,13 @@ class Loss(ABC):
 
     def _counts(self, steps: Array) -> Array | None:
         """Return which sequences have which of the steps, (k, 1, B) booleans; None where all have all."""
-        if self._starts is None or not len(steps) or steps.min() > self._starts.max():
+        if self._starts is None or not len(steps):
+            return None
+        if self._firsts_alone:
+            return np.asarray(
+                steps[:, None, None] == self._sorted[np.searchsorted(self._sorted, self._starts, "right")]
+            )
+        if steps.min() > self._starts.max():
             return None
         return np.asarray(steps[:, None, None] > self._starts)
 
@@ -110,8 +117,15 @@ class Loss(ABC):
         return self._alone(-1)
 
     def first_alone(self) -> Self:
-        """Return the loss of the first step that counts alone: of a reverse direction, the last one of its own."""
-        return self._alone(0)
+        """Return the loss of the first step that counts alone: of a reverse direction, the last one of its own.
+
+        Where sequences begin after different steps, it is the first one that counts of each.
+        """
+        if self._starts is None or self.first_step > self._starts.max():
+            return self._alone(0)
+        found = copy(self)
+        found._firsts_alone = True
+        return found
 
     def _alone(self, index: int) -> Self:
         place = int(self._order[index])
@@ -121,13 +135,13 @@ class Loss(ABC):
         """Tell whether another loss differs from this one in nothing but numbers."""
         return (
             type(self) is type(other)
-            and (self.scale, self.final) == (other.scale, other.final)
+            and (self.scale, self.final, self._firsts_alone) == (other.scale, other.final, other._firsts_alone)
             and np.array_equal(self.steps, other.steps)
         )
 
     def _like(self, found: Self) -> Self:
         """Return a loss with the settings of this one."""
-        found.scale, found.final = self.scale, self.final
+        found.scale, found.final, found._firsts_alone = self.scale, self.final, self._firsts_alone
         return found
 
     @abstractmethod
@@ -321,7 +335,9 @@ class BinaryCrossEntropy(ReadoutLoss):
         """
         y, target = self.readout(outputs), self.target[places]
         small = np.exp(-np.abs(y))
-        p, q = np.where(y < 0, (small, np.ones_like(small)), (np.ones_like(small), small)) / (1.0 + small)
+        larger = 1.0 / (1.0 + small)
+        smaller = small * larger
+        p, q = np.where(y < 0, smaller, larger), np.where(y < 0, larger, smaller)
         return np.asarray((1.0 - target) * p - target * q)
 
     def saved(self) -> dict[str, Array]:

@@ -35,7 +35,9 @@ class LayerParameters:
         self.column_ranges = _column_ranges(plan)
         self.values: Values = {}
         for name, shape in plan.cell.shapes.parameters.items():
-            array = np.ascontiguousarray(parameters[name], dtype=dtype)
+            # What float32 cannot hold is infinite in it, as in any training: the verdict says so.
+            with np.errstate(over="ignore"):
+                array = np.ascontiguousarray(parameters[name], dtype=dtype)
             self.values[plan.graph.parameter(name)] = array if len(shape) == 2 else array.reshape(trials, -1, 1)
         self._made: dict[Any, Array] = {}
 
@@ -125,8 +127,8 @@ class LayerParameters:
     def fold_gradient(self, node: Node, gradient: Scaled) -> Scaled:
         """Return the gradient of a node from one with a row for each entry that it was broadcast to, if it was."""
         shape = np.shape(self.known(node))
-        if len(shape) == 3 and shape[1] == 1 < gradient.mantissa.shape[1]:
-            return Scaled(gradient.mantissa.sum(axis=1, keepdims=True), gradient.exponent)
+        if len(shape) == 3 and shape[1] == 1 < gradient.mantissa.shape[-2]:
+            return Scaled(gradient.mantissa.sum(axis=-2, keepdims=True), gradient.exponent)
         return gradient
 
 

@@ -161,6 +161,14 @@ class ForwardOverflow(ArithmeticError):
         self.overflow = overflow
 
 
+class BackwardOverflow(ArithmeticError):
+    """A walk back in which an adjoint is not finite: `overflow` tells where."""
+
+    def __init__(self, overflow: Overflow) -> None:
+        super().__init__(f"an adjoint is not finite at step {overflow.step}")
+        self.overflow = overflow
+
+
 @dataclass
 class Recording:
     """Everything that `--save` wants, kept only on request. Layer and state name -> array.

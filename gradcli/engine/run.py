@@ -12,11 +12,11 @@ import numpy as np
 from gradcli.engine.backward import StepClip
 from gradcli.engine.group import TrialGroup
 from gradcli.engine.loss import Loss
+from gradcli.engine.nonfinite import Blame
 from gradcli.engine.parameters import ParametersOfSteps
 from gradcli.engine.problem import Input, Overflow, Problem, Progress, Run
 from gradcli.engine.starts import FilledInput
 from gradcli.engine.together import joined_runs
-from gradcli.language.parser import Equation
 
 Array = np.ndarray[Any, Any]
 
@@ -131,7 +131,8 @@ class Engine:
             return runs[0]
         overflow = self._first([run.overflow for run in runs])
         if overflow is not None:
-            return Run(np.concatenate([run.losses for run in runs]), {}, {}, overflow)
+            recording = joined_runs(runs).recording if record else None
+            return Run(np.concatenate([run.losses for run in runs]), {}, {}, overflow, recording=recording)
         found = joined_runs(runs)
         found.backward_overflow = self._first([run.backward_overflow for run in runs], backward=True)
         return found
@@ -153,13 +154,27 @@ class Engine:
                 trials[first:last] |= overflow.trials
         return Overflow(earliest.step, earliest.layer, trials)
 
-    def equation_of_overflow(self, overflow: Overflow) -> Equation:
-        """Return the equation in which a forward pass that overflowed first left the finite numbers."""
-        trial = int(np.argmax(overflow.trials))
-        index = next(i for i, (first, last) in enumerate(self._ranges) if first <= trial < last)
-        group = self._group(index)
+    def blame_of(self, overflow: Overflow) -> Blame:
+        """Return which operation first left the finite numbers in a forward pass that overflowed."""
+        group = self._group_of(overflow)
         group.losses()  # once more, as the buffers may hold other trials by now
-        return group.equation_of_overflow(overflow)
+        return group.blame_of(overflow)
+
+    def blame_of_derivative(self, overflow: Overflow) -> tuple[int, int, Blame] | None:
+        """Return the derivative for which an adjoint is not finite; see `TrialGroup.blame_of_derivative`."""
+        first = next(first for first, last in self._ranges if overflow.trials[first:last].any())
+        group = self._group_of(overflow)
+        trials = overflow.trials[first : first + group.problem.trials]
+        return group.blame_of_derivative(replace(overflow, trials=trials))
+
+    def overflow(self) -> Overflow | None:
+        """Return where the forward pass overflows, if it does, with all trials that do so there."""
+        return self.losses()[1]
+
+    def _group_of(self, overflow: Overflow) -> TrialGroup:
+        """Return the group of the first trial in which something happened."""
+        trial = int(np.argmax(overflow.trials))
+        return self._group(next(i for i, (first, last) in enumerate(self._ranges) if first <= trial < last))
 
 
 class _KeptInput:

@@ -1,10 +1,14 @@
 """Numbers beyond the range of floats: a mantissa array and one power of two for each trial.
 
 Value = mantissa * 2**exponent. Scaling by powers of two is exact, so nothing is lost by it.
+
+One rule holds wherever such numbers are added: an exact zero has no exponent. Beside a zero that was carried at a large
+power, a number of 2**-2000 is all there is, and keeps its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,52 +17,105 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
+#: The exponent of an exact zero in a sum: smaller than any other, so that it never decides.
+NOTHING = -(10**15)
+
+#: Numbers near 1 whose powers of two differ by no more than this are added as they are, by bytes of a float.
+SAFE_SPREAD = {8: 500, 4: 40}
+
 #: A mantissa whose largest entry lies between these needs no other exponent.
 _NEAR_ONE = (2.0**-100, 2.0**100)
 
 
 @dataclass
 class Scaled:
-    """mantissa * 2**exponent; the mantissa has the trials on its first axis, the exponent is (trials,) integers."""
+    """mantissa * 2**exponent; the mantissa has the trials on its first axis, the exponent is (trials,) integers.
+
+    Of several steps, both have the steps before the trials: the exponent says which axes of the mantissa share one.
+    """
 
     mantissa: Array
     exponent: Array
 
     def add(self, other: Scaled) -> Scaled:
-        """Return the sum, at the larger exponent of the two; an exact zero never sets the exponent."""
-        mine, theirs = self.nonzero(), other.nonzero()
-        exponent = np.where(
-            mine & theirs,
-            np.maximum(self.exponent, other.exponent),
-            np.where(theirs, other.exponent, self.exponent),
-        )
-        return Scaled(self._at(exponent) + other._at(exponent), exponent)
+        """Return the sum; what is far below the other, as 2**-1000 beside 1, is lost, but nothing beside a zero."""
+        if np.array_equal(self.exponent, other.exponent):
+            return Scaled(self.mantissa + other.mantissa, self.exponent)
+        mine, theirs = self.normalised(), other.normalised()
+        exponent = common_exponent([mine, theirs])
+        return Scaled(mine.at(exponent) + theirs.at(exponent), exponent)
 
     def nonzero(self) -> Array:
         """Return for each trial whether any entry is not zero."""
-        return np.asarray(np.any(self.mantissa != 0, axis=tuple(range(1, self.mantissa.ndim))))
+        return np.asarray(np.any(self.mantissa != 0, axis=self._entries))
+
+    @property
+    def _entries(self) -> tuple[int, ...]:
+        """The axes of the entries that share an exponent."""
+        return tuple(range(self.exponent.ndim, self.mantissa.ndim))
 
     def normalised(self) -> Scaled:
         """Return the same value with the largest mantissa of each trial near 1, and zeros at exponent 0."""
-        largest = np.abs(self.mantissa).max(axis=tuple(range(1, self.mantissa.ndim)), initial=0.0)
-        if _NEAR_ONE[0] < largest.min() and largest.max() < _NEAR_ONE[1]:
+        largest = np.abs(self.mantissa).max(axis=self._entries, initial=0.0)
+        if not largest.size or (_NEAR_ONE[0] < largest.min() and largest.max() < _NEAR_ONE[1]):
             return self
         shift = exponent_of(largest)
         exponent = np.where(largest != 0, self.exponent + shift, 0)
         return Scaled(scale_by(self.mantissa, _expand(-shift, self.mantissa)), exponent)
 
-    def _at(self, exponent: Array) -> Array:
+    def times(self, factor: float) -> Scaled:
+        """Return the product with a number of ordinary size."""
+        return Scaled(factor * self.mantissa, self.exponent)
+
+    def at(self, exponent: Array) -> Array:
+        """Return the mantissas at other exponents."""
         return scale_by(self.mantissa, _expand(self.exponent - exponent, self.mantissa))
 
     def log2_norm(self) -> Array:
         """Return log2 of the Euclidean norm for each trial, (trials,); -inf for an exact zero."""
-        flat = self.mantissa.reshape(len(self.mantissa), -1)
-        return log2_norm(flat, axis=1) + self.exponent
+        flat = self.mantissa.reshape(*self.exponent.shape, -1)
+        return log2_norm(flat, axis=self.exponent.ndim) + self.exponent
 
     def value(self) -> Array:
         """Return the number itself, infinite or zero where it lies beyond the range of floats."""
         with np.errstate(over="ignore", under="ignore"):
             return scale_by(self.mantissa, _expand(self.exponent, self.mantissa))
+
+
+def common_exponent(parts: Sequence[Scaled]) -> Array:
+    """Return the exponents at which to add numbers up: for each trial the largest of those not zero, or 0."""
+    largest = np.max([np.where(part.nonzero(), part.exponent, NOTHING) for part in parts], axis=0)
+    return np.where(largest == NOTHING, 0, largest)
+
+
+def summed_products_of_columns(left: Array, right: Array, exponents: Array) -> Scaled:
+    """Return sum_j 2**e_j l_j r_j^T for columns of any size: (..., M, C) and (..., K, C) -> (..., M, K).
+
+    Each column is brought near 1, and those that are not zero are summed from the largest down, until the rest makes no
+    difference.
+
+    Args:
+        exponents: e, (..., C).
+    """
+    sizes = [np.abs(columns).max(axis=-2, initial=0.0) for columns in (left, right)]
+    if not all(np.isfinite(size).all() for size in sizes):
+        return Scaled(np.matmul(left, right.swapaxes(-1, -2)), exponents.max(axis=-1, initial=0))
+    of_left, of_right = map(exponent_of, sizes)
+    left = scale_by(left, -of_left[..., None, :])
+    right = scale_by(right, -of_right[..., None, :])
+    exponent = np.where((sizes[0] > 0) & (sizes[1] > 0), exponents + of_left + of_right, NOTHING)
+    shape = (*left.shape[:-1], right.shape[-2])
+    total = Scaled(np.zeros(shape, left.dtype), np.zeros(exponent.shape[:-1], np.int64))
+    reach = SAFE_SPREAD[left.dtype.itemsize]
+    while (exponent > NOTHING).any():
+        top = exponent.max(axis=-1)
+        now = (exponent > NOTHING) & (exponent >= (top - reach)[..., None])
+        weight = np.where(now, scale_by(np.ones((), left.dtype), exponent - top[..., None]), 0).astype(left.dtype)
+        found = np.matmul(left * weight[..., None, :], right.swapaxes(-1, -2))
+        total = total.add(Scaled(found, np.where(top > NOTHING, top, 0)))
+        # What has a sum needs nothing that is smaller; where the largest columns cancel, the next ones count.
+        exponent = np.where(now | total.nonzero()[..., None], NOTHING, exponent)
+    return total
 
 
 def _expand(exponent: Array, like: Array) -> Array:

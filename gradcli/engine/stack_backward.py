@@ -189,21 +189,23 @@ class Backward:
             run.gradients[f"{READOUT}.{name}"] = scaled.normalised()
 
 
-def batch_gradients(layer: Layer, gradients: Mapping[Node, Scaled]) -> dict[str, Scaled]:
+def batch_gradients(layer: Layer, gradients: Mapping[Node, Scaled], *, steps: int | None = None) -> dict[str, Scaled]:
     """Return the gradient of the batch loss for each parameter, (R, ...), from sums over sequences at some nodes.
 
     Args:
         layer: whose parameters. gradients: of nodes that depend on parameters alone.
+        steps: n, where they are those of n steps, each by itself: (n, R, ...).
     """
+    lead = (layer.trials,) if steps is None else (steps, layer.trials)
     found = parameter_gradients(
         layer.plan.graph, dict(gradients), layer.parameters.values, layer.parameters.column_ranges
     )
     means = {}
     for name, shape in layer.plan.cell.shapes.parameters.items():
-        gradient = found.get(name) or Scaled(np.zeros((layer.trials, 1)), np.zeros(layer.trials, np.int64))
-        mean = np.divide(gradient.mantissa, layer.batch_size, dtype=np.float64).reshape(layer.trials, -1)
+        gradient = found.get(name) or Scaled(np.zeros((*lead, 1)), np.zeros(lead, np.int64))
+        mean = np.divide(gradient.mantissa, layer.batch_size, dtype=np.float64).reshape(*lead, -1)
         entries = math.prod(shape)
-        if mean.shape[1] < entries:
-            mean = np.broadcast_to(mean, (layer.trials, entries))
-        means[name] = Scaled(mean.reshape(layer.trials, *shape), gradient.exponent).normalised()
+        if mean.shape[-1] < entries:
+            mean = np.broadcast_to(mean, (*lead, entries))
+        means[name] = Scaled(mean.reshape(*lead, *shape), gradient.exponent).normalised()
     return means

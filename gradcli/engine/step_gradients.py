@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.engine.exponents import NOTHING
-from gradcli.engine.scaled import Scaled, scale_by
+from gradcli.engine.scaled import NOTHING, Scaled, scale_by
 
 Array = np.ndarray[Any, Any]
 

@@ -341,10 +341,8 @@ class Lowering:
         if isinstance(left, ast.BinOp) and isinstance(left.op, ast.MatMult):
             # U @ V @ h: two products with a vector instead of one of two matrices.
             inner = self._product(left.right, right, equation.statement.place(left), equation)
-            return self.graph.matmul(self._matrix(left.left, equation), inner)
-        matrix = self._matrix(left, equation)
-        if not any(n.op == "parameter" and n.data not in self.scalars for n in reachable([matrix])):
-            raise _Mistake(place, "left of '@' stands a matrix; a number is multiplied with '*'")
+            return self.graph.matmul(self._left_matrix(left.left, place, equation), inner)
+        matrix = self._left_matrix(left, place, equation)
         if not isinstance(right, ast.List):
             return self.graph.matmul(matrix, self._factor(right, equation))
         if not right.elts:
@@ -364,6 +362,18 @@ class Lowering:
             place = equation.statement.place(tree)
             raise _Mistake(place, "a number cannot stand right of '@'; for a bias, add a vector: W @ h[t-1] + b")
         return vector
+
+    def _left_matrix(self, tree: ast.expr, place: Place, equation: Equation) -> Node:
+        """Return what stands left of an '@': a matrix, and no number."""
+        matrix = self._matrix(tree, equation)
+        parameters = [node.data for node in reachable([matrix]) if node.op == "parameter"]
+        if all(name in self.scalars for name in parameters):
+            what = "left of '@' stands a matrix; a number is multiplied with '*'"
+            if parameters:
+                name = parameters[0]
+                what = f"{name} is a matrix, with two sizes: [rows, columns]; shapes says that it is a single number"
+            raise _Mistake(place, what)
+        return matrix
 
     def _matrix(self, tree: ast.expr, equation: Equation) -> Node:
         node = self._matrix_node(tree, equation)

@@ -24,7 +24,7 @@ from gradcli.errors import SpecError
 from gradcli.language.cell import ParsedCell, SizedCell
 from gradcli.network.data import located, open_source
 from gradcli.network.lengths import sequence_starts
-from gradcli.network.limits import require_memory
+from gradcli.network.limits import Beside, require_memory
 from gradcli.network.parameters import ParameterValues, open_laws_note
 from gradcli.network.sizing import count_parameters, output_size, parameter_shapes, parse, size_cells
 from gradcli.network.trained import TrainedNetwork
@@ -84,7 +84,14 @@ class Network:
         return count_parameters(self.shapes, self.problem.copies)
 
 
-def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_memory: int | None = None) -> Network:
+def build(
+    loaded: LoadedSpec,
+    *,
+    record: bool = False,
+    runs_kept: int = 1,
+    max_memory: int | None = None,
+    beside: Beside | None = None,
+) -> Network:
     """Return the network that a spec describes, with all its numbers.
 
     Args:
@@ -92,6 +99,7 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_m
         record: whether states and adjoints will be kept, which takes memory.
         runs_kept: how many runs of about this size share the memory.
         max_memory: bytes that they may need; by default half of what is free.
+        beside: what else will need memory.
 
     Raises:
         GradcliError: mistakes that only show once shapes are known, unreadable input files, too little memory.
@@ -118,7 +126,14 @@ def build(loaded: LoadedSpec, *, record: bool = False, runs_kept: int = 1, max_m
     plans = _plans(sized)
     starts = sequence_starts(loaded, source.lengths, plans)
     tape_bytes = require_memory(
-        spec, shapes, plans, tied=loaded.tied, record=record, runs_kept=runs_kept, max_memory=max_memory
+        spec,
+        shapes,
+        plans,
+        tied=loaded.tied,
+        record=record,
+        runs_kept=runs_kept,
+        max_memory=max_memory,
+        beside=beside,
     )
     mistakes: list[SpecProblem] = []
     parameters = _attempt(mistakes, lambda: values.draw(_read(loaded, trained, given, shapes, max_memory)))

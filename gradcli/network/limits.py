@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,26 @@ _MARGIN = 1.15
 _SHARE_OF_FREE_MEMORY = 0.5
 #: The tape takes at most this share of what a run may need; a longer sequence is computed in segments.
 _SHARE_OF_TAPE = 0.25
+
+
+class MemoryRefused(ResourceError):
+    """A run that would need more memory than it may take: `needed` bytes are enough."""
+
+    def __init__(self, message: str, needed: int) -> None:
+        super().__init__(message)
+        self.needed = needed
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a command needs beside the run itself.
+
+    size: how many bytes, from the spec and a plan for each layer; it may refuse as well. what: in words, as in "what is
+        kept of every step".
+    """
+
+    size: Callable[[Spec, Sequence[LayerPlan]], int]
+    what: str
 
 
 def estimate_memory(
@@ -111,7 +132,7 @@ def _curve_bytes(spec: Spec, plans: Sequence[LayerPlan]) -> int:
 
 def _copies_of_groups(spec: Spec, plans: Sequence[LayerPlan]) -> int:
     """Trials that run in several groups have what was found about them joined at the end: it exists twice then."""
-    return 1 if _sizes(spec, plans).trials_at_once == spec.trials else 2
+    return 1 if sizes_of(spec, plans).trials_at_once == spec.trials else 2
 
 
 def _recording_bytes(spec: Spec, plans: Sequence[LayerPlan]) -> int:
@@ -121,7 +142,7 @@ def _recording_bytes(spec: Spec, plans: Sequence[LayerPlan]) -> int:
     return _FLOAT * (spec.seq_len + 1) * _sequences(spec) * entries * _copies_of_groups(spec, plans)
 
 
-def _sizes(spec: Spec, plans: Sequence[LayerPlan], tape_bytes: int = UNLIMITED) -> Sizes:
+def sizes_of(spec: Spec, plans: Sequence[LayerPlan], tape_bytes: int = UNLIMITED) -> Sizes:
     item = np.dtype(spec.dtype).itemsize
     return Sizes(plans, spec.seq_len, spec.trials, spec.batch_size, item, tape_bytes, whole_sequence=spec.bidirectional)
 
@@ -130,7 +151,7 @@ def _engine_bytes(
     spec: Spec, shapes: Mapping[str, tuple[int, ...]], plans: Sequence[LayerPlan], tape_bytes: int, tied: bool
 ) -> int:
     """One segment of the tape, one block of the backward pass, and what the loss makes of a segment."""
-    sizes = _sizes(spec, plans, tape_bytes)
+    sizes = sizes_of(spec, plans, tape_bytes)
     sizes = replace(sizes, trials=sizes.trials_at_once, tied=tied)
     sequences = sizes.trials * spec.batch_size
     number = sequences * sizes.itemsize
@@ -217,6 +238,7 @@ def require_memory(
     record: bool,
     runs_kept: int = 1,
     max_memory: int | None = None,
+    beside: Beside | None = None,
 ) -> int:
     """Refuse a run that would need more memory than it may take, and return how much of that the tape may take.
 
@@ -224,25 +246,38 @@ def require_memory(
         tied: whether all steps share their weights.
         runs_kept: how many runs of about this size share the memory.
         max_memory: the limit in bytes; by default half of what is free.
+        beside: what is wanted of the run, and needs memory of its own.
 
     Raises:
-        ResourceError: with the figure, the limit and where it comes from, and what to change.
+        ResourceError: with a figure that is enough, the limit and where it comes from, and what to change.
     """
     limit, origin = _memory_limit(max_memory)
-    tape_bytes = int(limit // runs_kept * _SHARE_OF_TAPE)
-    needed = estimate_memory(spec, shapes, plans, tied=tied, record=record, tape_bytes=tape_bytes)
+    more = beside.size(spec, plans) if beside else 0
+
+    def reckoned(limit: int) -> int:
+        tape = int(limit * _SHARE_OF_TAPE)
+        return more + estimate_memory(spec, shapes, plans, tied=tied, record=record, tape_bytes=tape)
+
+    needed = reckoned(limit // runs_kept)
     if needed > limit // runs_kept:
+        # With more memory the tape may be longer: the figure is one with which the run begins.
+        while (again := reckoned(needed)) > needed:
+            needed = again
+        needed = _rounded_up(needed)
         share = origin + (f", shared by {runs_kept} runs" if runs_kept > 1 else "")
         why = " (bidirectional layers keep the whole sequence)" if spec.bidirectional else ""
         advice = "" if tied else "With tied: false every step has weights of its own. "
         advice += f"Make hidden_size ({spec.hidden_size}), input_size ({plans[0].cell.shapes.input_size}), "
         advice += f"batch_size ({spec.batch_size}), trials ({spec.trials}) or seq_len ({spec.seq_len}) smaller"
-        raise ResourceError(
-            f"this run would need about {readable_size(needed)} of memory{why}; {readable_size(limit // runs_kept)}"
+        what = f"this run, with {beside.what}," if beside else "this run"
+        for_all = f" ({readable_size(_rounded_up(needed * runs_kept))} for {runs_kept} runs)" if runs_kept > 1 else ""
+        raise MemoryRefused(
+            f"{what} would need about {readable_size(needed)} of memory{why}; {readable_size(limit // runs_kept)}"
             f" ({share}) is the limit. {advice}, {'leave out --save, ' if record else ''}or allow more with"
-            " --max-memory"
+            f" --max-memory{for_all}",
+            needed,
         )
-    return tape_bytes
+    return int(limit // runs_kept * _SHARE_OF_TAPE)
 
 
 def require_memory_to_read(model: Input | FileTarget, folder: Path, *, max_memory: int | None = None) -> None:
@@ -320,6 +355,15 @@ def _memory_limit(max_memory: int | None) -> tuple[int, str]:
     if max_memory is not None:
         return max_memory, "--max-memory"
     return int(free_memory() * _SHARE_OF_FREE_MEMORY), "half of what is free"
+
+
+def _rounded_up(size: int) -> int:
+    """Return at least as many bytes, so that what `readable_size` writes is no less."""
+    unit = 1
+    while size / unit >= 1000:
+        unit *= 1024
+    step = 1 if unit == 1 else unit if size / unit >= 10 else unit / 10
+    return math.ceil(math.ceil(size / step) * step)
 
 
 def readable_size(size: int) -> str:

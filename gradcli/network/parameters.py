@@ -38,6 +38,17 @@ def open_laws_note(left_open: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
     return (f"no init is given for {names}: drawn by the law {TorchDefault.NAME}{usual}",)
 
 
+def law_of(loaded: LoadedSpec, name: str) -> tuple[Choice, tuple[str, ...]]:
+    """Return the law of a parameter and where the spec says so: the last match wins, the spec over the cell."""
+    for field, table in ((("init",), loaded.spec.init), (("cell", "init"), loaded.cell.init)):
+        if name.startswith(f"{READOUT}.") and field == ("cell", "init"):
+            continue
+        matching = [pattern for pattern in table if matches(pattern, name)]
+        if matching:
+            return table[matching[-1]], (*field, matching[-1])
+    return TorchDefault(), ("init",)
+
+
 class ParameterValues:
     """The values of all parameters: which law each is drawn from, or its exact values; and every mistake about them.
 
@@ -62,7 +73,10 @@ class ParameterValues:
         self._check_patterns("cell.init", loaded.cell.init)
         self._check_patterns("init", spec.init)
         self._check_patterns("params", spec.params)
-        self._check_patterns("weights.map", spec.weights.map if spec.weights is not None else {})
+        if spec.weights is not None:
+            self._check_patterns("weights.map", spec.weights.map)
+            self._check_changes("scale", spec.weights.scale)
+            self._check_changes("shift", spec.weights.shift)
         for name in loaded.cell.chrono:
             self._check_name(name, ("cell", "chrono", name))
         for framework, names in loaded.cell.twice.items():
@@ -93,7 +107,7 @@ class ParameterValues:
         drawn: dict[str, set[str]] = {}
         for name in self._shapes:
             if name not in self._trained and not any(matches(pattern, name) for pattern in self._loaded.spec.params):
-                drawn.setdefault(name.rpartition(".")[0], set()).add(self._law(name)[0].NAME)
+                drawn.setdefault(name.rpartition(".")[0], set()).add(law_of(self._loaded, name)[0].NAME)
         found = {name: value.copies for name, value in self._trained.items()}
         for layer, laws in drawn.items():
             if layer != READOUT:
@@ -137,6 +151,15 @@ class ParameterValues:
                 message = f"no parameter matches {pattern!r}; parameters: {names}{self._hint(pattern, known)}"
                 self._problems.append(self._loaded.problem((*field.split("."), pattern), message))
 
+    def _check_changes(self, field: str, table: Mapping[str, float]) -> None:
+        """Check that what is scaled or shifted are trained values."""
+        self._check_patterns(f"weights.{field}", table)
+        for pattern in table:
+            named = [name for name in self._shapes if matches(pattern, name)]
+            if named and not any(name in self._trained for name in named):
+                message = f"changes trained values, and the checkpoint gives no {named[0]}; use init or params for it"
+                self._problems.append(self._loaded.problem(("weights", field, pattern), message))
+
     def _hint(self, pattern: str, known: Sequence[str]) -> str:
         layer, dot, _ = pattern.rpartition(".")
         spec = self._loaded.spec
@@ -148,17 +171,6 @@ class ParameterValues:
         if dot and layer not in layer_names(layers, spec.bidirectional):
             return f"; layers: layer0 to layer{layers - 1}" if layers > 1 else "; the only layer is layer0"
         return did_you_mean(pattern, known) if pattern.isidentifier() else ""
-
-    def _law(self, name: str) -> tuple[Choice, tuple[str, ...]]:
-        """Return the law of a parameter and where the spec says so: the last match wins, the spec over the cell."""
-        spec, cell = self._loaded.spec, self._loaded.cell
-        for field, table in ((("init",), spec.init), (("cell", "init"), cell.init)):
-            if name.startswith(f"{READOUT}.") and field == ("cell", "init"):
-                continue
-            matching = [pattern for pattern in table if matches(pattern, name)]
-            if matching:
-                return table[matching[-1]], (*field, matching[-1])
-        return TorchDefault(), ("init",)
 
     @property
     def left_open(self) -> dict[str, tuple[int, ...]]:
@@ -197,7 +209,7 @@ class ParameterValues:
             if self._exact(name, values[name]):
                 del drawn[name]
             elif name in trained:
-                values[name][...] = trained[name]
+                values[name][...] = self._changed(name, trained[name])
                 del drawn[name]
         of_all_steps = [name for name in drawn if not self._by_step(name)]
         of_each_step = [name for name in drawn if self._by_step(name)]
@@ -211,6 +223,16 @@ class ParameterValues:
                     self._draw(drawn[name], by_layer[drawn[name].layer], trial, step, values[name][trial, step, ...])
                 self._raise_problems()
         return values
+
+    def _changed(self, name: str, trained: Array) -> Array:
+        """Return scale * trained + shift, as the spec's `weights` say of a parameter."""
+        weights = self._loaded.spec.weights
+        if weights is None:
+            return trained
+        scale = [factor for pattern, factor in weights.scale.items() if matches(pattern, name)]
+        shift = [term for pattern, term in weights.shift.items() if matches(pattern, name)]
+        scaled = scale[-1] * trained if scale else trained
+        return scaled + shift[-1] if shift else scaled
 
     def _by_step(self, name: str) -> bool:
         """Tell whether every step has a parameter of this name for itself."""
@@ -233,7 +255,7 @@ class ParameterValues:
 
     def _draw(self, parameter: Parameter, layer: Sequence[Parameter], trial: int, step: int | None, out: Array) -> None:
         spec, cell = self._loaded.spec, self._loaded.cell
-        law, path = self._law(f"{parameter.layer}.{parameter.name}")
+        law, path = law_of(self._loaded, f"{parameter.layer}.{parameter.name}")
         try:
             out[...] = draw_parameter(
                 parameter,

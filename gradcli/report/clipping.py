@@ -104,7 +104,9 @@ def clipping_sentences(measured: Measured) -> str:
     parts = [] if changed else ["No threshold is reached: clipping changes nothing here."]
     if falls:
         again = "" if changed else " in any case"
-        parts.append(f"Clipping cannot bring back what has vanished{again}: it only makes gradients smaller.")
+        smaller = all(c.log10_norm_after <= c.log10_norm_before for c in clipped)
+        why = ": it only makes gradients smaller" if smaller else ""  # inside BPTT, terms may cancel less than before
+        parts.append(f"Clipping cannot bring back what has vanished{again}{why}.")
     if changed:
         parts += [*([] if falls else [_about_the_curve(changed)]), _about_the_step(changed)]
     return " ".join(part for part in parts if part)
@@ -121,11 +123,15 @@ def _about_the_curve(changed: Sequence[Clipped]) -> str:
 
 
 def _about_the_step(changed: Sequence[Clipped]) -> str:
-    """Compare the loss after a clipped step with that after the unclipped one, where either says something."""
+    """Compare the loss after a clipped step with that after the unclipped one, where either says something.
+
+    An unclipped step overshoots where the loss ends above where it began; clipping helps where it then ends below.
+    Losses are compared as they are shown: nothing is said of a difference that cannot be seen.
+    """
     before, unclipped = changed[0].loss_before, changed[0].loss_after_unclipped
     if before is None:
         return "The loss itself is not finite."
-    if unclipped is not None and unclipped <= before:
+    if unclipped is not None and not _is_above(unclipped, before):
         return ""
     after, best = min(
         ((c.loss_after_clipped, method_text(c)) for c in changed if c.loss_after_clipped is not None),
@@ -134,9 +140,17 @@ def _about_the_step(changed: Sequence[Clipped]) -> str:
     start = f"The unclipped step overshoots: {_change(before, unclipped)}"
     if after is None:
         return f"{start}, and clipping does not prevent it."
-    if unclipped is not None and after >= unclipped:
+    if unclipped is not None and not _is_above(unclipped, after):
         return f"{start}, and clipping makes it no better."
-    return f"{start}. Clipping helps: with {best} it is {loss_text(after)}."
+    if _is_above(before, after):
+        return f"{start}. Clipping helps: with {best} it is {loss_text(after)}."
+    lasting = "still above where it began" if _is_above(after, before) else "where it began"
+    return f"{start}. Clipped it is less bad: with {best} it is {loss_text(after)}, {lasting}."
+
+
+def _is_above(loss: float, other: float) -> bool:
+    """Tell whether a loss is above another one by more than the shown digits hide."""
+    return loss > other and loss_text(loss) != loss_text(other)
 
 
 def _change(before: float, after: float | None) -> str:

@@ -99,7 +99,7 @@ def _two_curves(joint: Terms, curve: Curve) -> str:
     last = len(joint.share) - 1
     start = "The state curve |dL/ds| is not the curve of the contributions |term of dL/dW|"
     ends = [
-        _change(float(values[last] - values[0])) for values in (curve.median, joint.log10_norm) if _have_a_start(values)
+        _change(float(values[last] - values[0])) for values in (curve.mean, joint.log10_norm) if _have_a_start(values)
     ]
     if last == 0 or len(ends) < 2:
         return f"{start}."
@@ -144,14 +144,14 @@ def _terms_table(found: Contributions, joint: Terms, curve: Curve) -> Table:
             _fraction(float(joint.log10_relative[d])),
             _share(float(joint.share[d])),
             _share(float(joint.kept[d])),
-            log10_text(float(curve.median[d])),
+            log10_text(float(curve.mean[d])),
         ]
         for d, bar in zip(distances, drawn, strict=True)
     ]
     note = (
         f"contribution: log10 |term| of all parameters{_layer_words(found)} together, |gradient| "
-        f"{power_of_ten(joint.log10_total)}; state curve: log10 |dL/ds|. Shares are projections on the gradient and add"
-        " up to 1; norms do not add."
+        f"{power_of_ten(joint.log10_total)}; state curve: log10 of the mean |dL/ds|. Shares are projections on the"
+        " gradient and add up to 1; norms do not add."
     )
     return Table(columns, rows, note=note)
 
@@ -342,6 +342,6 @@ class _Rows:
         for name, terms in {ALL: found.joint, **(found.parameters or {})}.items():
             by_distance = [terms.log10_norm, terms.log10_relative, terms.share]
             by_window = [terms.kept, terms.norm_kept, terms.cosine, terms.bias]
-            columns = [*by_distance, *by_window, found.state_curve.median[:-1]]
+            columns = [*by_distance, *by_window, found.state_curve.mean[:-1]]
             for d, row in enumerate(zip(*map(Numbers, columns), strict=True)):
                 yield label, name, d, *row

@@ -255,7 +255,9 @@ def direct_sentence(curve: DirectCurve, writer: FormulaWriter) -> str:
     last = int(seen[-1])
     farthest, share = int(curve.distances[last]), float(curve.projection[last])
     steps = f"{grouped(farthest)} step{'' if farthest == 1 else 's'} back"
-    ratio = float(curve.log10_direct[last] - curve.log10_total[last])
+    # In most sequences both may be exactly zero, where some have a gradient still.
+    direct = float(curve.log10_direct[last])
+    ratio = direct if math.isinf(direct) else direct - float(curve.log10_total[last])
     if curve.carries_to >= farthest:
         answer = f"It carries the gradient of {state}: {steps} its projection on the whole is {_signed(share)}"
         more = ", so that other routes work against it" if share > _MORE_THAN_ALL else ""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 
 import numpy as np
 
 from gradcli.diagnostics.curve import Curve
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.predictions import Prediction
+from gradcli.diagnostics.remedies import NO_REMEDIES, Remedies
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.diagnostics.verdict_kinds import VerdictKind
 from gradcli.diagnostics.verdict_words import KIND_WORDS, factor, grouped, number, ratio
@@ -33,8 +33,8 @@ from gradcli.report.curves import (
 from gradcli.report.directions import direction_hint, headline_note
 from gradcli.report.float32 import float32_lines
 from gradcli.report.model import Block, Cell, Column, Deferred, Line, Report, Style, Table, envelope
+from gradcli.report.remedies import next_line, remedy_blocks, remedy_data
 from gradcli.report.run_data import records, run_data
-from gradcli.spec.initialisers import Chrono
 from gradcli.spec.losses import DRAWN_READOUT
 from gradcli.spec.models import Spec
 
@@ -53,18 +53,18 @@ _STATES, _LAYERS = 12, 6
 _FIRST_STEP_TELLS = 1.0
 
 
-def simulation_report(measured: Measured) -> Report:
-    """Return the report of one run: the verdict, the curve and what to do; in full all that was measured."""
+def simulation_report(measured: Measured, remedies: Remedies = NO_REMEDIES) -> Report:
+    """Return the report of one run: the verdict, the curve and what would help; in full all that was measured."""
     head: list[list[Block]] = [
         [Line(describe(measured.network), measured.label, "title"), *note_lines(measured.network)],
         [*verdict_lines(measured.verdict), *float32_lines(measured.float32)],
     ]
-    data = Deferred(lambda: envelope("simulate") | {"runs": [run_data(measured)]})
-    curve = measured.curve
+    data = Deferred(lambda: envelope("simulate") | {"runs": [run_data(measured) | {"remedies": remedy_data(remedies)}]})
+    curve, helps = measured.curve, remedy_blocks(remedies, measured.network.spec.seq_len)
     if curve is None:
-        return Report("simulate", head, data, records([measured]))
+        return Report("simulate", filled([*head, helps]), data, records([measured]))
     lengths = length_lines(measured.network)
-    to_do = [*_hint(measured), *direction_hint(measured), *_next_steps(measured)]
+    to_do = [*helps, *direction_hint(measured), *next_line(measured)]
     clipping = clip_blocks(measured)
     first_look = [
         *head,
@@ -348,38 +348,3 @@ def _layer_table(layers: Mapping[str, Mapping[str, float]]) -> Table:
 def _first_and_last(names: Sequence[str], most: int) -> list[str]:
     """Return all names, or of more than `most` the first and last ones."""
     return list(names) if len(names) <= most else [*names[: most // 2], *names[-(most // 2) :]]
-
-
-def _hint(measured: Measured) -> list[Block]:
-    """Name the initialisation that is made for long memories, where the gradient vanishes for want of one."""
-    spec, biases = measured.network.spec, list(measured.network.loaded.cell.chrono)
-    if spec.weights is not None:
-        return []  # an initialisation is no remedy for what has been trained
-    if measured.verdict.kind != "vanishing" or not biases or not all(_can_be_chrono(measured, b) for b in biases):
-        return []
-    options = " ".join(f"--set init.{bias}=chrono" for bias in biases)
-    return [Line(f"{options}   (gates set for memories of up to {grouped(spec.seq_len)} steps)", "try", "dim")]
-
-
-def _next_steps(measured: Measured) -> list[Block]:
-    """Name the commands that tell why, where the gradient does not stay as it is."""
-    if measured.verdict.kind not in ("vanishing", "exploding", "transient"):
-        return []
-    problem = measured.network.problem
-    commands = "gates, paths, contributions, jacobian" if problem.begins is None else "contributions, jacobian"
-    commands = "jacobian" if problem.bidirectional else commands
-    return [Line(f"gradcli {commands}   (on the same spec: why)", "next", "dim")]
-
-
-def _can_be_chrono(measured: Measured, bias: str) -> bool:
-    """Tell whether `--set init.<bias>=chrono` would change how a gate's bias is drawn."""
-    spec, cell = measured.network.spec, measured.network.loaded.cell
-
-    def matching(table: Mapping[str, object]) -> list[str]:
-        return [pattern for pattern in table if fnmatchcase(bias, pattern.rpartition(".")[2])]
-
-    # The last match wins: an entry of the bias's own, if any, has to be that one.
-    named = matching(spec.init)
-    law = spec.init[named[-1]] if named else next((cell.init[p] for p in reversed(matching(cell.init))), None)
-    last = not named or named[-1] == bias
-    return last and not matching(spec.params) and not isinstance(law, Chrono) and spec.seq_len > 2

@@ -22,6 +22,7 @@ def run_simulation(
     overrides: Sequence[str],
     checkpoint_layer: str | None = None,
     record: bool,
+    remedies: bool = True,
     max_memory: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -35,6 +36,7 @@ def run_simulation(
         overrides: ``PATH=VALUE`` of any spec field, likewise.
         checkpoint_layer: the recurrent layer, where trained weights are read from a checkpoint.
         record: whether the result will be saved.
+        remedies: whether to run what might help a gradient that fades or grows.
         max_memory: bytes that the run may need; by default half of what is free.
         threads: for matrix products; by default as many as their size is worth.
         progress: called now and then while a run is under way.
@@ -46,7 +48,7 @@ def run_simulation(
     from gradcli.session.simulate import simulate
 
     loaded = load(target, options=options, overrides=overrides, checkpoint_layer=checkpoint_layer, outputs=outputs)
-    return simulate(loaded, record=record, max_memory=max_memory, threads=threads, progress=progress)
+    return simulate(loaded, record=record, remedies=remedies, max_memory=max_memory, threads=threads, progress=progress)
 
 
 def run_comparison(

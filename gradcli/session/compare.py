@@ -21,6 +21,7 @@ from gradcli.engine.together import apart, can_join, joined
 from gradcli.errors import Problem, SpecError, UsageError
 from gradcli.network.build import Network, build
 from gradcli.network.data import open_source
+from gradcli.network.limits import MemoryRefused
 from gradcli.network.parameters import ParameterValues
 from gradcli.network.sizing import count_parameters, parameter_shapes, parse, size_cells
 from gradcli.network.threads import blas_threads
@@ -94,12 +95,7 @@ def compare(
     # All of them before the first runs, so that a mistake in the last spec is told at once.
     runs_kept = len(arms) if record else 1
     with blas_threads(threads):
-        # Those that borrow come last, so that what is wrong with what they borrow is told of its own spec.
-        built = {
-            arm.label: _built(arm, lender, record=record, runs_kept=runs_kept, max_memory=max_memory)
-            for arm, lender in sorted(zip(arms, lenders, strict=True), key=lambda pair: pair[1] is not None)
-        }
-        networks = [built[arm.label] for arm in arms]
+        networks = _all_built(arms, lenders, record=record, runs_kept=runs_kept, max_memory=max_memory)
     notes += dict.fromkeys(note for network in networks for note in network.notes)
     measured: list[Measured] = []
     runs: dict[int, Run] = {}
@@ -143,6 +139,32 @@ def _alike(a: Network, b: Network) -> bool:
     """Tell whether two arms are run on the same kind of input, with the same loss."""
     one, other = run_on(a), run_on(b)
     return all(one[field] == other[field] for field in ("input", "loss"))
+
+
+def _all_built(
+    arms: Sequence[LoadedSpec],
+    lenders: Sequence[LoadedSpec | None],
+    *,
+    record: bool,
+    runs_kept: int,
+    max_memory: int | None,
+) -> list[Network]:
+    """Build all arms.
+
+    Raises:
+        MemoryRefused: some need too much memory; it is told of the one that needs most, so that its figure is enough.
+    """
+    built: dict[str, Network] = {}
+    refused: list[MemoryRefused] = []
+    # Those that borrow come last, so that what is wrong with what they borrow is told of its own spec.
+    for arm, lender in sorted(zip(arms, lenders, strict=True), key=lambda pair: pair[1] is not None):
+        try:
+            built[arm.label] = _built(arm, lender, record=record, runs_kept=runs_kept, max_memory=max_memory)
+        except MemoryRefused as error:
+            refused.append(error)
+    if refused:
+        raise max(refused, key=lambda error: error.needed)
+    return [built[arm.label] for arm in arms]
 
 
 def _built(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from gradcli.diagnostics.gates import bytes_kept, measure_gates
 from gradcli.engine.problem import Progress
 from gradcli.network.build import build
-from gradcli.network.limits import estimate_memory, require_memory_for
+from gradcli.network.limits import Beside, sizes_of
 from gradcli.network.threads import blas_threads
 from gradcli.report.gates import gates_report
-from gradcli.session.layers import choose_layer, require_one_direction, require_one_length
+from gradcli.session.layers import choose_layer, index_of_layer, require_one_direction, require_one_length
 from gradcli.session.result import Result
 from gradcli.spec.reader import LoadedSpec
 
@@ -22,21 +22,15 @@ def gates(
     progress: Progress | None = None,
 ) -> Result:
     """Run a spec and report on its gates; the arguments are those of `gradcli.session.run_gates`."""
+    beside = Beside(
+        lambda spec, plans: bytes_kept(plans[index_of_layer(spec, layer)], sizes_of(spec, plans)),
+        "what is kept of every step",
+    )
     with blas_threads(threads):
-        network = build(loaded, max_memory=max_memory)
+        network = build(loaded, max_memory=max_memory, beside=beside)
     require_one_direction(network, "gates")
     require_one_length(network, "gates")
     index = choose_layer(network, layer)
-    spec, problem = network.spec, network.problem
-    run = estimate_memory(
-        spec, network.shapes, problem.plans, tied=problem.tied, record=False, tape_bytes=problem.tape_bytes
-    )
-    require_memory_for(
-        run + bytes_kept(network, index),
-        "this run, with what is kept of every step,",
-        f"seq_len ({spec.seq_len}), batch_size ({spec.batch_size}) or trials ({spec.trials})",
-        max_memory=max_memory,
-    )
     with blas_threads(threads, network.problem):
         found = measure_gates(network, index, progress=progress)
     verdicts = [(loaded.label, found.verdict.kind)] if found.verdict is not None else []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from gradcli.engine.problem import REVERSE
+from gradcli.engine.bidirectional import DIRECTIONS
+from gradcli.engine.problem import REVERSE, layer_names
 from gradcli.errors import UsageError, did_you_mean
 from gradcli.network.build import Network
+from gradcli.spec.models import Spec
 
 
 def choose_layer(network: Network, asked: str | None) -> int:
@@ -15,9 +17,14 @@ def choose_layer(network: Network, asked: str | None) -> int:
     Raises:
         UsageError: there is no such layer.
     """
-    names = network.problem.names
+    return index_of_layer(network.spec, asked)
+
+
+def index_of_layer(spec: Spec, asked: str | None) -> int:
+    """Return the same from the spec alone, before anything is drawn."""
+    names = layer_names(spec.num_layers, spec.bidirectional)
     if asked is None:
-        return network.problem.top
+        return len(names) - (DIRECTIONS if spec.bidirectional else 1)
     name = f"layer{asked}" if asked[:1].isdigit() else asked
     if name not in names:
         known = ", ".join(names) if len(names) <= 8 else f"{names[0]} to {names[-1]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gradcli.diagnostics.measure import measure
+from gradcli.diagnostics.remedies import NO_REMEDIES, find_remedies
 from gradcli.engine.problem import Progress
 from gradcli.network.build import build
 from gradcli.network.threads import blas_threads
@@ -15,6 +16,7 @@ def simulate(
     loaded: LoadedSpec,
     *,
     record: bool = False,
+    remedies: bool = True,
     max_memory: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -24,8 +26,9 @@ def simulate(
         network = build(loaded, record=record, max_memory=max_memory)
     with blas_threads(threads, network.problem):
         measured = measure(network, record=record, progress=progress)
+        found = find_remedies(measured, max_memory=max_memory) if remedies else NO_REMEDIES
     return Result(
-        simulation_report(measured),
+        simulation_report(measured, found),
         [(measured.label, measured.verdict.kind)],
         saved_arrays(measured),
     )

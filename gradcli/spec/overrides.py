@@ -40,10 +40,14 @@ _TARGETS = _by_name(Target, ClassTarget)
 _CLIPS = _by_name(Clip)
 
 # Tables whose keys are names or globs of parameters, which may hold dots; and the choices that their values are.
+# Of the keys that match a parameter the last one wins: what an option sets goes behind all others.
 _PARAMETER_TABLES: Mapping[Path, Choices] = {
     ("init",): _INITIALISERS,
     ("params",): {},
     ("cell", "init"): _INITIALISERS,
+    ("weights", "map"): {},
+    ("weights", "scale"): {},
+    ("weights", "shift"): {},
 }
 
 
@@ -72,7 +76,8 @@ def apply_options(data: dict[str, Any], options: Mapping[str, object], positions
     """Put the values of options in place of top-level fields."""
     for field, value in options.items():
         data[field] = value
-        positions.override((field,), option_name(field))
+        argument = "" if isinstance(value, list | dict) else str(value)
+        positions.override((field,), option_name(field), argument)
 
 
 def apply_overrides(data: dict[str, Any], overrides: Sequence[str], positions: Positions) -> list[Problem]:
@@ -94,7 +99,7 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str], positions: P
             problems += [Problem(label, 0, 0, dotted(path), mistake.message) for mistake in document.mistakes]
             continue
         try:
-            positions.override(_put(data, path, document.data), label)
+            positions.override(_put(data, path, document.data), label, text)
         except _NotSettable as error:
             problems.append(Problem(label, 0, 0, dotted(error.path), error.message))
     return problems
@@ -124,11 +129,18 @@ def _put(data: dict[str, Any], path: Path, value: Any) -> Path:
         choices = _choices_at(done)
         if following in choices:
             child = _opened(child, choices[str(following)])
-        node[done[-1]] = child
+        _set(node, done, child)
         node = child
     done = (*done, _key_in(node, done, path[-1]))
-    node[done[-1]] = value
+    _set(node, done, value)
     return done
+
+
+def _set(node: Any, path: Path, value: Any) -> None:
+    """Set the value at `path` in the block or list that holds it."""
+    if path[:-1] in _PARAMETER_TABLES:
+        node.pop(path[-1], None)
+    node[path[-1]] = value
 
 
 def _key_in(node: Any, path: Path, part: str | int) -> str | int:

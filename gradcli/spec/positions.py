@@ -27,12 +27,34 @@ class Positions:
         self.source = source
         self.document = document
         self._overridden: dict[Path, str] = {}
+        self._arguments: dict[Path, str] = {}
 
-    def override(self, path: Path, label: str) -> None:
-        """Note that the value at `path`, with all below it, now comes from the option `label`."""
+    def copy(self) -> Positions:
+        """Return the same places, to which more options may be noted."""
+        twin = Positions(self.source, self.document)
+        twin._overridden, twin._arguments = dict(self._overridden), dict(self._arguments)
+        return twin
+
+    def override(self, path: Path, label: str, argument: str = "") -> None:
+        """Note that the value at `path`, with all below it, now comes from the option `label`.
+
+        Args:
+            argument: of the option, as the command line takes it; "" where it takes none that could be written again.
+        """
         for older in [older for older in self._overridden if older[: len(path)] == path]:
             del self._overridden[older]
+            self._arguments.pop(older, None)
         self._overridden[path] = label
+        if argument:
+            self._arguments[path] = argument
+
+    def options(self) -> list[str]:
+        """Return the options that change the spec, in the order in which they were given: "-T", "50", "--set" ..."""
+        found = []
+        for path, argument in self._arguments.items():
+            label = self._overridden[path]
+            found += [SET if label.startswith(SET) else label, argument]
+        return found
 
     def option_of(self, path: Path) -> str | None:
         """Return the option that the value at `path` comes from, None where it comes from the file."""

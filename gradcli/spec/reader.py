@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -45,6 +45,7 @@ class LoadedSpec:
     label: a short name for tables: the stem of the file, or the name of the cell.
     source: the file as messages name it. folder: paths in the spec are relative to it.
     trained: what its `weights` give; None where it has none.
+    target: what named it on the command line; "" where nothing did.
     file: that of the spec itself; None where a built-in cell or a checkpoint stands in its place.
     """
 
@@ -56,6 +57,7 @@ class LoadedSpec:
     positions: Positions
     built_in: cells.LoadedCell | None
     trained: Trained | None = None
+    target: str = ""
     file: Read | None = None
 
     @property
@@ -157,7 +159,7 @@ def load_spec(
         if examine_cell is not None:
             problems += _problems_of_cell(data, built_in, origin, examine_cell)
         raise SpecError(problems)
-    return loaded
+    return replace(loaded, target=target)
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ class _CommandLine:
         weights = _opened(changed.get("weights"))
         if self.layer is not None and isinstance(weights, dict):
             changed["weights"] = {**weights, "layer": self.layer}
-            positions.override(("weights", "layer"), LAYER_OPTION)
+            positions.override(("weights", "layer"), LAYER_OPTION, self.layer)
         return changed, problems
 
 
@@ -217,7 +219,7 @@ def _loaded(
         return None
     positions = origin.positions
     return LoadedSpec(
-        spec, cell, origin.label, positions.source, origin.folder, positions, built_in, trained, origin.file
+        spec, cell, origin.label, positions.source, origin.folder, positions, built_in, trained, file=origin.file
     )
 
 

@@ -12,6 +12,7 @@ from pydantic import Field
 from gradcli.errors import UsageError
 from gradcli.spec.base import SpecModel
 from gradcli.spec.files import NamesFile
+from gradcli.spec.initialisers import Finite
 from gradcli.spec.shown import Path
 
 Label = Annotated[str, Field(min_length=1, max_length=1024)]
@@ -19,7 +20,10 @@ ParameterPattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*?.\[\]!-]+$", max
 
 
 class Weights(SpecModel):
-    """Trained weights: a layer of a checkpoint, or a tensor of it for each parameter."""
+    """Trained weights: a layer of a checkpoint, or a tensor of it for each parameter; value = scale * trained + shift.
+
+    Of the patterns of `scale`, and of those of `shift`, that match a parameter the last one wins.
+    """
 
     file: Annotated[
         str,
@@ -32,6 +36,14 @@ class Weights(SpecModel):
     map: Annotated[
         dict[ParameterPattern, Label],
         Field(description="parameter name or glob -> the tensor with its values: kernel, kernel[0:64], kernel:T"),
+    ] = {}
+    scale: Annotated[
+        dict[ParameterPattern, Finite],
+        Field(description="parameter name or glob -> what its trained values are multiplied by"),
+    ] = {}
+    shift: Annotated[
+        dict[ParameterPattern, Finite],
+        Field(description="parameter name or glob -> what is added to its trained values, after `scale`"),
     ] = {}
 
 

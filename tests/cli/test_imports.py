@@ -59,7 +59,7 @@ def test_what_computes_nothing_loads_no_engine(tmp_path: Path, arguments: tuple[
 
 def test_help_loads_no_numerics(tmp_path: Path) -> None:
     _, modules = after(tmp_path, "simulate", "--help")
-    assert modules & {"numpy", "yaml", "pydantic", "gradcli.spec.models", "gradcli.session"} == set()
+    assert modules & {"numpy", "yaml", "gradcli.spec.models", "gradcli.session"} == set()
 
 
 def test_threads_are_counted_only_where_there_may_be_several(tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def test_reader_that_leaves_early(tmp_path: Path, kind: str) -> None:
 
 @needs_posix
 @pytest.mark.parametrize(
-    ("arguments", "code"), [(["--help"], 0), (["simulate", "-h"], 0), ([], 2), (["simulat"], 2), (["cells", "lstn"], 2)]
+    ("arguments", "code"), [(["--help"], 0), (["simulate", "-h"], 0), ([], 0), (["simulat"], 2), (["cells", "lstn"], 2)]
 )
 def test_reader_of_a_help_text_that_leaves_early(tmp_path: Path, arguments: list[str], code: int) -> None:
     done = shell(f"{line_of(*arguments)} 2>&1 | exec 0<&-; echo ${{PIPESTATUS[0]}}", tmp_path)

@@ -7,13 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import redone
 import yaml
 from measured import SCALAR, SMALL, loaded, small_batch
 from numpy.typing import NDArray
+from reference import step_copies
+from reference.relative_error import vector_error
+from reference.torch_reference import run
+from terms_by_step import in_blocks, take_apart_slowly
 
 from gradcli import cells
+from gradcli.diagnostics import contributions
 from gradcli.diagnostics.contributions import Contributions, Terms, bytes_kept, measure_contributions, of_last_loss
-from gradcli.engine.adjoint_walk import walk_gradients
 from gradcli.engine.run import Engine
 from gradcli.network.build import Network, build
 
@@ -44,19 +49,15 @@ def network_of(cell: Any, **fields: object) -> Network:
 
 
 def assert_terms_are_those_of_torch(network: Network) -> None:
-    redone = pytest.importorskip("redone")
-    from reference.relative_error import vector_error
-    from reference.step_copies import terms
-
     network = of_last_loss(network)
     compared = 0
     for trials, group in Engine(network.problem).groups():
         expected = [
-            terms(*redone.given(network, trial), tied=network.problem.tied)
+            step_copies.terms(*redone.given(network, trial), tied=network.problem.tied)
             for trial in range(trials.start, trials.stop)
         ]
         for index, layer in enumerate(network.problem.names):
-            for step, found in walk_gradients(group, index):
+            for step, found in in_blocks(group, index):
                 for name, term in found.items():
                     for i, of_trial in enumerate(expected):
                         reference = of_trial[f"{layer}.{name}"][step - 1]
@@ -67,6 +68,7 @@ def assert_terms_are_those_of_torch(network: Network) -> None:
     assert compared > 0
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("name", cells.names())
 def test_every_term_of_every_parameter(name: str, setting: str) -> None:
@@ -74,26 +76,25 @@ def test_every_term_of_every_parameter(name: str, setting: str) -> None:
     assert_terms_are_those_of_torch(network_of(name, **fields))
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("path", TEST_CELLS, ids=lambda path: path.stem)
 def test_every_term_of_unusual_cells(path: Path) -> None:
     fields = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert_terms_are_those_of_torch(build(loaded(fields.pop("cell"), **fields)))
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("name", ["lstm", "gru-textbook", "rnn-lags"])
 @pytest.mark.parametrize("layer", [0, 1])
 def test_truncated_gradients(name: str, layer: int) -> None:
     """Window by window: the gradient that is left when autograd's graph is cut, against the whole one."""
-    redone = pytest.importorskip("redone")
-    from reference.step_copies import truncated
-
     network = network_of(name, **{**SMALL, "trials": 1, "num_layers": 2})
     found = measure_contributions(network, layer)
     assert found.joint is not None
     assert found.parameters is not None
     arguments = redone.given(network, 0)
     count = network.spec.seq_len
-    by_window = [truncated(*arguments, window=k) for k in range(1, count + 1)]
+    by_window = [step_copies.truncated(*arguments, window=k) for k in range(1, count + 1)]
 
     def flat(gradients: dict[str, NDArray[np.float64]], names: list[str]) -> NDArray[np.float64]:
         return np.concatenate([gradients[f"layer{layer}.{name}"].ravel() for name in names])
@@ -118,11 +119,9 @@ def test_truncated_gradients(name: str, layer: int) -> None:
         assert 10**terms.log10_norm == pytest.approx(np.linalg.norm(steps, axis=1), rel=1e-7)
 
 
+@pytest.mark.torch
 def test_weights_of_each_step_are_one_vector() -> None:
     """Untied: every step's weights have one term, so that shares are squared norms, as torch gives them."""
-    redone = pytest.importorskip("redone")
-    from reference.torch_reference import run
-
     network = network_of("residual-stack", **{**SMALL, "trials": 1})
     found = measure_contributions(network, 0)
     assert found.joint is not None
@@ -179,6 +178,51 @@ def test_bias_of_truncation_is_trinhs(a: float, steps: int) -> None:
     for tolerance in (0.05, 0.01):
         holds = np.abs(expected) <= tolerance
         assert terms.window(tolerance) == next(k for k in window if holds[k - 1 :].all())
+
+
+@pytest.mark.parametrize(
+    ("cell", "fields"),
+    [
+        ("lstm", {"batch_size": 3}),
+        ("gru", {"num_layers": 2, "batch_size": 1}),
+        ("lru", {"trials": 1}),
+        ("irnn", {"init": {"b_h": -0.02}}),
+        ("layer-norm-lstm", {"loss": {"kind": "cross_entropy", "at": [140, 120], "classes": 4}}),
+        ({"name": "f", "equations": "h[t] = f * h[t-1] + (1 - f) * tanh(W @ x[t] * k + U @ h[t-1])"}, {}),
+    ],
+    ids=["lstm", "gru", "lru", "irnn", "layer-norm-lstm", "own"],
+)
+def test_blocks_of_steps_are_single_steps(cell: Any, fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {**SMALL, "seq_len": 150, **fields}
+    in_blocks_of_steps = taken_apart(cell, **sizes)
+    monkeypatch.setattr(contributions, "_take_apart", take_apart_slowly)
+    slowly = taken_apart(cell, **sizes)
+    assert slowly.parameters is not None
+    assert in_blocks_of_steps.parameters is not None
+    assert slowly.parameters.keys() == in_blocks_of_steps.parameters.keys()
+    for name in slowly.parameters:
+        expected, found = slowly.parameters[name], in_blocks_of_steps.parameters[name]
+        for field in ("log10_norm", "share", "kept", "norm_kept", "cosine", "bias"):
+            np.testing.assert_allclose(
+                getattr(found, field), getattr(expected, field), rtol=1e-10, atol=1e-10, err_msg=f"{name} {field}"
+            )
+
+
+def test_terms_of_tiny_numbers_have_their_shares() -> None:
+    """h_3 = b (1 + w + w^2) to first order: dw gets 2 b in all, from b = 1e-310, beside a bias with 7/4."""
+    cell = {"name": "tiny", "equations": "h[t] = tanh(w * h[t-1] + b)"}
+    fields = {**ONE_UNIT, "loss": {"kind": "projection", "vector": [1.0]}}
+    found = taken_apart(cell, **fields, seq_len=3, params={"w": 0.5, "b": 1e-310})
+    assert found.parameters is not None
+    assert found.joint is not None
+    w, b = found.parameters["w"], found.parameters["b"]
+    assert b.share == pytest.approx([4 / 7, 2 / 7, 1 / 7], rel=1e-12)
+    # h_2 = 3/2 b and h_1 = b, times 1 and 1/2; at the first step h_0 = 0 gives an exact zero.
+    assert w.share == pytest.approx([0.75, 0.25, 0.0], rel=1e-12)
+    assert w.log10_total == pytest.approx(np.log10(2e-310), rel=1e-12)
+    for terms in (w, b, found.joint):
+        assert terms.cosine[-1] == pytest.approx(1.0, rel=1e-12)
+        assert terms.bias[-1] == pytest.approx(0.0, abs=1e-12)
 
 
 def test_no_term_underflows() -> None:
@@ -270,5 +314,6 @@ def test_a_forward_pass_that_overflows_has_no_terms() -> None:
 
 
 def test_memory_is_reckoned_by_the_step() -> None:
-    sizes = [bytes_kept(build(loaded("lstm", **{**SMALL, "seq_len": n})), 0) for n in (1000, 2000)]
+    problems = [build(loaded("lstm", **{**SMALL, "seq_len": n})).problem for n in (1000, 2000)]
+    sizes = [bytes_kept(problem.plans[0], problem.sizes) for problem in problems]
     assert sizes[1] - sizes[0] > 1000 * 3 * 13 * 4 * 8

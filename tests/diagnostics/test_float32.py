@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from late_torch import torch
 from measured import SCALAR, loaded, measured, screen
 
 from gradcli.diagnostics.float32 import Float32
@@ -122,7 +123,6 @@ NAMES = {"rnn": ["h"], "lstm": ["i", "f", "g", "o"], "gru": ["r", "z", "n"]}
 
 def in_torch(arrays: dict[str, Array], cell: str) -> tuple[int | None, int | None, float, bool]:
     """Return what float32 PyTorch has: zero from, not finite from, the total norm, whether all gradients are finite."""
-    torch = pytest.importorskip("torch")
     steps = arrays["x"].shape[1]
 
     def stacked(prefix: str) -> Array:
@@ -172,10 +172,10 @@ def recorded(cell: str, **fields: Any) -> tuple[Result, dict[str, Any]]:
     return result, result.report.data["runs"][0]["float32"]
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("gain", [0.3, 0.7, 1.0])
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_zeros_begin_where_pytorchs_float32_has_them(cell: str, gain: float) -> None:
-    pytest.importorskip("torch")
     init = {"W_h*": {"normal": {"std": gain / 4}}}
     result, seen = recorded(cell, seq_len=400, init=init)
     zero_from, nonfinite_from, _, _ = in_torch(dict(result.arrays), cell)
@@ -188,11 +188,11 @@ def test_zeros_begin_where_pytorchs_float32_has_them(cell: str, gain: float) -> 
     assert abs(found - expected) <= (0.03 * expected if cell == "gru" else 2)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("gain", [3.0, 8.0, 40.0])
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
 def test_overflow_begins_where_pytorchs_float32_has_it(cell: str, gain: float) -> None:
     """Without input and biases all states stay exactly zero, so that no rounding leads to another trajectory."""
-    pytest.importorskip("torch")
     init = {"W_h*": {"orthogonal": {"gain": gain}}, "b_*": 0.0}
     result, seen = recorded(cell, seq_len=200, init=init, input="zeros")
     _, nonfinite_from, norm, finite = in_torch(dict(result.arrays), cell)

@@ -10,9 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import redone
 import yaml
+from late_torch import torch
 from measured import SCALAR, SMALL, loaded, small_batch
 from numpy.typing import NDArray
+from reference.equations import has_more_arriving
+from reference.torch_reference import run
 
 from gradcli import cells
 from gradcli.diagnostics.contributions import of_last_loss
@@ -29,17 +33,6 @@ from gradcli.network.build import build
 
 Array = NDArray[np.float64]
 TEST_CELLS = sorted((Path(__file__).parents[1] / "cells").glob("*.yaml"))
-#: Cells in which a state enters two steps later, or a product in its own step.
-WITH_MORE_ARRIVING = (
-    "dense-block",
-    "dense-block-bn",
-    "dense-block-bn",
-    "lem",
-    "lru",
-    "lstm-projected",
-    "rnn-lags",
-    "scrn",
-)
 ONE_TRIAL = {**SMALL, "trials": 1}
 
 
@@ -64,9 +57,6 @@ def gate(found: Gates, name: str) -> Gate:
 
 def torch_run(cell: Any, **fields: object) -> Any:
     """Return PyTorch's run of one trial, with what it was given."""
-    redone = pytest.importorskip("redone")
-    from reference.torch_reference import run
-
     network = build(loaded(cell, **fields))
     arguments = redone.given(network, 0)
     return run(*arguments, tied=network.problem.tied), arguments
@@ -85,6 +75,7 @@ def log_of_means(over: Array, under: Array) -> Array:
 # --- the parts of the rate -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("layer", [0, 1])
 @pytest.mark.parametrize("name", cells.names())
 def test_the_parts_add_up_to_the_rate_of_the_curve(name: str, layer: int) -> None:
@@ -100,7 +91,7 @@ def test_the_parts_add_up_to_the_rate_of_the_curve(name: str, layer: int) -> Non
     other = 0.0 if rates.other is None else rates.other
     assert rates.activations + rates.weights + other == pytest.approx(rates.total, rel=1e-12, abs=1e-12)
     # Only where something else enters is there a third part.
-    assert (rates.other is None) == (layer == 1 and name not in WITH_MORE_ARRIVING)
+    assert (rates.other is None) == (layer == 1 and not has_more_arriving(cells.load(name).cell.equations))
 
 
 @pytest.mark.parametrize("path", list(filter(has_one_simple_state, TEST_CELLS)), ids=lambda path: path.stem)
@@ -122,9 +113,9 @@ def test_all_that_arrives_is_the_gradient_one_step_earlier(path: Path) -> None:
             assert found[some] == pytest.approx(expected[some], rel=0, abs=1e-9)
 
 
+@pytest.mark.torch
 def test_the_parts_of_functions_across() -> None:
     """layer_norm after the matrix, softmax before the other one and on the direct route; PyTorch's autograd."""
-    torch = pytest.importorskip("torch")
     cell = {
         "name": "across",
         "equations": "h[t] = tanh(layer_norm(W @ h[t-1]) + U @ x[t]) + V @ softmax(h[t-1]) + softmax(3 * h[t-1])",
@@ -175,6 +166,7 @@ def test_the_parts_add_up_for_unusual_cells(path: Path) -> None:
         assert main_cause(found).text
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid", "softsign"])
 def test_the_parts_of_a_plain_rnn(activation: str) -> None:
     fields = {**ONE_TRIAL, "activation": activation}
@@ -203,6 +195,7 @@ def lstm_by_hand(given: Any, reference: Any) -> dict[str, Array]:
     return {"i": sigmoid(pre("i")), "f": sigmoid(pre("f")), "g": np.tanh(pre("g")), "o": sigmoid(pre("o"))}
 
 
+@pytest.mark.torch
 def test_the_parts_of_an_lstm() -> None:
     """Adjoints of the four pre-activations and of f * c, by the textbook's formulas; then through the matrices."""
     reference, given = torch_run("lstm", **ONE_TRIAL)
@@ -273,6 +266,7 @@ def test_a_tape_kept_in_segments_gives_the_same_rates_and_gates(monkeypatch: pyt
 # --- the values ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.torch
 def test_the_gates_of_an_lstm() -> None:
     reference, given = torch_run("lstm", **ONE_TRIAL)
     found = looked_at("lstm", **ONE_TRIAL)
@@ -397,6 +391,11 @@ def test_activations_are_the_cause_of_a_sigmoid_network() -> None:
     assert cause.kind == "activations"
     assert "slopes where the gradient is: h (sigmoid) 0.2" in cause.text
     assert "of at most 0.25" in cause.text
+
+
+def test_one_step_has_no_rate_to_explain() -> None:
+    cause = main_cause(looked_at("lstm", **{**SMALL, "seq_len": 1}))
+    assert (cause.kind, cause.rate, cause.nats) == ("unclear", None, None)
 
 
 def test_growth_has_a_cause_too() -> None:

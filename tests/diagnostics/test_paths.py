@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from built_in_cells import WITHOUT_GRADIENT
+from late_torch import torch
 from measured import small_batch
 from path_graphs import error_of_sum, network, plain, relative_error, traced, vectors
+from reference.compare_run import redo
 from reference.equations import reads_input_elementwise
+from simulated import simulate
 
 from gradcli import cells
 from gradcli.diagnostics.paths import CARRIES, trace_paths
@@ -46,13 +49,10 @@ def adjoint(net: Network, name: str, step: int) -> Any:
 # Sums of routes.
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("distance", [1, 2, 3])
 @pytest.mark.parametrize("name", cells.names())
 def test_routes_add_up_to_the_gradient_of_torch(name: str, distance: int, tmp_path: Path) -> None:
-    pytest.importorskip("torch")
-    from reference.compare_run import redo
-    from simulated import simulate
-
     net = small(name)
     input_size = net.problem.plans[0].cell.shapes.input_size
     saved = simulate(
@@ -133,8 +133,8 @@ def test_layers_below_the_top_and_losses_before_the_end(name: str) -> None:
 # Single routes.
 
 
+@pytest.mark.torch
 def test_each_route_of_the_lstm_is_what_torch_gives_when_the_others_are_detached() -> None:
-    torch = pytest.importorskip("torch")
     net = small("lstm", trials=1, c_0={"normal": {"std": 1.0}}, h_0={"normal": {"std": 1.0}}, seq_len=1)
     p = {name: torch.tensor(value[0]) for name, value in net.problem.parameters[0].items()}
     x = torch.tensor(net.problem.source.fill(0, 1)[0, 0])

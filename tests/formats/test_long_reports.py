@@ -15,6 +15,8 @@ import pytest
 from gradcli.formats import render_pieces
 from gradcli.report.model import PART, Cell, Numbers, Records, Report
 
+pytestmark = pytest.mark.slow
+
 COUNT = 200_000
 LONGEST_PIECE = 2**18
 KEPT_BYTES = 2 * 2**20

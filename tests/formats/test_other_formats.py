@@ -46,6 +46,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(), VALUES))
 def test_json_says_what_the_data_says(data: dict[str, Any]) -> None:
     text = as_json(data)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tracemalloc
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -33,6 +35,12 @@ LARGE: dict[str, dict[str, Any]] = {
         "seq_len": 400,
         "trials": 2,
         "loss": {"kind": "cross_entropy", "at": "every", "classes": 500},
+    },
+    "choices at every step": {
+        "hidden_size": 32,
+        "seq_len": 400,
+        "trials": 2,
+        "loss": {"kind": "binary_cross_entropy", "at": "every", "outputs": 500},
     },
     "targets at every step": {"hidden_size": 128, "seq_len": 1000, "trials": 2, "loss": {"kind": "mse", "at": "every"}},
     "untied": {"hidden_size": 64, "input_size": 8, "batch_size": 4, "seq_len": 500, "trials": 4, "tied": False},
@@ -90,7 +98,7 @@ class _Reckoned(Exception):
 def estimate(record: bool = False, cell: str = "rnn", **fields: object) -> int:
     """Return what a spec is reckoned to need, however large, without taking it."""
 
-    def reckon(*arguments: Any, tied: bool, record: bool, runs_kept: int, max_memory: int | None) -> None:
+    def reckon(*arguments: Any, tied: bool, record: bool, **_: Any) -> None:
         raise _Reckoned(limits.estimate_memory(*arguments, tied=tied, record=record))
 
     spec = loaded(cell, **fields)
@@ -197,6 +205,44 @@ def test_a_limit_on_the_command_line_stops_a_run_and_lets_one_pass(command: tupl
     assert "of memory; 2.0 KiB (--max-memory) is the limit" in finished.stderr
     assert gradcli(*command, *size, free_memory=2048).code == ExitCode.RESOURCE
     assert gradcli(*command, *size, "--max-memory", "1G", free_memory=2048).code == ExitCode.DONE
+
+
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "simulate": ("simulate", "lstm"),
+    "simulate --save": ("simulate", "gru", "--save", "run.npz"),
+    "simulate, inside": ("simulate", "rnn", "--set", "clip=[{step_norm: 1.0}]"),
+    "compare": ("compare", "rnn", "lstm", "gru"),
+    "compare --save": ("compare", "rnn", "lstm", "--save", "run.npz"),
+    "jacobian": ("jacobian", "lstm", "--exponents", "1"),
+    "paths": ("paths", "gru", "--distance", "2"),
+    "contributions": ("contributions", "lstm"),
+    "gates": ("gates", "rwkv"),
+}
+SIZES: dict[str, tuple[object, ...]] = {
+    "small": ("-T", 12, "--hidden-size", 8, "--input-size", 4, "--batch-size", 4, "--trials", 2),
+    "long": ("-T", 300, "--hidden-size", 3, "--input-size", 2, "--batch-size", 2, "--trials", 1),
+    "wide": ("-T", 4, "--hidden-size", 64, "--input-size", 4, "--batch-size", 16, "--trials", 2),
+}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_figure_that_a_refusal_names_is_enough(
+    name: str, size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = (*COMMANDS[name], *SIZES[size])
+    for limit in ("1K", "1M"):
+        drawn = patch("gradcli.network.parameters.ParameterValues.draw", side_effect=AssertionError("begun"))
+        with drawn if limit == "1K" else nullcontext():
+            finished = gradcli(*command, "--max-memory", limit)
+        if finished.code == ExitCode.DONE:
+            continue
+        assert finished.code == ExitCode.RESOURCE, finished.stderr
+        figures = re.findall(r"about ([\d.,]+ \w+) of memory|([\d.,]+ \w+) for \d+ runs", finished.stderr)
+        needed = next(filter(None, reversed([text for pair in figures for text in pair])))
+        again = gradcli(*command, "--max-memory", needed.replace(" ", "").replace(",", "").removesuffix("bytes"))
+        assert again.code == ExitCode.DONE, (finished.stderr, again.stderr)
 
 
 @pytest.mark.parametrize(("kind", "name"), [("text", "book.txt"), ("file", "series.csv")])

@@ -9,13 +9,22 @@ have gradcli's names.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from torch.nn.functional import linear
+from late_torch import torch
 
-Params = Mapping[str, Tensor]
-Layer = Callable[[Tensor, Params], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Params = Mapping[str, "Tensor"]
+Layer = Callable[["Tensor", Params], "Tensor"]
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return torch.nn's layer."""
+    layer: Tensor = torch.nn.functional.linear(x, weight, bias)
+    return layer
+
 
 #: Initial states of the sLSTM: from zero ones its input bias scales c and n alike, and has no gradient to compare.
 START = {"c": 0.3, "n": 1.0}

@@ -19,6 +19,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from reference import complex_step
 from reference.relative_error import vector_error
 from reference.torch_reference import Array, Cell, Hook, Loss, Run, run
 
@@ -99,6 +100,20 @@ def redo(
     on_state_gradient: Hook | None = None,
 ) -> Run:
     """Run one trial of a saved run (its arrays without the trial axis) with the reference."""
+    return run(*given(saved, spec, cell_block), on_state_gradient, tied=spec.get("tied", True))
+
+
+def redo_by_complex_steps(
+    saved: Mapping[str, NDArray[Any]], spec: Mapping[str, Any], cell_block: Mapping[str, Any]
+) -> Run:
+    """Do the same without PyTorch, for one layer and the loss mse."""
+    return complex_step.run(*given(saved, spec, cell_block), tied=spec.get("tied", True))
+
+
+def given(
+    saved: Mapping[str, NDArray[Any]], spec: Mapping[str, Any], cell_block: Mapping[str, Any]
+) -> tuple[Cell, dict[str, Array], Array, dict[str, Array], Loss]:
+    """Return what the reference takes: the cell, parameters, input, initial states, and the loss."""
     cell = Cell(
         equations=cell_block["equations"],
         output=cell_block.get("output"),
@@ -107,8 +122,7 @@ def redo(
     )
     loss = Loss(spec["loss"]["kind"], steps_of(spec), saved.get("target"), saved.get("vector"))
     initial = {name: values[0] for name, values in _under("state.", saved).items()}
-    tied = spec.get("tied", True)
-    return run(cell, _under("param.", saved), saved["x"], initial, loss, on_state_gradient, tied=tied)
+    return cell, _under("param.", saved), saved["x"], initial, loss
 
 
 def steps_of(spec: Mapping[str, Any]) -> list[int]:

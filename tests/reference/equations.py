@@ -1,56 +1,30 @@
-"""The equations of a cell, read with Python's own parser and evaluated with PyTorch, one step at a time.
+"""The equations of a cell, read with Python's own parser and evaluated step by step, by PyTorch or another library.
 
-Everything that varies over the batch is a tensor of columns, (size, batch); a vector parameter is one column,
+Everything that varies over the batch is an array of columns, (size, batch); a vector parameter is one column,
 (size, 1); a matrix is (out, in). The equations then read as they stand: ``W @ h[t-1] + b`` is exactly that.
 """
 
 from __future__ import annotations
 
 import ast
+import operator
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+from reference.torch_functions import TORCH
 
-FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
-    "relu": torch.relu,
-    "leaky_relu": functional.leaky_relu,
-    "elu": functional.elu,
-    "selu": functional.selu,
-    "gelu": functional.gelu,
-    "silu": functional.silu,
-    "softplus": functional.softplus,
-    "softsign": functional.softsign,
-    # functional.hardsigmoid's own backward multiplies by 1/6 rounded to float32, even for float64 tensors.
-    "hard_sigmoid": lambda a: torch.clamp(a / 6 + 0.5, 0, 1),
-    "hard_tanh": functional.hardtanh,
-    "erf": torch.erf,
-    "exp": torch.exp,
-    "log": torch.log,
-    "sqrt": torch.sqrt,
-    "sin": torch.sin,
-    "cos": torch.cos,
-    "abs": torch.abs,
-    "identity": lambda a: a,
-    "softmax": lambda a: functional.softmax(a, dim=0),
-}
-#: Functions of a vector that take an eps of their own, if one is given.
-NORMS: dict[str, Callable[..., Tensor]] = {
-    "layer_norm": lambda a, eps=1e-5: functional.layer_norm(a.T, (a.shape[0],), eps=float(eps)).T,
-    "batch_norm": lambda a, eps=1e-5: functional.batch_norm(a.T, None, None, training=True, eps=float(eps)).T,
-}
-OPERATORS: dict[type[ast.operator], Callable[[Tensor, Tensor], Tensor]] = {
-    ast.Add: torch.add,
-    ast.Sub: torch.sub,
-    ast.Mult: torch.mul,
-    ast.Div: torch.div,
-    ast.Pow: torch.pow,
-    ast.MatMult: torch.matmul,
+#: PyTorch's tensor, or the array of the library that evaluates.
+Array = Any
+
+OPERATORS: dict[type[ast.operator], Callable[[Array, Array], Array]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
+    ast.MatMult: operator.matmul,
 }
 ACTIVATION = "phi"
 
@@ -98,26 +72,28 @@ class Scope:
     """What the names of the equations mean at one step."""
 
     t: int
-    x: Tensor
-    states: Mapping[str, Sequence[Tensor]]  # index 0 is the initial state
-    named: Mapping[str, Tensor]  # intermediates of this step, constants, parameters
+    x: Array
+    states: Mapping[str, Sequence[Array]]  # index 0 is the initial state
+    named: Mapping[str, Array]  # intermediates of this step, constants, parameters
     activation: str | None
+    library: Any = TORCH  # or one with the same functions
 
-    def at(self, name: str, k: int) -> Tensor:
+    def at(self, name: str, k: int) -> Array:
         """Return ``name[t-k]``: (size, batch); zero before the initial state."""
         if name == "x":
             if k:
                 raise ValueError("x is given at [t] only")
             return self.x
         history = self.states[name]
-        return history[self.t - k] if k <= self.t else torch.zeros_like(history[0])
+        return history[self.t - k] if k <= self.t else self.library.zeros_like(history[0])
 
 
-def evaluate(node: ast.expr, scope: Scope) -> Tensor:
+def evaluate(node: ast.expr, scope: Scope) -> Array:
     """Return the value of an expression at one step; ValueError for anything outside the language of equations."""
+    library = scope.library
     match node:
         case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
-            return torch.tensor(float(number), dtype=torch.float64)
+            return library.number(float(number))
         case ast.Name(id=name):
             return scope.named[name]
         case ast.Subscript(value=ast.Name(id=name), slice=index):
@@ -127,22 +103,18 @@ def evaluate(node: ast.expr, scope: Scope) -> Tensor:
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return -evaluate(operand, scope)
         case ast.BinOp(left=left, op=ast.MatMult(), right=ast.List(elts=parts)):
-            return evaluate(left, scope) @ _concatenated([evaluate(part, scope) for part in parts], scope)
+            columns = [library.columns(evaluate(part, scope), scope.x.shape[1]) for part in parts]
+            return evaluate(left, scope) @ library.concatenated(columns)
         case ast.BinOp(left=left, op=operator, right=right) if type(operator) in OPERATORS:
             return OPERATORS[type(operator)](evaluate(left, scope), evaluate(right, scope))
-        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in NORMS:
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in library.norms:
             vector, *eps = (evaluate(argument, scope) for argument in arguments)
-            return NORMS[name](vector.expand(-1, scope.x.shape[1]), *eps)
+            return library.norms[name](library.columns(vector, scope.x.shape[1]), *eps)
         case ast.Call(func=ast.Name(id=name), args=[argument], keywords=[]):
             function = scope.activation if name == ACTIVATION else name
-            if function in FUNCTIONS:
-                return FUNCTIONS[function](evaluate(argument, scope))
+            if function in library.functions:
+                return library.functions[function](evaluate(argument, scope))
     raise ValueError(f"line {node.lineno}: not in the language of equations: {ast.unparse(node)}")
-
-
-def _concatenated(parts: list[Tensor], scope: Scope) -> Tensor:
-    batch_size = scope.x.shape[1]
-    return torch.cat([part.expand(-1, batch_size) for part in parts])
 
 
 def reads_input_elementwise(text: str) -> bool:
@@ -160,3 +132,30 @@ def reads_input_elementwise(text: str) -> bool:
         for expression in expressions
         for node in ast.walk(expression)
     )
+
+
+def has_more_arriving(text: str) -> bool:
+    """Tell whether a state enters later than at the next step, or a product in its own: `h[t-2]`, `W @ f(c[t])`."""
+    equations = parse(text)
+    states = {equation.target for equation in equations if equation.is_state}
+    of_this_step: set[str] = set()
+
+    def lags(node: ast.expr) -> set[int]:
+        return {
+            lag(part.slice)
+            for part in ast.walk(node)
+            if isinstance(part, ast.Subscript) and isinstance(part.value, ast.Name) and part.value.id in states
+        }
+
+    def follows(node: ast.expr) -> bool:
+        names = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+        return 0 in lags(node) or not names.isdisjoint(of_this_step)
+
+    for equation in equations:
+        expression = equation.expression
+        products = [n for n in ast.walk(expression) if isinstance(n, ast.BinOp) and isinstance(n.op, ast.MatMult)]
+        if max(lags(expression), default=0) > 1 or any(follows(product.right) for product in products):
+            return True
+        if follows(expression):
+            of_this_step.add(equation.target)
+    return False

@@ -7,7 +7,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-import torch
+from late_torch import torch
 
 from reference.torch_reference import Array
 

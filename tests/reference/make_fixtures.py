@@ -2,15 +2,16 @@
 
     cd tests && python -m reference.make_fixtures
 
-Writes ``fixtures/<cell>.npz`` for every ``cells/*.yaml`` and for the RNN, LSTM and GRU of torch.nn, and
-``fixtures/zoo-<cell>.npz`` for every built-in cell, in the layout of a saved run (see `fixture_file`), but small: one
-trial, two sequences (of the built-in cells one, or five with batch normalisation), at most two layers. The parameters
-are drawn here: feed them to gradcli to redo the run.
+For one new built-in cell there is tests/new_cell.py, which needs no PyTorch. This script writes ``fixtures/<cell>.npz``
+for every ``cells/*.yaml`` and for the RNN, LSTM and GRU of torch.nn, and ``fixtures/zoo-<cell>.npz`` for every built-in
+cell, in the layout of a saved run (see `fixture_file`), but small: one trial, two sequences (of the built-in cells one,
+or five with batch normalisation), at most two layers. The parameters are drawn here: feed them to gradcli to redo the
+run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from reference.equations import reads_input_elementwise
 from reference.fixture_file import FOLDER, write_fixture
 from reference.framework_cells import EQUATIONS
 from reference.shapes import shapes_of
-from reference.torch_reference import Cell
+from reference.torch_reference import Cell, Run
 
 TESTS = Path(__file__).parent.parent
 SEED = 20240229
@@ -55,22 +56,23 @@ def specs() -> Iterator[dict[str, Any]]:
             "batch_size": BATCH_SIZE,
             "loss": {"kind": "mse", "at": "every"},
         }
-    yield from _zoo_specs()
-
-
-def _zoo_specs() -> Iterator[dict[str, Any]]:
     for path in sorted((TESTS.parent / "gradcli" / "cells").glob("*.yaml")):
-        block = yaml.safe_load(path.read_text(encoding="utf-8"))  # not by gradcli's own reader
-        hidden_size, input_size = ZOO_SIZES
-        yield {
-            "cell": {key: block[key] for key in IN_A_FIXTURE if key in block} | {"name": f"{ZOO}{block['name']}"},
-            "hidden_size": hidden_size,
-            "input_size": hidden_size if reads_input_elementwise(block["equations"]) else input_size,
-            "seq_len": 6,
-            "batch_size": NORMALISED_BATCH_SIZE if "batch_norm" in block["equations"] else 1,
-            "loss": {"kind": "mse", "at": "every"},
-            **({"tied": False} if block.get("tied") is False else {}),
-        }
+        yield zoo_spec(path)
+
+
+def zoo_spec(path: Path) -> dict[str, Any]:
+    """Return the spec of the fixture of a built-in cell."""
+    block = yaml.safe_load(path.read_text(encoding="utf-8"))  # not by gradcli's own reader
+    hidden_size, input_size = ZOO_SIZES
+    return {
+        "cell": {key: block[key] for key in IN_A_FIXTURE if key in block} | {"name": f"{ZOO}{block['name']}"},
+        "hidden_size": hidden_size,
+        "input_size": hidden_size if reads_input_elementwise(block["equations"]) else input_size,
+        "seq_len": 6,
+        "batch_size": NORMALISED_BATCH_SIZE if "batch_norm" in block["equations"] else 1,
+        "loss": {"kind": "mse", "at": "every"},
+        **({"tied": False} if block.get("tied") is False else {}),
+    }
 
 
 def draw(spec: Mapping[str, Any], rng: np.random.Generator) -> Arrays:
@@ -109,10 +111,10 @@ def _draw_loss(spec: Mapping[str, Any], outputs: int, rng: np.random.Generator) 
     return {}
 
 
-def fixture(spec: Mapping[str, Any], rng: np.random.Generator) -> Arrays:
-    """Return a run of the reference in the layout of a saved run with one trial."""
+def fixture(spec: Mapping[str, Any], rng: np.random.Generator, redone: Callable[..., Run] = redo) -> Arrays:
+    """Return a run of the reference, or of another, in the layout of a saved run with one trial."""
     arrays = draw(spec, rng)
-    result = redo(arrays, spec, spec["cell"])
+    result = redone(arrays, spec, spec["cell"])
     arrays["loss"] = result.losses
     for name, values in result.states.items():
         arrays[f"state.{name}"] = values
@@ -123,12 +125,20 @@ def fixture(spec: Mapping[str, Any], rng: np.random.Generator) -> Arrays:
 
 
 def main() -> None:
-    """Write all fixtures, each from a stream of its own, so that a new cell changes no other's numbers."""
+    """Write all fixtures."""
     FOLDER.mkdir(exist_ok=True)
     for spec in specs():
-        name = spec["cell"]["name"]
-        rng = np.random.default_rng([SEED, *name.encode()])
-        write_fixture(FOLDER / f"{name}.npz", spec, fixture(spec, rng))
+        write_fixture(stored_at(spec), spec, fixture(spec, stream(spec)))
+
+
+def stored_at(spec: Mapping[str, Any]) -> Path:
+    """Return where the fixture of a spec is stored."""
+    return FOLDER / f"{spec['cell']['name']}.npz"
+
+
+def stream(spec: Mapping[str, Any]) -> np.random.Generator:
+    """Return the stream of a fixture's numbers: its own, so that a new cell changes no other's."""
+    return np.random.default_rng([SEED, *spec["cell"]["name"].encode()])
 
 
 if __name__ == "__main__":

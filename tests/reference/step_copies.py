@@ -7,13 +7,16 @@ Truncated backpropagation through time cuts the graph at a step: all states up t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+from late_torch import torch
 
 from reference.equations import Scope, evaluate, parse
 from reference.torch_reference import Array, Cell, Loss, _gradient, _leaf, _losses, _state
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def terms(

@@ -9,17 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from built_in_cells import states_without_gradient
+from late_torch import torch
 
-torch = pytest.importorskip("torch")
-
-from built_in_cells import states_without_gradient  # noqa: E402
-
-from reference import framework_cells, make_fixtures  # noqa: E402
-from reference.compare_run import compare, main  # noqa: E402
-from reference.equations import FUNCTIONS, NORMS, OPERATORS, parse  # noqa: E402
-from reference.fixture_file import FOLDER, read_fixture  # noqa: E402
-from reference.relative_error import vector_error  # noqa: E402
-from reference.torch_reference import Cell, Loss, Run, run  # noqa: E402
+from reference import framework_cells, make_fixtures
+from reference.compare_run import compare, main
+from reference.equations import OPERATORS, parse
+from reference.fixture_file import FOLDER, read_fixture
+from reference.relative_error import vector_error
+from reference.torch_functions import TORCH
+from reference.torch_reference import Cell, Loss, Run, run
 
 T, BATCH, INPUT, HIDDEN = 9, 3, 4, 6
 EXACT = 1e-12
@@ -49,6 +48,7 @@ def state_names(kind: str) -> str:
     return "hc" if kind == "lstm" else "h"
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
 @pytest.mark.parametrize("num_layers", [1, 3])
 def test_states_and_gradients_are_those_of_torch_nn(kind: str, num_layers: int, rng: np.random.Generator) -> None:
@@ -86,6 +86,7 @@ def test_states_and_gradients_are_those_of_torch_nn(kind: str, num_layers: int, 
             assert agrees(ours, BATCH * gradient_of(leaf)[layer])
 
 
+@pytest.mark.torch
 def test_state_gradients_are_those_of_an_lstm_cell_loop(rng: np.random.Generator) -> None:
     torch.manual_seed(2)
     module = torch.nn.LSTMCell(INPUT, HIDDEN).double()
@@ -133,6 +134,7 @@ def _sigmoid(a: Any) -> Any:
     return 1 / (1 + np.exp(-a))
 
 
+@pytest.mark.torch
 def test_lstm_gradients_obey_the_closed_form_of_its_jacobian(rng: np.random.Generator) -> None:
     p, x, result = _random_run("lstm", rng)
     h, c = result.states["layer0.h"][:, 0], result.states["layer0.c"][:, 0]
@@ -157,6 +159,7 @@ def test_lstm_gradients_obey_the_closed_form_of_its_jacobian(rng: np.random.Gene
     assert agrees(by_c[0], direct_c)
 
 
+@pytest.mark.torch
 def test_gru_gradients_obey_the_closed_form_of_its_jacobian(rng: np.random.Generator) -> None:
     p, x, result = _random_run("gru", rng)
     h, by_h = result.states["layer0.h"][:, 0], result.grad_states["layer0.h"][:, 0]
@@ -172,6 +175,7 @@ def test_gru_gradients_obey_the_closed_form_of_its_jacobian(rng: np.random.Gener
         assert agrees(by_h[t - 1], jacobian.T @ by_h[t])
 
 
+@pytest.mark.torch
 def test_a_scalar_linear_recurrence_has_gradients_w_to_the_d() -> None:
     w, start = {"layer0.w": np.array(0.9)}, {"layer0.h": np.ones((1, 1))}
     result = run(Cell("h[t] = w * h[t-1]"), w, np.zeros((50, 1, 1)), start, Loss("sum", (50,)))
@@ -179,6 +183,7 @@ def test_a_scalar_linear_recurrence_has_gradients_w_to_the_d() -> None:
     np.testing.assert_allclose(result.grad_params["layer0.w"], 50 * 0.9**49, rtol=1e-13)
 
 
+@pytest.mark.torch
 def test_lags_reach_the_initial_state_and_then_zero() -> None:
     cell, start = Cell("h[t] = h[t-1] + 10 * h[t-2] + 100 * h[t-3]"), {"layer0.h": np.ones((1, 1))}
     result = run(cell, {}, np.zeros((3, 1, 1)), start, Loss("sum", (3,)))
@@ -186,6 +191,7 @@ def test_lags_reach_the_initial_state_and_then_zero() -> None:
     assert result.grad_states["layer0.h"].ravel().tolist() == [121.0, 11.0, 1.0, 1.0]
 
 
+@pytest.mark.torch
 def test_a_state_that_copies_another_has_a_gradient_of_its_own() -> None:
     start = {"layer0.p": np.ones((1, 1)), "layer0.h": np.ones((1, 1))}
     result = run(
@@ -195,6 +201,7 @@ def test_a_state_that_copies_another_has_a_gradient_of_its_own() -> None:
     assert result.grad_states["layer0.h"].ravel().tolist() == [7.0, 2.0, 1.0]
 
 
+@pytest.mark.torch
 def test_losses_are_summed_over_their_steps_and_averaged_over_sequences() -> None:
     x = np.arange(1.0, 5.0).reshape(2, 2, 1)  # h = x: sequence 0 sees 1, 3 and sequence 1 sees 2, 4
     cell, start = Cell("h[t] = w * x[t]"), {"layer0.h": np.zeros((2, 1))}
@@ -213,6 +220,7 @@ def test_losses_are_summed_over_their_steps_and_averaged_over_sequences() -> Non
     np.testing.assert_allclose(entropy.losses, [np.log1p(np.exp(2.5)), np.log1p(np.exp(-3.5))], rtol=1e-14)
 
 
+@pytest.mark.torch
 def test_products_bind_as_in_python(rng: np.random.Generator) -> None:
     u, v, h = rng.normal(size=(3, 2)), rng.normal(size=(2, 3)), rng.normal(size=(1, 3))
     result = run(
@@ -226,6 +234,7 @@ def test_products_bind_as_in_python(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(result.states["layer0.h"][1, 0], expected, rtol=1e-13)
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize(
     "line",
     [
@@ -250,6 +259,7 @@ def test_anything_outside_the_language_is_refused(line: str) -> None:
 # --- the comparison --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.npz")), ids=lambda path: path.stem)
 def test_every_stored_run_is_what_the_reference_says_now(path: Path) -> None:
     spec, saved = read_fixture(path)
@@ -264,6 +274,7 @@ def test_there_is_a_stored_run_for_every_spec() -> None:
     assert stored == {spec["cell"]["name"]: spec for spec in make_fixtures.specs()}
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize(
     "name",
     ["state.layer1.h", "grad_state.layer0.c", "grad_state.layer1.h", "grad_param.layer0.p_o", "grad_param.layer1.W_xi"],
@@ -278,6 +289,7 @@ def test_an_error_of_a_thousandth_in_one_place_is_found(name: str) -> None:
         assert all(error < 1e-12 for other, error in errors.items() if other != name)
 
 
+@pytest.mark.torch
 def test_a_gradient_is_its_mantissa_times_its_power_of_two() -> None:
     spec, saved = read_fixture(FOLDER / "peephole-lstm.npz")
     for name, shift in (("state.layer0.c", 300), ("param.layer1.b_f", -5000)):
@@ -312,6 +324,7 @@ def test_vector_error(mantissa: list[float], log2_scale: int, reference: list[fl
     assert found == (error if error is None else pytest.approx(error, abs=1e-12))
 
 
+@pytest.mark.torch
 def test_the_command_reads_the_files_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec, saved = read_fixture(FOLDER / "second-order.npz")
     arrays: dict[str, Any] = dict(saved)
@@ -331,5 +344,5 @@ def test_the_test_cells_use_every_function_and_operator() -> None:
         for node in ast.walk(equation.expression)
     ]
     called = {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
-    assert called >= FUNCTIONS.keys() | NORMS.keys()
+    assert called >= TORCH.functions.keys() | TORCH.norms.keys()
     assert {type(node.op) for node in nodes if isinstance(node, ast.BinOp)} == set(OPERATORS)

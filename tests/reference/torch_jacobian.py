@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+from late_torch import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from reference.equations import Equation, Scope, evaluate, lag, parse
 from reference.torch_reference import Cell
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Array = NDArray[np.float64]
 

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+from late_torch import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
 
 from reference.equations import Equation, Scope, evaluate, parse
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Array = NDArray[np.float64]
-Hook = Callable[[Tensor], Tensor]
+Hook = Callable[["Tensor"], "Tensor"]
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ def _losses(loss: Loss, outputs: Sequence[Tensor], leaves: Mapping[str, Tensor])
         elif loss.kind == "cross_entropy":
             logits = leaves["readout.W_hy"] @ h + leaves["readout.b_y"][:, None]
             classes = torch.tensor(_given(loss.target)[index]).long()
-            total = total + functional.cross_entropy(logits.T, classes, reduction="none")
+            total = total + torch.nn.functional.cross_entropy(logits.T, classes, reduction="none")
         elif loss.kind == "projection":
             total = total + torch.tensor(_given(loss.vector)) @ h
         elif loss.kind == "sum":

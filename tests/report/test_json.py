@@ -13,6 +13,7 @@ import yaml
 from measured import SCALAR, SMALL, loaded, measured
 
 from gradcli.diagnostics.measure import measure
+from gradcli.diagnostics.remedies import find_remedies
 from gradcli.formats import render
 from gradcli.network.build import build
 from gradcli.report.compare import comparison_report
@@ -86,6 +87,17 @@ def check(value: Any, form: Any, path: str = "") -> None:
         assert not isinstance(value, bool) or form in (bool, object), path
 
 
+BEFORE_AND_AFTER = {"before": NUMBER, "after": NUMBER}
+REMEDY = {
+    "name": str,
+    "set": [str],
+    "horizon": BEFORE_AND_AFTER,
+    "log10_ratio": BEFORE_AND_AFTER,
+    "verdict": VERDICT,
+    "code": {"torch": (str, type(None)), "keras": (str, type(None))},
+}
+
+
 def form_of(run: dict[str, Any]) -> dict[str, Any]:
     """Return the form of a run: its states, parameters and clipping methods are its own."""
     curve = None if run["status"] == "nonfinite" else {**CURVE, "zero_from": (int, type(None)), "layers": [str]}
@@ -109,6 +121,7 @@ def form_of(run: dict[str, Any]) -> dict[str, Any]:
         "predictions": [dict],
         "clip": [CLIP],
         "float32": FLOAT32 if run["float32"] else type(None),
+        "remedies": [REMEDY],
     }
 
 
@@ -125,7 +138,8 @@ def data_of(report: Report) -> dict[str, Any]:
 
 def run_of(cell: Any = "rnn", **fields: object) -> dict[str, Any]:
     """Return the one run in the JSON of a simulation; its form is as published."""
-    data = data_of(simulation_report(measured(cell, **fields)))
+    found = measured(cell, **fields)
+    data = data_of(simulation_report(found, find_remedies(found)))
     check(data, {"schema_version": int, "command": str, "gradcli_version": str, "runs": [dict]})
     assert (data["schema_version"], data["command"], len(data["runs"])) == (1, "simulate", 1)
     (run,) = data["runs"]

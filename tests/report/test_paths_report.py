@@ -172,6 +172,12 @@ def test_latex_is_an_environment_that_says_where_each_term_comes_from() -> None:
     )
 
 
+def test_a_direct_route_that_most_sequences_have_switched_off_says_0() -> None:
+    """The maximum of slstm's stabiliser: m[t-1] counts in few units and sequences."""
+    screen = table_of(report("slstm", fields={**SMALL, "seq_len": 8, "batch_size": 4}), width=None)
+    assert "not finite" not in screen
+
+
 def test_a_cell_without_a_way_back() -> None:
     found = report({"name": "forward", "equations": "h[t] = tanh(W_xh @ x[t])"})
     screen = table_of(found, width=None)

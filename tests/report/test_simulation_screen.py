@@ -8,12 +8,8 @@ from typing import Any
 import pytest
 from measured import SCALAR, SMALL, measured, screen, table_of
 
-from gradcli import cells
-from gradcli.diagnostics.measure import measure
 from gradcli.formats import render
-from gradcli.network.build import build
 from gradcli.report.simulate import simulation_report
-from gradcli.spec.reader import load_spec
 
 ONE = {"hidden_size": 1, "trials": 1, "batch_size": 1}
 CLIPS = [{"norm": 1.0}, {"value": 1.0}, {"step_norm": 1.0}, {"step_value": 0.1}]
@@ -205,64 +201,3 @@ def test_a_scale_beyond_floats_is_still_a_number() -> None:
     text = screen(None, **{**LINEAR, "seq_len": 5000, "params": {"a": 10.0, "b": 0.0}, "loss": {"kind": "sum"}})
     (line,) = (line for line in text.splitlines() if line.startswith("norm 1 "))
     assert line.split()[2:7] == ["10^4999.0", "1", "10^-4999.0", "1", "100%"]
-
-
-# What to try next.
-
-GATED = [name for name in cells.names() if cells.load(name).cell.chrono]
-
-
-def hint(text: str) -> list[str]:
-    """Return the options that the hint proposes."""
-    lines = [line for line in text.splitlines() if line.startswith("try ")]
-    return [option for line in lines for option in re.findall(r"--set (\S+)", line)]
-
-
-def next_commands(**fields: Any) -> list[str]:
-    """Return the commands that the report names for what to look at next."""
-    lines = [line for line in screen(None, **fields).splitlines() if line.startswith("next ")]
-    return [name for line in lines for name in re.findall(r"[a-z]+", line.partition("(")[0])[2:]]
-
-
-def test_what_to_look_at_next_is_named_where_the_gradient_changes() -> None:
-    every = ["gates", "paths", "contributions", "jacobian"]
-    assert next_commands(**SMALL, init={"W_hh": {"orthogonal": {"gain": 0.1}}}) == every
-    growing = {"activation": "identity", "init": {"W_hh": {"orthogonal": {"gain": 3.0}}}}
-    assert next_commands(**SMALL, **growing) == every
-    assert next_commands(**SMALL, init={"W_hh": {"orthogonal": {"gain": 0.1}}}, bidirectional=True) == ["jacobian"]
-    assert next_commands(**SMALL, activation="identity", init={"W_hh": "orthogonal"}) == []
-
-
-@pytest.mark.parametrize("seq_len", [50, 150])
-@pytest.mark.parametrize("name", GATED)
-def test_the_hint_helps(name: str, seq_len: int) -> None:
-    fields = {"hidden_size": 24, "batch_size": 2, "trials": 2, "seq_len": seq_len}
-    first = measured(name, **fields)
-    options = hint(table_of(simulation_report(first), None))
-    assert bool(options) == (first.verdict.kind == "vanishing")
-    if not options:
-        return
-    second = measure(build(load_spec(name, options=fields, overrides=options)))
-    assert second.verdict.kind == "stable"
-    assert second.verdict.horizon_threshold is None
-    assert hint(table_of(simulation_report(second), None)) == []
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"cell": "rnn"},
-        {"cell": "lstm", "seq_len": 5},
-        {"cell": "lstm", "params": {"b_f": -1.0}},
-        {"cell": "lstm", "init": {"b_f": 1.0, "b_*": "zeros"}},
-        {"cell": "lstm", "init": {"layer0.b_i": 1.0}},
-        {"cell": "lstm", "init": {"b_f": "chrono"}},
-    ],
-)
-def test_no_hint_where_it_would_change_nothing(fields: dict[str, Any]) -> None:
-    assert hint(screen(None, **{**SMALL, "seq_len": 50, **fields})) == []
-
-
-def test_a_bias_that_is_set_by_itself_can_be_set_otherwise() -> None:
-    text = screen(None, "lstm", **{**SMALL, "seq_len": 50}, init={"W_h*": "orthogonal", "b_f": 0.5})
-    assert hint(text) == ["init.b_f=chrono", "init.b_i=chrono"]

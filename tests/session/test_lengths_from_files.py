@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from late_torch import torch
 
 from gradcli.engine.run import Engine
 from gradcli.network.build import build
 from gradcli.spec.reader import load_spec
 
-torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
 
 T, HIDDEN = 8, 4
 LENGTHS = (8, 3, 5, 1, 6)

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from late_torch import torch
 
 from gradcli.errors import UsageError
 from gradcli.sources.initialisers import _LAWS, READOUT, InitialiserError, Parameter, draw_parameter
@@ -150,6 +151,7 @@ def test_normal_has_a_mean():
     assert draw(matrix(300, 100), Normal(std=0.1, mean=5)).mean() == pytest.approx(5, abs=4 * 0.1 / math.sqrt(30_000))
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize(
     ("law", "torch_name", "arguments"),
     [
@@ -161,15 +163,14 @@ def test_normal_has_a_mean():
     ids=lambda value: value.NAME if isinstance(value, Choice) else None,
 )
 def test_fan_in_and_fan_out_are_those_of_pytorch(law, torch_name, arguments):
-    torch = pytest.importorskip("torch")
     generator = torch.Generator().manual_seed(0)
     theirs = getattr(torch.nn.init, torch_name)(torch.empty(300, 100), **arguments, generator=generator).numpy()
     ours = draw(matrix(300, 100), law)
     assert ours.std() == pytest.approx(float(theirs.std()), rel=0.02)
 
 
+@pytest.mark.torch
 def test_torch_draws_what_pytorchs_recurrent_layers_draw():
-    torch = pytest.importorskip("torch")
     torch.manual_seed(0)
     theirs = torch.nn.LSTM(INPUTS, N).state_dict()
     for name, gates in (("weight_ih_l0", "W_xg"), ("weight_hh_l0", "W_hg"), ("bias_hh_l0", "b_g")):

@@ -13,6 +13,7 @@ from checkpoint_files import assert_same, everything, ignored, opened, refusal, 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from late_torch import torch
 from safetensors.numpy import save, save_file
 
 from gradcli.errors import ExitCode
@@ -53,8 +54,8 @@ def test_any_arrays_are_read(tmp_path_factory: pytest.TempPathFactory, values: l
         assert_same(found[f"layer.{place}"], each)
 
 
+@pytest.mark.torch
 def test_narrow_floats_are_widened_exactly(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
     from safetensors.torch import save_file as save_torch
 
     torch.manual_seed(0)

@@ -13,10 +13,11 @@ import pytest
 from checkpoint_files import assert_same, everything, ignored, refusal, resident
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from late_torch import torch
 
 from gradcli.weights.readers.torch_state import MAX_DEPTH
 
-torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
 
 
 def saved(path: Path, value: Any, **options: Any) -> Path:

@@ -1,0 +1,97 @@
+"""A run of a cell and all its gradients by complex steps: no PyTorch, no backward pass, no rule of differentiation.
+
+Squire and Trapp 1998, SIAM Review 40: df/da = Im f(a + ih) / h, exact to rounding for h = 1e-100. One forward pass for
+each entry of each state and parameter, which is slow, and as plain as it can be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from reference.complex_functions import COMPLEX
+from reference.equations import Scope, evaluate, parse
+from reference.torch_reference import Array, Cell, Loss, Run
+
+STEP = 1e-100
+
+
+def run(
+    cell: Cell, params: Mapping[str, Array], x: Array, initial: Mapping[str, Array], loss: Loss, *, tied: bool = True
+) -> Run:
+    """Return what `torch_reference.run` returns, for one layer that reads forward and a loss of squares."""
+    if loss.kind != "mse" or any(not name.startswith("layer0.") or name.count(".") > 1 for name in initial):
+        raise ValueError("complex steps are for one layer and the loss mse")
+    forward = _Forward(cell, params, x, initial, loss, tied)
+    losses, states = forward.run()
+    seq_len, batch_size = x.shape[:2]
+    grad_states = {name: np.zeros((seq_len + 1, *values.shape)) for name, values in initial.items()}
+    for name, gradient in grad_states.items():
+        for t, sequence, unit in np.ndindex(gradient.shape):
+            # Where sequences are mixed, it is the sum of their losses; else the others' do not depend on it.
+            gradient[t, sequence, unit] = forward.slope(name, (t, unit, sequence)).sum()
+    grad_params = {name: np.zeros(np.shape(value)) for name, value in params.items()}
+    for name, gradient in grad_params.items():
+        for place in np.ndindex(gradient.shape):
+            gradient[place] = forward.slope(name, place).sum() / batch_size
+    real = {name: np.stack([step.real.T for step in history]) for name, history in states.items()}
+    return Run(losses.real, real, grad_states, grad_params)
+
+
+class _Forward:
+    """Forward passes, of which each may have one number changed by i `STEP`."""
+
+    def __init__(
+        self,
+        cell: Cell,
+        params: Mapping[str, Array],
+        x: Array,
+        initial: Mapping[str, Array],
+        loss: Loss,
+        tied: bool,
+    ) -> None:
+        self.cell, self.loss, self.tied = cell, loss, tied
+        self.equations = parse(cell.equations)
+        self.params = {name: np.asarray(value) for name, value in params.items()}
+        self.x = [np.asarray(step).T for step in x]
+        self.initial = {name: np.asarray(value).T for name, value in initial.items()}
+
+    def slope(self, name: str, place: tuple[int, ...]) -> Array:
+        """Return dL/d(that number) of each sequence's loss, (batch,): a parameter's entry, or (t, unit, sequence)."""
+        return np.asarray(self.run(name, place)[0].imag / STEP)
+
+    def run(self, changed: str | None = None, place: tuple[int, ...] = ()) -> tuple[Any, dict[str, list[Any]]]:
+        """Return each sequence's loss, (batch,), and the states by step, (size, batch)."""
+        params = {name: value.astype(complex) for name, value in self.params.items()}
+        if changed in params:
+            params[changed][place] += 1j * STEP
+        states: dict[str, list[Any]] = {name: [value.astype(complex)] for name, value in self.initial.items()}
+        _change(states, changed, place, 0)
+        by_name = {name.removeprefix("layer0."): history for name, history in states.items()}
+        for t, x in enumerate(self.x, start=1):
+            named: dict[str, Any] = {name: np.float64(value) for name, value in self.cell.constants.items()}
+            for name, value in params.items():
+                at_step = value if self.tied else value[t - 1]
+                named[name.removeprefix("layer0.")] = at_step[:, None] if at_step.ndim == 1 else at_step
+            for equation in self.equations:
+                value = evaluate(equation.expression, Scope(t, x, by_name, named, self.cell.activation, COMPLEX))
+                if equation.is_state:
+                    history = by_name[equation.target]
+                    history.append(np.broadcast_to(value, history[0].shape).astype(complex))
+                    _change({f"layer0.{equation.target}": history}, changed, place, t)
+                else:
+                    named[equation.target] = value
+        outputs = by_name[self.cell.output_state]
+        target = np.asarray(self.loss.target)
+        of_steps = [
+            0.5 * ((outputs[step] - target[index].T) ** 2).sum(axis=0) for index, step in enumerate(self.loss.steps)
+        ]
+        return np.sum(of_steps, axis=0), states
+
+
+def _change(states: Mapping[str, list[Any]], changed: str | None, place: tuple[int, ...], t: int) -> None:
+    """Change one entry of the state of step t, if it is to be: all later equations read it changed."""
+    if changed in states and place[0] == t:
+        states[changed][t][place[1:]] += 1j * STEP
