@@ -74,7 +74,7 @@ def main_cause(found: Gates) -> Cause:
     route = _route(found, rate)
     if route is not None:
         return Cause("gates", f"{_about_the_route(route)}, of {signed(rate)} in all", rate, mean(route.nats))
-    routes = "".join(f"; {_about_the_route(kept)}" for kept in found.kept if np.isfinite(kept.nats).any())
+    routes = "".join(f"; {_about_the_route(kept)}" for kept in found.kept if math.isfinite(mean(kept.nats)))
     # Beside a direct route, growth is what the other routes add to it, whose parts are no causes by themselves.
     alone = rate < 0 or not found.kept
     if alone and _MOST <= activations / rate <= WITHIN:
@@ -146,7 +146,7 @@ def _elementwise(found: Gates) -> str:
 
 def _slopes(found: Gates) -> str:
     """Name the activations through which most gradient goes on, with their slopes where it is."""
-    reached = [gate for gate in found.gates if np.isfinite(gate.passed).any()]
+    reached = [gate for gate in found.gates if math.isfinite(mean(gate.passed))]
     most = sorted(reached, key=lambda gate: -mean(gate.carried))[:_NAMED]
     slopes = ", ".join(
         f"{gate.activation.name} ({gate.activation.function}) {_factor(mean(gate.passed))} of at most"

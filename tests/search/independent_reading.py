@@ -20,6 +20,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -473,7 +474,8 @@ def check_table(case: Case, screen: str, curve: Array, ratio: Array) -> None:
 
 
 def load(cell: str, options: Mapping[str, Any], overrides: Sequence[str] = ()) -> LoadedSpec:
-    return load_spec(cell, options=dict(options), overrides=list(overrides))
+    # Overrides are written into what they are given.
+    return load_spec(cell, options=deepcopy(dict(options)), overrides=list(overrides))
 
 
 def examine(cell: str, options: Options, *, causes: bool = True, remedies: bool = True) -> Case:

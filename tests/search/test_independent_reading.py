@@ -33,6 +33,39 @@ def test_nothing_concluded_contradicts_what_is_saved(index: int) -> None:
     assert case.refused or case.checks > 10
 
 
+#: What the search found, and what has been settled since.
+SETTLED: list[tuple[str, dict[str, Any]]] = [
+    # The last loss alone, on the engine of all of them.
+    ("rhn", {"loss": {"kind": "mse", "at": [1, 2], "target": 1.0}, "input": {"kind": "zeros"}}),
+    # Of a gate, and of a direct route, nothing is known but at distance 0.
+    (
+        "slstm",
+        {
+            "hidden_size": 17,
+            "input_size": 8,
+            "batch_size": 6,
+            "trials": 3,
+            "seed": 555,
+            "input": {"kind": "constant", "value": 1.5663682627998738},
+            "loss": {"kind": "sum"},
+            "init": {
+                "W_h*": {"uniform": {"bound": 1.2453687240300955}},
+                "b_f": -8.0,
+                "b_i": 0.0,
+                "b_o": 2.0,
+                "b_z": -8.0,
+            },
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("cell", "options"), SETTLED)
+def test_what_the_search_found_is_settled(cell: str, options: dict[str, Any]) -> None:
+    case = examine(cell, {"hidden_size": 10, "input_size": 1, "batch_size": 2, "trials": 1, **options, "seq_len": 2})
+    assert not case.disagreements, summary([case])
+
+
 @pytest.mark.parametrize(
     ("curve", "kinds"),
     [
