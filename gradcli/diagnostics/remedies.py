@@ -122,7 +122,7 @@ def outcome(measured: Measured) -> Outcome:
 
 def log10_ratio_at_end(curve: Curve) -> float:
     """Return log10 of r at T of the curve that the verdict is of."""
-    return float(curve.median[-1]) - curve.reference
+    return float(curve.mean[-1]) - curve.reference
 
 
 def trouble_of(run: Outcome, thresholds: Thresholds) -> Trouble | None:
