@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import islice
 
 from gradcli.diagnostics.clipping import StepClipper
-from gradcli.diagnostics.curve import Curve
 from gradcli.diagnostics.measure import Measured, measure
 from gradcli.diagnostics.remedy_table import Case, Edit, Trouble, edits_for
 from gradcli.diagnostics.verdict import Verdict
@@ -117,12 +116,8 @@ def outcome(measured: Measured) -> Outcome:
     reach = last if verdict.horizon_threshold is None else verdict.horizon_threshold
     if measured.curve is None:
         return Outcome(verdict, 0, math.nan)
-    return Outcome(verdict, reach, log10_ratio_at_end(measured.curve))
-
-
-def log10_ratio_at_end(curve: Curve) -> float:
-    """Return log10 of r at T of the curve that the verdict is of."""
-    return float(curve.mean[-1]) - curve.reference
+    end = verdict.end_log10_ratio
+    return Outcome(verdict, reach, -math.inf if end is None else end)
 
 
 def trouble_of(run: Outcome, thresholds: Thresholds) -> Trouble | None:

@@ -10,7 +10,7 @@ from typing import Any
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.remedies import Remedies, Remedy, outcome, trouble_of
 from gradcli.diagnostics.remedy_code import FRAMEWORKS
-from gradcli.diagnostics.verdict_words import grouped
+from gradcli.diagnostics.verdict_words import KIND_WORDS, grouped
 from gradcli.report.curves import power_of_ten
 from gradcli.report.model import Block, Line
 from gradcli.report.run_data import number, verdict_data
@@ -48,9 +48,10 @@ def effect(remedy: Remedy, seq_len: int) -> str:
     if before.verdict.kind in ("vanishing", "dead", "transient") and after.reach > before.reach:
         end = " (the beginning)" if after.verdict.horizon_threshold is None else ""
         return f"horizon {grouped(before.reach)} -> {grouped(after.reach)} steps{end}"
-    change = "" if before.verdict.kind == after.verdict.kind else f"{before.verdict.kind} -> {after.verdict.kind}, "
+    kinds = [KIND_WORDS[run.verdict.kind] for run in (before, after)]
+    change = "" if kinds[0] == kinds[1] else f"{' -> '.join(kinds)}, "
     first = "" if math.isnan(before.log10_ratio) else f"{power_of_ten(before.log10_ratio)} -> "
-    text = f"{change}at {grouped(seq_len)} steps {first}{power_of_ten(after.log10_ratio)} of its start"
+    text = f"{change}at {grouped(seq_len)} steps {first}{power_of_ten(after.log10_ratio)} of its size 1 step back"
     if remedy.edit.step_norm is not None:
         text += "; it caps each step, and turns the gradient's direction"
     return text

@@ -60,17 +60,18 @@ def simulation_report(measured: Measured, remedies: Remedies = NO_REMEDIES) -> R
         [*verdict_lines(measured.verdict), *float32_lines(measured.float32)],
     ]
     data = Deferred(lambda: envelope("simulate") | {"runs": [run_data(measured) | {"remedies": remedy_data(remedies)}]})
-    curve, helps = measured.curve, remedy_blocks(remedies, measured.network.spec.seq_len)
+    curve, seq_len = measured.curve, measured.network.spec.seq_len
+    best, all_that_helped = (remedy_blocks(remedies, seq_len, full=full) for full in (False, True))
     if curve is None:
-        return Report("simulate", filled([*head, helps]), data, records([measured]))
-    lengths = length_lines(measured.network)
-    to_do = [*helps, *direction_hint(measured), *next_line(measured)]
-    clipping = clip_blocks(measured)
+        every = filled([*head, all_that_helped])
+        return Report("simulate", filled([*head, best]), data, records([measured]), full=every)
+    lengths, clipping = length_lines(measured.network), clip_blocks(measured)
+    then = [*direction_hint(measured), *next_line(measured)]
     first_look = [
         *head,
         [_curve_table(measured, curve, rows=FEW_ROWS), *lengths],
         clipping if _asked_for_clipping(measured) else clip_lines(measured),
-        to_do,
+        [*best, *then],
     ]
     full = [
         *head,
@@ -79,7 +80,7 @@ def simulation_report(measured: Measured, remedies: Remedies = NO_REMEDIES) -> R
         _predictions(measured),
         _parameter_blocks(measured),
         clipping,
-        to_do,
+        [*all_that_helped, *then],
     ]
     return Report("simulate", filled(first_look), data, records([measured]), full=filled(full))
 
