@@ -167,7 +167,7 @@ def _describe(curve: Landmarks, tail: TailFit | None, half_life: float | None) -
     if not _rises_first(curve, tail):
         return _law(curve, tail, half_life)
     rise = f"rises to {_times(curve.peak)} at {_steps(curve.peak_distance)} back"
-    if curve.has_turned:
+    if curve.has_turned or (tail.has_trend and tail.log10_rate < 0):
         return f"{rise}, then {_law(curve, tail, half_life, after_peak=True)}"
     return f"{rise}; the growth is slowing" if tail.has_trend else f"{rise}, and changes little from there on"
 
@@ -178,7 +178,9 @@ def _rises_first(curve: Landmarks, tail: TailFit | None) -> bool:
         return False
     at_its_peak = curve.fall < MIN_TURN and curve.peak_distance > curve.last - SLOWING * (curve.last - curve.reference)
     slowing = tail.pattern == "mixed" and tail.log10_rate > 0 and 0 < tail.drift < SLOWING
-    return curve.has_turned or (slowing and at_its_peak) or (tail.pattern == "mixed" and not tail.has_trend)
+    if tail.pattern == "mixed" and (tail.log10_rate < 0 or not tail.has_trend):
+        return True  # a tail that falls, or wanders, does not tell of the rise before it
+    return curve.has_turned or (slowing and at_its_peak)
 
 
 def _law(curve: Landmarks, tail: TailFit, half_life: float | None, after_peak: bool = False) -> str:
@@ -225,7 +227,18 @@ def _mixed(curve: Landmarks, tail: TailFit, moves_by: str) -> str:
         return f"wanders without a clear trend (a factor {factor(tail.log10_rate)} a step on average)"
     if (jump := _jump(curve, tail)) is not None:
         return jump
-    return f"{moves_by.format('unevenly, ')} on average"
+    return f"{_fall_before_growth(curve, tail)}{moves_by.format('unevenly, ')} on average"
+
+
+def _fall_before_growth(curve: Landmarks, tail: TailFit) -> str:
+    """Describe the fall that an uneven growth comes after, where there is one; else ""."""
+    if tail.log10_rate < 0:
+        return ""
+    inside = curve.log10_ratio[curve.reference : tail.stop + 1]
+    lowest = int(np.argmin(np.where(np.isneginf(inside), np.inf, inside)))
+    if inside[lowest] > -HUMP:
+        return ""
+    return f"falls to {_times(float(inside[lowest]))} at {_steps(curve.reference + lowest)} back, then "
 
 
 def _jump(curve: Landmarks, tail: TailFit) -> str | None:
