@@ -64,11 +64,6 @@ class Positions:
     def _option_path(self, path: Path) -> Path | None:
         return next((one for one in _upwards(path) if one in self._overridden), None)
 
-    def is_written(self, field: str) -> bool:
-        """Tell whether a field of the spec stands in the file or in an option."""
-        in_file = self.document is not None and (field,) in self.document.keys
-        return in_file or any(path[:1] == (field,) for path in self._overridden)
-
     def is_kind_written(self, field: str) -> bool:
         """Tell whether the kind of a block such as the loss stands in the file or in an option."""
         in_file = self.document is not None and (field,) in self.document.keys
