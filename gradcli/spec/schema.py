@@ -34,7 +34,7 @@ SPEC_NOTES: Mapping[str, str] = {
     "input": "what x[t] is: zeros, constant, normal, uniform, sine, one_hot, file, text or tokens",
     "loss": "mse, cross_entropy, binary_cross_entropy, projection or sum; at: last, final, every, or steps from 1",
     "clip": "methods to try: norm, value, step_norm, step_value",
-    "thresholds": "of the norm relative to distance 0",
+    "thresholds": "of the mean norm relative to that at distance 1",
     "learning_rate": "of the gradient descent step that the clipping rows take",
 }
 CELL_NOTES: Mapping[str, str] = {
