@@ -22,7 +22,7 @@ SLOWING = 0.5
 JUMP_SHARE = 0.8
 """A single step that makes up this share of all movement in the tail is named instead of an average rate."""
 HEAD_SHIFT = math.log10(3.0)
-"""What comes before an exponential is told where its line, led back to the reference, misses it by this (log10)."""
+"""What comes before a law is told where the law, led back to the reference, misses it by this (log10)."""
 MIN_STEPS_PACE = 5
 """Over so many steps, what comes before an exponential is given a rate of its own."""
 PACE_DIFFERS = 0.15
@@ -200,8 +200,7 @@ def _law(curve: Landmarks, tail: TailFit, half_life: float | None, after_peak: b
 
 def _before(curve: Landmarks, tail: TailFit) -> str:
     """Describe what comes before the law of a tail, where that law does not lead back to the reference; else ""."""
-    gap_at_reference = float(tail.law(np.array([curve.reference]), curve.last)[0])
-    if abs(gap_at_reference) < HEAD_SHIFT:
+    if abs(_gap_at_reference(curve, tail)) < HEAD_SHIFT:
         return ""
     distance = np.arange(curve.reference, tail.stop + 1)
     gap = curve.log10_ratio[curve.reference : tail.stop + 1] - tail.law(distance, curve.last)
@@ -218,6 +217,11 @@ def _before(curve: Landmarks, tail: TailFit) -> str:
     return f"{'falls' if value < 0 else 'rises'} to {_times(value)} at {_steps(arrived)} back{pace}, then "
 
 
+def _gap_at_reference(curve: Landmarks, tail: TailFit) -> float:
+    """Return by how much (log10) the law of the tail, led back to the reference, misses the 1 that the ratio has there."""
+    return float(tail.law(np.array([curve.reference]), curve.last)[0])
+
+
 def _mixed(curve: Landmarks, tail: TailFit, moves_by: str) -> str:
     if tail.points < MIN_POINTS_LAW:
         return f"{moves_by.format('')}, over too few steps to tell a pattern"
@@ -225,7 +229,10 @@ def _mixed(curve: Landmarks, tail: TailFit, moves_by: str) -> str:
         return f"wanders without a clear trend (a factor {factor(tail.log10_rate)} a step on average)"
     if (jump := _jump(curve, tail)) is not None:
         return jump
-    return f"{moves_by.format('unevenly, ')} on average"
+    if before := _before(curve, tail):
+        return f"{before}{moves_by.format('unevenly, ')} on average"
+    since = f" from {_steps(tail.start)} back on" if abs(_gap_at_reference(curve, tail)) >= HEAD_SHIFT else ""
+    return f"{moves_by.format('unevenly, ')} on average{since}"
 
 
 def _jump(curve: Landmarks, tail: TailFit) -> str | None:
