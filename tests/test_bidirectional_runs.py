@@ -244,7 +244,8 @@ def test_directions_that_begin_at_two_distances_are_no_hump_together(at: list[in
     small = {key: value for key, value in BOTH.items() if key != "seq_len"}
     found = measured("lstm", **small, seq_len=12, loss={"kind": "mse", "at": at})
     assert found.headline == (layers or ["layer0", "layer0.reverse"])
-    assert found.curve is not None and found.verdict.kind == "stable"
+    assert found.curve is not None
+    assert found.verdict.kind == "stable"
     assert (np.diff(found.curve.mean[np.isfinite(found.curve.mean)]) < 0).all()
 
 

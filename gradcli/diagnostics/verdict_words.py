@@ -169,7 +169,11 @@ def _describe(curve: Landmarks, tail: TailFit | None, half_life: float | None) -
     rise = f"rises to {_times(curve.peak)} at {_steps(curve.peak_distance)} back"
     if curve.has_turned:
         return f"{rise}, then {_law(curve, tail, half_life, after_peak=True)}"
-    return f"{rise}; the growth is slowing" if tail.has_trend else f"{rise}, and changes little from there on"
+    if tail.has_trend:
+        return f"{rise}; the growth is slowing"
+    if curve.peak_distance > (curve.reference + curve.last) // 2:  # there is little left to change in
+        return rise.replace("rises", "rises unevenly", 1)
+    return f"{rise}, and changes little from there on"
 
 
 def _rises_first(curve: Landmarks, tail: TailFit | None) -> bool:
@@ -218,7 +222,7 @@ def _before(curve: Landmarks, tail: TailFit) -> str:
 
 
 def _gap_at_reference(curve: Landmarks, tail: TailFit) -> float:
-    """Return by how much (log10) the law of the tail, led back to the reference, misses the 1 that the ratio has there."""
+    """Return log10 of the ratio that the law of the tail, led back to the reference, gives where the ratio is 1."""
     return float(tail.law(np.array([curve.reference]), curve.last)[0])
 
 
