@@ -167,7 +167,7 @@ def _describe(curve: Landmarks, tail: TailFit | None, half_life: float | None) -
     if not _rises_first(curve, tail):
         return _law(curve, tail, half_life)
     rise = f"rises to {_times(curve.peak)} at {_steps(curve.peak_distance)} back"
-    if curve.has_turned:
+    if curve.has_turned or (tail.has_trend and tail.log10_rate < 0):
         return f"{rise}, then {_law(curve, tail, half_life, after_peak=True)}"
     if tail.has_trend:
         return f"{rise}; the growth is slowing"
@@ -182,7 +182,9 @@ def _rises_first(curve: Landmarks, tail: TailFit | None) -> bool:
         return False
     at_its_peak = curve.fall < MIN_TURN and curve.peak_distance > curve.last - SLOWING * (curve.last - curve.reference)
     slowing = tail.pattern == "mixed" and tail.log10_rate > 0 and 0 < tail.drift < SLOWING
-    return curve.has_turned or (slowing and at_its_peak) or (tail.pattern == "mixed" and not tail.has_trend)
+    if tail.pattern == "mixed" and (tail.log10_rate < 0 or not tail.has_trend):
+        return True  # a tail that falls, or wanders, does not tell of the rise before it
+    return curve.has_turned or (slowing and at_its_peak)
 
 
 def _law(curve: Landmarks, tail: TailFit, half_life: float | None, after_peak: bool = False) -> str:
@@ -199,7 +201,7 @@ def _law(curve: Landmarks, tail: TailFit, half_life: float | None, after_peak: b
         case "flat":
             return f"{_level(curve, tail)} (a factor {factor(tail.log10_rate)} a step)"
         case "mixed":
-            return _mixed(curve, tail, f"{moves} {{}}{by}")
+            return _mixed(curve, tail, f"{moves} {{}}{by}", after_peak)
 
 
 def _before(curve: Landmarks, tail: TailFit) -> str:
@@ -226,17 +228,30 @@ def _gap_at_reference(curve: Landmarks, tail: TailFit) -> float:
     return float(tail.law(np.array([curve.reference]), curve.last)[0])
 
 
-def _mixed(curve: Landmarks, tail: TailFit, moves_by: str) -> str:
+def _mixed(curve: Landmarks, tail: TailFit, moves_by: str, after_peak: bool) -> str:
     if tail.points < MIN_POINTS_LAW:
         return f"{moves_by.format('')}, over too few steps to tell a pattern"
     if not tail.has_trend:
         return f"wanders without a clear trend (a factor {factor(tail.log10_rate)} a step on average)"
     if (jump := _jump(curve, tail)) is not None:
         return jump
-    if before := _before(curve, tail):
+    if after_peak:
+        return f"{moves_by.format('unevenly, ')} on average"
+    if before := _fall_before_growth(curve, tail) or _before(curve, tail):
         return f"{before}{moves_by.format('unevenly, ')} on average"
     since = f" from {_steps(tail.start)} back on" if abs(_gap_at_reference(curve, tail)) >= HEAD_SHIFT else ""
     return f"{moves_by.format('unevenly, ')} on average{since}"
+
+
+def _fall_before_growth(curve: Landmarks, tail: TailFit) -> str:
+    """Describe the fall that an uneven growth comes after, where there is one; else ""."""
+    if tail.log10_rate < 0:
+        return ""
+    inside = curve.log10_ratio[curve.reference : tail.stop + 1]
+    lowest = int(np.argmin(np.where(np.isneginf(inside), np.inf, inside)))
+    if inside[lowest] > -HUMP:
+        return ""
+    return f"falls to {_times(float(inside[lowest]))} at {_steps(curve.reference + lowest)} back, then "
 
 
 def _jump(curve: Landmarks, tail: TailFit) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from known_curves import (
@@ -154,3 +156,14 @@ def test_reason_names_threshold_and_distance() -> None:
         "beginning of the sequence."
     )
     assert "threshold 20" in verdict_of(power_of(2.0, 10), exploding=20).reason
+
+
+def test_an_uneven_tail_does_not_hide_what_came_before_it() -> None:
+    d = np.arange(61.0)
+    wave = 0.06 * np.sin(2.5 * d) * (d > 12)
+    fallen = verdict_of(0.8 * np.minimum(d / 10, 1) - 0.003 * d + wave)
+    assert fallen.pattern == "mixed"
+    assert re.match(r"rises to 5\.\d times its size at \d+ steps back, then falls unevenly, by a", fallen.headline)
+    risen = verdict_of(-1.2 * np.minimum(d / 10, 1) + 0.003 * d + wave)
+    assert risen.pattern == "mixed"
+    assert re.match(r"falls to 0\.0\d+ of its size at \d+ steps back, then grows unevenly, by a", risen.headline)
