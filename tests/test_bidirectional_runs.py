@@ -233,9 +233,20 @@ def test_with_a_loss_everywhere_there_is_nothing_to_suggest() -> None:
 def test_a_loss_near_the_beginning_is_the_reverse_direction_s() -> None:
     text = screen(None, "gru", **BOTH, loss={"kind": "mse", "at": [2, 3]})
     assert (
-        "the curve of the reverse direction: the loss is far from the end of the forward direction, whose gradient is"
-        " exactly zero at distances below 9" in text
+        "the curve of the reverse direction: the last loss is farther from the end of the forward direction, whose"
+        " gradient is exactly zero at distances below 9" in text
     )
+
+
+@pytest.mark.parametrize(("at", "layers"), [([6, 12], ["layer0"]), ([1, 7], ["layer0.reverse"]), ([2, 11], None)])
+def test_directions_that_begin_at_two_distances_are_no_hump_together(at: list[int], layers: list[str] | None) -> None:
+    """Each alone falls from where its last loss enters: joined, the later one would be a second rise."""
+    small = {key: value for key, value in BOTH.items() if key != "seq_len"}
+    found = measured("lstm", **small, seq_len=12, loss={"kind": "mse", "at": at})
+    assert found.headline == (layers or ["layer0", "layer0.reverse"])
+    assert found.curve is not None
+    assert found.verdict.kind == "stable"
+    assert (np.diff(found.curve.mean[np.isfinite(found.curve.mean)]) < 0).all()
 
 
 @pytest.mark.parametrize("width", [80, 40])
@@ -260,7 +271,8 @@ def test_an_overflow_is_told_by_the_direction_s_own_step() -> None:
     finished = run_text(text)
     assert finished.code == ExitCode.DONE
     # 1 -> 1e100 -> ... -> 1e300 -> infinity at its fourth step, position 6, after which layer1 is not finite either.
-    assert "step 4, layer0.reverse: h[t] = a * h[t-1] + W @ x[t] (in all 2 trials)" in finished.stdout
+    place = "step 4, layer0.reverse: h[t] = a * h[t-1] + W @ x[t]"
+    assert f"{place}, where 1e+100 is multiplied by 1e+300 (in all 2 trials)" in finished.stdout
 
 
 @pytest.mark.parametrize("at_once", [1, 2])
@@ -280,7 +292,7 @@ def test_a_derivative_that_is_not_finite_is_told() -> None:
     text = "cell:\n  equations: 'h[t] = sqrt(h[t-1]) + x[t]'\nbidirectional: true\nnum_layers: 1\n"
     finished = run_text(text, "--input-size", 2, "--set", "input.kind=zeros", "--set", "loss.at=every")
     assert "NONFINITE" in finished.stdout
-    assert "step 8, layer0 " in finished.stdout
+    assert "step 9, layer0: h[t] = sqrt(h[t-1]) + x[t], that of sqrt at 0" in finished.stdout
 
 
 def test_a_run_that_does_not_fit_is_refused_with_the_reason() -> None:

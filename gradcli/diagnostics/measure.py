@@ -151,12 +151,15 @@ def headline_layers(problem: Problem) -> list[str]:
     """Return the layers whose states the headline curve joins: the top one, of two directions those that it can judge.
 
     Position t is step t of the forward direction and step T+1-t of the reverse one. So a loss at a few positions may
-    reach one direction at its end and the other at its beginning only, where it is no measure of how far a gradient
-    flows. A direction takes part if the loss reaches its latter half; at least one does.
+    reach one direction at its end and the other late or at its beginning only, where it is no measure of how far a
+    gradient flows; and curves that begin at two distances would make a hump together that neither has. The direction
+    takes part whose end the loss is nearer to, or both where that is the same.
     """
     if not problem.bidirectional:
         return problem.names[-1:]
-    return [layer for layer, distance in first_distances(problem).items() if distance < problem.seq_len / 2]
+    distances = first_distances(problem)
+    nearest = min(distances.values())
+    return [layer for layer, distance in distances.items() if distance == nearest]
 
 
 def first_distances(problem: Problem) -> dict[str, int]:

@@ -22,7 +22,7 @@ SLOWING = 0.5
 JUMP_SHARE = 0.8
 """A single step that makes up this share of all movement in the tail is named instead of an average rate."""
 HEAD_SHIFT = math.log10(3.0)
-"""What comes before an exponential is told where its line, led back to the reference, misses it by this (log10)."""
+"""What comes before a law is told where the law, led back to the reference, misses it by this (log10)."""
 MIN_STEPS_PACE = 5
 """Over so many steps, what comes before an exponential is given a rate of its own."""
 PACE_DIFFERS = 0.15
@@ -169,7 +169,11 @@ def _describe(curve: Landmarks, tail: TailFit | None, half_life: float | None) -
     rise = f"rises to {_times(curve.peak)} at {_steps(curve.peak_distance)} back"
     if curve.has_turned or (tail.has_trend and tail.log10_rate < 0):
         return f"{rise}, then {_law(curve, tail, half_life, after_peak=True)}"
-    return f"{rise}; the growth is slowing" if tail.has_trend else f"{rise}, and changes little from there on"
+    if tail.has_trend:
+        return f"{rise}; the growth is slowing"
+    if curve.peak_distance > (curve.reference + curve.last) // 2:  # there is little left to change in
+        return rise.replace("rises", "rises unevenly", 1)
+    return f"{rise}, and changes little from there on"
 
 
 def _rises_first(curve: Landmarks, tail: TailFit | None) -> bool:
@@ -197,13 +201,12 @@ def _law(curve: Landmarks, tail: TailFit, half_life: float | None, after_peak: b
         case "flat":
             return f"{_level(curve, tail)} (a factor {factor(tail.log10_rate)} a step)"
         case "mixed":
-            return _mixed(curve, tail, f"{moves} {{}}{by}")
+            return _mixed(curve, tail, f"{moves} {{}}{by}", after_peak)
 
 
 def _before(curve: Landmarks, tail: TailFit) -> str:
     """Describe what comes before the law of a tail, where that law does not lead back to the reference; else ""."""
-    gap_at_reference = float(tail.law(np.array([curve.reference]), curve.last)[0])
-    if abs(gap_at_reference) < HEAD_SHIFT:
+    if abs(_gap_at_reference(curve, tail)) < HEAD_SHIFT:
         return ""
     distance = np.arange(curve.reference, tail.stop + 1)
     gap = curve.log10_ratio[curve.reference : tail.stop + 1] - tail.law(distance, curve.last)
@@ -220,14 +223,24 @@ def _before(curve: Landmarks, tail: TailFit) -> str:
     return f"{'falls' if value < 0 else 'rises'} to {_times(value)} at {_steps(arrived)} back{pace}, then "
 
 
-def _mixed(curve: Landmarks, tail: TailFit, moves_by: str) -> str:
+def _gap_at_reference(curve: Landmarks, tail: TailFit) -> float:
+    """Return log10 of the ratio that the law of the tail, led back to the reference, gives where the ratio is 1."""
+    return float(tail.law(np.array([curve.reference]), curve.last)[0])
+
+
+def _mixed(curve: Landmarks, tail: TailFit, moves_by: str, after_peak: bool) -> str:
     if tail.points < MIN_POINTS_LAW:
         return f"{moves_by.format('')}, over too few steps to tell a pattern"
     if not tail.has_trend:
         return f"wanders without a clear trend (a factor {factor(tail.log10_rate)} a step on average)"
     if (jump := _jump(curve, tail)) is not None:
         return jump
-    return f"{_fall_before_growth(curve, tail)}{moves_by.format('unevenly, ')} on average"
+    if after_peak:
+        return f"{moves_by.format('unevenly, ')} on average"
+    if before := _fall_before_growth(curve, tail) or _before(curve, tail):
+        return f"{before}{moves_by.format('unevenly, ')} on average"
+    since = f" from {_steps(tail.start)} back on" if abs(_gap_at_reference(curve, tail)) >= HEAD_SHIFT else ""
+    return f"{moves_by.format('unevenly, ')} on average{since}"
 
 
 def _fall_before_growth(curve: Landmarks, tail: TailFit) -> str:

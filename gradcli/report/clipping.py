@@ -94,6 +94,8 @@ def clipping_sentences(measured: Measured) -> str:
     """Say what clipping can and cannot do here: about the curve, then about the step of gradient descent."""
     clipped = measured.clipped
     if all(math.isinf(c.log10_norm_before) for c in clipped):
+        if not measured.parameters:
+            return "The cell has no parameters: there is nothing to clip after BPTT."
         return "All parameter gradients are exactly zero: there is nothing to clip."
     if any(math.isnan(c.log10_norm_before) for c in clipped):
         return "The gradient of a parameter is not finite: clipping does not mend that."

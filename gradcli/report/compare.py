@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from gradcli.diagnostics.curve_landmarks import reference_distance
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.training import WeightsOfRun
 from gradcli.diagnostics.verdict_words import KIND_WORDS, grouped
@@ -144,10 +145,12 @@ def _summary(ranking: Sequence[Measured]) -> Table:
         for position, arm in enumerate(ranking, 1)
     ]
     low = vanishing_words(ranking)
+    starts = {reference_distance(arm.curve.mean) for arm in ranking if arm.curve is not None}
+    unit = "at distance 1" if starts <= {1} else "one step back from where the loss enters"
     return Table(
         columns,
         rows,
-        note=f"horizon: the largest distance at which the mean norm is still above {low} of that at distance 1",
+        note=f"horizon: the largest distance at which the mean norm is still above {low} of that {unit}",
     )
 
 

@@ -78,7 +78,7 @@ def _summary(found: Contributions, joint: Terms, curve: Curve) -> list[Block]:
         steps = ", ".join(f"to within {e * 100:g} % with {_window(joint.window(e), joint)}" for e in TOLERANCES)
         cosine = ", ".join(f"{1 - e:g} with {_window(joint.window_by_cosine(e), joint)}" for e in TOLERANCES)
         text = (
-            f"keeps the gradient{_layer_words(found)} {steps} steps\n"
+            f"keeps the gradient{_layer_words(found)} {steps} step{'' if joint.window(TOLERANCES[-1]) == 1 else 's'}\n"
             f"(|G_K - G| / |G|, there and for every larger window K; by the cosine: {cosine})"
         )
         lines.append(Line(text, "truncated BPTT", "title"))
@@ -103,6 +103,8 @@ def _two_curves(joint: Terms, curve: Curve) -> str:
     ]
     if last == 0 or len(ends) < 2:
         return f"{start}."
+    if ends[0] == ends[1]:
+        return f"{start}, but from distance 0 to {grouped(last)} each {ends[0]}."
     return f"{start}: from distance 0 to {grouped(last)} the first {ends[0]}, the second {ends[1]}."
 
 

@@ -21,7 +21,8 @@ def headline_note(measured: Measured) -> str:
     reached = (
         f"position {grouped(problem.seq_len)} is the reverse direction's first step, so that its gradient"
         if problem.loss.first_step == problem.seq_len
-        else f"the loss is far from the end of the {directions[left_out]} direction, whose gradient"
+        else f"the {'last ' if len(problem.loss.steps) > 1 else ''}loss is farther from the end of the"
+        f" {directions[left_out]} direction, whose gradient"
     )
     longest = "" if problem.begins is None else " (in the longest sequence)"
     return (

@@ -252,7 +252,8 @@ def _lyapunov_blocks(found: JacobianFindings) -> tuple[Line, Table]:
         factor = plain_number(math.exp(leading), digits=4)
         text = f"lambda_1 = {plain_number(leading, digits=4)}{size} nats a step, a factor {factor}"
     parts = [text, _predictability(ly, leading, error), _dimension(ly)]
-    mean = f"mean over {grouped(ly.steps)} steps" + (f" after {grouped(ly.burn_in)} others" if ly.burn_in else "")
+    mean = f"mean over {grouped(ly.steps)} {'step' if ly.steps == 1 else 'steps'}"
+    mean += f" after {grouped(ly.burn_in)} others" if ly.burn_in else ""
     shown = min(_EXPONENTS, ly.exponents.shape[1])
     columns = [Column("", "text", keep=9), *(Column(f"{i + 1}", keep=9 - i) for i in range(shown))]
     middle = median_of_trials(ly.exponents)

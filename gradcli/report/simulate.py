@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from gradcli.diagnostics.curve import Curve
+from gradcli.diagnostics.curve_landmarks import reference_distance
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.predictions import Prediction
 from gradcli.diagnostics.remedies import NO_REMEDIES, Remedies
@@ -204,6 +205,7 @@ def _curve_table(measured: Measured, curve: Curve, *, rows: int) -> Table:
     clipped = [(method_text(c), c.curve) for c in measured.clipped if c.curve is not None]
     start = curve.reference
     ratios = [float(curve.mean[d]) - start for d in distances]
+    counts_from = reference_distance(curve.mean) or 0  # what comes before crosses no threshold, whatever its size
     several = spec.trials * spec.batch_size > 1
     total = measured.total
     columns = [
@@ -227,7 +229,7 @@ def _curve_table(measured: Measured, curve: Curve, *, rows: int) -> Table:
             *(log10_text(float(other.mean[d])) for _, other in clipped),
             bar,
             power_of_ten(relative),
-            flag(relative, spec.thresholds),
+            flag(relative, spec.thresholds) if d >= counts_from or math.isinf(relative) else "",
         ]
         for d, relative, bar in zip(distances, ratios, bars(ratios), strict=True)
     ]
@@ -236,13 +238,15 @@ def _curve_table(measured: Measured, curve: Curve, *, rows: int) -> Table:
 
 def _curve_note(measured: Measured) -> str:
     """Say what the columns of the curve are, where that is not plain."""
-    notes = ["relative: to the norm 1 step back" if measured.curve is not None else ""]
+    counts_from = None if measured.curve is None else reference_distance(measured.curve.mean)
+    notes = ["" if counts_from is None else f"relative: to the norm {_count(counts_from, 'step')} back"]
     steps = len(measured.network.problem.loss.steps)
     if measured.total is not None:
         notes.append(
             f"from the last of the {grouped(steps)} losses alone"
-            + (", of each direction" if measured.network.problem.bidirectional else "")
-            + "; all losses: from all of them together, where the one at the step itself rules"
+            + (", of each direction" if len(measured.headline) > 1 else "")
+            + "; all losses: from all of them together"
+            + (", where the one at the step itself rules" if steps == measured.network.spec.seq_len else "")
         )
     notes.append(headline_note(measured))
     return "; ".join(note for note in notes if note)

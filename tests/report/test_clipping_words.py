@@ -38,7 +38,8 @@ def row(
 
 
 def sentences(*rows: Clipped, horizon: int | None = None) -> str:
-    measured: Any = SimpleNamespace(clipped=list(rows), verdict=SimpleNamespace(horizon_threshold=horizon))
+    verdict = SimpleNamespace(horizon_threshold=horizon)
+    measured: Any = SimpleNamespace(clipped=list(rows), verdict=verdict, float32=None, parameters={"layer0.W": 0.0})
     return clipping_sentences(measured)
 
 
