@@ -51,7 +51,7 @@ ELISION = "..."
 _FENCE = re.compile(r"^```(\w*)$")
 _NOTE = re.compile(r"^<!-- (.+) -->$")
 _VERDICT = re.compile(r"^# Verdict: (.*(?:\n#  .*)*)$", re.MULTILINE)
-_RATES = re.compile(r"^\| `(\w+)` \| `(\w+)` \| \S+ \| (\S+ \| \S+ \|)$", re.MULTILINE)
+_RATES = re.compile(r"^\| `(\w+)` \| `([^`]+)` \| \S+ \| ([\d.]+ \| [\d.]+ \|)$", re.MULTILINE)
 #: A row of the table of remedies: what stands before its numbers, its example, and the numbers.
 REMEDY = re.compile(r"^(\| \[`([\w-]+\.yaml)`\]\(\S+\) \| [^|]+ \| )(\S[^|]* \| \S+ \| \S+) \|", re.MULTILINE)
 _LINE = 120
@@ -325,8 +325,8 @@ def measured_rates(cell: str, init: str) -> tuple[str, str]:
     """Return the rates a step, without and with input, as the table of docs/initialisation.md gives them."""
 
     def rate(kind: str) -> str:
-        options = {"hidden_size": 128, "batch_size": 4, "init": {"*": init}, "input": {"kind": kind}, "clip": []}
-        report = run_simulation(cell, options=options, overrides=[], record=False).report
+        options = {"hidden_size": 128, "batch_size": 4, "input": {"kind": kind}, "clip": []}
+        report = run_simulation(cell, options=options, overrides=[f'init={{"*": {init}}}'], record=False).report
         return f"{report.data['runs'][0]['verdict']['rate_per_step']:.3f}"
 
     return rate("zeros"), rate("normal")
