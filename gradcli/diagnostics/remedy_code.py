@@ -216,4 +216,5 @@ def clip_steps(stock: StockLayer | None, threshold: float) -> Code:
     if stock is not None and TORCH not in stock.frameworks:
         return {}
     clipped = f"g * ({threshold:g} / g.norm(dim=-1, keepdim=True)).clamp(max=1)"
-    return {TORCH: f"h.register_hook(lambda g: {clipped})  # at every step of a loop of your own, and so for c"}
+    others = ", for every state" if stock is None else ", and so for c" if stock.kind == "LSTM" else ""
+    return {TORCH: f"h.register_hook(lambda g: {clipped})  # at every step of a loop of your own{others}"}

@@ -34,6 +34,7 @@ CSV_HEADER = (
     "cosine",
     "bias",
     "state_log10_norm",
+    "state_log10_norm_mean",
 )
 
 
@@ -341,9 +342,10 @@ class _Rows:
         if found.joint is None or found.state_curve is None:
             return
         label = found.network.loaded.label
+        state_curve = [found.state_curve.median[:-1], found.state_curve.mean[:-1]]
         for name, terms in {ALL: found.joint, **(found.parameters or {})}.items():
             by_distance = [terms.log10_norm, terms.log10_relative, terms.share]
             by_window = [terms.kept, terms.norm_kept, terms.cosine, terms.bias]
-            columns = [*by_distance, *by_window, found.state_curve.mean[:-1]]
+            columns = [*by_distance, *by_window, *state_curve]
             for d, row in enumerate(zip(*map(Numbers, columns), strict=True)):
                 yield label, name, d, *row

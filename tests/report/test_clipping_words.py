@@ -101,7 +101,7 @@ def test_every_sentence_about_the_curve_follows_from_the_rows(
 def test_a_clipped_step_that_still_raises_the_loss_is_not_said_to_help() -> None:
     worse = 0
     for seed in range(12):
-        options = ["--set", "init.W_hh={normal: 0.35}", "--set", "input.std=0.1", "--set", "learning_rate=0.5"]
+        options = ["--set", "init.W_hh={normal: 0.35}", "--set", "input.std=0.1", "--set", "learning_rate=0.1"]
         sizes = ["--hidden-size", 16, "-T", 40, "--batch-size", 2, "--trials", 1, "--seed", seed]
         run = gradcli("simulate", "rnn", *options, *sizes, "--format", "json").report()["runs"][0]
         (clip,) = run["clip"]

@@ -99,6 +99,7 @@ def test_contributions_for_programs() -> None:
     assert [row["parameter"] for row in rows[::20]] == ["all", "W_xh", "W_hh", "b_h"]
     assert float(rows[3]["bias"]) == run["joint"]["truncated"]["bias"][3]
     assert float(rows[3]["state_log10_norm"]) == run["state_curve"]["log10_norm"][3]
+    assert float(rows[3]["state_log10_norm_mean"]) == run["state_curve"]["log10_norm_mean"][3]
 
 
 def test_a_layer_without_parameters_says_so(tmp_path: Path) -> None:

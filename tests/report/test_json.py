@@ -93,7 +93,7 @@ REMEDY = {
     "set": [str],
     "horizon": BEFORE_AND_AFTER,
     "log10_ratio": BEFORE_AND_AFTER,
-    "verdict": VERDICT,
+    "verdict": VERDICT | OF_SEQUENCES,
     "code": {"torch": (str, type(None)), "keras": (str, type(None))},
 }
 
