@@ -93,7 +93,13 @@ EXPECTED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "jordan-block.yaml": (
         "transient",
         "exponential",
-        {"peak": {"distance": 9, "log10_ratio": pytest.approx(math.log10(math.hypot(0.9**9, 9 * 0.9**8)))}},
+        # Relative to distance 1, where the norm is |(0.9, 1)|.
+        {
+            "peak": {
+                "distance": 9,
+                "log10_ratio": pytest.approx(math.log10(math.hypot(0.9**9, 9 * 0.9**8) / math.hypot(0.9, 1.0))),
+            }
+        },
     ),
     "nilpotent-shift.yaml": ("dead", "flat", {"horizon": {"threshold": 4, "float32": 4}}),
     "notes-rnn-small-w.yaml": ("vanishing", "exponential", {"rate_per_step": pytest.approx(0.5)}),
