@@ -93,7 +93,13 @@ EXPECTED: dict[str, tuple[str, str, dict[str, Any]]] = {
     "jordan-block.yaml": (
         "transient",
         "exponential",
-        {"peak": {"distance": 9, "log10_ratio": pytest.approx(math.log10(math.hypot(0.9**9, 9 * 0.9**8)))}},
+        # (0.9^d, d 0.9^(d-1)) at its largest, over that at distance 1.
+        {
+            "peak": {
+                "distance": 9,
+                "log10_ratio": pytest.approx(math.log10(math.hypot(0.9**9, 9 * 0.9**8) / math.hypot(0.9, 1))),
+            }
+        },
     ),
     "nilpotent-shift.yaml": ("dead", "flat", {"horizon": {"threshold": 4, "float32": 4}}),
     "notes-rnn-small-w.yaml": ("vanishing", "exponential", {"rate_per_step": pytest.approx(0.5)}),
