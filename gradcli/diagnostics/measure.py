@@ -118,7 +118,7 @@ def measure(
         states,
         {name: median(gradient.log2_norm()) * LOG10_2 for name, gradient in gradients.items()},
         clipped,
-        _predictions(problem, headline) if theory else [],
+        _predictions(problem, headline, verdict) if theory else [],
         kept,
         headline,
         seen,
@@ -169,9 +169,15 @@ def first_distances(problem: Problem) -> dict[str, int]:
     return {forward: from_end, reverse: from_end if problem.loss.final else problem.loss.first_step - 1}
 
 
-def _predictions(problem: Problem, headline: Sequence[str]) -> list[Prediction]:
-    """Return what theory says of the layer in the headline; of two directions together it says nothing."""
-    return predict(problem, problem.names.index(headline[0])) if len(headline) == 1 else []
+def _predictions(problem: Problem, headline: Sequence[str], verdict: Verdict) -> list[Prediction]:
+    """Return what theory says of the layer in the headline; of two directions together it says nothing.
+
+    A state of rest in which all units are off says nothing of a run in which they are on.
+    """
+    if len(headline) != 1:
+        return []
+    found = predict(problem, problem.names.index(headline[0]))
+    return [one for one in found if one.rate_per_step != 0.0 or verdict.kind == "dead"]
 
 
 def _curves(

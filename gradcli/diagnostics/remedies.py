@@ -20,7 +20,7 @@ from gradcli.spec.models import Thresholds
 #: How many candidates are run, fewer where so many have left no trouble; and for how many multiplications in all, of
 #: which a step counts as some more for its own cost.
 MOST_TRIED, ENOUGH = 5, 2
-_MOST_WORK = 4e9
+_MOST_WORK = 2e9
 _WORK_OF_STEP = 1e5
 #: A horizon is clearly longer from this factor on, and a ratio (in log10) clearly nearer to 1 at half of what it was.
 _LONGER = 1.25

@@ -107,12 +107,12 @@ def _reaches_otherwise(verdict: Verdict, typical: Verdict) -> bool:
 def _typical(typical: Verdict) -> str:
     found = _VERB[typical.kind]
     known = []
-    if typical.rate_per_step is not None:
+    if typical.zero_from is not None:
+        known.append(f"from {_steps(typical.zero_from)} back")
+    elif typical.rate_per_step is not None:
         known.append(f"{factor(math.log10(typical.rate_per_step))} a step")
     if typical.horizon_threshold is not None and typical.kind in ("vanishing", "transient"):
         known.append(f"horizon {_steps(typical.horizon_threshold)}")
-    if typical.zero_from is not None:
-        known.append(f"from {_steps(typical.zero_from)} back")
     return f"{found} ({', '.join(known)})" if known else found
 
 
