@@ -49,6 +49,8 @@ MIN_POINTS_LAW = 3
 """Two points lie on every line."""
 MIN_POINTS_POLYNOMIAL = 6
 """Fewer points lie near every power with a free offset."""
+STEEPEST_POWER = 4.0
+"""A larger exponent, with its free offset, is an exponential that bends: nobody would call it a power."""
 OFFSETS = 9
 """How many values of d0 and t0 to try, from 1 to a quarter of the span: beyond, a power looks like an exponential."""
 
@@ -211,7 +213,8 @@ def _name_law(steps: Distances, time: Distances, y: Floats, line: _Line, drift: 
     stretched = _fit_line(np.sqrt(steps), y)
     if stretched.rms < CLEARLY_BETTER * min(line.rms, power.line.rms):
         return _Law("mixed")
-    if power.line.r2 >= MIN_R2_POWER and power.line.rms < (CLEARLY_BETTER if steady else CURVED_BETTER) * line.rms:
+    is_power = power.line.r2 >= MIN_R2_POWER and abs(power.exponent) <= STEEPEST_POWER
+    if is_power and power.line.rms < (CLEARLY_BETTER if steady else CURVED_BETTER) * line.rms:
         return _Law("polynomial", power.exponent, power.origin, power.offset, power.line.last)
     return _Law("exponential" if line.r2 >= (MIN_R2_STEADY if steady else MIN_R2) else "mixed")
 
