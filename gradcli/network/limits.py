@@ -27,10 +27,10 @@ from gradcli.spec.models import Spec, StepNormClip, StepValueClip
 _FLOAT = 8
 #: Copies of the parameters alive at once: drawn, in the engine, stacked twice, gradients twice, clipped, after a step.
 _PARAMETER_COPIES = 9
-#: Curves by distance alone: the headline's quantiles, what the verdict is read from.
-_DISTANCE_CURVES = 5
+#: Curves by distance alone: the headline's quantiles and mean, what the verdict is read from; and of a state two.
+_OF_SEQUENCES, _OF_STATE, _READ_FROM = 4, 2, 3
 #: Copies of what the loss works on: outputs, differences or logits, their gradient.
-_LOSS_COPIES = 3
+_LOSS_COPIES = 4
 #: Arrays of a block of the backward pass for each one that the tape has: adjoints, coefficients, products.
 _BLOCK_COPIES = 4
 #: Bytes for each byte of a text: itself, its characters, and its code points.
@@ -125,8 +125,9 @@ def _target_bytes(spec: Spec, shapes: Mapping[str, tuple[int, ...]], plans: Sequ
 
 def _curve_bytes(spec: Spec, plans: Sequence[LayerPlan]) -> int:
     states, clips = len(_state_sizes(plans)), _step_clips(spec)
-    copies = bool(clips) + _copies_of_groups(spec, plans)
-    by_distance = states + 3 * clips + _DISTANCE_CURVES
+    several_losses = _loss_steps(spec) > 1  # their curve is kept, and the norms are there once more
+    copies = bool(clips) + several_losses + _copies_of_groups(spec, plans)
+    by_distance = _OF_STATE * states + _OF_SEQUENCES * (1 + clips + several_losses) + _READ_FROM
     return _FLOAT * (spec.seq_len + 1) * (_sequences(spec) * states * copies + by_distance)
 
 
