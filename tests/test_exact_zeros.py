@@ -143,8 +143,8 @@ def test_the_cosine_of_clipped_gradients_knows_no_exponent_of_zeros() -> None:
     tiny = Scaled(np.array([[1.0, 2.0]]), np.array([-2000]))
     zero = Scaled(np.zeros((1, 3)), np.array([0]))
     same = {"W": zero, "b": tiny}
-    assert _cosine(same, same) == pytest.approx(1.0, rel=1e-14)
-    assert total_log2_norm(same) == pytest.approx(-2000 + 0.5 * np.log2(5), rel=1e-14)
+    assert _cosine(same, same, {}) == pytest.approx(1.0, rel=1e-14)
+    assert total_log2_norm(same, {}) == pytest.approx(-2000 + 0.5 * np.log2(5), rel=1e-14)
 
 
 def test_adjoints_of_paths_add_up_beside_zeros() -> None:

@@ -70,8 +70,9 @@ def json_of(*arguments: object) -> Any:
 
 
 @pytest.mark.usefixtures("lengths")
-def test_quantiles_are_over_the_sequences_that_reach_the_distance(tmp_path: Path) -> None:
-    run = json_of("simulate", "lstm", *FLAGS, "--set=loss.at=every", "--save", tmp_path / "run.npz")
+@pytest.mark.parametrize("at", ["last", "every"])
+def test_quantiles_are_over_the_sequences_that_reach_the_distance(at: str, tmp_path: Path) -> None:
+    run = json_of("simulate", "lstm", *FLAGS, f"--set=loss.at={at}", "--save", tmp_path / "run.npz")
     saved = np.load(io.BytesIO((tmp_path / "run.npz").read_bytes()))
     assert saved["start"].tolist() == (T - LENGTHS).tolist()
     square = np.zeros((2, T + 1, len(LENGTHS)))
@@ -79,9 +80,14 @@ def test_quantiles_are_over_the_sequences_that_reach_the_distance(tmp_path: Path
         gradient = saved[f"grad_state.layer0.{state}"] * np.exp2(saved[f"log2_state.layer0.{state}"])[..., None]
         square += np.square(gradient).sum(axis=-1)
     assert run["curve"]["sequences"] == [int((d <= LENGTHS).sum()) for d in range(T + 1)]
-    for key, share in (("log10_norm_p10", 0.1), ("log10_norm", 0.5), ("log10_norm_p90", 0.9)):
+    # What is saved is the gradient of the whole loss.
+    found = run["curve"] if at == "last" else run["total"]
+    shares = (("log10_norm_p10", 0.1), ("log10_norm", 0.5), ("log10_norm_p90", 0.9))
+    for key, share in shares if at == "last" else shares[1:2]:
         expected = np.nanquantile(0.5 * np.log10(square), share, axis=(0, 2))[::-1]
-        np.testing.assert_allclose(run["curve"][key], expected, rtol=1e-12, atol=0)
+        np.testing.assert_allclose(found[key], expected, rtol=1e-12, atol=1e-14)
+    mean = np.log10(np.nanmean(np.sqrt(square), axis=(0, 2)))[::-1]
+    np.testing.assert_allclose(found["log10_norm_mean"], mean, rtol=1e-12, atol=1e-14)
     for name in ("x", "state.layer0.h", "grad_state.layer0.c"):
         before = np.arange(saved[name].shape[1])[:, None] < T - LENGTHS
         assert np.array_equal(np.isnan(saved[name][..., 0]), np.broadcast_to(before, saved[name].shape[:3]))

@@ -36,11 +36,11 @@ def comparison_report(arms: Sequence[Measured], notes: Sequence[str], weights: S
     tables: list[list[Block]] = [[table] for table in weights_tables(weights)]
     first_look: list[list[Block]] = [
         [title, *(Line(words) for words in apart), *(Line(note, style="dim") for note in notes)],
-        [Line(_farthest(ranking), style="title"), _summary(ranking)],
+        [Line(_farthest(ranking), style="title"), _summary(ranking), *lengths_of(arms)],
         [_verdict_line(arm) for arm in arms],
         *tables,
     ]
-    full = [*first_look, [*_curves(arms, ranking), *lengths_of(arms)]]
+    full = [*first_look, _curves(arms, ranking)]
     data = Deferred(
         lambda: envelope("compare") | _data(arms, ranking, [*apart, *notes]) | {"weights": weights_data(weights)}
     )
