@@ -14,8 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 from engine_runs import problem_of
+from late_torch import torch
 from measured import loaded, measured
 from numpy.typing import NDArray
+from reference.framework_cells import EQUATIONS, GATES, parameters_of
+from reference.framework_cells import gradients_of as gradients_by_gate
+from reference.framework_cells import module_of as module_of_torch_nn
 
 from gradcli.engine.loss import BinaryCrossEntropy, Loss
 from gradcli.engine.problem import Problem, Run, layer_names
@@ -25,19 +29,14 @@ from gradcli.network.build import build
 from gradcli.spec.losses import loss_steps
 from gradcli.spec.models import Spec
 
-torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
-
-from reference.framework_cells import EQUATIONS, GATES, parameters_of  # noqa: E402
-from reference.framework_cells import gradients_of as gradients_by_gate  # noqa: E402
-from reference.framework_cells import module_of as module_of_torch_nn  # noqa: E402
 
 Array = NDArray[Any]
 CLOSE = 1e-10
 T, B, H, I = 7, 3, 4, 3  # noqa: E741 - as the documentation calls them
 LENGTHS = [T, 2, 5]
 STATES = {"lstm": "hc", "gru": "h", "rnn": "h"}
-CELLS: dict[str, Any] = {"lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell, "rnn": torch.nn.RNNCell}
+CELLS = {"lstm": "LSTMCell", "gru": "GRUCell", "rnn": "RNNCell"}
 LOSSES: dict[str, dict[str, Any]] = {
     "mse": {"kind": "mse"},
     "cross_entropy": {"kind": "cross_entropy", "classes": 4},
@@ -136,7 +135,7 @@ def by_torch(kind: str, spec: Spec, problem: Problem, trial: int) -> ByTorch:
 
 def module_of(kind: str, table: dict[str, Array]) -> Any:
     """Return the cell with the parameters of one direction of a layer; its second bias is zero but for the GRU's n."""
-    module = CELLS[kind](table[f"W_x{GATES[kind][0]}"].shape[1], H, dtype=torch.float64)
+    module = getattr(torch.nn, CELLS[kind])(table[f"W_x{GATES[kind][0]}"].shape[1], H, dtype=torch.float64)
     with torch.no_grad():
         for name, prefix in (("weight_ih", "W_x"), ("weight_hh", "W_h"), ("bias_ih", "b_")):
             getattr(module, name).copy_(torch.tensor(np.concatenate([table[prefix + gate] for gate in GATES[kind]])))

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from in_process import gradcli
+from late_torch import torch
 
-torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
 HIDDEN, INPUTS, SEQ_LEN, BATCH = 16, 3, 40, 4
@@ -36,16 +36,19 @@ def scaled(layer: Any, factor: float) -> Any:
     return layer
 
 
-class WithHead(torch.nn.Module):
-    """A layer and a linear readout without a bias."""
+def with_head() -> Any:
+    """Return a layer and a linear readout without a bias."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.rnn = torch.nn.GRU(INPUTS, HIDDEN)
-        self.head = torch.nn.Linear(HIDDEN, 7, bias=False)
+    class WithHead(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = torch.nn.GRU(INPUTS, HIDDEN)
+            self.head = torch.nn.Linear(HIDDEN, 7, bias=False)
 
-    def forward(self, x: Any) -> Any:
-        return (self.head(self.rnn(x)[0]),)
+        def forward(self, x: Any) -> Any:
+            return (self.head(self.rnn(x)[0]),)
+
+    return WithHead()
 
 
 def outputs_of(layer: Any, x: Any) -> Any:
@@ -119,7 +122,7 @@ def test_norm_clipping_and_step_are_those_of_all_of_the_layers_parameters(name: 
 
 def test_a_readout_without_a_bias_has_none_that_counts_or_moves(tmp_path: Path) -> None:
     torch.manual_seed(7)
-    layer = WithHead().double()
+    layer = with_head().double()
     norm, value = 0.1, 0.003
     found, arrays = run(layer, tmp_path, "--clip", f"norm={norm}", "--clip", f"value={value}")
     x, target = torch.tensor(arrays["x"][0]), torch.tensor(arrays["target"][0, 0])

@@ -161,7 +161,8 @@ def _clip_norm(gradients: Gradients, threshold: float, copies: Copies) -> tuple[
 
     Source: Pascanu et al. 2013, algorithm 1; the 1e-6 is PyTorch's.
     """
-    excess = np.logaddexp2(total_log2_norm(gradients, copies), math.log2(_ADDED_TO_NORM)) - math.log2(threshold)
+    with np.errstate(invalid="ignore"):  # a norm that is no number is none with 1e-6 added
+        excess = np.logaddexp2(total_log2_norm(gradients, copies), math.log2(_ADDED_TO_NORM)) - math.log2(threshold)
     clipped = excess > 0
     if not clipped.any():
         return gradients, 0.0

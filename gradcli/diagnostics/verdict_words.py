@@ -290,6 +290,8 @@ def _level(curve: Landmarks, tail: TailFit) -> str:
     np.abs(gap, out=gap)
     last_away = last_where(gap >= LEVEL_SHIFT)
     assert last_away is not None  # the start lies `shift` away
+    if last_away >= (tail.start + tail.stop) // 2:
+        return f"wanders about {_times(shift)}"
     arrived = _steps(last_away + 1)
     return f"{'falls' if shift < 0 else 'rises'} to {_times(shift)} at {arrived} back, then stays level"
 
