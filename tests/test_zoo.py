@@ -168,7 +168,7 @@ def test_chrono_is_for_biases_of_the_cell(name: str) -> None:
 def test_a_run_with_the_cells_own_settings_stays_finite_and_alive(name: str, tmp_path: Path) -> None:
     sizes = {"hidden_size": 16, "input_size": 16, "batch_size": 2, "trials": 2}
     simulated = simulate({"cell": name, **sizes}, tmp_path)
-    # Blocks that add to their input without normalisation double its variance, layer by layer. Normalised, two sequences
+    # Blocks that add to their input without normalisation double its variance by layer. Normalised, two sequences
     # are -1 and 1: next to nothing passes the first step of a dense block, and what does grows again.
     expected = ("exploding",) if name in ("residual-stack", "dense-block-bn") else ("stable", "vanishing", "transient")
     assert simulated.verdict["kind"] in expected
