@@ -554,7 +554,7 @@ def check_nonfinite(case: Case, run: Mapping[str, Any], arrays: Mapping[str, Arr
     """A forward pass that is said to leave the finite numbers has states that are not finite, or gradients do."""
     states = [value for name, value in arrays.items() if name.startswith("state.")]
     broken = any(not np.isfinite(state).all() for state in states)
-    forward = "forward" in run["verdict"]["reason"]
+    forward = run["verdict"]["reason"].startswith("The forward pass")
     case.expect(broken or not forward, "nonfinite, but all saved states are finite")
     case.expect(run["verdict"]["kind"] == "nonfinite", f"no curve, and the verdict is {run['verdict']['kind']}")
 
@@ -618,8 +618,10 @@ def reach(verdict: Mapping[str, Any], seq_len: int) -> int:
 def check_cause(case: Case, run: Mapping[str, Any], curve: Array, cell: str, options: Options) -> None:
     """A cause that is named accounts for the measured rate within a factor of 2 in nats.
 
-    curve: that of the norms. What is to be explained is its mean rate from distance 1 to the beginning.
+    curve: that of the norms. What is to be explained is its mean rate from one step before the last loss to the
+    beginning; `gates` counts its distances from that loss.
     """
+    curve = curve[int(np.argmax(curve > -np.inf)) :]
     try:
         result = gates(load(cell, options))
     except GradcliError:
