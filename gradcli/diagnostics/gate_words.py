@@ -15,6 +15,8 @@ CauseKind = Literal["level", "gates", "activations", "weights", "unclear"]
 
 #: Over all steps together, less than a factor 2 is no change that asks for a cause.
 LEVEL = math.log(2.0)
+#: It keeps its size where it changes by less than this.
+KEPT = math.log(1.25)
 #: ... unless it was far away from there in between.
 EVEN = math.log(10.0)
 #: What is named as the cause accounts for the rate within this factor, in nats ...
@@ -70,7 +72,8 @@ def main_cause(found: Gates) -> Cause:
         if np.ptp(np.cumsum([0.0, *counted[np.isfinite(counted)]])) > EVEN:
             return Cause("unclear", f"no single factor accounts for it: {size}, but not at an even rate; {parts}", rate)
         balance = ", which make up for each other" if min(abs(activations), abs(weights)) * steps > LEVEL else ""
-        return Cause("level", f"none to name, as the gradient keeps its size: {size}; {parts}{balance}", rate)
+        keeps = "keeps its size" if abs(rate) * steps < KEPT else "changes little"
+        return Cause("level", f"none to name, as the gradient {keeps}: {size}; {parts}{balance}", rate)
     route = _route(found, rate)
     if route is not None:
         return Cause("gates", f"{_about_the_route(route)}, of {signed(rate)} in all", rate, mean(route.nats))

@@ -239,7 +239,9 @@ def _mixed(curve: Landmarks, tail: TailFit, moves_by: str, after_peak: bool) -> 
         return f"{moves_by.format('unevenly, ')} on average"
     if before := _fall_before_growth(curve, tail) or _before(curve, tail):
         return f"{before}{moves_by.format('unevenly, ')} on average"
-    since = f" from {_steps(tail.start)} back on" if abs(_gap_at_reference(curve, tail)) >= HEAD_SHIFT else ""
+    against = curve.end * tail.log10_rate < 0  # the tail goes one way, and the curve ends on the other side of 1
+    far = against or abs(_gap_at_reference(curve, tail)) >= HEAD_SHIFT
+    since = f" from {_steps(tail.start)} back on" if far else ""
     return f"{moves_by.format('unevenly, ')} on average{since}"
 
 
