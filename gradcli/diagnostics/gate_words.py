@@ -15,10 +15,10 @@ CauseKind = Literal["level", "gates", "activations", "weights", "unclear"]
 
 #: Over all steps together, less than a factor 2 is no change that asks for a cause.
 LEVEL = math.log(2.0)
-#: It keeps its size where it changes by less than this.
-KEPT = math.log(1.25)
 #: ... unless it was far away from there in between.
 EVEN = math.log(10.0)
+#: It keeps its size where it changes by less than this.
+KEPT = math.log(1.25)
 #: What is named as the cause accounts for the rate within this factor, in nats ...
 WITHIN = 2.0
 #: ... a part of it makes up at least this share ...
