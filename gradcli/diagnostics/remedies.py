@@ -23,7 +23,7 @@ MOST_TRIED, ENOUGH = 5, 2
 _MOST_WORK = 2e9
 _WORK_OF_STEP = 1e5
 #: A horizon is clearly longer from this factor on, and a ratio (in log10) clearly nearer to 1 at half of what it was.
-_LONGER = 1.25
+LONGER = 1.25
 _NEARER = 0.5
 
 
@@ -150,7 +150,7 @@ def helps(before: Outcome, after: Outcome, thresholds: Thresholds) -> bool:
     if after.log10_ratio > 0.5 * math.log10(thresholds.exploding):
         return False
     if trouble_of(before, thresholds) == "grows":
-        if before.verdict.kind == "transient" and after.reach >= max(_LONGER * before.reach, before.reach + 2):
+        if before.verdict.kind == "transient" and after.reach >= max(LONGER * before.reach, before.reach + 2):
             return True
         return after.verdict.kind == "stable" and (
             before.verdict.kind != "stable" or abs(after.log10_ratio) <= _NEARER * abs(before.log10_ratio)
@@ -159,8 +159,8 @@ def helps(before: Outcome, after: Outcome, thresholds: Thresholds) -> bool:
         return False
     if after.verdict.kind == "stable":
         nearer = abs(after.log10_ratio) <= _NEARER * abs(before.log10_ratio)
-        return nearer or after.reach >= max(_LONGER * before.reach, before.reach + 2)
-    return before.verdict.kind != "stable" and after.reach >= max(_LONGER * before.reach, before.reach + 2)
+        return nearer or after.reach >= max(LONGER * before.reach, before.reach + 2)
+    return before.verdict.kind != "stable" and after.reach >= max(LONGER * before.reach, before.reach + 2)
 
 
 def _rank(remedy: Remedy) -> tuple[bool, int, float]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradcli.diagnostics.measure import Measured
-from gradcli.diagnostics.remedies import Remedies, Remedy, outcome, trouble_of
+from gradcli.diagnostics.remedies import LONGER, Remedies, Remedy, outcome, trouble_of
 from gradcli.diagnostics.remedy_code import FRAMEWORKS
 from gradcli.diagnostics.verdict_words import KIND_WORDS, grouped
 from gradcli.report.curves import power_of_ten
@@ -45,7 +45,7 @@ def remedy_options(remedy: Remedy) -> str:
 def effect(remedy: Remedy, seq_len: int) -> str:
     """Return what a remedy does, before and after: "horizon 11 -> 100 steps (the beginning)"."""
     before, after = remedy.before, remedy.after
-    if before.verdict.kind in ("vanishing", "dead", "transient") and after.reach > before.reach:
+    if before.verdict.kind in ("vanishing", "dead", "transient") and after.reach >= LONGER * before.reach:
         end = " (the beginning)" if after.verdict.horizon_threshold is None else ""
         return f"horizon {grouped(before.reach)} -> {grouped(after.reach)} steps{end}"
     kinds = [KIND_WORDS[run.verdict.kind] for run in (before, after)]
