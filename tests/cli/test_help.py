@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from processes import Run
 
-import gradcli
 from gradcli.cli import COMMANDS
 from gradcli.cli.help import EXAMPLE_WIDTH
 from gradcli.spec.models import Spec
@@ -41,7 +40,7 @@ def test_flags_have_no_type_and_the_documentation_is_named(run: Run, name: str |
     text = run(*([] if name is None else [name]), "--help").stdout
     assert "bool" not in text.lower()
     assert "(the spec's)" not in text
-    root = Path(gradcli.__file__).parents[1]
+    root = Path(__file__).parents[2]
     named = re.findall(r"README\.md|docs/\w*(?:\.md)?", text.split("Documentation")[1])
     assert {"README.md", "docs/spec.md"} <= set(named)
     assert all((root / each).exists() for each in named)
