@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradcli.diagnostics.gate_names import Activation
+from gradcli.diagnostics.paths_walk import value_node
 from gradcli.engine.evaluate import Values, through_across
 from gradcli.engine.scaled import log2_norm, scale_by
 from gradcli.language.cell import SizedCell
@@ -42,7 +43,7 @@ class ActivationSlopes:
         ]
         self._mixes = any(isinstance(f, AcrossJacobian) and f.over_sequences for e in self._edges for f in e.factors)
         factors = [factor for edge in self._edges for factor in edge.factors]
-        self.nodes: list[Node] = list(dict.fromkeys([*map(_value_node, factors), *self._slopes.values()]))
+        self.nodes: list[Node] = list(dict.fromkeys([*map(value_node, factors), *self._slopes.values()]))
 
     def look(self, totals: Mapping[str, tuple[Array, Array]], values: Values) -> dict[str, tuple[Array, Array]]:
         """Return log2 of |g| and of |phi' g| for each activation that a gradient reaches, (n, R, B) each.
@@ -65,19 +66,9 @@ class ActivationSlopes:
         }
 
 
-def _value_node(factor: Diagonal | Matrix | AcrossJacobian) -> Node:
-    match factor:
-        case Diagonal():
-            return factor.coefficient
-        case Matrix():
-            return factor.matrix
-        case AcrossJacobian():
-            return factor.argument
-
-
 def _pull(edge: Edge, adjoint: Array, values: Values) -> Array:
     for factor in edge.factors:
-        value = values[_value_node(factor)]
+        value = values[value_node(factor)]
         match factor:
             case Diagonal():
                 adjoint = adjoint * value

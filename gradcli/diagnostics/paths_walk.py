@@ -113,7 +113,7 @@ def pull_back(edge: Edge, adjoint: Adjoint, values: StepValues) -> Adjoint:
 
 
 def _pull(factor: Factor, adjoint: Adjoint, values: StepValues) -> Adjoint:
-    value = values[_value_node(factor)]
+    value = values[value_node(factor)]
     match factor:
         case Diagonal():
             return Adjoint(adjoint.mantissa * value, adjoint.exponent)
@@ -125,7 +125,7 @@ def _pull(factor: Factor, adjoint: Adjoint, values: StepValues) -> Adjoint:
             return Adjoint(through_across(factor.node, value, adjoint.mantissa), adjoint.exponent)
 
 
-def _value_node(factor: Factor) -> Node:
+def value_node(factor: Factor) -> Node:
     """Return the node whose value a factor is made of."""
     match factor:
         case Diagonal():
@@ -139,7 +139,7 @@ def _value_node(factor: Factor) -> Node:
 def factor_nodes(graph: PathGraph) -> list[Node]:
     """Return the nodes whose values the factors of a path graph are made of, those of its direct routes included."""
     direct = (edge.coefficient for route in graph.direct for edge in route.edges)
-    return list(dict.fromkeys([*map(_value_node, graph.factors()), *direct]))
+    return list(dict.fromkeys([*map(value_node, graph.factors()), *direct]))
 
 
 def steps_back(graph: PathGraph, group: TrialGroup, layer: Layer, last: int) -> Iterator[tuple[int, StepValues]]:

@@ -53,16 +53,17 @@ def clip_lines(measured: Measured) -> list[Block]:
     """Return what to make of clipping, in a sentence; nothing where it was not asked for."""
     if not measured.clipped:
         return []
-    norms = "; ".join(
-        f"{method_text(c)}: {_reached(c)} (norm {power_of_ten(c.log10_norm_before)})" for c in measured.clipped
-    )
+    norms = "; ".join(f"{method_text(c)}: {_reached(c)}" for c in measured.clipped)
     return [Line(f"{norms}. {clipping_sentences(measured)}", "clipping", "dim")]
 
 
 def _reached(clipped: Clipped) -> str:
-    if clipped.fraction_clipped == 0:
-        return "not reached"
-    return "reached" if clipped.fraction_clipped == 1 else f"reached in {_percent(clipped.fraction_clipped)}"
+    """Return whether a threshold is reached, beside the norm that it is a threshold on; of no number neither holds."""
+    if math.isnan(clipped.log10_norm_before):
+        return "the norm is not finite"
+    share = clipped.fraction_clipped
+    reached = "not reached" if share == 0 else "reached" if share == 1 else f"reached in {_percent(share)}"
+    return f"{reached} (norm {power_of_ten(clipped.log10_norm_before)})"
 
 
 def method_text(clipped: Clipped) -> str:

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from in_process import gradcli
+from measured import SMALL, measured, table_of
 
 from gradcli.diagnostics.clipping import Clipped
 from gradcli.report.clipping import clipping_sentences
+from gradcli.report.simulate import simulation_report
 
 LOSSES = st.one_of(st.none(), st.sampled_from([0.0, 24.0, 25.39, 25.3901, 25.93, 27.0, 1e9]), st.floats(0, 1e3))
 NORMS = st.floats(-8, 8)
@@ -110,3 +112,11 @@ def test_a_clipped_step_that_still_raises_the_loss_is_not_said_to_help() -> None
         assert ("Clipping helps" in text) == (plain > before > after)
         worse += before <= after < plain
     assert worse
+
+
+def test_of_a_norm_that_is_no_number_nothing_is_said_to_be_reached_or_not() -> None:
+    cell = {"name": "singular", "equations": "h[t] = tanh(sqrt(b) + W @ h[t-1])"}
+    text = table_of(simulation_report(measured(cell, **SMALL, init={"b": 0.0})), None)
+    (line,) = (line for line in text.splitlines() if line.startswith("clipping"))
+    assert "norm 1: the norm is not finite." in line
+    assert "reached" not in line
