@@ -367,3 +367,15 @@ def test_an_input_from_a_file_has_remedies_too(tmp_path: Path) -> None:
     run = simulated("lstm", *options, "--batch-size", 4)
     assert run["remedies"]
     assert check_printed_remedies("lstm", *options, "--batch-size", 4) == 1
+
+
+def test_what_is_left_is_told_of_where_the_loss_enters() -> None:
+    """With the loss at step 18 of 20 the first gradient stands 2 steps back, and ratios are to the next one."""
+    options = ["lstm", "-T", 20, "--set", "loss.at=[18]", "--hidden-size", 16, "--set", "thresholds.vanishing=1e-5"]
+    run = simulated(*options)
+    norms = run["curve"]["log10_norm_mean"]
+    assert [norm is None for norm in norms[:4]] == [True, True, False, False]
+    left = run["remedies"][0]["log10_ratio"]["before"]
+    assert left == pytest.approx(norms[20] - norms[3], abs=1e-12)
+    (line,) = (line for line in gradcli("simulate", *options).stdout.splitlines() if line.startswith("try"))
+    assert re.search(r"at 20 steps \S+ -> \S+ of its size 3 steps back$", line), line

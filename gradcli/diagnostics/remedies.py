@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from gradcli.diagnostics.clipping import StepClipper
+from gradcli.diagnostics.curve_landmarks import reference_distance
 from gradcli.diagnostics.measure import Measured, measure
 from gradcli.diagnostics.remedy_table import Case, Edit, Trouble, edits_for
 from gradcli.diagnostics.verdict import Verdict
@@ -29,11 +30,16 @@ _NEARER = 0.5
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. reach: the horizon, or T where the curve ends above it; log10_ratio: at T, -inf for a zero."""
+    """How a run ended.
+
+    reach: the horizon, or T where the curve ends above it. log10_ratio: of r at T, -inf for a zero; reference: the
+    distance that r is relative to.
+    """
 
     verdict: Verdict
     reach: int
     log10_ratio: float
+    reference: int = 1
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,8 @@ def outcome(measured: Measured) -> Outcome:
     if measured.curve is None:
         return Outcome(verdict, 0, math.nan)
     end = verdict.end_log10_ratio
-    return Outcome(verdict, reach, -math.inf if end is None else end)
+    reference = reference_distance(measured.curve.mean)
+    return Outcome(verdict, reach, -math.inf if end is None else end, 1 if reference is None else reference)
 
 
 def trouble_of(run: Outcome, thresholds: Thresholds) -> Trouble | None:

@@ -51,7 +51,8 @@ def effect(remedy: Remedy, seq_len: int) -> str:
     kinds = [KIND_WORDS[run.verdict.kind] for run in (before, after)]
     change = "" if kinds[0] == kinds[1] else f"{' -> '.join(kinds)}, "
     first = "" if math.isnan(before.log10_ratio) else f"{power_of_ten(before.log10_ratio)} -> "
-    text = f"{change}at {grouped(seq_len)} steps {first}{power_of_ten(after.log10_ratio)} of its size 1 step back"
+    start = f"{grouped(after.reference)} step{'' if after.reference == 1 else 's'} back"
+    text = f"{change}at {grouped(seq_len)} steps {first}{power_of_ten(after.log10_ratio)} of its size {start}"
     if remedy.edit.step_norm is not None:
         text += "; it caps each step, and turns the gradient's direction"
     return text
