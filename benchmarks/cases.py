@@ -12,7 +12,7 @@ import numpy as np
 
 from gradcli.engine.problem import Problem, Run
 from gradcli.engine.run import Engine
-from gradcli.network.build import build
+from gradcli.prepare.build import build
 from gradcli.spec.reader import load_spec
 
 Array = np.ndarray[Any, Any]

@@ -57,7 +57,7 @@ def _run(arguments: list[str], interrupted: _Handler) -> int:
     if arguments == ["--version"]:  # answered before anything slow is imported
         print(f"gradcli {__version__}")  # noqa: T201
         return 0
-    from gradcli.network.threads import start_with_one_thread
+    from gradcli.prepare.threads import start_with_one_thread
 
     start_with_one_thread()
     # gradcli has none, and looking for them takes longer the more packages are installed.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from quick import is_quick
 
-from gradcli.network.threads import start_with_one_thread
+from gradcli.prepare.threads import start_with_one_thread
 
 # NumPy's linear algebra starts with one thread, as it does under the command itself: with more, small products wait for
 # each other wherever another process holds one of the cores. This comes before NumPy's import.

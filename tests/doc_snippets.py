@@ -38,7 +38,7 @@ from unittest.mock import patch
 
 from gradcli.diagnostics.verdict_words import KIND_WORDS
 from gradcli.errors import ExitCode
-from gradcli.report.model import Line
+from gradcli.results.model import Line
 from gradcli.session import run_simulation
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -51,7 +51,7 @@ def gradcli(*arguments: object, stdin: str | bytes = "", free_memory: int = FREE
             patch.object(sys, "argv", ["gradcli", *map(str, arguments)]),
             patch.multiple(sys, stdin=given, stdout=stdout, stderr=stderr),
             patch("signal.signal"),
-            patch("gradcli.network.limits.free_memory", lambda: free_memory),
+            patch("gradcli.prepare.limits.free_memory", lambda: free_memory),
             patch.dict("os.environ", {"NO_COLOR": "1", "COLUMNS": "200"}),
         ):
             code = main()

@@ -7,9 +7,9 @@ from typing import Any
 from gradcli import cells
 from gradcli.diagnostics.measure import Measured, measure
 from gradcli.formats import render
-from gradcli.network.build import build
-from gradcli.report.model import Report
-from gradcli.report.simulate import simulation_report
+from gradcli.prepare.build import build
+from gradcli.results.model import Report
+from gradcli.results.simulate import simulation_report
 from gradcli.spec.reader import LoadedSpec, load_spec
 
 SMALL = {"hidden_size": 5, "input_size": 3, "seq_len": 12, "batch_size": 2, "trials": 3}

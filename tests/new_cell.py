@@ -23,7 +23,7 @@ from reference.make_fixtures import fixture, stored_at, stream, zoo_spec  # noqa
 
 from gradcli import cells  # noqa: E402
 from gradcli.errors import GradcliError  # noqa: E402
-from gradcli.network.sizing import parse  # noqa: E402
+from gradcli.prepare.sizing import parse  # noqa: E402
 from gradcli.spec.reader import load_spec  # noqa: E402
 
 RELATIVE_ERROR = 1e-10

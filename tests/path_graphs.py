@@ -17,7 +17,7 @@ from gradcli.language.cell import parse_cell
 from gradcli.language.formula import StepJacobian, step_jacobian
 from gradcli.language.notation import Text
 from gradcli.language.routes import PathGraph, Route
-from gradcli.network.build import Network, build
+from gradcli.prepare.build import Network, build
 
 Array = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ QUICK = (
     "diagnostics/test_spectra.py",
     "diagnostics/test_verdict.py",
     "diagnostics/test_verdict_words.py",
-    "network/test_chrono.py",
+    "prepare/test_chrono.py",
     "sources/test_exact_values.py",
     "sources/test_streams.py",
     "test_architecture.py",

@@ -8,7 +8,7 @@ from typing import Any
 from reference.torch_reference import Array, Cell, Loss
 
 from gradcli.engine.loss import CrossEntropy
-from gradcli.network.build import Network
+from gradcli.prepare.build import Network
 
 
 @dataclass(frozen=True)

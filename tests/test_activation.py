@@ -17,7 +17,7 @@ from simulated import Simulated, simulate
 from gradcli import cells
 from gradcli.errors import SpecError
 from gradcli.language.graph import reachable
-from gradcli.network.sizing import parse
+from gradcli.prepare.sizing import parse
 from gradcli.spec.reader import LoadedSpec
 
 SIZES = {"hidden_size": 6, "input_size": 3, "seq_len": 12, "batch_size": 2, "trials": 1}

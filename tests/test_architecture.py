@@ -16,16 +16,16 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
     ("session", "formats"),
-    ("report",),
+    ("results",),
     ("diagnostics",),
-    ("network",),
+    ("prepare",),
     ("engine", "sources", "weights"),
     ("language", "spec", "cells"),
     ("errors", "__init__"),
 )
 # The spec reader looks built-in cells up, and cells are read by the same YAML reader as specs; the names of elementwise
 # functions are the language's. The report's blocks are plain data, which formats walk over.
-ALLOWED = {("spec", "cells"), ("cells", "spec"), ("formats", "report")}
+ALLOWED = {("spec", "cells"), ("cells", "spec"), ("formats", "results")}
 RANK = {package: rank for rank, group in enumerate(ORDER) for package in group}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -17,7 +17,7 @@ from simulated import simulate
 from gradcli.diagnostics.measure import headline_layers
 from gradcli.engine.run import Engine
 from gradcli.errors import ExitCode, SpecError
-from gradcli.network.build import build
+from gradcli.prepare.build import build
 
 R, T, B, H, I = 3, 12, 2, 5, 3  # noqa: E741 - those of SMALL, as the documentation calls them
 BOTH = {**SMALL, "bidirectional": True}

@@ -11,7 +11,7 @@ from in_process import gradcli
 
 from gradcli import cells
 from gradcli.errors import SpecError, UsageError
-from gradcli.report.cells import cell_report
+from gradcli.results.cells import cell_report
 from gradcli.spec.reader import load_spec
 from gradcli.spec.schema import spec_schema
 from gradcli.spec.starter import starter_spec
@@ -106,7 +106,7 @@ def test_completion_offers_cells_then_aliases() -> None:
 
 def test_the_list_at_80_columns_keeps_what_a_cell_is() -> None:
     from gradcli.formats import render
-    from gradcli.report.cells import zoo_report
+    from gradcli.results.cells import zoo_report
 
     screen = render(zoo_report(), "table", width=80, color=False, unicode=True)
     assert "title" in screen

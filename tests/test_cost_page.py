@@ -13,7 +13,7 @@ from measured import loaded
 
 from gradcli.engine.loop import Loop
 from gradcli.engine.run import Engine
-from gradcli.network.build import build
+from gradcli.prepare.build import build
 
 PAGE = (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
 RESULTS = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ from simulated import simulate
 
 from gradcli.diagnostics.measure import first_distances
 from gradcli.errors import ExitCode
-from gradcli.network.build import build
+from gradcli.prepare.build import build
 
 T, B, H = 12, 2, 5  # those of SMALL
 BOTH = {**SMALL, "bidirectional": True}

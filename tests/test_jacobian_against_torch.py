@@ -19,8 +19,8 @@ from gradcli.diagnostics.lyapunov import lyapunov_exponents
 from gradcli.engine import linearised
 from gradcli.engine.linearised import LinearisedBlock, StepMaps
 from gradcli.engine.run import Engine
-from gradcli.network.build import build
-from gradcli.network.sizing import parse
+from gradcli.prepare.build import build
+from gradcli.prepare.sizing import parse
 from gradcli.spec.reader import LoadedSpec, load_spec
 
 Array = NDArray[np.float64]

@@ -20,7 +20,7 @@ from gradcli.diagnostics.jacobian import jacobian_spectra
 from gradcli.engine.problem import Problem
 from gradcli.engine.run import Engine
 from gradcli.engine.together import can_join
-from gradcli.network.build import build
+from gradcli.prepare.build import build
 from gradcli.sources.input_source import InputSource
 from gradcli.spec.reader import load_spec
 

@@ -25,7 +25,7 @@ from gradcli.engine.loss import BinaryCrossEntropy, Loss
 from gradcli.engine.problem import Problem, Run, layer_names
 from gradcli.engine.run import Engine
 from gradcli.engine.starts import Starts
-from gradcli.network.build import build
+from gradcli.prepare.build import build
 from gradcli.spec.losses import loss_steps
 from gradcli.spec.models import Spec
 

@@ -10,7 +10,7 @@ from measured import SMALL, loaded, small_batch
 
 from gradcli import cells
 from gradcli.engine.run import Engine
-from gradcli.network.build import build
+from gradcli.prepare.build import build
 
 
 @pytest.mark.parametrize("cell", cells.names())

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gradcli import cells
 from gradcli.diagnostics.predictions import Prediction, critical_gain, predict
-from gradcli.network.build import Network, build
+from gradcli.prepare.build import Network, build
 
 SIZES = {"hidden_size": 8, "input_size": 4, "seq_len": 5, "batch_size": 3, "trials": 1}
 

@@ -21,7 +21,7 @@ from gradcli import cells
 from gradcli.diagnostics import remedies as judged
 from gradcli.diagnostics.measure import measure
 from gradcli.diagnostics.remedies import find_remedies
-from gradcli.network.build import build
+from gradcli.prepare.build import build
 
 SIZES = ["--hidden-size", 10, "--input-size", 4, "--trials", 2, "--seed", 3]
 DIGITS = Path(__file__).parents[1] / "examples" / "checkpoints" / "digits-lstm.pt"

@@ -15,7 +15,7 @@ from benchmarks.requirements import JACOBIANS, Requirement
 from benchmarks.rows import Missing, Preparation, Ratio, Row, in_milliseconds
 from benchmarks.timing import alternate
 from gradcli.diagnostics.jacobian import Spectra, jacobian_spectra
-from gradcli.report.curves import shown_distances
+from gradcli.results.curves import shown_distances
 
 _SECTION = "Jacobians at every distance"
 

@@ -27,7 +27,7 @@ def run(
     """The built-in cells; with a name, one cell's equations, parameters and reference."""
     if output is not None:
         check_writable(output)
-    from gradcli.report.cells import cell_report, zoo_report
+    from gradcli.results.cells import cell_report, zoo_report
 
     chosen = format_for(format, output.suffix if output is not None else "")
     emit(zoo_report() if name is None else cell_report(name), chosen, output, quiet=quiet)

@@ -12,7 +12,7 @@ import typer
 from gradcli.cli.output import check_writable, emit, replacing, tell
 from gradcli.errors import ExitCode
 from gradcli.formats import format_for
-from gradcli.report.model import Report
+from gradcli.results.model import Report
 from gradcli.spec.files import require_apart
 
 

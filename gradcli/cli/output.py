@@ -19,7 +19,7 @@ from gradcli.cli.interrupt import unless_finished
 from gradcli.errors import OutputError
 from gradcli.formats import render_pieces
 from gradcli.formats.text import printable
-from gradcli.report.model import Report
+from gradcli.results.model import Report
 
 _DRAWING = "│█▏"
 

@@ -31,7 +31,7 @@ from gradcli.engine.problem import Progress
 from gradcli.engine.run import Engine
 from gradcli.engine.scaled import NOTHING, Scaled, common_exponent, scale_by
 from gradcli.engine.sizes import Sizes
-from gradcli.network.build import Network
+from gradcli.prepare.build import Network
 
 Array = np.ndarray[Any, Any]
 

@@ -39,7 +39,7 @@ from gradcli.engine.sizes import Sizes
 from gradcli.engine.step_norms import is_closed, joint_log2, step_norms
 from gradcli.language.direct import DirectRoute, direct_routes
 from gradcli.language.graph import Node
-from gradcli.network.build import Network
+from gradcli.prepare.build import Network
 
 Array = np.ndarray[Any, Any]
 

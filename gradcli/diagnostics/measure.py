@@ -24,7 +24,7 @@ from gradcli.engine.loss import Loss
 from gradcli.engine.nonfinite import Blame
 from gradcli.engine.problem import Overflow, Problem, Progress, Run
 from gradcli.engine.run import Engine
-from gradcli.network.build import Network
+from gradcli.prepare.build import Network
 from gradcli.spec.models import Thresholds
 
 Array = np.ndarray[Any, Any]

@@ -23,7 +23,7 @@ from gradcli.engine.problem import ForwardOverflow, Overflow, Progress, Run
 from gradcli.engine.run import Engine
 from gradcli.language.direct import DirectRoute
 from gradcli.language.routes import PathGraph, Route
-from gradcli.network.build import Network
+from gradcli.prepare.build import Network
 
 Array = np.ndarray[Any, Any]
 

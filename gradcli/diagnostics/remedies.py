@@ -14,7 +14,7 @@ from gradcli.diagnostics.remedy_table import Case, Edit, Trouble, edits_for
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.engine.run import Engine
 from gradcli.errors import SpecError
-from gradcli.network.build import build
+from gradcli.prepare.build import build
 from gradcli.spec.edits import edited
 from gradcli.spec.models import Thresholds
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gradcli import cells
-from gradcli.network.build import Network
-from gradcli.network.trained import TrainedNetwork
+from gradcli.prepare.build import Network
+from gradcli.prepare.trained import TrainedNetwork
 from gradcli.spec.initialisers import FlaxDefault, KerasDefault
 from gradcli.weights.layouts.gates import GATES as TORCH_GATES
 from gradcli.weights.layouts.keras import GATES as KERAS_GATES

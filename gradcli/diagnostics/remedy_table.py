@@ -16,10 +16,10 @@ from gradcli import cells
 from gradcli.diagnostics import remedy_code as code
 from gradcli.diagnostics.measure import Measured
 from gradcli.language.graph import reachable
-from gradcli.network.build import Network
-from gradcli.network.names import matches
-from gradcli.network.parameters import law_of
-from gradcli.network.trained import TrainedNetwork
+from gradcli.prepare.build import Network
+from gradcli.prepare.names import matches
+from gradcli.prepare.parameters import law_of
+from gradcli.prepare.trained import TrainedNetwork
 from gradcli.sources.initialisers import USUAL_CHRONO_SIGNS
 from gradcli.spec.base import Choice
 from gradcli.spec.initialisers import Chrono, Constant, FlaxDefault, Identity, Orthogonal, TorchDefault, Uniform

@@ -14,7 +14,7 @@ from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.spectra import LARGEST_FOR_RADIUS, MatrixSpectrum, matrix_spectra
 from gradcli.engine.parameters import LayerParameters
 from gradcli.engine.problem import Problem
-from gradcli.network.limits import require_memory_for
+from gradcli.prepare.limits import require_memory_for
 
 Array = np.ndarray[Any, Any]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 
-from gradcli.report.model import Report
+from gradcli.results.model import Report
 
 FORMATS = ("table", "json", "csv", "markdown")
 #: Formats of commands that derive formulas, beside the others.

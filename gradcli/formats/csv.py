@@ -11,7 +11,7 @@ from operator import is_
 
 from gradcli.errors import UsageError
 from gradcli.formats.text import printable
-from gradcli.report.model import PART, Cell, Report
+from gradcli.results.model import PART, Cell, Report
 
 #: What a formula begins with, also in the wide forms of East Asian keyboards.
 _FORMULA_SIGNS = tuple("=+-@＝＋－＠")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from gradcli.report.model import PART, Numbers, Report
+from gradcli.results.model import PART, Numbers, Report
 
 _LINE = 100  # a block that fits in so many characters stays on one line
 _SHORTEST_ITEM = 3  # characters of an item and the comma and space behind it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradcli.errors import UsageError
-from gradcli.report.model import Report
+from gradcli.results.model import Report
 
 
 def render(report: Report, *, width: int | None = None, color: bool = False, unicode: bool = True) -> Iterator[str]:

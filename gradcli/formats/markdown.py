@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from gradcli.formats.text import cell_text, filled_columns, printable
-from gradcli.report.model import Block, Line, Report, Table, Verbatim
+from gradcli.results.model import Block, Line, Report, Table, Verbatim
 
 _RIGHT = "---:"
 _LEFT = ":---"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gradcli.formats.text import cell_text, display_width, filled_columns, pad, printable, wrap
-from gradcli.report.model import Cell, Column, Line, Report, Style, Table, Verbatim
+from gradcli.results.model import Cell, Column, Line, Report, Style, Table, Verbatim
 
 _CODES: dict[Style, str] = {"title": "1", "good": "32", "warn": "33", "bad": "1;31", "dim": "2"}
 _GAP = "  "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from gradcli.report.model import Cell, Column, Table
+from gradcli.results.model import Cell, Column, Table
 
 # What NFKD leaves without an ASCII form, of the characters that a report may use.
 _ASCII_FORMS = str.maketrans(

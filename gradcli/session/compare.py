@@ -19,15 +19,15 @@ from gradcli.engine.problem import Progress, Run
 from gradcli.engine.run import Engine
 from gradcli.engine.together import apart, can_join, joined
 from gradcli.errors import Problem, SpecError, UsageError
-from gradcli.network.build import Network, build
-from gradcli.network.data import open_source
-from gradcli.network.limits import MemoryRefused
-from gradcli.network.parameters import ParameterValues
-from gradcli.network.sizing import count_parameters, parameter_shapes, parse, size_cells
-from gradcli.network.threads import blas_threads
-from gradcli.network.trained import TrainedNetwork
-from gradcli.report.arms import run_on
-from gradcli.report.compare import comparison_report
+from gradcli.prepare.build import Network, build
+from gradcli.prepare.data import open_source
+from gradcli.prepare.limits import MemoryRefused
+from gradcli.prepare.parameters import ParameterValues
+from gradcli.prepare.sizing import count_parameters, parameter_shapes, parse, size_cells
+from gradcli.prepare.threads import blas_threads
+from gradcli.prepare.trained import TrainedNetwork
+from gradcli.results.arms import run_on
+from gradcli.results.compare import comparison_report
 from gradcli.session.result import Result, saved_arrays
 from gradcli.spec.losses import DRAWN_READOUT, BinaryCrossEntropyLoss, Loss, MSELoss, TargetLoss
 from gradcli.spec.models import LARGEST_SIZE, Spec

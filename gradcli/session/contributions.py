@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from gradcli.diagnostics.contributions import bytes_kept, measure_contributions
 from gradcli.engine.problem import Progress
-from gradcli.network.build import build
-from gradcli.network.limits import Beside, sizes_of
-from gradcli.network.threads import blas_threads
-from gradcli.report.contributions import contributions_report
+from gradcli.prepare.build import build
+from gradcli.prepare.limits import Beside, sizes_of
+from gradcli.prepare.threads import blas_threads
+from gradcli.results.contributions import contributions_report
 from gradcli.session.layers import choose_layer, index_of_layer, require_one_direction
 from gradcli.session.result import Result
 from gradcli.spec.reader import LoadedSpec

@@ -11,9 +11,9 @@ from types import MappingProxyType
 from gradcli.diagnostics.weights import inspect_checkpoint, memory_needed
 from gradcli.engine.problem import Progress
 from gradcli.errors import UsageError
-from gradcli.network.limits import memory_limit, require_memory_for
-from gradcli.network.threads import blas_threads
-from gradcli.report.inspect import inspect_report
+from gradcli.prepare.limits import memory_limit, require_memory_for
+from gradcli.prepare.threads import blas_threads
+from gradcli.results.inspect import inspect_report
 from gradcli.session.result import Result
 from gradcli.spec.files import Read, require_apart
 from gradcli.spec.shown import printable

@@ -19,11 +19,11 @@ from gradcli.engine.plan import LayerPlan
 from gradcli.engine.problem import BackwardOverflow, ForwardOverflow, Progress
 from gradcli.engine.run import Engine
 from gradcli.errors import ResourceError, UsageError
-from gradcli.network.build import build
-from gradcli.network.limits import Beside
-from gradcli.network.threads import blas_threads
-from gradcli.report.curves import shown_distances
-from gradcli.report.jacobian import JacobianFindings, jacobian_report, nonfinite_report
+from gradcli.prepare.build import build
+from gradcli.prepare.limits import Beside
+from gradcli.prepare.threads import blas_threads
+from gradcli.results.curves import shown_distances
+from gradcli.results.jacobian import JacobianFindings, jacobian_report, nonfinite_report
 from gradcli.session.layers import choose_layer, index_of_layer
 from gradcli.session.result import Result
 from gradcli.sources.streams import stream

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gradcli.engine.bidirectional import DIRECTIONS
 from gradcli.engine.problem import REVERSE, layer_names
 from gradcli.errors import UsageError, did_you_mean
-from gradcli.network.build import Network
+from gradcli.prepare.build import Network
 from gradcli.spec.models import Spec
 
 

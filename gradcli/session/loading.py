@@ -9,8 +9,8 @@ from types import MappingProxyType
 
 from gradcli.engine.problem import REVERSE
 from gradcli.errors import UsageError
-from gradcli.network.sizing import parse
-from gradcli.network.trained import CheckpointFiles
+from gradcli.prepare.sizing import parse
+from gradcli.prepare.trained import CheckpointFiles
 from gradcli.spec.files import require_apart
 from gradcli.spec.reader import LAYER_OPTION, LoadedSpec, load_spec
 

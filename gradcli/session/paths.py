@@ -5,9 +5,9 @@ from __future__ import annotations
 from gradcli.diagnostics.paths import formulas_of, trace_paths
 from gradcli.engine.problem import Progress
 from gradcli.errors import UsageError, did_you_mean
-from gradcli.network.build import Network, build
-from gradcli.network.threads import blas_threads
-from gradcli.report.paths import paths_report
+from gradcli.prepare.build import Network, build
+from gradcli.prepare.threads import blas_threads
+from gradcli.results.paths import paths_report
 from gradcli.session.layers import choose_layer, require_one_direction, require_one_length
 from gradcli.session.result import Result
 from gradcli.spec.reader import LoadedSpec

@@ -10,7 +10,7 @@ import numpy as np
 
 from gradcli.diagnostics.measure import Measured
 from gradcli.errors import UsageError
-from gradcli.report.model import Report
+from gradcli.results.model import Report
 
 Array = np.ndarray[Any, Any]
 

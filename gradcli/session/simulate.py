@@ -5,9 +5,9 @@ from __future__ import annotations
 from gradcli.diagnostics.measure import measure
 from gradcli.diagnostics.remedies import NO_REMEDIES, find_remedies
 from gradcli.engine.problem import Progress
-from gradcli.network.build import build
-from gradcli.network.threads import blas_threads
-from gradcli.report.simulate import simulation_report
+from gradcli.prepare.build import build
+from gradcli.prepare.threads import blas_threads
+from gradcli.results.simulate import simulation_report
 from gradcli.session.result import Result, saved_arrays
 from gradcli.spec.reader import LoadedSpec
 

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from gradcli import __main__
 from gradcli.errors import InputFileError, Problem, ResourceError, SpecError
-from gradcli.report.model import Column, Line, Records, Report, Table, envelope
+from gradcli.results.model import Column, Line, Records, Report, Table, envelope
 
 BIG = "big"
 

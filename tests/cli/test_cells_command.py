@@ -13,8 +13,8 @@ from processes import Run
 from gradcli import cells
 from gradcli.formats import render
 from gradcli.language.cell import parse_cell
-from gradcli.report.cell_sizes import parameters_per_unit, state_size, symbolic_shapes
-from gradcli.report.cells import cell_report, zoo_report
+from gradcli.results.cell_sizes import parameters_per_unit, state_size, symbolic_shapes
+from gradcli.results.cells import cell_report, zoo_report
 
 
 def test_the_list_has_every_cell(run: Run) -> None:

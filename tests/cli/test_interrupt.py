@@ -155,7 +155,7 @@ sys.exit(main())
 
 
 @pytest.mark.parametrize(
-    "module", ["gradcli.errors", "gradcli.network.threads", "typer", "gradcli.cli", "numpy", "gradcli.session.simulate"]
+    "module", ["gradcli.errors", "gradcli.prepare.threads", "typer", "gradcli.cli", "numpy", "gradcli.session.simulate"]
 )
 def test_interrupt_during_the_imports_is_no_traceback(module: str, tmp_path: Path) -> None:
     done = subprocess.run(

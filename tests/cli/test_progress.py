@@ -60,7 +60,7 @@ def test_nobody_is_there_to_see_it(stream: io.StringIO, quiet: bool, monkeypatch
 
 def test_the_engine_tells_every_pass_to_its_end() -> None:
     from gradcli.diagnostics.measure import measure
-    from gradcli.network.build import build
+    from gradcli.prepare.build import build
     from gradcli.spec.reader import load_spec
 
     told: list[tuple[str, int, int]] = []

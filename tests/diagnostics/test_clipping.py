@@ -12,8 +12,8 @@ from measured import SCALAR, SMALL, loaded, measured
 
 from gradcli.diagnostics.clipping import Clipped
 from gradcli.diagnostics.measure import Measured, measure
-from gradcli.network.build import build
-from gradcli.report.run_data import run_data
+from gradcli.prepare.build import build
+from gradcli.results.run_data import run_data
 from gradcli.session.result import saved_arrays
 
 ONE = {"hidden_size": 2, "trials": 1, "batch_size": 1}

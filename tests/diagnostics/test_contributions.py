@@ -20,7 +20,7 @@ from gradcli import cells
 from gradcli.diagnostics import contributions
 from gradcli.diagnostics.contributions import Contributions, Terms, bytes_kept, measure_contributions, of_last_loss
 from gradcli.engine.run import Engine
-from gradcli.network.build import Network, build
+from gradcli.prepare.build import Network, build
 
 TEST_CELLS = sorted((Path(__file__).parents[1] / "cells").glob("*.yaml"))
 EXACT = 1e-11

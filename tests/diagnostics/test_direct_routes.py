@@ -15,7 +15,7 @@ from gradcli.diagnostics.paths import DirectCurve, trace_paths
 from gradcli.diagnostics.predictions import predict
 from gradcli.engine.run import Engine
 from gradcli.language.direct import direct_routes
-from gradcli.network.build import Network, build
+from gradcli.prepare.build import Network, build
 
 PEEPHOLE = "sigmoid(W_xf @ x[t] + W_hf @ h[t-1] + p * c[t-1] + b_f)"
 BISTABLE = "sigmoid(U_c @ x[t] + w_c * h[t-1] + b_c)", "1 + tanh(U_a @ x[t] + w_a * h[t-1])"

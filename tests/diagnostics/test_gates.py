@@ -29,7 +29,7 @@ from gradcli.engine.run import Engine
 from gradcli.engine.step_norms import is_closed, step_norms
 from gradcli.language.direct import direct_routes
 from gradcli.language.functions import ELEMENTWISE, FUNCTIONS
-from gradcli.network.build import build
+from gradcli.prepare.build import build
 
 Array = NDArray[np.float64]
 TEST_CELLS = sorted((Path(__file__).parents[1] / "cells").glob("*.yaml"))

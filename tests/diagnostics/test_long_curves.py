@@ -16,8 +16,8 @@ from measured import SCALAR, loaded, measured
 from gradcli.diagnostics.curve import LOG10_2, curve_of, joined, median_and_mean_of, quantiles
 from gradcli.diagnostics.curve_landmarks import first_where, last_where
 from gradcli.diagnostics.measure import measure
-from gradcli.network.build import build
-from gradcli.report.run_data import records
+from gradcli.prepare.build import build
+from gradcli.results.run_data import records
 
 STEPS = 300_001
 CURVE_BYTES = 8 * STEPS

@@ -21,7 +21,7 @@ from gradcli.diagnostics.paths_tracer import LONGEST_ROUTE, MOST_ROUTES, measure
 from gradcli.engine.run import Engine
 from gradcli.language.formula import FormulaWriter
 from gradcli.language.notation import Text
-from gradcli.network.build import Network
+from gradcli.prepare.build import Network
 
 SEQ_LEN = 12
 SMALL: dict[str, Any] = {"hidden_size": 5, "input_size": 3, "seq_len": SEQ_LEN, "batch_size": 2, "trials": 3}

@@ -18,7 +18,7 @@ from gradcli.diagnostics.paths_tracer import Tracer
 from gradcli.engine.problem import Problem
 from gradcli.engine.run import Engine
 from gradcli.language.notation import Latex
-from gradcli.network.build import build
+from gradcli.prepare.build import build
 
 FOLDER = Path(__file__).parent.parent / "cells"
 TEST_CELLS = sorted(FOLDER.glob("*.yaml"))

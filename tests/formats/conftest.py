@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gradcli.report.model import Column, Line, Records, Report, Table, Verbatim
+from gradcli.results.model import Column, Line, Records, Report, Table, Verbatim
 
 CURVE = [
     (0, -0.42, "-0.6 .. -0.3", 1.0, 1.0, None),

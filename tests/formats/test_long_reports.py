@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from gradcli.formats import render_pieces
-from gradcli.report.model import PART, Cell, Numbers, Records, Report
+from gradcli.results.model import PART, Cell, Numbers, Records, Report
 
 pytestmark = pytest.mark.slow
 

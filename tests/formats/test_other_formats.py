@@ -24,7 +24,7 @@ from gradcli.errors import UsageError
 from gradcli.formats import csv as csv_format
 from gradcli.formats import json as json_format
 from gradcli.formats import markdown
-from gradcli.report.model import Block, Column, Line, Records, Report, Table, Verbatim
+from gradcli.results.model import Block, Column, Line, Records, Report, Table, Verbatim
 
 
 def as_json(data: Mapping[str, Any]) -> str:
@@ -150,7 +150,7 @@ def test_markdown_fence_is_longer_than_any_inside() -> None:
 @pytest.mark.parametrize("name", ["table", "json", "csv", "markdown"])
 def test_formats_import_neither_rich_nor_typer_nor_numpy(name: str) -> None:
     code = (
-        "import sys; from gradcli.formats import render; from gradcli.report.model import Records, Report;"
+        "import sys; from gradcli.formats import render; from gradcli.results.model import Records, Report;"
         f"render(Report('t', [], {{}}, Records(['a'], [])), {name!r}, width=None, color=False, unicode=True);"
         "print(sorted({'rich', 'typer', 'numpy', 'pydantic'} & set(sys.modules)))"
     )

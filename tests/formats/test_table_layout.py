@@ -6,7 +6,7 @@ import pytest
 
 from gradcli.formats import render
 from gradcli.formats.text import display_width
-from gradcli.report.model import Block, Column, Line, Report, Table, Verbatim
+from gradcli.results.model import Block, Column, Line, Report, Table, Verbatim
 
 
 def text_of(*blocks: Block, width: int | None = None, color: bool = False, unicode: bool = True) -> str:

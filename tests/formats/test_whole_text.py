@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gradcli.formats import FORMATS, render
-from gradcli.report.model import Report
+from gradcli.results.model import Report
 
 EXPECTED = Path(__file__).parent / "expected"
 

@@ -13,9 +13,9 @@ from measured import SMALL, loaded, table_of
 
 from gradcli.engine.run import Engine
 from gradcli.errors import ResourceError, SpecError, UsageError
-from gradcli.network import limits
-from gradcli.network.build import build
-from gradcli.report.arms import run_on
+from gradcli.prepare import limits
+from gradcli.prepare.build import build
+from gradcli.results.arms import run_on
 from gradcli.session.compare import SHARED, compare
 from gradcli.session.result import Result
 from gradcli.spec.models import Spec

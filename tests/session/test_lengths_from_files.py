@@ -11,7 +11,7 @@ import yaml
 from late_torch import torch
 
 from gradcli.engine.run import Engine
-from gradcli.network.build import build
+from gradcli.prepare.build import build
 from gradcli.spec.reader import load_spec
 
 pytestmark = pytest.mark.torch

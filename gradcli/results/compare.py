@@ -1,0 +1,169 @@
+"""The report of `gradcli compare`: which cell reaches farthest, a ranking, the verdicts, and the curves in columns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from gradcli.diagnostics.curve_landmarks import reference_distance
+from gradcli.diagnostics.measure import Measured
+from gradcli.diagnostics.training import WeightsOfRun
+from gradcli.diagnostics.verdict_words import KIND_WORDS, grouped
+from gradcli.results.arms import common_words, differences, lengths_of, vanishing_words
+from gradcli.results.curves import half_life_text, horizon_text, log10_text, rate_text, shown_distances
+from gradcli.results.directions import headline_note
+from gradcli.results.model import Block, Cell, Column, Deferred, Line, Report, Table, envelope
+from gradcli.results.run_data import records, run_data
+from gradcli.results.simulate import STYLES, filled, weights_words
+from gradcli.results.training import weights_data, weights_tables
+
+
+def comparison_report(arms: Sequence[Measured], notes: Sequence[str], weights: Sequence[WeightsOfRun] = ()) -> Report:
+    """Return the report of several runs: which reaches farthest, the ranking, the verdicts; in full the curves as well.
+
+    Args:
+        notes: what was made equal, or borrowed. weights: what trained ones are like.
+    """
+    ranking = rank(arms)
+    apart = differences(arms)
+    notes = [
+        *notes,
+        *(f"{arm.label}: {words}" for arm in arms if (words := weights_words(arm.network))),
+        *(f"{arm.label}: {note}" for arm in arms if (note := headline_note(arm)) and arm.curve is not None),
+    ]
+    title = Line(common_words(arms), "compare", "title")
+    tables: list[list[Block]] = [[table] for table in weights_tables(weights)]
+    first_look: list[list[Block]] = [
+        [title, *(Line(words) for words in apart), *(Line(note, style="dim") for note in notes)],
+        [Line(_farthest(ranking), style="title"), _summary(ranking), *lengths_of(arms)],
+        [_verdict_line(arm) for arm in arms],
+        *tables,
+    ]
+    full = [*first_look, _curves(arms, ranking)]
+    data = Deferred(
+        lambda: envelope("compare") | _data(arms, ranking, [*apart, *notes]) | {"weights": weights_data(weights)}
+    )
+    return Report("compare", filled(first_look), data, records(arms), full=filled(full))
+
+
+def _data(arms: Sequence[Measured], ranking: Sequence[Measured], notes: Sequence[str]) -> dict[str, Any]:
+    places = [
+        {
+            "rank": position,
+            "label": arm.label,
+            "horizon": arm.verdict.horizon_threshold,
+            "beyond_sequence": reaches_beyond(arm),
+        }
+        for position, arm in enumerate(ranking, 1)
+    ]
+    return {"runs": [run_data(arm) for arm in arms], "ranking": places, "notes": list(notes)}
+
+
+def _verdict_line(arm: Measured) -> Line:
+    """Return an arm's verdict in words, and where the typical sequence differs from it."""
+    verdict = arm.verdict
+    what = "; ".join(part for part in (verdict.left, verdict.headline) if part)
+    words = f"{KIND_WORDS[verdict.kind].upper()}: {what}"
+    return Line("\n".join(part for part in (words, verdict.aside) if part), arm.label, STYLES[verdict.kind])
+
+
+def reaches_beyond(arm: Measured) -> bool:
+    """Tell whether the gradient is above the threshold to the very beginning of the sequence."""
+    return arm.curve is not None and arm.verdict.horizon_threshold is None
+
+
+def reach(arm: Measured) -> float:
+    """Return over how many steps the gradient was seen above the threshold; -1 where there is no gradient."""
+    if arm.curve is None:
+        return -1.0
+    horizon = arm.verdict.horizon_threshold
+    return float(arm.network.spec.seq_len if horizon is None else horizon)
+
+
+def rank(arms: Sequence[Measured]) -> list[Measured]:
+    """Return the arms by reach, the farthest first.
+
+    Among equals those that do not explode come first, then the one that keeps the gradient's size best: at the
+    beginning, abs(log r_T), where they reach it; else by the rate.
+    """
+
+    def merit(arm: Measured) -> tuple[float, bool, float]:
+        verdict = arm.verdict
+        change = verdict.end_log10_ratio if reaches_beyond(arm) else None
+        if change is None:
+            change = math.log10(verdict.rate_per_step) if verdict.rate_per_step else math.inf
+        return reach(arm), verdict.kind != "exploding", -abs(change)
+
+    return sorted(arms, key=merit, reverse=True)
+
+
+def _farthest(ranking: Sequence[Measured]) -> str:
+    """Say in which arms the gradient reaches farthest, and how far."""
+    best = ranking[0]
+    if best.curve is None:
+        return "No cell has a gradient: in all of them a number is not finite."
+    equal = [
+        arm.label + (" (exploding)" if arm.verdict.kind == "exploding" else "")
+        for arm in ranking
+        if (reach(arm), reaches_beyond(arm)) == (reach(best), reaches_beyond(best))
+    ]
+    steps = int(reach(best))
+    how_far = f"{grouped(steps)} step{'' if steps == 1 else 's'} back"
+    how_far += ", to the beginning" if reaches_beyond(best) else ""
+    if len(equal) == len(ranking):
+        return f"The gradient reaches as far in all of them: {how_far}."
+    names = " and ".join(part for part in (", ".join(equal[:-1]), equal[-1]) if part)
+    return f"The gradient reaches farthest in {names}: {how_far}."
+
+
+def _summary(ranking: Sequence[Measured]) -> Table:
+    columns = [
+        Column("rank", keep=7),
+        Column("cell", "text", keep=9),
+        Column("verdict", "text", keep=9),
+        Column("horizon", keep=9),
+        Column("", "bar", keep=3),
+        Column("rate a step", keep=7),
+        Column("half-life", keep=6),
+        Column("hidden", keep=5),
+        Column("parameters", keep=5),
+    ]
+    farthest = max(*map(reach, ranking), 1.0)
+    rows: list[list[Cell]] = [
+        [
+            position,
+            arm.label,
+            "reaches" if arm.verdict.kind == "stable" else KIND_WORDS[arm.verdict.kind],
+            horizon_text(arm.verdict, arm.network.spec.seq_len),
+            None if arm.curve is None else reach(arm) / farthest,
+            rate_text(arm.verdict),
+            half_life_text(arm.verdict),
+            arm.network.spec.hidden_size,
+            arm.network.parameter_count,
+        ]
+        for position, arm in enumerate(ranking, 1)
+    ]
+    low = vanishing_words(ranking)
+    starts = {reference_distance(arm.curve.mean) for arm in ranking if arm.curve is not None}
+    unit = "at distance 1" if starts <= {1} else "one step back from where the loss enters"
+    return Table(
+        columns,
+        rows,
+        note=f"horizon: the largest distance at which the mean norm is still above {low} of that {unit}",
+    )
+
+
+def _curves(arms: Sequence[Measured], ranking: Sequence[Measured]) -> list[Block]:
+    """Return the curves, log10 of the norm, one column a cell; where the screen is narrow, the first in rank stay."""
+    shown = [(arm.label, arm.curve) for arm in arms if arm.curve is not None]
+    if not shown:
+        return []
+    place = {arm.label: position for position, arm in enumerate(ranking)}
+    columns = [Column("distance", keep=9), *(Column(label, keep=max(8 - place[label], 0)) for label, _ in shown)]
+    last = max(len(curve.mean) for _, curve in shown) - 1
+    rows: list[list[Cell]] = [
+        [d, *(log10_text(float(curve.mean[d])) if d < len(curve.mean) else None for _, curve in shown)]
+        for d in shown_distances(last)
+    ]
+    return [Table(columns, rows, title="log10 of the gradient's mean norm")]

@@ -1,0 +1,351 @@
+"""The report of `gradcli contributions`: the terms against distance, the windows of truncated BPTT, each parameter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradcli.diagnostics.contributions import TOLERANCES, Contributions, Terms
+from gradcli.diagnostics.curve import Curve
+from gradcli.diagnostics.verdict_words import grouped
+from gradcli.results.curves import bars, log10_text, plain_number, power_of_ten, shown_distances
+from gradcli.results.model import Block, Cell, Column, Deferred, Line, Numbers, Records, Report, Table, envelope
+from gradcli.results.run_data import curve_data, number, resolved_spec, sequences_data, verdict_data
+from gradcli.results.simulate import describe, length_lines, loss_lines, verdict_lines
+
+_COMMAND = "contributions"
+#: Up to so many steps, every term of every parameter is printed by its name.
+MOST_NAMED_TERMS = 12
+#: What the CSV calls all parameters of the layer as one vector.
+ALL = "all"
+CSV_HEADER = (
+    "label",
+    "parameter",
+    "distance",
+    "log10_norm",
+    "log10_relative",
+    "share",
+    "share_kept",
+    "norm_kept",
+    "cosine",
+    "bias",
+    "state_log10_norm",
+    "state_log10_norm_mean",
+)
+
+
+def contributions_report(found: Contributions) -> Report:
+    """Return the report of one run."""
+    label = found.network.loaded.label
+    head: list[Block] = [
+        Line(describe(found.network), label, "title"),
+        *loss_lines(found.network, found.loss_steps),
+        *length_lines(found.network),
+    ]
+    groups, full = [head], [head]
+    if found.verdict is not None:
+        groups.append(verdict_lines(found.verdict))
+        full = []
+    elif found.joint is not None and found.state_curve is not None:
+        terms: list[Block] = [_terms_table(found, found.joint, found.state_curve)]
+        answer = [_summary(found, found.joint, found.state_curve), terms]
+        named = _named_terms(found)
+        groups += [*answer, named or [Line("each window, and each parameter: --full", "more", "dim")]]
+        full += [*answer, [_windows_table(found.joint)], named or [_parameter_table(found)]]
+    else:
+        groups.append([Line("The layer has no parameters: there is no gradient to take apart.")])
+        full = []
+    data = Deferred(lambda: envelope(_COMMAND) | {"runs": [_data(found)]})
+    return Report(_COMMAND, groups, data, Records(CSV_HEADER, _Rows(found)), full=full)
+
+
+def _layer_words(found: Contributions) -> str:
+    several = len(found.network.problem.plans) > 1
+    return f" of {found.network.problem.names[found.layer]}" if several else ""
+
+
+# The headline.
+
+
+def _summary(found: Contributions, joint: Terms, curve: Curve) -> list[Block]:
+    lines: list[Block] = []
+    if not joint.exists:
+        lines.append(Line("Every term is exactly zero, or they cancel exactly: there is no gradient.", style="bad"))
+    else:
+        steps = ", ".join(f"to within {e * 100:g} % with {_window(joint.window(e), joint)}" for e in TOLERANCES)
+        cosine = ", ".join(f"{1 - e:g} with {_window(joint.window_by_cosine(e), joint)}" for e in TOLERANCES)
+        text = (
+            f"keeps the gradient{_layer_words(found)} {steps} step{'' if joint.window(TOLERANCES[-1]) == 1 else 's'}\n"
+            f"(|G_K - G| / |G|, there and for every larger window K; by the cosine: {cosine})"
+        )
+        lines.append(Line(text, "truncated BPTT", "title"))
+    lines.append(Line(_two_curves(joint, curve), "two curves", "dim"))
+    if not found.network.problem.tied:
+        text = "Each step has weights of its own, with one term; the gradient joins those of all steps as one vector."
+        lines.append(Line(text, "untied", "dim"))
+    return lines
+
+
+def _window(window: int | None, terms: Terms) -> str:
+    if window is None:
+        return "-"
+    return f"all {grouped(window)}" if window == len(terms.bias) > 1 else grouped(window)
+
+
+def _two_curves(joint: Terms, curve: Curve) -> str:
+    last = len(joint.share) - 1
+    start = "The state curve |dL/ds| is not the curve of the contributions |term of dL/dW|"
+    ends = [
+        _change(float(values[last] - values[0])) for values in (curve.mean, joint.log10_norm) if _have_a_start(values)
+    ]
+    if last == 0 or len(ends) < 2:
+        return f"{start}."
+    if ends[0] == ends[1]:
+        return f"{start}, but from distance 0 to {grouped(last)} each {ends[0]}."
+    return f"{start}: from distance 0 to {grouped(last)} the first {ends[0]}, the second {ends[1]}."
+
+
+def _have_a_start(values: np.ndarray[Any, Any]) -> bool:
+    """Tell whether a curve can be compared with its start: it is no exact zero there, and a number at the end."""
+    return math.isfinite(values[0]) and values[-1] < math.inf
+
+
+def _change(log10: float) -> str:
+    if math.isinf(log10):
+        return "falls to exactly zero"
+    if abs(log10) < 0.005:
+        return "stays level"
+    way = "falls" if log10 < 0 else "grows"
+    return f"{way} by a factor {power_of_ten(abs(log10))}"
+
+
+# The tables.
+
+
+def _terms_table(found: Contributions, joint: Terms, curve: Curve) -> Table:
+    last = len(joint.share) - 1
+    distances = shown_distances(last, [w - 1 for e in TOLERANCES if (w := joint.window(e)) is not None])
+    columns = [
+        Column("distance", keep=9),
+        Column("contribution", keep=9),
+        Column("", "bar", keep=2),
+        Column("of gradient", keep=5),
+        Column("share", keep=8),
+        Column("kept", keep=7),
+        Column("state curve", keep=8),
+    ]
+    drawn = bars([float(joint.log10_norm[d]) for d in distances])
+    rows: list[list[Cell]] = [
+        [
+            d,
+            log10_text(float(joint.log10_norm[d])),
+            bar,
+            _fraction(float(joint.log10_relative[d])),
+            _share(float(joint.share[d])),
+            _share(float(joint.kept[d])),
+            log10_text(float(curve.mean[d])),
+        ]
+        for d, bar in zip(distances, drawn, strict=True)
+    ]
+    note = (
+        f"contribution: log10 |term| of all parameters{_layer_words(found)} together, |gradient| "
+        f"{power_of_ten(joint.log10_total)}; state curve: log10 of the mean |dL/ds|. Shares are projections on the"
+        " gradient and add up to 1; norms do not add."
+    )
+    return Table(columns, rows, note=note)
+
+
+def _fraction(log10: float) -> str | None:
+    return None if math.isnan(log10) else power_of_ten(log10)
+
+
+def _share(value: float) -> str | None:
+    """Return a share or cosine, with more digits near 1; empty where there is no gradient.
+
+    >>> _share(0.5), _share(0.94759), _share(-8.054e-05), _share(0.99941), _share(0.99999), _share(0.9999999)
+    ('0.500', '0.948', '-8.1e-05', '0.9994', '0.99999', '1')
+    """
+    if math.isnan(value):
+        return None
+    gap = abs(1.0 - value)
+    if gap < 1e-2:
+        return "1" if gap < 5e-6 else f"{value:.{4 if gap > 1e-4 else 5}f}"
+    return f"{value:.3f}" if abs(value) >= 1e-3 or value == 0 else plain_number(value, digits=2)
+
+
+def _windows_table(joint: Terms) -> Table:
+    count = len(joint.bias)
+    wanted = [w for e in TOLERANCES for w in (joint.window(e), joint.window_by_cosine(e)) if w is not None]
+    windows = [d + 1 for d in shown_distances(count - 1, [w - 1 for w in wanted])]
+    columns = [
+        Column("window K", keep=9),
+        Column("share kept", keep=7),
+        Column("norm kept", keep=6),
+        Column("cosine", keep=8),
+        Column("relative bias", keep=9),
+        Column("", "flag", keep=5),
+    ]
+    rows: list[list[Cell]] = [
+        [
+            k,
+            _share(float(joint.kept[k - 1])),
+            _share(float(joint.norm_kept[k - 1])),
+            _share(float(joint.cosine[k - 1])),
+            _bias(float(joint.bias[k - 1]), joint),
+            _marks(joint, k),
+        ]
+        for k in windows
+    ]
+    note = (
+        "G_K: the terms of the last K steps; share kept <G_K, G> / <G, G>, norm kept |G_K| / |G|, bias |G_K - G| / |G|"
+    )
+    return Table(columns, rows, title="truncated BPTT", note=note)
+
+
+def _bias(value: float, terms: Terms) -> str | None:
+    if math.isnan(value):
+        return None
+    return f"< {terms.rounding:.0e}" if value < terms.rounding else plain_number(value, digits=2)
+
+
+def _marks(joint: Terms, window: int) -> str:
+    return ", ".join(f"{1 - e:.0%}" for e in TOLERANCES if joint.window(e) == window)
+
+
+def _parameter_table(found: Contributions) -> Table:
+    parameters = found.parameters or {}
+    last = len(next(iter(parameters.values())).share) - 1
+    columns = [
+        Column("parameter", "text", keep=9),
+        Column("|gradient|", keep=8),
+        Column("share at 0", keep=6),
+        *([Column(f"at {last}", keep=5)] if last else []),
+        *(Column(f"K for {1 - e:.0%}", keep=7) for e in TOLERANCES),
+        *(Column(f"cosine {1 - e:g}", keep=4) for e in TOLERANCES),
+    ]
+    rows: list[list[Cell]] = [
+        [
+            name,
+            power_of_ten(terms.log10_total),
+            _share(float(terms.share[0])),
+            *([_share(float(terms.share[last]))] if last else []),
+            *(terms.window(e) for e in TOLERANCES),
+            *(terms.window_by_cosine(e) for e in TOLERANCES),
+        ]
+        for name, terms in parameters.items()
+    ]
+    note = f"K: the smallest window with a relative bias of at most {_or(TOLERANCES)}; then by the cosine"
+    return Table(columns, rows, title=f"parameters{_layer_words(found)}", note=note)
+
+
+def _or(tolerances: Sequence[float]) -> str:
+    return " or ".join(f"{e * 100:g} %" for e in tolerances)
+
+
+def _named_terms(found: Contributions) -> list[Block]:
+    """Return each parameter's gradient as the sum of its terms, each by its name, where there are few steps."""
+    last = found.network.problem.seq_len
+    if last > MOST_NAMED_TERMS or not found.parameters:
+        return []
+    tables: list[Block] = []
+    for name, terms in found.parameters.items():
+        steps = [last - d for d in range(last)]
+        title = _sum_of_terms(found, name, steps)
+        columns = [
+            Column("term of step", "text", keep=9),
+            Column("value" if terms.value is not None else "norm", keep=8),
+            Column("share of the gradient", keep=9),
+            Column("sum so far", keep=6),
+        ]
+        rows: list[list[Cell]] = [
+            [str(k), _size(terms, last - k), _share(float(terms.share[last - k])), _share(float(terms.kept[last - k]))]
+            for k in steps
+        ]
+        whole = power_of_ten(terms.log10_total) if terms.value is None else plain_number(terms.value, digits=5)
+        rows.append(["sum", whole, "1" if terms.exists else None, None])
+        tables.append(Table(columns, rows, title=title))
+    return tables
+
+
+def _sum_of_terms(found: Contributions, name: str, steps: Sequence[int]) -> str:
+    last = found.network.problem.seq_len
+    if not found.network.problem.tied:
+        return f"dL_{last}/d{name}, of each step's own {name}"
+    return f"dL_{last}/d{name} = " + " + ".join(f"term of step {k}" if k == last else f"step {k}" for k in steps)
+
+
+def _size(terms: Terms, d: int) -> str:
+    """Return a term: the number itself where the parameter is one number, else its norm."""
+    if terms.value is None or not terms.exists:
+        return power_of_ten(float(terms.log10_norm[d]))
+    return plain_number(terms.value * float(terms.share[d]) + 0.0, digits=5)  # + 0.0: without the sign of a zero
+
+
+# For programs.
+
+
+def _data(found: Contributions) -> dict[str, Any]:
+    ok = found.verdict is None
+    return {
+        "label": found.network.loaded.label,
+        "cell": found.network.loaded.cell.name,
+        "status": "ok" if ok else "nonfinite",
+        "seq_len": found.network.spec.seq_len,
+        "layer": found.network.problem.names[found.layer],
+        "loss_step": found.network.problem.seq_len,
+        "spec": resolved_spec(found.network),
+        "verdict": verdict_data(found.verdict) if found.verdict is not None else None,
+        "state_curve": None
+        if found.state_curve is None
+        else curve_data(found.state_curve) | sequences_data(found.network),
+        "joint": _terms_data(found.joint) if found.joint is not None else None,
+        "parameters": {name: _terms_data(terms) for name, terms in (found.parameters or {}).items()},
+    }
+
+
+def _terms_data(terms: Terms) -> dict[str, Any]:
+    count = len(terms.share)
+    return {
+        "log10_norm": number(terms.log10_total),
+        "value": number(terms.value),
+        "terms": {
+            "distance": range(count),
+            "log10_norm": Numbers(terms.log10_norm),
+            "log10_relative": Numbers(terms.log10_relative),
+            "share": Numbers(terms.share),
+        },
+        "truncated": {
+            "window": range(1, count + 1),
+            "share_kept": Numbers(terms.kept),
+            "norm_kept": Numbers(terms.norm_kept),
+            "cosine": Numbers(terms.cosine),
+            "bias": Numbers(terms.bias),
+        },
+        "smallest_window": [
+            {"tolerance": e, "by_bias": terms.window(e), "by_cosine": terms.window_by_cosine(e)} for e in TOLERANCES
+        ],
+    }
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """One row for each distance, of all parameters together and of each; the window is the distance plus 1."""
+
+    found: Contributions
+
+    def __iter__(self) -> Iterator[Sequence[Cell]]:
+        found = self.found
+        if found.joint is None or found.state_curve is None:
+            return
+        label = found.network.loaded.label
+        state_curve = [found.state_curve.median[:-1], found.state_curve.mean[:-1]]
+        for name, terms in {ALL: found.joint, **(found.parameters or {})}.items():
+            by_distance = [terms.log10_norm, terms.log10_relative, terms.share]
+            by_window = [terms.kept, terms.norm_kept, terms.cosine, terms.bias]
+            columns = [*by_distance, *by_window, *state_curve]
+            for d, row in enumerate(zip(*map(Numbers, columns), strict=True)):
+                yield label, name, d, *row

@@ -1,0 +1,82 @@
+"""How trained weights differ, in `gradcli compare`: spectra and biases by parameter, and the gates of the top layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from gradcli.diagnostics.gates import SATURATED_BELOW
+from gradcli.diagnostics.training import GateStatistics, WeightsOfRun
+from gradcli.results.curves import plain_number
+from gradcli.results.model import Cell, Column, Table
+from gradcli.results.run_data import number
+
+#: What is told of each parameter, by the names of the fields.
+_OF_PARAMETERS: Mapping[str, str] = {
+    "spectral_radius": "spectral radius",
+    "spectral_norm": "spectral norm",
+    "bias": "mean",
+}
+_OF_GATES: Mapping[str, Callable[[GateStatistics], str]] = {
+    "mean": lambda gate: f"{gate.mean:.3f}",
+    "saturated": lambda gate: f"{gate.saturated:.0%}",
+}
+
+
+def weights_tables(runs: Sequence[WeightsOfRun]) -> list[Table]:
+    """Return the tables of what the weights of some runs are like, one column a run; none where there are none."""
+    if not runs:
+        return []
+    gates = _gate_rows(runs)
+    left_out = "".join(f"; the gates of {what} are not looked at" for what in {run.left_out for run in runs} if what)
+    columns = [Column("", "text", keep=9), Column("", "text", keep=8), *(Column(run.label, keep=7) for run in runs)]
+    tables = [
+        Table(
+            columns,
+            _parameter_rows(runs),
+            title="weights",
+            note=f"spectral radius: the largest |eigenvalue|; spectral norm: the largest singular value{left_out}",
+        )
+    ]
+    if gates:
+        note = f"over all steps, sequences and units; saturated: |slope| below {SATURATED_BELOW:.0%} of its largest"
+        tables.append(Table(columns, gates, title="activations of the top layer", note=note))
+    return tables
+
+
+def _parameter_rows(runs: Sequence[WeightsOfRun]) -> list[list[Cell]]:
+    rows: list[list[Cell]] = []
+    for field, words in _OF_PARAMETERS.items():
+        tables: list[Mapping[str, float]] = [getattr(run, field) for run in runs]
+        for name in dict.fromkeys(name for table in tables for name in table):
+            shown = [plain_number(table[name], digits=3) if name in table else None for table in tables]
+            rows.append([_short(name, runs), words, *shown])
+    return rows
+
+
+def _short(name: str, runs: Sequence[WeightsOfRun]) -> str:
+    """Return a parameter's name, without its layer where there is but one."""
+    layers = {known.rpartition(".")[0] for run in runs for known in run.spectral_norm}
+    return name.rpartition(".")[2] if len(layers) == 1 else name
+
+
+def _gate_rows(runs: Sequence[WeightsOfRun]) -> list[list[Cell]]:
+    names = dict.fromkeys(name for run in runs for name in run.gates)
+    return [
+        [name, words, *(shown(run.gates[name]) if name in run.gates else None for run in runs)]
+        for name in names
+        for words, shown in _OF_GATES.items()
+    ]
+
+
+def weights_data(runs: Sequence[WeightsOfRun]) -> dict[str, Any]:
+    """Return what the weights of some runs are like, by label."""
+    return {run.label: _data_of(run) for run in runs}
+
+
+def _data_of(run: WeightsOfRun) -> dict[str, Any]:
+    parameters = {
+        field: {name: number(value) for name, value in getattr(run, field).items()} for field in _OF_PARAMETERS
+    }
+    gates = {name: {"mean": number(gate.mean), "saturated": number(gate.saturated)} for name, gate in run.gates.items()}
+    return {**parameters, "gates": gates}
