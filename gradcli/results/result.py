@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
 
 from gradcli.errors import UsageError
 from gradcli.results.declared import data_of
@@ -102,7 +102,7 @@ class OneRun(Result):
     """The outcome of a command for one spec: that run, which is the only one in ``runs`` of the JSON."""
 
     @property
-    def runs(self) -> Sequence[Any]:
+    def runs(self) -> Sequence[Self]:
         """The run itself, as the JSON lists it."""
         return (self,)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gradcli.results.declared import ByDistance, key, keys_of
+from gradcli.results.declared import InColumns, columns_of, key, keys_of
 from gradcli.results.model import Deferred
 
 if TYPE_CHECKING:
@@ -372,4 +372,5 @@ def float32_of(seen: SeenInFloat32 | None) -> Float32 | None:
 
 def curve_records(runs: Sequence[Run]) -> Records:
     """Return the curves of some runs as the CSV has them, full precision; a run without one has no rows."""
-    return ByDistance(Curve, [(run.label, run.curve) for run in runs]).records
+    parts = [{"label": run.label, **columns_of(run.curve)} for run in runs]
+    return InColumns(list(parts[0]), parts).records
