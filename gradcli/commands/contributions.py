@@ -8,7 +8,7 @@ from gradcli.commands.command import command
 from gradcli.commands.options import Layer, RunOptions, Target
 
 if TYPE_CHECKING:
-    from gradcli.results.result import Result
+    from gradcli.results.contributions import ContributionsOfLayer
 
 
 @command(
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     "gradcli contributions examples/configs/notes-three-steps.yaml",
     "gradcli contributions lstm --set init.b_f=3 -o terms.csv",
 )
-def contributions(spec: Target, *, layer: Layer = None, **options: Unpack[RunOptions]) -> Result:
+def contributions(spec: Target, *, layer: Layer = None, **options: Unpack[RunOptions]) -> ContributionsOfLayer:
     """Which steps a parameter's gradient comes from, and what truncated BPTT would leave of it.
 
     Args:
@@ -32,8 +32,7 @@ def contributions(spec: Target, *, layer: Layer = None, **options: Unpack[RunOpt
     from gradcli.prepare.build import build
     from gradcli.prepare.limits import Beside, sizes_of
     from gradcli.prepare.resources import Resources
-    from gradcli.results.contributions import contributions_report
-    from gradcli.results.result import Undeclared
+    from gradcli.results.contributions import contributions_of_layer
 
     may = Resources.of(options)
     loaded, layer = load_for_layer(spec, options, layer=layer)
@@ -47,4 +46,4 @@ def contributions(spec: Target, *, layer: Layer = None, **options: Unpack[RunOpt
     index = choose_layer(network, layer)
     with may.blas_threads(network.problem):
         found = measure_contributions(network, index, progress=may.progress)
-    return Undeclared.of(contributions_report(found), loaded.label, found.verdict)
+    return contributions_of_layer(found)
