@@ -122,16 +122,17 @@ def table_of(
 
 def columns_of(value: Any, prefix: str = "") -> dict[str, Any]:
     """Return the fields of the CSV by their names behind a prefix: a column of many rows each, or what is in all."""
-    return {f"{prefix}{name}": getattr(value, name) for name in _names(type(value))}
+    return {f"{prefix}{name}": getattr(value, name) for name in csv_names(type(value))}
 
 
 def records_of(kind: type[Any], rows: Sequence[Any]) -> Records:
     """Return one record for each of some rows, of plain fields."""
-    header = _names(kind)
+    header = csv_names(kind)
     return Records(header, [[_plain(getattr(row, name)) for name in header] for row in rows])
 
 
-def _names(kind: type[Any]) -> list[str]:
+def csv_names(kind: type[Any]) -> list[str]:
+    """Return the names of the fields that are in the CSV."""
     return [name for name, declared in keys_of(kind).items() if declared.csv]
 
 
