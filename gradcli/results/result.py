@@ -118,26 +118,3 @@ class Text:
 
     def __str__(self) -> str:
         return self.text
-
-
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Undeclared(Result):
-    """The outcome of a command whose numbers are not declared yet."""
-
-    command = ""
-    judged: Sequence[tuple[str, str]] = ()
-
-    @classmethod
-    def of(cls, report: Report, label: str, verdict: Any) -> Undeclared:
-        return cls(shown=report, judged=[] if verdict is None else [(label, verdict.kind)])
-
-    @property
-    def report(self) -> Report:
-        return self.shown
-
-    @property
-    def verdicts(self) -> Sequence[tuple[str, str]]:
-        return self.judged
-
-    def to_dict(self) -> dict[str, Any]:
-        return dict(self.shown.data)
