@@ -8,16 +8,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from gradcli.formats.canvas import kept_points, runs_of, value_range
 from gradcli.formats.figure_style import INK, LOOKS, ROLE_LOOKS, SOFT, Look, apart, clean, say, shortened, whole_numbers
-from gradcli.formats.thinning import kept_points, runs_of
 from gradcli.results.pictures import Array, Level, LineChart, Mark, Series
 
 #: Stretches of the width of which extremes are kept: more would not be seen, and files would be large.
 _COLUMNS = 300
 #: A curve of so few points shows each of them; of more, about so many markers tell curves apart.
 _FEW, _MARKERS = 16, 9
-#: Logarithms span at least a decade, so that a level curve looks level.
-_SMALLEST_SPAN = 1.0
 #: Shares of the height: a strip that stands for exact zeros, and what keeps labels apart.
 _STRIP, _LABEL = 0.035, 0.06
 #: A label above the axes is taken to have so much of their width a character.
@@ -62,13 +60,7 @@ def _thinned(series: Series) -> Array:
 
 def _set_range(axes: Axes, picture: LineChart, strips: int) -> tuple[float, float]:
     """Set both ranges: all numbers and thresholds, and below them room for the strips of exact zeros."""
-    curves = [c for one in picture.series for c in (one.y, one.low, one.high) if c is not None]
-    values = np.concatenate([curve[np.isfinite(curve)] for curve in curves])
-    values = np.concatenate([values, [level.value for level in picture.levels]])
-    low, high = float(values.min()), float(values.max())
-    smallest = _SMALLEST_SPAN if picture.y.log10 else max(abs(low), abs(high), 1e-300) * 1e-3
-    if high - low < smallest:
-        low, high = (low + high - smallest) / 2, (low + high + smallest) / 2
+    low, high = value_range(picture, bands=True)
     margin = 0.04 * (high - low)
     below = strips * _STRIP * (high - low) + (_LABEL * (high - low) if strips else 0.0)
     axes.set_ylim(low - margin - below, high + margin)

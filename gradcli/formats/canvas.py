@@ -1,4 +1,4 @@
-"""Long curves at the width of a canvas: fewer points, and no peak, dip or exact zero lost."""
+"""Curves on a canvas of whatever kind: what they span, and fewer points of long ones, with no peak or zero lost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,22 @@ from itertools import pairwise
 
 import numpy as np
 
-from gradcli.results.pictures import Array
+from gradcli.results.pictures import Array, LineChart
+
+#: Logarithms span at least a decade, and other numbers this share of themselves, so that a level curve looks level.
+_SMALLEST_DECADES, _SMALLEST_SHARE = 1.0, 1e-3
+
+
+def value_range(picture: LineChart, *, bands: bool) -> tuple[float, float]:
+    """Return what a chart with at least one number spans: its curves, its levels and, where asked for, its bands."""
+    curves = [curve for one in picture.series for curve in ((one.y, one.low, one.high) if bands else (one.y,))]
+    values = np.concatenate(
+        [curve[np.isfinite(curve)] for curve in curves if curve is not None]
+        + [[level.value for level in picture.levels]]
+    )
+    low, high = float(values.min()), float(values.max())
+    smallest = _SMALLEST_DECADES if picture.y.log10 else max(abs(low), abs(high), 1e-300) * _SMALLEST_SHARE
+    return (low, high) if high - low >= smallest else ((low + high - smallest) / 2, (low + high + smallest) / 2)
 
 
 def kept_points(curves: Sequence[Array], columns: int) -> Array:
