@@ -29,7 +29,7 @@ def kept_points(curves: Sequence[Array], columns: int) -> Array:
     """Return which points of curves (n,) over the same places to draw, as ascending indices: all, where they are few.
 
     Of each of `columns` stretches that follow one another these are the first, the last, the largest and the smallest
-    number of each curve, and the first and last point that is none (-inf, NaN).
+    number of each curve, its first and last exact zero (-inf), and the first and last point where nothing is (NaN).
     """
     count = len(curves[0])
     if count <= 4 * columns:
@@ -44,9 +44,12 @@ def kept_points(curves: Sequence[Array], columns: int) -> Array:
 
 
 def _extremes(part: Array, start: int) -> set[int]:
-    finite = np.flatnonzero(np.isfinite(part))
-    missing = np.flatnonzero(~np.isfinite(part))
-    found = set(missing[[0, -1]].tolist()) if missing.size else set()
+    finite, zero = np.isfinite(part), np.isneginf(part)
+    found: set[int] = set()
+    for mask in (zero, ~(finite | zero)):
+        places = np.flatnonzero(mask)
+        found |= set(places[[0, -1]].tolist()) if places.size else set()
+    finite = np.flatnonzero(finite)
     if finite.size:
         found |= {int(finite[np.argmax(part[finite])]), int(finite[np.argmin(part[finite])])}
     return {start + index for index in found}

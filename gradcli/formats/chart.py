@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import numpy as np
 
@@ -26,9 +27,12 @@ _MARKERS = 8
 _BRAILLE = 0x2800
 #: The dots of a Braille cell by row and column, as bits.
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
+_DOTS_DOWN, _DOTS_ACROSS = 4, 2
 _COLOURS = ("34", "33", "32", "35", "36", "31", "94", "37")
 _DIM, _BOLD = "2", "1"
 _ZERO = "zero"
+#: A space within a label: no other line goes through it.
+_BLANK = "\xa0"
 
 
 @dataclass(frozen=True)
@@ -99,8 +103,12 @@ class _Cells:
         return all(self.chars[row][column] == " " for column in columns)
 
     def text(self, row: int, pen: _Pen) -> str:
-        found = zip(self.chars[row], self.codes[row], strict=True)
-        return "".join(pen.styled(char, code) if code else char for char, code in found)
+        """Return a row, what is alike in colour together."""
+        found = ""
+        for code, cells in groupby(zip(self.chars[row], self.codes[row], strict=True), key=lambda cell: cell[1]):
+            part = "".join(char for char, _ in cells).replace(_BLANK, " ")
+            found += pen.styled(part, code) if code else part
+        return found
 
 
 class _Plot:
@@ -156,7 +164,7 @@ class _Plot:
         """Draw a curve in Braille dots; in ASCII, and where it is points, in its sign."""
         code = _COLOURS[index % len(_COLOURS)]
         mark = self._sign(index)
-        down, across = (4, 2) if self.pen.unicode and series.role != "points" else (1, 1)
+        down, across = (_DOTS_DOWN, _DOTS_ACROSS) if self.pen.unicode and series.role != "points" else (1, 1)
         for row, column in self._places(series, self.rows * down, self.columns * across):
             cell = (row // down, column // across)
             if down == 1:
@@ -170,10 +178,11 @@ class _Plot:
         """Put the sign of a curve on it here and there, at other places than those of the others."""
         gap = max(self.columns // _MARKERS, len(self.picture.series))
         wanted = set(range(index * gap // len(self.picture.series), self.columns, gap))
-        for row, column in self._places(series, self.rows, self.columns):
-            if column in wanted:
-                wanted.remove(column)
-                cells.put(row, column, self._sign(index), _COLOURS[index % len(_COLOURS)])
+        down, across = _DOTS_DOWN, _DOTS_ACROSS
+        for row, column in self._places(series, self.rows * down, self.columns * across):
+            if column // across in wanted:
+                wanted.remove(column // across)
+                cells.put(row // down, column // across, self._sign(index), _COLOURS[index % len(_COLOURS)])
 
     def _sign(self, index: int) -> str:
         return self.signs.marks[index % len(self.signs.marks)]
@@ -203,12 +212,11 @@ class _Plot:
             if free and length == len(label):
                 for offset, char in enumerate(f" {label} "):
                     if free[0] - 1 + offset < self.columns:
-                        cells.put(row, free[0] - 1 + offset, char if char != " " else "\xa0", _DIM)
+                        cells.put(row, free[0] - 1 + offset, _BLANK if char == " " else char, _DIM)
             else:
                 self.unsaid.append(f"{self.signs.level} {label}")
             for column in range(self.columns):
                 cells.put(row, column, self.signs.level, _DIM, over=False)
-            cells.chars[row] = [" " if char == "\xa0" else char for char in cells.chars[row]]
 
     def _marks(self, cells: _Cells) -> None:
         for mark in self.picture.marks:
@@ -246,9 +254,9 @@ class _Plot:
         return [line, "".join(labels).rstrip(), *(self.pen.styled(part, _DIM) for part in centred)]
 
     def _legend(self) -> list[str]:
-        """Return what the signs mean: of a single curve its name is not needed, unless it has zeros."""
-        found = []
-        plain = []
+        """Return what the signs mean; a single curve needs none."""
+        found: list[str] = []
+        plain: list[str] = []
         for index, one in enumerate(self.picture.series):
             if not self.several and not one.note:
                 continue
