@@ -207,8 +207,8 @@ class _Plot:
             row = self._row(level.value)
             label = printable(level.label, unicode=self.pen.unicode)
             length = display_width(label)
-            places = [self.columns - length, 1]
-            free = [p for p in places if p >= 1 and cells.is_free(row, range(p - 1, min(p + length + 1, self.columns)))]
+            places = [p for p in (self.columns - length, 1) if 1 <= p <= self.columns - length]
+            free = [p for p in places if cells.is_free(row, range(p - 1, min(p + length + 1, self.columns)))]
             if free and length == len(label):
                 for offset, char in enumerate(f" {label} "):
                     if free[0] - 1 + offset < self.columns:
