@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from gradcli.cli.help import default
-from gradcli.diagnostics.verdict_kinds import VERDICT_KINDS
 from gradcli.errors import UsageError, did_you_mean
 from gradcli.formats import FORMATS, FORMULA_FORMATS
 from gradcli.spec import defaults
+from gradcli.spec.verdict_kinds import VERDICT_KINDS
 
 _SPEC = "In place of the spec's values, which come before these defaults"
 _OUTPUT = "What comes out"

@@ -13,7 +13,6 @@ from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.predictions import Prediction
 from gradcli.diagnostics.remedies import NO_REMEDIES, Remedies
 from gradcli.diagnostics.verdict import Verdict
-from gradcli.diagnostics.verdict_kinds import VerdictKind
 from gradcli.diagnostics.verdict_words import KIND_WORDS, factor, grouped, number, ratio
 from gradcli.prepare.build import Network
 from gradcli.results.clipping import clip_blocks, clip_lines, method_text
@@ -38,6 +37,7 @@ from gradcli.results.remedies import next_line, remedy_blocks, remedy_data
 from gradcli.results.run_data import records, run_data
 from gradcli.spec.losses import DRAWN_READOUT
 from gradcli.spec.models import Spec
+from gradcli.spec.verdict_kinds import VerdictKind
 
 STYLES: dict[VerdictKind, Style] = {
     "stable": "good",
