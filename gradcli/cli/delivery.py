@@ -9,6 +9,7 @@ from pathlib import Path
 
 import typer
 
+from gradcli.cli.github_actions import append_step_summary, in_workspace
 from gradcli.cli.options import known_format, verdict_kinds
 from gradcli.cli.output import emit, emit_text, tell
 from gradcli.commands.command import Command
@@ -75,6 +76,9 @@ class Delivery:
             emit_text([result.text], self.output, quiet=self.quiet)
             return
         report = result.report.in_full() if self.full else result.report
+        if self.chosen_format == "github":
+            append_step_summary(report)
+            report = in_workspace(report)
         emit(report, self.chosen_format, self.output, quiet=self.quiet)
         if self.save is not None and not self.quiet:
             tell(f"wrote {self.save}")
@@ -84,3 +88,5 @@ class Delivery:
             tell(f"gate failed: {label} is {kind}")
         if failed:
             raise typer.Exit(ExitCode.GATE)
+        if result.exit_code:
+            raise typer.Exit(result.exit_code)

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias, Unpack
 
 from gradcli.commands.command import command
-from gradcli.commands.options import LOOK, RESOURCES, Argument, Option, Resources
-from gradcli.errors import ExitCode, InputFileError, UsageError
+from gradcli.commands.options import RESOURCES, Argument, Option, Resources
+from gradcli.errors import ExitCode, UsageError
 from gradcli.formats import CHECK_FORMATS
-from gradcli.spec.shown import counted, printable
 
 if TYPE_CHECKING:
-    from gradcli.results.baseline import Entry
+    from gradcli.commands.checking import Asked
     from gradcli.results.check import Checked, CheckedFile
 
-_BASELINE = "--baseline"
 #: So few files are done sooner than other processes have begun.
 _FEW = 2
 #: More processes than any machine has processors for.
 _MOST_JOBS = 1024
-#: Bytes of a baseline.
-_LARGEST = 2**26
+_ENDED = "the process that ran it was ended from outside, for lack of memory perhaps; smaller sizes need less"
 
 Files: TypeAlias = str | PathLike[str] | Sequence[str | PathLike[str]]
 
@@ -66,7 +63,9 @@ def check(
     baseline: Annotated[
         str | PathLike[str] | None,
         Option(
-            metavar="FILE", help="Compare with what was measured before, within the range over trials.", typed=str | None
+            metavar="FILE",
+            help="Compare with what was measured before, within the range over trials.",
+            typed=str | None,
         ),
     ] = None,
     update: Annotated[bool, Option(help="Write what is measured now to the baseline.")] = False,
@@ -109,43 +108,39 @@ def check(
         GradcliError: no files, or a baseline that cannot be read or written. What is wrong with a file is told in the
             result.
     """
+    from gradcli.commands.baseline_file import OPTION, baseline_file
     from gradcli.commands.checking import Asked
-    from gradcli.output_files import check_writable, require_unwritten, will_write
+    from gradcli.output_files import require_unwritten
     from gradcli.prepare.resources import Resources as May
     from gradcli.results.check import check_result
     from gradcli.spec.files import Read
     from gradcli.spec.folders import gather_specs
 
-    path = None if baseline is None else Path(baseline)
-    if path is None and (update or tolerance is not None):
-        raise UsageError(f"{'--update' if update else '--tolerance'} is about a baseline; name its file with {_BASELINE}")
+    if baseline is None and (update or tolerance is not None):
+        option = "--update" if update else "--tolerance"
+        raise UsageError(f"{option} is about a baseline; name its file with {OPTION}")
     if update and tolerance is not None:
         raise UsageError("--update writes a baseline and --tolerance compares with one; give one of them")
     targets = [os.fspath(name) for name in ([files] if isinstance(files, str | PathLike) else files)]
-    gathered = gather_specs(targets, ("expect",) if path is None else ("expect", "cell", "weights"))
-    named = [Read(name, "the spec", Path(name)) for name in gathered.files]
-    with will_write({_BASELINE: path} if update and path is not None else {}):
-        require_unwritten(named)
-        if update and path is not None:
-            check_writable(path)
-        earlier = _earlier(path, update)
-        may = May.of(options)
+    gathered = gather_specs(targets, ("expect",) if baseline is None else ("expect", "cell", "weights"))
+    with baseline_file(baseline, update=update) as earlier:
+        require_unwritten(Read(name, "the spec", Path(name)) for name in gathered.files)
         asked = [
             Asked(
                 name,
                 baseline=update,
-                compared=path is not None and not update,
-                entry=earlier.get(_key(name, path)) if path is not None else None,
+                compared=earlier is not None and not update,
+                entry=earlier.entry_of(name) if earlier is not None else None,
                 tolerance=tolerance,
-                resources=may,
+                resources=May.of(options),
             )
             for name in gathered.files
         ]
         found = _check_all(asked, jobs or 1)
-        require_unwritten([read for file in found for read in file.reads])
-        warnings = _gone(earlier, path, update)
-        if update and path is not None:
-            _write(path, earlier, found)
+        require_unwritten(read for file in found for read in file.reads)
+        if update and earlier is not None:
+            earlier.write({file.file: file.entry for file in found if file.entry is not None})
+    warnings = [] if earlier is None else earlier.warnings(update=update)
     return check_result(found, skipped=gathered.skipped, warnings=warnings)
 
 
@@ -170,60 +165,8 @@ def _check_all(asked: Sequence[Asked], jobs: int) -> list[CheckedFile]:
     found = []
     for one, part in zip(asked, parts, strict=True):
         if part is None:
-            error = "the process that ran it was ended from outside, for lack of memory perhaps; smaller sizes need less"
-            part = broken_file(one.file, code=ExitCode.RESOURCE, seconds=0.0, error=error)
+            part = broken_file(one.file, code=ExitCode.RESOURCE, seconds=0.0, error=_ENDED)
         elif part.exit_code == ExitCode.RESOURCE:
             part = check_file(one)  # what is too much for a share may still be right for one alone
         found.append(part)
     return found
-
-
-def _key(file: str, baseline: Path) -> str:
-    """Return how a baseline calls a file: by its path from the folder of the baseline."""
-    return os.path.relpath(os.path.abspath(file), os.path.abspath(baseline.parent)).replace(os.sep, "/")
-
-
-def _earlier(path: Path | None, update: bool) -> Mapping[str, Entry]:
-    """Return what a baseline has; nothing of one that is to be made.
-
-    Raises:
-        InputFileError: it cannot be read, or is none.
-    """
-    from gradcli.results.baseline import parse_baseline
-
-    if path is None or (update and not path.exists()):
-        return {}
-    name = printable(str(path), limit=4096)
-    try:
-        with path.open("rb") as file:
-            raw = file.read(_LARGEST + 1)
-    except FileNotFoundError:
-        raise InputFileError(f"{name}: there is no such baseline; --update writes it") from None
-    except OSError as error:
-        raise InputFileError(f"{name}: cannot be read: {error.strerror}") from None
-    if len(raw) > _LARGEST:
-        raise InputFileError(f"{name}: larger than {_LARGEST:,} bytes, the most that a baseline may have")
-    return parse_baseline(raw.decode("utf-8", "replace"), name)
-
-
-def _gone(earlier: Mapping[str, Entry], path: Path | None, update: bool) -> list[str]:
-    """Return a warning for the entries whose files are no longer there."""
-    if path is None:
-        return []
-    gone = sorted(key for key in earlier if not (path.parent / key).exists())
-    if not gone:
-        return []
-    names = ", ".join(map(printable, gone[:3])) + (", ..." if len(gone) > 3 else "")
-    then = "left out now" if update else "--update leaves them out"
-    return [f"the baseline has {counted(len(gone), 'file')} that {'is' if len(gone) == 1 else 'are'} gone ({names}); {then}"]
-
-
-def _write(path: Path, earlier: Mapping[str, Entry], found: Sequence[CheckedFile]) -> None:
-    """Write a baseline: what was measured now, and of the files that were not checked what it had."""
-    from gradcli.output_files import replacing
-    from gradcli.results.baseline import write_baseline
-
-    kept = {key: entry for key, entry in earlier.items() if (path.parent / key).exists()}
-    now = {_key(file.file, path): file.entry for file in found if file.entry is not None}
-    with replacing(path) as file:
-        file.write(write_baseline({**kept, **now}).encode())

@@ -1,4 +1,4 @@
-"""One spec for `gradcli check`: measured as far as its checks ask, and held against them. Nothing is raised for a file."""
+"""One spec for `gradcli check`: measured as far as its checks ask, and held against them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -32,7 +32,6 @@ from gradcli.prepare.resources import Resources
 from gradcli.results.baseline import Entry
 from gradcli.results.check import BASELINE, CheckedFile, broken_file, checked_file, checks_of
 from gradcli.spec.expectations import Expect
-from gradcli.spec.files import Read
 from gradcli.spec.folders import ENDINGS
 from gradcli.spec.reader import LoadedSpec
 from gradcli.spec.shown import printable

@@ -1,9 +1,9 @@
 """A run held against an earlier one: whether its figures lie where those of the earlier trials lay.
 
-The same spec and seed draw the same numbers, so a figure moves when the cell, its initialisation, the data or the sizes
-do. Whether it moved by more than chance would have it is asked of the trials: each of them is a draw of the weights, and
-a figure within the range of their own, from the least to the largest, is not told from the earlier one. Where there was
-a single trial, its sequences take their place; a single sequence has no range, and its figures are to be the same.
+The same spec and seed draw the same numbers, so a figure moves when the cell, its initialisation, the data or a size
+does. Whether it moved by more than chance would have it is asked of the trials: each is a draw of the weights, and a
+figure within the range of their own, from the least to the largest, is not told from the earlier one. Where there was a
+single trial, its sequences take their place; a single sequence has no range, and its figures are to be the same.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def compare_with_baseline(name: str, before: Recorded, figure: Figure, tolerance
         low, high = _bounds(name, before, was, tolerance)
         met = low <= now <= high
         away = max(low - now, now - high)
-        missed = f": {number_text(away)} away" if math.isfinite(away) else ""
+        missed = f" ({number_text(away)} away)" if math.isfinite(away) else ""
     expected = _expected(before, was, tolerance)
     message = figure.sentence if met else f"the baseline has {expected}, but {figure.sentence}{missed}"
     return CheckOutcome(f"baseline.{name}", "passed" if met else "failed", expected, plain_value(figure.value), message)
@@ -59,12 +59,11 @@ def _number(value: Value) -> float | None:
 
 
 def _bounds(name: str, before: Recorded, was: float, tolerance: float | None) -> tuple[float, float]:
-    if math.isinf(was) and tolerance is not None:
-        return was, was
-    if tolerance is not None:
+    if tolerance is None or math.isinf(was):
+        low, high = (was if end is None or tolerance is not None else end for end in (before.low, before.high))
+    else:
         away = tolerance * (1.0 if name in _ABSOLUTE else abs(was))
-        return was - away, was + away
-    low, high = (was if end is None else end for end in (before.low, before.high))
+        low, high = was - away, was + away
     return _wider(low, -1.0), _wider(high, 1.0)
 
 

@@ -68,7 +68,7 @@ def _missed(expected: Comparison, number: float | None) -> str:
     if number is None or math.isinf(number):
         return ""
     miss = expected.miss(number)
-    return f": {number_text(miss)} away" if miss else ": the bound itself is outside"
+    return f" ({number_text(miss)} away)" if miss else " (the bound itself is outside)"
 
 
 def plain_value(value: Value) -> Value:

@@ -1,4 +1,4 @@
-"""What can be asked of a run by name, for `expect:` blocks and baselines: its figures, each with a sentence about it."""
+"""What can be asked of a run by name, by `expect:` blocks and baselines: its figures, each with a sentence on it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from gradcli.diagnostics.certificate import Certificate
 from gradcli.diagnostics.clipping import Clipped
 from gradcli.diagnostics.curve import median_of_trials
 from gradcli.diagnostics.lyapunov import Lyapunov
-from gradcli.diagnostics.shares import share_text
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.diagnostics.verdict_words import grouped, scientific
 
@@ -101,10 +100,10 @@ def _peak(verdict: Verdict) -> Figure:
     if _has_no_curve(verdict):
         return _without("peak", verdict)
     log10 = verdict.peak_log10_ratio
-    where = f"the norm at distance 1, at distance {verdict.peak_distance}"
+    where = f"at distance {verdict.peak_distance}"
     if log10 >= _LARGEST_LOG10:
-        return Figure(math.inf, f"the peak is 10^{log10:.1f} times {where}")
-    return Figure(10.0**log10, f"the peak is {number_text(10.0**log10)} times {where}")
+        return Figure(math.inf, f"the largest relative norm is 10^{log10:.1f}, {where}")
+    return Figure(10.0**log10, f"the largest relative norm is {number_text(10.0**log10)}, {where}")
 
 
 def _finite(verdict: Verdict) -> Figure:
@@ -134,7 +133,7 @@ def _without(what: str, verdict: Verdict) -> Figure:
 
 
 def certificate_figure(certificate: Certificate | None) -> Figure:
-    """Return whether the weights of a layer prove that its gradient vanishes; None stands for weights that are not tied."""
+    """Return whether the weights of a layer prove that its gradient vanishes; None stands for untied weights."""
     if certificate is None:
         return Figure(False, "the weights prove nothing: every step has weights of its own")
     growth = float(certificate.growth.max())
@@ -147,7 +146,7 @@ def certificate_figure(certificate: Certificate | None) -> Figure:
 
 
 def lyapunov_figure(lyapunov: Lyapunov) -> Figure:
-    """Return the leading exponent, the median over trials, in nats a step; minus infinity where all is mapped to zero."""
+    """Return the leading exponent, the median over trials, in nats a step; -infinity where all is mapped to zero."""
     leading = lyapunov.exponents[:, 0]
     middle = float(median_of_trials(leading[:, None])[0])
     if math.isinf(middle):
@@ -174,9 +173,8 @@ def clip_figure(clipped: Sequence[Clipped], verdict: Verdict) -> Figure:
     if math.isnan(first.log10_norm_before):
         return Figure(None, "there is no gradient to clip: its norm is not finite")
     of = _CLIPPED.get(first.method, "states' gradients at all steps")
-    method = f"{first.method} {first.threshold:g}"
     share = first.fraction_clipped
-    return Figure(share, f"{method} clips {number_text(share)} of the {of} ({share_text(share)})")
+    return Figure(share, f"the share of the {of} that {first.method} {first.threshold:g} clips is {number_text(share)}")
 
 
 def number_text(value: float) -> str:

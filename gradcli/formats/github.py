@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from gradcli.errors import UsageError
 from gradcli.formats.text import printable
 from gradcli.results.model import Report
 from gradcli.results.suites import Case, Finding, Suite
@@ -15,13 +16,11 @@ MOST = 10
 def render(report: Report, *, width: int | None = None, color: bool = False, unicode: bool = True) -> Iterator[str]:
     """Yield an `::error` line for each finding, at most `MOST - 1` and one for the rest; then what it comes to."""
     if report.suites is None:
-        raise ValueError(f"{report.command} tests nothing")
+        raise UsageError(f"gradcli {report.command} tests nothing, so it has no annotations")
     suites = report.suites
     for warning in suites.warnings[:MOST]:
         yield _command("warning", {"title": suites.name}, warning)
-    found = [
-        (suite, case, finding) for suite in suites.suites for case in suite.cases for finding in case.findings
-    ]
+    found = [(suite, case, finding) for suite in suites.suites for case in suite.cases for finding in case.findings]
     shown = found if len(found) < MOST else found[: MOST - 1]
     for suite, case, finding in shown:
         yield _command("error", _place(suite, case, finding), finding.message)
@@ -38,7 +37,7 @@ def _place(suite: Suite, case: Case, finding: Finding) -> dict[str, str]:
         place["line"] = str(finding.line)
     if finding.column:
         place["col"] = str(finding.column)
-    return place | {"title": f"gradcli: {case.name}"}
+    return place | {"title": f"gradcli {case.name}"}
 
 
 def _command(name: str, properties: Mapping[str, str], message: str) -> str:

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
+from gradcli.errors import UsageError
 from gradcli.results.model import Report
-from gradcli.results.suites import Case, Suite, Suites
+from gradcli.results.suites import Case, Finding, Suite, Suites
 
 _ELEMENTS = {"failed": "failure", "error": "error"}
 #: What XML 1.0 cannot hold, not even escaped.
@@ -18,7 +19,7 @@ _REPLACEMENT = "\ufffd"
 def render(report: Report, *, width: int | None = None, color: bool = False, unicode: bool = True) -> Iterator[str]:
     """Yield the report's suites as JUnit XML, in pure ASCII."""
     if report.suites is None:
-        raise ValueError(f"{report.command} tests nothing")
+        raise UsageError(f"gradcli {report.command} tests nothing, so it has no JUnit form")
     tree = _testsuites(report.suites)
     ElementTree.indent(tree)
     yield ElementTree.tostring(tree, encoding="us-ascii", xml_declaration=True).decode("ascii")
@@ -60,10 +61,11 @@ def _testcase(parent: ElementTree.Element, case: Case, suite: Suite) -> None:
     outcome = ElementTree.SubElement(
         element, _ELEMENTS[case.status], {"type": _text(case.name), "message": _text(first.message) + more}
     )
-    outcome.text = "\n".join(
-        _text(f"{suite.file}:{one.line}:{one.column}: {one.message}" if one.line else f"{suite.file}: {one.message}")
-        for one in case.findings
-    )
+    outcome.text = "\n".join(_text(f"{_place(suite, one)}: {one.message}") for one in case.findings)
+
+
+def _place(suite: Suite, finding: Finding) -> str:
+    return ":".join([suite.file, *(str(number) for number in (finding.line, finding.column) if number)])
 
 
 def _text(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Independent pieces of work in processes of their own, whose results come in order, whatever becomes of one of them."""
+"""Independent pieces of work in processes of their own, whose results come in order, whatever becomes of one."""
 
 from __future__ import annotations
 

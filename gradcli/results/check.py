@@ -49,8 +49,8 @@ class Mistake:
 class CheckedFile:
     """One file.
 
-    exit_code: what it alone would make the command return. entry: what a baseline keeps of it. reads: the files that its
-    run read.
+    exit_code: what it alone would make the command return. entry: what a baseline keeps of it.
+    reads: the files that its run read.
     """
 
     file: str = key("as it was named or found")
@@ -176,8 +176,8 @@ def _conclusion(files: Sequence[CheckedFile], counts: Mapping[str, int]) -> str:
     elif checks:
         text = f"{counted(counts['passed'], 'check')} passed, in {where}"
     else:
-        text = f"no check was made, in {where}"
-    return text + (f"; {broken:,} could not be checked" if broken else "")
+        return f"{where} could not be checked"
+    return text + (f"; {counted(broken, 'file')} could not be checked" if broken else "")
 
 
 _LABELS: Mapping[Status, tuple[str, Style]] = {

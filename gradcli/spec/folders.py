@@ -36,8 +36,8 @@ def gather_specs(targets: Iterable[str], keys: Sequence[str]) -> Gathered:
     count, because YAML is written for many a purpose.
 
     Raises:
-        UsageError: no targets, standard input, a folder or glob without any YAML file. InputFileError: a file that
-            there is not, or a folder that cannot be read.
+        UsageError: no targets, standard input, a folder or glob without any YAML file.
+        InputFileError: a folder that cannot be read.
     """
     found: dict[str, str] = {}
     passed_over: set[str] = set()
@@ -47,14 +47,12 @@ def gather_specs(targets: Iterable[str], keys: Sequence[str]) -> Gathered:
         if os.path.isdir(target):
             files = _files_below(target)
             where = f"there is no {' or '.join(ENDINGS)} file in {printable(target, limit=4096)} or below"
-        elif os.path.lexists(target):
-            found.setdefault(os.path.realpath(target), target)
+        elif os.path.lexists(target) or not glob.has_magic(target):
+            found.setdefault(os.path.realpath(target), target)  # one that is not there is told like other mistakes
             continue
-        elif glob.has_magic(target):
+        else:
             files = [name for name in sorted(glob.iglob(target, recursive=True)) if _is_yaml_file(name)]
             where = f"no {' or '.join(ENDINGS)} file matches {printable(target, limit=4096)!r}"
-        else:
-            raise InputFileError(f"{printable(target, limit=4096)}: there is no such file or folder")
         if not files:
             raise UsageError(where)
         for name in files:
@@ -93,7 +91,7 @@ def _is_yaml_file(path: str) -> bool:
 def has_any_key(path: str, keys: Sequence[str]) -> bool:
     """Tell whether a YAML file has one of these keys at its top.
 
-    What cannot be read, and what is no YAML but speaks of one of them, is taken to have it: its mistakes are to be told.
+    What cannot be read, and what is no YAML but speaks of one of them, counts as well: its mistakes are to be told.
     """
     try:
         with Path(path).open("rb") as file:
