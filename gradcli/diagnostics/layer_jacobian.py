@@ -23,13 +23,12 @@ from gradcli.engine.run import Engine
 from gradcli.errors import UsageError
 from gradcli.prepare.build import Network
 from gradcli.sources.streams import stream
+from gradcli.spec.defaults import LYAPUNOV_EXPONENTS
 
 Array = np.ndarray[Any, Any]
 
 #: A share of the sequence that the exponents do not count, because the tangents still turn into their directions.
 _BURN_IN_SHARE = 10
-#: So many exponents are computed unless another number is asked for.
-LEADING = 8
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ def leading_exponents(network: Network, index: int) -> Lyapunov | Verdict:
         return lyapunov_exponents(
             engine,
             index,
-            count=LEADING,
+            count=LYAPUNOV_EXPONENTS,
             burn_in=_burn_in(None, network.spec.seq_len),
             rng=stream(network.spec.seed, "lyapunov", problem.names[index]),
         )
