@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
 from gradcli.errors import InputFileError
-from gradcli.output_files import check_writable, replacing, will_write
+from gradcli.output_files import check_writable, replacing, require_unwritten, will_write
 from gradcli.results.baseline import Entry, parse_baseline, write_baseline
+from gradcli.spec.files import Read
 from gradcli.spec.shown import printable
 
 OPTION = "--baseline"
@@ -49,8 +50,8 @@ class BaselineFile:
         if not gone:
             return []
         names = ", ".join(map(printable, gone[:_NAMED])) + (", ..." if len(gone) > _NAMED else "")
-        what = "a file that is" if len(gone) == 1 else f"{len(gone):,} files that are"
-        return [f"the baseline has {what} gone: {names}; {'left out now' if update else '--update leaves them out'}"]
+        what, them = ("a file that is", "it") if len(gone) == 1 else (f"{len(gone):,} files that are", "them")
+        return [f"the baseline has {what} gone: {names}; {'left out now' if update else f'--update leaves {them} out'}"]
 
     def _key(self, file: str) -> str:
         return os.path.relpath(os.path.abspath(file), os.path.abspath(self.path.parent)).replace(os.sep, "/")
@@ -60,11 +61,17 @@ class BaselineFile:
 
 
 @contextmanager
-def baseline_file(path: str | PathLike[str] | None, *, update: bool) -> Iterator[BaselineFile | None]:
+def baseline_file(
+    path: str | PathLike[str] | None, specs: Sequence[Read], *, update: bool
+) -> Iterator[BaselineFile | None]:
     """Give a baseline; with `update` it is written in the block, which may not read it, and need not be there.
+
+    Args:
+        specs: what will be measured.
 
     Raises:
         InputFileError: it cannot be read, or is none. OutputError: it cannot be written.
+        UsageError: it is one of the specs.
     """
     if path is None:
         yield None
@@ -74,6 +81,7 @@ def baseline_file(path: str | PathLike[str] | None, *, update: bool) -> Iterator
         yield BaselineFile(file, _entries(file))
         return
     with will_write({OPTION: file}):
+        require_unwritten(specs)
         check_writable(file)
         yield BaselineFile(file, _entries(file) if file.exists() else {})
 

@@ -123,8 +123,9 @@ def check(
         raise UsageError("--update writes a baseline and --tolerance compares with one; give one of them")
     targets = [os.fspath(name) for name in ([files] if isinstance(files, str | PathLike) else files)]
     gathered = gather_specs(targets, ("expect",) if baseline is None else ("expect", "cell", "weights"))
-    with baseline_file(baseline, update=update) as earlier:
-        require_unwritten(Read(name, "the spec", Path(name)) for name in gathered.files)
+    specs = [Read(name, "the spec", Path(name)) for name in gathered.files]
+    require_unwritten(specs)
+    with baseline_file(baseline, specs, update=update) as earlier:
         asked = [
             Asked(
                 name,

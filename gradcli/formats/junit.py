@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from xml.etree import ElementTree
 
 from gradcli.errors import UsageError
+from gradcli.formats.text import printable
 from gradcli.results.model import Report
 from gradcli.results.suites import Case, Finding, Suite, Suites
 
 _ELEMENTS = {"failed": "failure", "error": "error"}
-#: What XML 1.0 cannot hold, not even escaped.
-_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+#: What XML 1.0 cannot hold, not even escaped, of what can be printed.
+_NOT_XML = re.compile("[\ufffe\uffff]")
 _REPLACEMENT = "\ufffd"
 
 
@@ -69,4 +70,4 @@ def _place(suite: Suite, finding: Finding) -> str:
 
 
 def _text(text: str) -> str:
-    return _NOT_XML.sub(_REPLACEMENT, text)
+    return _NOT_XML.sub(_REPLACEMENT, printable(text))

@@ -42,11 +42,11 @@ class _Model(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
 
 
-_End = float | Literal["unbounded", "-infinity"] | None
+_End = int | float | Literal["unbounded", "-infinity"] | None
 
 
 class _Figure(_Model):
-    value: bool | float | Annotated[str, Field(max_length=64)] | None
+    value: bool | int | float | Annotated[str, Field(max_length=64)] | None
     low: _End = None
     high: _End = None
 
@@ -83,7 +83,7 @@ def parse_baseline(text: str, source: str) -> dict[str, Entry]:
         version = shown(data.get("gradcli_version"))
         raise InputFileError(
             f"{source}: is a baseline of layout {shown(layout)}, from gradcli {version}; this is gradcli {__version__},"
-            f" which reads layout {LAYOUT}; {_ANEW}"
+            f" which reads layout {LAYOUT}; remove it, and write it anew with --update"
         )
     try:
         found = _File.model_validate(data)
@@ -102,7 +102,7 @@ def parse_baseline(text: str, source: str) -> dict[str, Entry]:
     }
 
 
-_ANEW = "remove it, and write it anew with --update"
+_ANEW = "--update writes one where no file is yet"
 
 
 def _refuse_constant(constant: str) -> NoReturn:

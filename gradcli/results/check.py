@@ -14,7 +14,7 @@ from gradcli.results.model import Block, Cell, Column, Line, Report, Style, Tabl
 from gradcli.results.result import Result
 from gradcli.results.suites import Case, Finding, Suite, Suites
 from gradcli.spec.files import Read
-from gradcli.spec.shown import counted
+from gradcli.spec.shown import counted, printable
 
 Status = Literal["passed", "failed", "error"]
 #: The name of the case of a file that could not be checked, and of one that the baseline lacks.
@@ -211,7 +211,12 @@ def _file_lines(suite: Suite) -> list[Block]:
         for case in suite.cases
         for one in case.findings
     ]
-    return [Line(suite.file, style="title"), *lines] if lines else []
+    return [Line(_shown(suite.file), style="title"), *lines] if lines else []
+
+
+def _shown(file: str) -> str:
+    """Return the name of a file on one line."""
+    return printable(file, limit=4096)
 
 
 def _table(files: Sequence[CheckedFile]) -> list[Block]:
@@ -222,7 +227,7 @@ def _table(files: Sequence[CheckedFile]) -> list[Block]:
         Column("what was measured", "text", keep=8),
     ]
     rows: list[list[Cell]] = [
-        [file.file, check.name, check.status, check.message] for file in files for check in file.checks
+        [_shown(file.file), check.name, check.status, check.message] for file in files for check in file.checks
     ]
     return [Table(columns, rows)] if rows else []
 
