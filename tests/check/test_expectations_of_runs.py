@@ -207,7 +207,7 @@ def test_figures_of_the_jacobian_are_those_of_its_command(tmp_path: Path) -> Non
 
 
 def test_a_run_that_is_not_finite_fails_every_number_with_its_reason(tmp_path: Path) -> None:
-    expect = {name: ">= 0" for name in (*NUMBERS, "lyapunov")}
+    expect = dict.fromkeys((*NUMBERS, "lyapunov"), ">= 0")
     found = outcomes(write(tmp_path / "spec.yaml", expect, **KINDS["nonfinite"]))
     assert [one["status"] for one in found.values()] == ["failed"] * 6
     for one in found.values():
