@@ -10,9 +10,9 @@ import typer
 
 from gradcli.commands.command import COMMANDS, Command
 from gradcli.commands.options import OUTPUT
-from gradcli.diagnostics.verdict_kinds import VERDICT_KINDS
 from gradcli.errors import UsageError, did_you_mean
 from gradcli.formats import FORMAT_OF_ENDING, PICTURE_ENDINGS
+from gradcli.spec.verdict_kinds import VERDICT_KINDS
 
 SAVE = "save"
 

@@ -28,11 +28,15 @@ def typer_command(command: Command) -> Callable[..., None]:
         for name, ((mark, hint), value) in _with_defaults(command, declared).items()
         if isinstance(mark, Argument | Option)
     }
+    of_command_line = {
+        name: mark.command_line for name, (mark, _) in declared.items() if getattr(mark, "command_line", None)
+    }
     delivered = delivery_options(command, saving=SAVE in own)
     wants_progress = "progress" in declared
 
     def run(**given: Any) -> None:
         arguments = {name: given[name] for name in own if given[name] is not None}
+        arguments |= {name: make() for name, make in of_command_line.items() if name not in arguments}
         delivery = Delivery(command, arguments.get(SAVE), **{name: given[name] for name in delivered})
         arguments |= {name: mark.value(delivery.chosen_format) for name, mark in by_format.items()}
         with answering_interrupts(), delivery.outputs_declared():

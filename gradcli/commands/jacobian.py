@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Unpack
 from gradcli.commands.command import command
 from gradcli.commands.options import Layer, Option, RunOptions, Target
 from gradcli.errors import ResourceError, UsageError
+from gradcli.spec import defaults
 
 if TYPE_CHECKING:
     from gradcli.diagnostics.layer_jacobian import JacobianFindings
@@ -47,7 +48,7 @@ def jacobian(
     exponents: Annotated[
         int | str,
         Option(metavar=f"K|{ALL}", help="How many Lyapunov exponents: the leading K, or all.", typed=str, read=_count),
-    ] = 8,
+    ] = defaults.LYAPUNOV_EXPONENTS,
     burn_in: Annotated[
         int | None,
         Option(

@@ -49,6 +49,7 @@ class Option:
         typed: its type on the command line, where Python takes more.
         read: turns its text into its value. Raises UsageError.
         least, most: the bounds of a number.
+        command_line: what the command line gives where it is not given, and Python does not.
         complete: the values that may be meant by the beginning of one.
     """
 
@@ -61,6 +62,7 @@ class Option:
     read: Callable[[str], Any] | None = None
     least: int | None = None
     most: int | None = None
+    command_line: Callable[[], Any] | None = None
     complete: Callable[[str], Sequence[str]] | None = None
 
 

@@ -29,6 +29,9 @@ from gradcli.spec.models import Thresholds
 
 Array = np.ndarray[Any, Any]
 
+#: So many trials, or sequences of a single one, are enough to tell how much a figure differs from one to the next.
+MOST_APART = 64
+
 
 @dataclass(frozen=True)
 class StateCurve:
@@ -51,6 +54,7 @@ class Measured:
     predictions: rates that theory gives for the layer in the headline.
     run: what the engine gave but for the norms, for `--save`; None unless it was recorded, as it is large.
     float32: what training in float32 would see; None for a run in float64, and for one without a curve.
+    apart: the verdict on each trial alone, or on each sequence of a single one; none unless asked for.
     """
 
     network: Network
@@ -65,6 +69,7 @@ class Measured:
     run: Run | None
     headline: Sequence[str]
     float32: Float32 | None = None
+    apart: Sequence[Verdict] = ()
 
     @property
     def label(self) -> str:
@@ -78,13 +83,14 @@ def measure(
     progress: Progress | None = None,
     run: Run | None = None,
     theory: bool = True,
+    apart: bool = False,
 ) -> Measured:
     """Run a network and put every question of `simulate` to it.
 
     Args:
         record: keep states and adjoints, and with them the run. progress: called while it is under way.
         run: what the engine gave for the network, if it has run already.
-        theory: whether the rates that theory gives are wanted.
+        theory: whether the rates that theory gives are wanted. apart: whether trials are judged one by one as well.
     """
     spec = network.spec
     engine = Engine(network.problem, progress=progress)
@@ -102,12 +108,13 @@ def measure(
         total = curve_of(*(log2_norm[name] for name in joined))
         for loss, layers in _last_losses(problem):
             engine.set_loss(loss)
-            alone = engine.run(parameters=False)
-            verdict = judge_nonfinite(network, engine, alone)
+            of_last = engine.run(parameters=False)
+            verdict = judge_nonfinite(network, engine, of_last)
             if verdict is not None:
                 return _without_curve(network, run, verdict, kept)
-            seen = seen and distances_of_last_loss(seen, engine, alone.log2_norm, layers, joined)
-            log2_norm |= {name: alone.log2_norm[name] for name in states_of(layers, log2_norm)}
+            seen = seen and distances_of_last_loss(seen, engine, of_last.log2_norm, layers, joined)
+            log2_norm |= {name: of_last.log2_norm[name] for name in states_of(layers, log2_norm)}
+    alone = _judged_apart(log2_norm, headline, spec.thresholds) if apart else []
     verdict, curve, states = _curves(problem, log2_norm, headline, spec.thresholds)
     return Measured(
         network,
@@ -122,6 +129,7 @@ def measure(
         kept,
         headline,
         seen,
+        alone,
     )
 
 
@@ -202,6 +210,24 @@ def _curves(
         of_state = judge(mean, vanishing=thresholds.vanishing, exploding=thresholds.exploding)
         states[name] = StateCurve(median, mean, of_state)
     return verdict, curve, states
+
+
+def _judged_apart(norms: dict[str, Array], headline: Sequence[str], thresholds: Thresholds) -> list[Verdict]:
+    """Return the verdict on each trial alone, or on each sequence where there is one trial; at most `MOST_APART`."""
+    joined = [norms[name] for name in _states_of(headline, norms)]
+    _, trials, sequences = joined[0].shape
+    if trials > 1:
+        parts = [[norm[:, i : i + 1] for norm in joined] for i in range(min(trials, MOST_APART))]
+    else:
+        parts = [[norm[:, :, i : i + 1] for norm in joined] for i in range(min(sequences, MOST_APART))]
+    means = (curve_of(*(_of_those_that_begin(norm) for norm in part)).mean for part in parts)
+    return [judge(mean, vanishing=thresholds.vanishing, exploding=thresholds.exploding) for mean in means]
+
+
+def _of_those_that_begin(log2_norm: Array) -> Array:
+    """Return the norms (T+1, 1, B) from the first step on that any of these sequences has: before it there is NaN."""
+    begun = ~np.isnan(log2_norm).all(axis=(1, 2))
+    return log2_norm[int(begun.argmax()) :]
 
 
 def judge_nonfinite(network: Network, engine: Engine, run: Run) -> Verdict | None:

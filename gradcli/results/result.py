@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
 
-from gradcli.errors import UsageError, did_you_mean
+from gradcli.errors import ExitCode, UsageError, did_you_mean
 from gradcli.results.declared import data_of
 from gradcli.results.model import Deferred, Report, envelope
 
@@ -73,6 +73,11 @@ class Result:
         """The label and the kind of verdict of each run that was judged."""
         runs: Sequence[Any] = getattr(self, "runs", ())
         return [(run.label, run.verdict.kind) for run in runs if getattr(run, "verdict", None) is not None]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What the command returns; of a command that tests, whether all is as it should be."""
+        return ExitCode.DONE
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document that ``--format json`` prints, as plain data."""

@@ -16,7 +16,6 @@ from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.predictions import Prediction
 from gradcli.diagnostics.remedies import NO_REMEDIES, Remedies
 from gradcli.diagnostics.verdict import Verdict
-from gradcli.diagnostics.verdict_kinds import VerdictKind
 from gradcli.diagnostics.verdict_words import KIND_WORDS, factor, grouped, number, ratio
 from gradcli.prepare.build import Network
 from gradcli.results.clipping import clip_blocks, clip_lines, method_text
@@ -43,6 +42,7 @@ from gradcli.results.result import OneRun
 from gradcli.results.run import Run, curve_records, run_fields
 from gradcli.spec.losses import DRAWN_READOUT
 from gradcli.spec.models import Spec
+from gradcli.spec.verdict_kinds import VerdictKind
 
 Array = np.ndarray[Any, Any]
 

@@ -322,6 +322,8 @@ def _checked(data: dict[str, Any]) -> tuple[Spec | None, list[Finding]]:
     spec, wrong = check(Spec, clean)
     if "weights" in data and "cell" not in data:
         wrong = [finding for finding in wrong if finding.path]  # what is wrong with the weights says it all
+    if spec is not None and spec.expect is not None and spec.expect.clip_fraction is not None and not spec.clip:
+        findings.append(Finding(("expect", "clip_fraction"), "there is no method under `clip:` that could clip"))
     return (spec if not findings else None), [*wrong, *findings]
 
 
