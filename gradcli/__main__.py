@@ -12,6 +12,10 @@ _INTERRUPTED = 128 + signal.SIGINT
 #: Wider than any screen: a width that is wrong must not make a line of 100 MB.
 _WIDEST = 1000
 
+#: The exit codes of the signals that have come. What their handlers raise may arrive as something else: libraries catch
+#: it and wrap it, as pydantic does while it builds its models.
+_ended_by: list[int] = []
+
 
 def main() -> int:
     """Run gradcli on the arguments of the process and return its exit code; no traceback ever reaches the user.
@@ -35,6 +39,8 @@ def main() -> int:
     except SystemExit as stop:  # one of the signals that end a process
         return stop.code if isinstance(stop.code, int) else 0
     except Exception as error:
+        if _ended_by:
+            return _ended_by[0]
         text, code = _explain(error)
         _complain(text)
         if os.environ.get("GRADCLI_DEBUG") == "1":
@@ -65,7 +71,7 @@ def _run(arguments: list[str], interrupted: _Handler) -> int:
     _settle_screen()
     from gradcli.cli import app
 
-    signal.signal(signal.SIGINT, interrupted)
+    signal.signal(signal.SIGINT, _interrupt if interrupted is signal.default_int_handler else interrupted)
     try:
         app(args=arguments, prog_name="gradcli")
     except SystemExit as stop:
@@ -143,7 +149,13 @@ def _stop(number: int, frame: object) -> None:
     os._exit(_INTERRUPTED)
 
 
+def _interrupt(number: int, frame: object) -> None:
+    _ended_by.append(_INTERRUPTED)
+    raise KeyboardInterrupt
+
+
 def _end(number: int, frame: object) -> None:
+    _ended_by.append(128 + number)
     raise SystemExit(128 + number)  # unlike the default action, this unwinds: half-written files are removed
 
 

@@ -171,6 +171,42 @@ def test_interrupt_during_the_imports_is_no_traceback(module: str, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
+# gradcli, ended in the middle of a library that makes another error of what is raised in it.
+WRAPPING = """
+import os, signal, sys
+import gradcli.session as session
+from gradcli.__main__ import main
+
+def simulate(*arguments, **options):
+    try:
+        os.kill(os.getpid(), NUMBER)
+    except BaseException as stop:
+        raise ValueError(f"wrapped: {stop!r}") from None
+
+NUMBER = int(sys.argv.pop(1))
+session.run_simulation = simulate
+sys.argv[0] = "gradcli"
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_that_arrives_as_another_error_is_no_internal_error(
+    number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WRAPPING, str(int(number)), "simulate", "lstm", "-o", "out.csv"],
+        env=environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
+    assert list(tmp_path.iterdir()) == []
+
+
 # In this process: what is left when all goes well.
 
 
