@@ -15,6 +15,8 @@ _WIDEST = 1000
 #: The exit codes of the signals that have come. What their handlers raise may arrive as something else: libraries catch
 #: it and wrap it, as pydantic does while it builds its models.
 _ended_by: list[int] = []
+#: The signals besides Ctrl-C that are answered.
+_answered: list[int] = []
 
 
 def main() -> int:
@@ -27,6 +29,8 @@ def main() -> int:
     if before is not signal.SIG_IGN:
         # Nothing is left behind by imports, and what they call back may swallow an exception.
         signal.signal(signal.SIGINT, _stop)
+    _ended_by.clear()
+    telling, sys.unraisablehook = sys.unraisablehook, _unraisable
     try:
         code = _run(sys.argv[1:], before)
         if sys.stdout is not None:
@@ -49,17 +53,20 @@ def main() -> int:
             _complain("".join(traceback.format_exception(error)))
         return code
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end has come; one more would only be a traceback
+        for number in (signal.SIGINT, *_answered):
+            signal.signal(number, signal.SIG_IGN)  # the end has come; one more would only be a traceback
+        sys.unraisablehook = telling
 
 
 def _run(arguments: list[str], interrupted: _Handler) -> int:
     from gradcli import __version__
     from gradcli.errors import ENDED_BY
 
-    for number in ENDED_BY:
-        # What whoever started it wants ignored, as nohup does, stays so.
-        if number != signal.SIGINT and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _end)
+    # What whoever started it wants ignored, as nohup does, stays so.
+    others = [n for n in ENDED_BY if n != signal.SIGINT and signal.getsignal(n) is not signal.SIG_IGN]
+    for number in others:
+        signal.signal(number, _stop)
+    _answered[:] = others
     if arguments == ["--version"]:  # answered before anything slow is imported
         print(f"gradcli {__version__}")  # noqa: T201
         return 0
@@ -72,6 +79,8 @@ def _run(arguments: list[str], interrupted: _Handler) -> int:
     from gradcli.cli import app
 
     signal.signal(signal.SIGINT, _interrupt if interrupted is signal.default_int_handler else interrupted)
+    for number in others:
+        signal.signal(number, _end)
     try:
         app(args=arguments, prog_name="gradcli")
     except SystemExit as stop:
@@ -145,8 +154,14 @@ def _discard_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """Say nothing of what a signal has raised where nothing can be raised: the run ends, and that is no mistake."""
+    if not _ended_by:
+        sys.__unraisablehook__(unraisable)
+
+
 def _stop(number: int, frame: object) -> None:
-    os._exit(_INTERRUPTED)
+    os._exit(128 + number)
 
 
 def _interrupt(number: int, frame: object) -> None:

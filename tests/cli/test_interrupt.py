@@ -171,31 +171,39 @@ def test_interrupt_during_the_imports_is_no_traceback(module: str, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-# gradcli, ended in the middle of a library that makes another error of what is raised in it.
+# gradcli, ended in the middle of a library that makes another error of what is raised in it, or none at all.
 WRAPPING = """
-import os, signal, sys
+import os, signal, sys, time
 import gradcli.session as session
 from gradcli.__main__ import main
 
+class Library:
+    def __del__(self):
+        os.kill(os.getpid(), NUMBER)
+
 def simulate(*arguments, **options):
+    if SWALLOWS:
+        Library()
+        time.sleep(60)
     try:
         os.kill(os.getpid(), NUMBER)
     except BaseException as stop:
         raise ValueError(f"wrapped: {stop!r}") from None
 
-NUMBER = int(sys.argv.pop(1))
+NUMBER, SWALLOWS = int(sys.argv.pop(1)), sys.argv.pop(1) == "swallows"
 session.run_simulation = simulate
 sys.argv[0] = "gradcli"
 sys.exit(main())
 """
 
 
+@pytest.mark.parametrize("library", ["wraps", "swallows"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_that_arrives_as_another_error_is_no_internal_error(
-    number: signal.Signals, code: int, tmp_path: Path
+def test_a_signal_that_a_library_takes_for_its_own_error_ends_the_run(
+    number: signal.Signals, code: int, library: str, tmp_path: Path
 ) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", WRAPPING, str(int(number)), "simulate", "lstm", "-o", "out.csv"],
+        [sys.executable, "-c", WRAPPING, str(int(number)), library, "simulate", "lstm", "-o", "out.csv"],
         env=environment(),
         cwd=tmp_path,
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Runs that are ended leave files that are whole or not there; tests/kill/kill_commands.py does so thousands of times."""
+"""Runs that are ended leave files that are whole or not there; tests/kill/kill_commands.py ends thousands."""
 
 from __future__ import annotations
 
