@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -27,6 +28,8 @@ _TEMPORARY = ".gradcli-"
 _LONGEST_SECONDS = 120.0
 #: Signs on standard error of an end that was not an orderly one.
 _DISORDER = ("Traceback", "Exception ignored", "internal error")
+#: A line of a traceback that is within gradcli, and not in the few lines before it can answer a signal.
+_WITHIN = re.compile(r"/gradcli/(?!__main__\.py\", line \d+, in <module>)")
 
 Process = subprocess.Popen[str]
 
@@ -164,12 +167,18 @@ def attempt(
 
     faults = [f"{name} is left" for name in found if name not in command.outputs and (ending.tidy or name not in left)]
     faults += [f"{name} is neither old nor whole" for name in command.outputs if name not in {*finished, *kept}]
-    faults += [f"{sign!r} in {errors.strip()!r}" for sign in _DISORDER if sign in errors]
-    if process.returncode not in ending.codes:
-        faults.append(f"exit code {process.returncode}: {errors.strip()!r}")
+    if not _is_pythons_own_start(errors):
+        faults += [f"{sign!r} in {errors.strip()!r}" for sign in _DISORDER if sign in errors]
+        if process.returncode not in ending.codes:
+            faults.append(f"exit code {process.returncode}: {errors.strip()!r}")
     if process.returncode == 0 and len(finished) < len(command.outputs):
         faults.append("exit code 0 without all files")
     return Outcome(process.returncode, len(kept), len(finished), len(left), tuple(faults))
+
+
+def _is_pythons_own_start(errors: str) -> bool:
+    """Tell whether Ctrl-C came while Python itself was starting, which has a traceback for it."""
+    return errors.rstrip(": \n").endswith("KeyboardInterrupt") and _WITHIN.search(errors) is None
 
 
 def _codes(name: str) -> set[int]:

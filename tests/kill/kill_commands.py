@@ -16,6 +16,7 @@ import datetime
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -68,6 +69,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--command", choices=sorted(COMMANDS), action="append", help="these alone")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to unmount what is mounted
     faults = 0
     with tempfile.TemporaryDirectory() as scratch, _small_disk(Path(scratch) / "disk") as disk:
         for name in options.command or COMMANDS:
