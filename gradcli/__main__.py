@@ -106,6 +106,9 @@ def _settle_screen() -> None:
             os.environ[name] = str(_WIDEST)
     if os.environ.get("NO_COLOR"):
         os.environ.pop("FORCE_COLOR", None)
+    # Typer takes both for a wish to have colours in a pipe as well; that is what FORCE_COLOR is for.
+    for name in ("GITHUB_ACTIONS", "PY_COLORS"):
+        os.environ.pop(name, None)
 
 
 def _explain(error: Exception) -> tuple[str, int]:

@@ -50,10 +50,10 @@ def manual_page() -> str:
     commands: dict[str, Command] = {name: command for name, command in group.commands.items() if not command.hidden}
     shared = _shared(commands)
     lines = [
-        f'.TH GRADCLI 1 "" "gradcli {_escaped(__version__)}" "User Commands"',
+        f'.TH GRADCLI 1 "" "gradcli {escaped(__version__)}" "User Commands"',
         *(".nh", ".ad l"),  # neither hyphens nor wide gaps in what is to be copied
         ".SH NAME",
-        rf"gradcli \- {_escaped(_plain(group.help).rstrip('?.'))}",
+        rf"gradcli \- {escaped(_plain(group.help).rstrip('?.'))}",
         ".SH SYNOPSIS",
         ".B gradcli",
         ".I COMMAND",
@@ -72,15 +72,15 @@ def manual_page() -> str:
     lines += [".SH EXIT STATUS", *_listed({str(int(code)): text for code, text in EXIT_CODES.items()})]
     lines += [".SH ENVIRONMENT", *_listed(ENVIRONMENT), ".SH EXAMPLES"]
     for command in commands.values():
-        lines += [line for text in _examples(command) for line in (".PP", ".nf", _text(text), ".fi")]
-    return "\n".join(lines) + "\n"
+        lines += [line for text in _examples(command) for line in (".nf", escaped(text), ".fi", ".PP")]
+    return "\n".join(lines[:-1]) + "\n"
 
 
 def _section_of(name: str, command: Command, shared: list[list[str]]) -> Iterator[str]:
     arguments = [parameter for parameter in command.params if parameter.param_type_name == "argument"]
     options = [parameter for parameter in command.params if parameter.param_type_name == "option"]
     usage = " ".join([f"gradcli {name}", *(parameter.metavar for parameter in arguments)])
-    yield f'.SS "{_escaped(usage)}"'
+    yield f'.SS "{escaped(usage)}"'
     first, *rest = _paragraphs(command.help)
     yield first
     for paragraph in rest:
@@ -92,7 +92,7 @@ def _section_of(name: str, command: Command, shared: list[list[str]]) -> Iterato
             yield from _entry(parameter)
     if also := [_longest(parameter) for parameter in options if _entry(parameter) in shared]:
         yield ".PP"
-        yield _text(f"Described below: {', '.join(also)}.")
+        yield escaped(f"Described below: {', '.join(also)}.")
 
 
 def _shared(commands: Mapping[str, Command]) -> list[list[str]]:
@@ -118,9 +118,9 @@ def _entry(parameter: Parameter) -> list[str]:
 def _entry_of(names: str, value: str, text: str) -> Iterator[str]:
     yield ".TP"
     yield " ".join(
-        part for part in (rf"\fB{_escaped(names)}\fR" * bool(names), rf"\fI{_escaped(value)}\fR" * bool(value)) if part
+        part for part in (rf"\fB{escaped(names)}\fR" * bool(names), rf"\fI{escaped(value)}\fR" * bool(value)) if part
     )
-    yield _text(text)
+    yield escaped(text)
 
 
 def _listed(entries: Mapping[str, str]) -> list[str]:
@@ -132,7 +132,7 @@ def _examples(command: Command) -> list[str]:
 
 
 def _paragraphs(markup: str) -> list[str]:
-    return [_text(" ".join(paragraph.split())) for paragraph in _plain(markup).split("\n\n")]
+    return [escaped(" ".join(paragraph.split())) for paragraph in _plain(markup).split("\n\n")]
 
 
 def _longest(parameter: Parameter) -> str:
@@ -143,14 +143,10 @@ def _plain(markup: str) -> str:
     return Text.from_markup(markup).plain
 
 
-def _text(text: str) -> str:
+def escaped(text: str) -> str:
     """Return a line of text that roff takes for nothing else."""
-    escaped = _escaped(text)
-    return rf"\&{escaped}" if escaped.startswith(".") else escaped
-
-
-def _escaped(text: str) -> str:
-    return "".join(_ESCAPES.get(char, char if char.isascii() else rf"\[u{ord(char):04X}]") for char in text)
+    roff = "".join(_ESCAPES.get(char, char if char.isascii() else rf"\[u{ord(char):04X}]") for char in text)
+    return rf"\&{roff}" if roff.startswith(".") else roff
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
 """What a shell offers when Tab is pressed: cells and specs, paths of `--set`, layers, kinds of verdict, methods.
 
-A function takes the word so far, and the SPEC of the line where that counts; where it has nothing to offer, shells go on
-to files. Nothing here computes, and a spec that cannot be read offers nothing: this is no place for messages. What is
-offered goes through the shell's own parser, which takes some characters of a hostile file's name or of a name in a
-checkpoint for commands; a word with any of these is not offered.
+A function takes the word so far, and the SPEC of the line where that counts; where it has nothing to offer, shells go
+on to files. Nothing here computes, and a spec that cannot be read offers nothing: this is no place for messages. What
+is offered goes through the shell's own parser, which takes some characters, in a hostile file's name or in a name in a
+checkpoint, for commands; a word with any of these is not offered.
 """
 
 from __future__ import annotations
@@ -129,10 +129,16 @@ def layers(spec: str | None, incomplete: str) -> Iterable[str]:
     """Yield the layers of a stack, or of the checkpoint of a spec, that begin so."""
     if found := checkpoint_layers(spec, incomplete):
         yield from found
-        return
-    data = _data_of(spec)
+    elif spec is not None:
+        yield from (name for name in _stack_of(_data_of(spec)) if name.startswith(incomplete))
+
+
+def _stack_of(data: Mapping[str, Any]) -> Iterable[str]:
+    from gradcli.weights.layers import layer_key
+
+    directions = (False, True) if data.get("bidirectional") else (False,)
     for number in range(min(int(data.get("num_layers", 1)), _MOST_LAYERS)):
-        yield from (name for name in _directions(number, data) if name.startswith(incomplete))
+        yield from (layer_key(number, reverse=reverse) for reverse in directions)
 
 
 @_offering
@@ -145,16 +151,10 @@ def checkpoint_layers(spec: str | None, incomplete: str) -> Iterable[str]:
         return
     file = Path(spec)
     if format_of(spec) is None:
-        weights = _data_of(spec).get("weights")
-        file = file.parent / (weights["file"] if isinstance(weights, dict) else weights)
+        weights = _data_of(spec)["weights"]
+        file = file.parent / str(weights["file"] if isinstance(weights, dict) else weights)
     with open_checkpoint(file, str(file)) as checkpoint:
         yield from (layer.name for layer in find_layers(checkpoint).layers if layer.name.startswith(incomplete))
-
-
-def _directions(number: int, data: Mapping[str, Any]) -> list[str]:
-    from gradcli.weights.layers import layer_key
-
-    return [layer_key(number, reverse=reverse) for reverse in (False, True)[: 1 + bool(data.get("bidirectional"))]]
 
 
 def _cell(spec: str | None) -> tuple[Mapping[str, Any], Sequence[Equation]]:
