@@ -55,7 +55,8 @@ def main() -> int:
     finally:
         for number in (signal.SIGINT, *_answered):
             signal.signal(number, signal.SIG_IGN)  # the end has come; one more would only be a traceback
-        sys.unraisablehook = telling
+        if not _ended_by:  # what was in use is taken down even later
+            sys.unraisablehook = telling
 
 
 def _run(arguments: list[str], interrupted: _Handler) -> int:

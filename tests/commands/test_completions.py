@@ -8,7 +8,7 @@ import pytest
 from doc_snippets import CONFIGS
 
 from gradcli import cells
-from gradcli.cli import completions
+from gradcli.commands import completions
 from gradcli.language.cell import parse_cell
 from gradcli.spec.fields import field_paths
 from gradcli.spec.reader import load_spec

@@ -72,6 +72,14 @@ def _files(incomplete: str) -> Iterable[str]:
 
 
 @_offering
+def example_names(incomplete: str) -> Iterable[str]:
+    """Yield the examples that begin so."""
+    from gradcli.spec.examples import names
+
+    yield from (name for name in names() if name.startswith(incomplete))
+
+
+@_offering
 def fail_on(incomplete: str) -> Iterable[str]:
     """Yield the lists of kinds of verdict that begin so: of the last word each kind that is not in the list yet."""
     *given, start = incomplete.split(",")
