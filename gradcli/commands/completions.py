@@ -17,7 +17,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, ParamSpec
 
-from gradcli import cells
+from gradcli.cells import completions as cell_names
+from gradcli.cells import find
 from gradcli.diagnostics.verdict_kinds import VERDICT_KINDS
 from gradcli.language.parser import Equation, parse_equations
 
@@ -50,7 +51,7 @@ def _offering(find: Callable[_Arguments, Iterable[str]]) -> Callable[_Arguments,
 def specs(incomplete: str) -> Iterable[str]:
     """Yield built-in cells, spec files and checkpoints that begin so, and folders beside others."""
     if os.sep not in incomplete:
-        yield from cells.completions(incomplete)
+        yield from cell_names(incomplete)
     files = list(_files(incomplete))
     # The only word would get a blank behind it; where it is a folder, the shell's own completion goes on into it.
     if not (len(files) == 1 and files[0].endswith(os.sep)):
@@ -169,7 +170,7 @@ def _cell(spec: str | None) -> tuple[Mapping[str, Any], Sequence[Equation]]:
     """Return the cell of a spec as its file has it, and its equations."""
     cell = _data_of(spec)["cell"]
     if isinstance(cell, str):
-        file = resources.files(cells) / f"{cells.find(cell)}.yaml"
+        file = resources.files("gradcli.cells") / f"{find(cell)}.yaml"
         cell = _read(file.read_bytes(), file.name)
     return cell, parse_equations(cell["equations"])[0]
 
