@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 from gradcli.cells import completions as cell_names
-from gradcli.cells import find
+from gradcli.cells import find as find_cell
 from gradcli.diagnostics.verdict_kinds import VERDICT_KINDS
 from gradcli.language.parser import Equation, parse_equations
 
@@ -136,9 +136,8 @@ def states(spec: str | None) -> Iterable[str]:
 @_offering
 def layers(spec: str | None, incomplete: str) -> Iterable[str]:
     """Yield the layers of a stack, or of the checkpoint of a spec, that begin so."""
-    if found := checkpoint_layers(spec, incomplete):
-        yield from found
-    elif spec is not None:
+    if spec is not None:
+        yield from checkpoint_layers(spec, incomplete)
         yield from (name for name in _stack_of(_data_of(spec)) if name.startswith(incomplete))
 
 
@@ -154,14 +153,13 @@ def _stack_of(data: Mapping[str, Any]) -> Iterable[str]:
 def checkpoint_layers(spec: str | None, incomplete: str) -> Iterable[str]:
     """Yield the recurrent layers of a checkpoint, or of the checkpoint of a spec, that begin so."""
     from gradcli.weights.formats import format_of, open_checkpoint
-    from gradcli.weights.layouts import find_layers
 
-    if spec is None:
-        return
-    file = Path(spec)
-    if format_of(spec) is None:
+    file = Path(spec or "")
+    if format_of(file.name) is None:
         weights = _data_of(spec)["weights"]
         file = file.parent / str(weights["file"] if isinstance(weights, dict) else weights)
+    from gradcli.weights.layouts import find_layers  # which needs NumPy
+
     with open_checkpoint(file, str(file)) as checkpoint:
         yield from (layer.name for layer in find_layers(checkpoint).layers if layer.name.startswith(incomplete))
 
@@ -170,7 +168,7 @@ def _cell(spec: str | None) -> tuple[Mapping[str, Any], Sequence[Equation]]:
     """Return the cell of a spec as its file has it, and its equations."""
     cell = _data_of(spec)["cell"]
     if isinstance(cell, str):
-        file = resources.files("gradcli.cells") / f"{find(cell)}.yaml"
+        file = resources.files("gradcli.cells") / f"{find_cell(cell)}.yaml"
         cell = _read(file.read_bytes(), file.name)
     return cell, parse_equations(cell["equations"])[0]
 

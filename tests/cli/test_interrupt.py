@@ -180,14 +180,18 @@ def test_interrupt_during_the_imports_is_no_traceback(module: str, tmp_path: Pat
 # gradcli, ended in the middle of a library that makes another error of what is raised in it, or none at all.
 WRAPPING = """
 import os, signal, sys, time
-import gradcli.session as session
+import gradcli.commands
+from dataclasses import replace
+from functools import wraps
 from gradcli.__main__ import main
+from gradcli.commands.command import COMMANDS
 
 class Library:
     def __del__(self):
         os.kill(os.getpid(), NUMBER)
 
-def simulate(*arguments, **options):
+@wraps(gradcli.simulate)
+def simulate(**options):
     if SWALLOWS:
         Library()
         time.sleep(60)
@@ -197,7 +201,7 @@ def simulate(*arguments, **options):
         raise ValueError(f"wrapped: {stop!r}") from None
 
 NUMBER, SWALLOWS = int(sys.argv.pop(1)), sys.argv.pop(1) == "swallows"
-session.run_simulation = simulate
+COMMANDS["simulate"] = replace(COMMANDS["simulate"], function=simulate)
 sys.argv[0] = "gradcli"
 sys.exit(main())
 """
