@@ -45,6 +45,12 @@ def examples() -> list[Example]:
     return [_described(name) for name in names()]
 
 
+def hint(target: str) -> str:
+    """Return "; ..." that tells how to get the example that a name or path may mean; else an empty string."""
+    name = Path(target).name.removesuffix(_ENDING)
+    return f"; 'gradcli examples {name} -o {name}{_ENDING}' writes the example of this name" if name in names() else ""
+
+
 def text_of(name: str) -> str:
     """Return an example as it can stand in any folder: the data that it reads are named by absolute paths.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gradcli.errors import UsageError
+from gradcli.errors import GradcliError, UsageError
 from gradcli.spec import examples
 from gradcli.spec.files import files_named
 from gradcli.spec.reader import load_spec
@@ -67,3 +67,22 @@ def test_data_in_a_folder_with_blanks_and_signs(tmp_path: Path, monkeypatch: pyt
 def test_an_unknown_name_is_told_with_a_near_one() -> None:
     with pytest.raises(UsageError, match=r"no example is called 'digit-rows'; did you mean 'digits-rows'\?"):
         examples.text_of("digit-rows")
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [("examples/configs/lstm.yaml", "lstm"), ("./lstm.yaml", "lstm"), ("digits-rows", "digits-rows")],
+)
+def test_an_example_that_is_no_file_here_is_told_how_to_get(
+    target: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        GradcliError, match=rf"'gradcli examples {name} -o {name}\.yaml' writes the example of this name"
+    ):
+        load_spec(target)
+
+
+@pytest.mark.parametrize("target", ["missing.yaml", "lstm/missing", "nosuch"])
+def test_of_what_is_no_example_nothing_is_said(target: str) -> None:
+    assert examples.hint(target) == ""
