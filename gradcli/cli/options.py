@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from gradcli.commands.command import COMMANDS, Command
+from gradcli.commands.completions import fail_on
 from gradcli.commands.options import OUTPUT
 from gradcli.errors import UsageError, did_you_mean
 from gradcli.formats import FORMAT_OF_ENDING, PICTURE_ENDINGS
@@ -111,6 +112,7 @@ _FAIL_ON = Annotated[
         metavar="KIND,...",
         help=f"Exit with code 3 if a verdict is one of these: {', '.join(VERDICT_KINDS)}.",
         show_default=False,
+        autocompletion=fail_on,
         rich_help_panel=OUTPUT,
     ),
 ]
