@@ -6,18 +6,9 @@ A formula is a row of elements; where MathML wants one element, as under a fract
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
+from html import escape, unescape
 
 from gradcli.language.notation import GREEK, LONGEST_ITALIC, Text, is_greek_subscript, split
-
-_LETTERS = {
-    name: chr(code)
-    for name, code in zip(
-        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho".split(),
-        range(0x3B1, 0x3C2),
-        strict=True,
-    )
-} | {"sigma": "σ", "tau": "τ", "upsilon": "υ", "phi": "φ", "chi": "χ", "psi": "ψ", "omega": "ω"}
 
 
 def _operator(sign: str) -> str:
@@ -38,7 +29,7 @@ def _applied(function: str, argument: str = "{}") -> str:
 
 def _word(text: str) -> str:
     """Return a name as an identifier: a Greek letter by its name, one letter in italics, a word upright."""
-    return f"<mi>{_LETTERS[text] if GREEK.fullmatch(text) else escape(text)}</mi>"
+    return f"<mi>{unescape(f'&{text};') if GREEK.fullmatch(text) else escape(text)}</mi>"
 
 
 def _where(condition: str) -> str:
