@@ -68,7 +68,9 @@ class _Writer:
         """Yield what stands under a heading of `level`; `caption` is what tables without a title are about."""
         for is_block, group in groupby(found, key=lambda part: isinstance(part, (Line, Table, Verbatim))):
             if is_block:
-                yield from blocks([part for part in group if isinstance(part, (Line, Table, Verbatim))], self._ids, caption)
+                yield from blocks(
+                    [part for part in group if isinstance(part, (Line, Table, Verbatim))], self._ids, caption
+                )
                 continue
             for part in group:
                 match part:

@@ -109,6 +109,10 @@ class MathML(Text):
     def concatenated(self, texts: Sequence[str]) -> str:
         return _fenced("[", '<mo separator="true">;</mo>'.join(texts), "]")
 
+    def term(self, text: str, sign: str) -> str:
+        """Return a term with the sign in front of it, "+", "-" or none."""
+        return f'<mo form="infix">{"−" if sign == "-" else sign}</mo>{text}' if sign else text
+
     def signed_sum(self, terms: Sequence[tuple[int, str]]) -> str:
         (sign, first), *rest = terms
         start = '<mo form="prefix">−</mo>' if sign < 0 else ""

@@ -30,7 +30,7 @@ def gates_report(found: Gates) -> Report:
         groups.append(verdict_lines(found.verdict))
         full = []
     elif found.rates is not None and found.judged is not None:
-        answer: list[Block] = [*verdict_lines(found.judged), Line(main_cause(found).text, "main cause", "title")]
+        answer: list[Block] = [*verdict_lines(found.judged), *cause_lines(found)]
         seen = found.sampled
         groups += [
             answer,
@@ -51,6 +51,11 @@ def gates_report(found: Gates) -> Report:
     data = Deferred(lambda: envelope(_COMMAND) | {"runs": [_data(found)]})
     records = Records(header, _Rows(found))
     return Report(_COMMAND, list(filter(None, groups)), data, records, full=list(filter(None, full)))
+
+
+def cause_lines(found: Gates) -> list[Block]:
+    """Return the main cause in words; nothing where a number was not finite."""
+    return [] if found.verdict is not None else [Line(main_cause(found).text, "main cause", "title")]
 
 
 def _gate_table(found: Gates, distances: Sequence[int]) -> Table:

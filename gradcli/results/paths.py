@@ -16,6 +16,7 @@ from gradcli.language.graph import Node
 from gradcli.language.notation import Latex, Text, signed_sum
 from gradcli.language.routes import Diagonal
 from gradcli.results.curves import log10_text, plain_number, power_of_ten, shown_distances
+from gradcli.results.formulas import JACOBIAN_TITLES
 from gradcli.results.model import Block, Cell, Column, Deferred, Line, Numbers, Records, Report, Table, envelope
 from gradcli.results.run_data import number, resolved_spec, verdict_data
 from gradcli.results.simulate import describe, verdict_lines
@@ -57,7 +58,7 @@ def paths_report(found: Paths) -> Report:
         groups += [verdict_lines(found.verdict), *formulas]
         full = []
     else:
-        sentences = _direct_lines(found, writer)
+        sentences = direct_lines(found)
         curves: list[list[Block]] = [[_direct_table(curve, found)] for curve in found.direct]
         more = Line("formulas of whole steps, the direct route by distance: --full", "more", "dim")
         groups += [sentences, *routes, *formulas[:1], [more] if found.tables else []]
@@ -100,11 +101,9 @@ def _jacobian_tables(jacobian: StepJacobian) -> list[list[Block]]:
     total = [block for block in jacobian.blocks if block.is_total]
     symbols = [f"{symbol} = {formula}" for symbol, formula in jacobian.definitions]
     where = f"where {', '.join(symbols)}" if symbols else ""
-    groups: list[list[Block]] = [
-        [_formula_table("One step, derived from the equations (earlier states independent)", partial)]
-    ]
+    groups: list[list[Block]] = [[_formula_table(JACOBIAN_TITLES[False], partial)]]
     if total:
-        groups.append([_formula_table("The same in all (earlier states as functions of each other)", total)])
+        groups.append([_formula_table(JACOBIAN_TITLES[True], total)])
     if where:
         groups[-1].append(Line(where))
     return groups
@@ -233,7 +232,8 @@ def _signed(value: float | None) -> str:
 # The direct route.
 
 
-def _direct_lines(found: Paths, writer: FormulaWriter) -> list[Block]:
+def direct_lines(found: Paths) -> list[Block]:
+    """Say of every direct route whether it carries the gradient; nothing where nothing was measured."""
     if not found.tables:
         return []
     if not found.direct:
@@ -242,6 +242,7 @@ def _direct_lines(found: Paths, writer: FormulaWriter) -> list[Block]:
             f"None: no step takes {states} over entry by entry, so all of the gradient goes through matrices or gates."
         )
         return [Line(text, "direct route")]
+    writer = FormulaWriter(found.graph, Text())
     return [Line(direct_sentence(curve, writer), "direct route") for curve in found.direct]
 
 
