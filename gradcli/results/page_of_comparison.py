@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gradcli.results.compare import farthest, rank, summary_table
 from gradcli.results.model import Block, Line, Report, Table
 from gradcli.results.page import Content, Folded, Page, Section
-from gradcli.results.page_of_run import RunFindings, equations, code_of_remedies, spec_content, why
+from gradcli.results.page_of_run import RunFindings, code_of_remedies, equations, spec_content, why
 from gradcli.results.pictures_of_run import comparison_picture
 from gradcli.results.remedies import remedy_table
 from gradcli.results.simulate import describe, verdict_lines
