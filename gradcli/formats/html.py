@@ -50,7 +50,7 @@ def blocks(found: Sequence[Block], ids: Ids, caption: str) -> Iterator[str]:
         for block in group:
             match block:
                 case Line():
-                    yield f'<p class="{block.style}">{_lines(block.text)}</p>\n'
+                    yield f'<p class="{block.style}">{lines(block.text)}</p>\n'
                 case Verbatim():
                     yield preformatted(block.text)
                 case Table():
@@ -59,17 +59,18 @@ def blocks(found: Sequence[Block], ids: Ids, caption: str) -> Iterator[str]:
 
 def preformatted(source: str) -> str:
     """Return text whose line breaks are its own. Too wide for the screen, it scrolls by itself, by keyboard as well."""
-    lines = "\n".join(map(text, source.rstrip("\n").split("\n")))
-    return f'<pre tabindex="0"><code>{lines}</code></pre>\n'
+    shown = "\n".join(map(text, source.rstrip("\n").split("\n")))
+    return f'<pre tabindex="0"><code>{shown}</code></pre>\n'
 
 
-def _labelled(lines: Sequence[Line]) -> str:
+def _labelled(found: Sequence[Line]) -> str:
     """Return lines with a leading word as a list of terms and what is said of them."""
-    rows = (f'<dt class="{line.style}">{text(line.label)}</dt><dd>{_lines(line.text)}</dd>\n' for line in lines)
+    rows = (f'<dt class="{line.style}">{text(line.label)}</dt><dd>{lines(line.text)}</dd>\n' for line in found)
     return f"<dl>\n{''.join(rows)}</dl>\n"
 
 
-def _lines(words: str) -> str:
+def lines(words: str) -> str:
+    """Return prose with its line breaks, and its wide spaces."""
     return "<br>\n".join(text(_GAP.sub(_WIDE_SPACE, line)) for line in words.split("\n"))
 
 
@@ -79,14 +80,16 @@ def table(found: Table, ids: Ids, caption: str) -> str:
     columns = [(index, found.columns[index]) for index in filled_columns(found)]
     header = "".join(_header(column) for _, column in columns)
     rows = "".join(_row([(row[index], column) for index, column in columns]) for row in found.rows)
+    # Without another title, what it is about stands above it already, for who sees the page.
+    shown = "" if found.title not in ("", caption) else ' class="said"'
     note, described = "", ""
     if found.note:
         note_name = ids.new(f"{name}-note")
-        note = f'<p class="dim" id="{note_name}">{_lines(found.note)}</p>\n'
+        note = f'<p class="dim" id="{note_name}">{lines(found.note)}</p>\n'
         described = f' aria-describedby="{note_name}"'
     return (
         f'<div class="wide" role="region" tabindex="0" aria-labelledby="{name}">\n<table{described}>\n'
-        f'<caption id="{name}">{text(found.title or caption)}</caption>\n'
+        f'<caption{shown} id="{name}">{text(found.title or caption)}</caption>\n'
         f"<thead>\n<tr>{header}</tr>\n</thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n{note}"
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from itertools import groupby
 
-from gradcli.formats.html import Ids, blocks, text
+from gradcli.formats.html import Ids, blocks, lines, text
 from gradcli.results.model import Line, Table, Verbatim
 from gradcli.results.page import Content, Folded, Formulas, Mathematics, Page, Section
 from gradcli.results.pictures import BarChart, HeatMap, LineChart, Picture
@@ -94,7 +94,7 @@ class _Writer:
         yield "</section>\n"
 
     def _figure(self, picture: Picture) -> str:
-        caption = f"<figcaption>{text(picture.description)}</figcaption>\n" if picture.description else ""
+        caption = f"<figcaption>{lines(picture.subtitle)}</figcaption>\n" if picture.subtitle else ""
         return f"<figure>\n{self._draw(picture, self._ids.new(f'picture {picture.name}'))}\n{caption}</figure>\n"
 
     def _formulas(self, found: Formulas) -> str:

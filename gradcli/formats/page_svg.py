@@ -33,7 +33,7 @@ def draw(picture: Picture, name: str) -> str:
     file = BytesIO()
     with own_style():
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return inlined(file.getvalue(), name, clean(picture.title), clean(picture.description))
+    return inlined(file.getvalue(), name, picture.title, picture.description)
 
 
 def inlined(svg: bytes, name: str, title: str, description: str) -> str:
@@ -56,7 +56,7 @@ def inlined(svg: bytes, name: str, title: str, description: str) -> str:
         for tag, what in (("title", "title"), ("desc", "description"))
     ]
     for element, words in zip(told, (title, description), strict=True):
-        element.text = words
+        element.text = clean(words)
     root[:0] = told
     return ElementTree.tostring(root, encoding="unicode")
 

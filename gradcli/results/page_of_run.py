@@ -6,7 +6,7 @@ What stands there was made by the reports of the commands themselves; here is on
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from gradcli.diagnostics.contributions import Contributions
@@ -18,6 +18,8 @@ from gradcli.diagnostics.remedies import Remedies, Remedy
 from gradcli.diagnostics.remedy_code import FRAMEWORKS
 from gradcli.diagnostics.verdict_words import KIND_WORDS
 from gradcli.diagnostics.weights import Inspection
+from gradcli.language.formula import step_jacobian
+from gradcli.language.notation import Text
 from gradcli.language.routes import PathGraph
 from gradcli.prepare.build import Network
 from gradcli.results.clipping import clip_blocks
@@ -30,13 +32,13 @@ from gradcli.results.inspect import inspect_report
 from gradcli.results.jacobian import JacobianFindings, jacobian_report
 from gradcli.results.model import Block, Line, Report, Table, Verbatim
 from gradcli.results.page import Content, Folded, Page, Section
-from gradcli.results.paths import direct_lines, paths_report
+from gradcli.results.paths import direct_lines, jacobian_tables, paths_report
 from gradcli.results.pictures import BarChart, HeatMap, LineChart, Picture
 from gradcli.results.pictures_of_contributions import contributions_picture, truncation_picture
 from gradcli.results.pictures_of_gates import gates_picture, rates_picture
 from gradcli.results.pictures_of_jacobian import singular_values_picture
 from gradcli.results.pictures_of_paths import routes_picture
-from gradcli.results.pictures_of_run import clip_picture, curve_picture, matrix_picture, states_picture
+from gradcli.results.pictures_of_run import clip_picture, curve_picture, matrix_picture, run_words, states_picture
 from gradcli.results.remedies import effect, next_line, remedy_options, remedy_table
 from gradcli.results.run_data import resolved_spec
 from gradcli.results.simulate import describe, note_lines, simulation_report, verdict_lines
@@ -88,26 +90,32 @@ def run_page(found: RunFindings) -> Page:
     measured, told = found.measured, _Told()
     network = measured.network
     told.now([Line(describe(network), measured.label, "title"), *next_line(measured)])
+    if found.paths is not None:  # these are among the equations, set as mathematics
+        told.now([block for group in jacobian_tables(step_jacobian(found.paths.graph, Text())) for block in group])
     lead: list[Content] = [
         *told.now([*verdict_lines(measured.verdict), *float32_lines(measured.float32)]),
-        *_drawn([curve_picture(measured)]),
+        *_drawn([curve_picture(measured)], network),
         *told.now([Line(describe(network), style="dim"), *note_lines(network)]),
     ]
     sections = [
-        Section("The checkpoint", _about(found.inspection, inspect_report, (), told)),
+        Section("The checkpoint", _about(found.inspection, inspect_report, (), told, network)),
         Section("Why", told.now(why(found))),
         Section("What would help", _remedies(found.remedies, network.spec.seq_len)),
         Section("What clipping would do", _clipping(measured, told)),
-        Section("The states", _drawn([states_picture(measured)] if len(measured.states) > 1 else [])),
-        Section("Directions", _about(found.jacobian, jacobian_report, [singular_values_picture], told)),
+        Section("The states", _drawn([states_picture(measured)] if len(measured.states) > 1 else [], network)),
+        Section("Directions", _about(found.jacobian, jacobian_report, [singular_values_picture], told, network)),
         Section(
             "Where the parameters' gradient comes from",
-            _about(found.contributions, contributions_report, [contributions_picture, truncation_picture], told),
+            _about(
+                found.contributions, contributions_report, [contributions_picture, truncation_picture], told, network
+            ),
         ),
-        Section("Gates and activations", _about(found.gates, gates_report, [gates_picture, rates_picture], told)),
-        Section("Routes through the cell", _about(found.paths, paths_report, [routes_picture], told)),
+        Section(
+            "Gates and activations", _about(found.gates, gates_report, [gates_picture, rates_picture], told, network)
+        ),
+        Section("Routes through the cell", _about(found.paths, paths_report, [routes_picture], told, network)),
         Section("From every step to every step", _matrix(found)),
-        Section("The run in numbers", _about(measured, simulation_report, (), told)),
+        Section("The run in numbers", _about(measured, simulation_report, (), told, network)),
         Section("Equations", equations(network)),
         Section("The spec", spec_content(network)),
         Section("Versions", [versions_table()]),
@@ -171,11 +179,13 @@ def why(found: RunFindings) -> list[Block]:
 
 def _clipping(measured: Measured, told: _Told) -> list[Content]:
     inside = any(clipped.curve is not None for clipped in measured.clipped)
-    return [*told.now(clip_blocks(measured)), *_drawn([clip_picture(measured)] if inside else [])]
+    return [*told.now(clip_blocks(measured)), *_drawn([clip_picture(measured)] if inside else [], measured.network)]
 
 
 def _matrix(found: RunFindings) -> list[Content]:
-    return [] if found.matrix is None else _drawn([matrix_picture(found.measured, found.matrix)])
+    return (
+        [] if found.matrix is None else _drawn([matrix_picture(found.measured, found.matrix)], found.measured.network)
+    )
 
 
 def _about(
@@ -183,6 +193,7 @@ def _about(
     report: Callable[[_Seen], Report],
     pictures: Sequence[Callable[[_Seen], Picture]],
     told: _Told,
+    network: Network,
 ) -> list[Content]:
     """Return what of a report is not told yet: sentences, then pictures, and the tables folded."""
     if seen is None:
@@ -192,14 +203,18 @@ def _about(
     lines = [block for block in blocks if not isinstance(block, Table)]
     return [
         *lines,
-        *_drawn([picture(seen) for picture in pictures]),
+        *_drawn([picture(seen) for picture in pictures], network),
         *(Folded(_summary(table), [table]) for table in tables),
     ]
 
 
-def _drawn(pictures: Sequence[Picture]) -> list[Content]:
-    """Return the pictures in which there is something: of numbers that are not finite there is none."""
-    return [picture for picture in pictures if _has_content(picture)]
+def _drawn(pictures: Sequence[Picture], network: Network) -> list[Content]:
+    """Return the pictures in which there is something, without the sizes of the run, which the page tells once."""
+    return [_without(run_words(network), picture) for picture in pictures if _has_content(picture)]
+
+
+def _without(words: str, picture: Picture) -> Picture:
+    return replace(picture, subtitle="; ".join(part for part in picture.subtitle.split("; ") if part != words))
 
 
 def _has_content(picture: Picture) -> bool:
@@ -214,5 +229,5 @@ def _has_content(picture: Picture) -> bool:
 
 def _summary(table: Table) -> str:
     """Return what a table is about, for who has not opened it: its title, else its first columns."""
-    names = [column.name for column in table.columns if column.name]
-    return table.title or ", ".join(names[:4])
+    first, *others = [column.name for column in table.columns if column.name]
+    return table.title or f"By {first}: {', '.join(others)}"

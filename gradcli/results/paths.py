@@ -51,7 +51,7 @@ def paths_report(found: Paths) -> Report:
     title = Line(describe(found.network), found.network.loaded.label, "title")
     notes = [Line(text, style="dim") for text in _notes(found)]
     head: list[Block] = [title, *notes]
-    formulas = _jacobian_tables(jacobian)
+    formulas = jacobian_tables(jacobian)
     routes: list[list[Block]] = [[_routes(found, table, writer)] for table in found.tables]
     groups, full = [head], [head]
     if found.verdict is not None:
@@ -93,7 +93,7 @@ def _notes(found: Paths) -> Iterator[str]:
 # Formulas.
 
 
-def _jacobian_tables(jacobian: StepJacobian) -> list[list[Block]]:
+def jacobian_tables(jacobian: StepJacobian) -> list[list[Block]]:
     """Return the blocks of the Jacobian, the partial derivatives and the total ones each in a table."""
     if not jacobian.blocks:
         return [[Line(_NOTHING_EARLIER)]]
