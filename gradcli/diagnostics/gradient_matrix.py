@@ -34,7 +34,7 @@ class GradientMatrix:
     steps: t, (n,), ascending. states: s, (m,), ascending: step 0, the initial state, and `steps`.
     log10_norm: (n, m); -inf for an exact zero, NaN where s > t, and where no sequence has begun.
     moved: whether the spec has its loss at one step only, and L_t is that loss at step t, with the same target.
-    thinned: whether there are more steps than were taken.
+    counted: how many steps there are to take.
     verdict: set where a number was not finite; the matrix is empty then.
     """
 
@@ -43,7 +43,7 @@ class GradientMatrix:
     states: Array
     log10_norm: Array
     moved: bool
-    thinned: bool
+    counted: int
     verdict: Verdict | None = None
 
 
@@ -75,10 +75,10 @@ def measure_gradient_matrix(network: Network, *, progress: Progress | None = Non
         run = engine.run(parameters=False)
         verdict = judge_nonfinite(network, engine, run)
         if verdict is not None:
-            return GradientMatrix(network, steps[:0], states[:0], np.empty((0, 0)), moved, False, verdict)
+            return GradientMatrix(network, steps[:0], states[:0], np.empty((0, 0)), moved, len(counted), verdict)
         norms = [run.log2_norm[name] for name in states_of(headline_layers(problem), run.log2_norm)]
         rows.append(_row(problem, joined(norm[states] for norm in norms), int(step), states))
-    return GradientMatrix(network, steps, states, np.array(rows), moved, len(steps) < len(counted))
+    return GradientMatrix(network, steps, states, np.array(rows), moved, len(counted))
 
 
 def _thinned(steps: Array) -> Array:

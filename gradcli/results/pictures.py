@@ -35,14 +35,17 @@ class Axis:
         """The axis in words.
 
         >>> Axis("gradient norm", log10=True).text, Axis("distance", "steps back").text
-        ('log10 of gradient norm', 'distance, steps back')
+        ('log10 gradient norm', 'distance, steps back')
         """
-        return ("log10 of " if self.log10 else "") + self.label + (f", {self.unit}" if self.unit else "")
+        return ("log10 " if self.log10 else "") + self.label + (f", {self.unit}" if self.unit else "")
 
 
 @dataclass(frozen=True)
 class Series:
-    """One curve: y against x, (n,) each, x ascending; `low` and `high`, (n,), bound a band around it, named `band`."""
+    """One curve: y against x, (n,) each, x ascending; `low` and `high`, (n,), bound a band around it, named `band`.
+
+    note: what there is to say of it beside its label: its verdict, where each has its own.
+    """
 
     label: str
     x: Array
@@ -51,6 +54,7 @@ class Series:
     low: Array | None = None
     high: Array | None = None
     band: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,10 +114,11 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class Bar:
-    """One row of a bar chart: a number for each of its parts, None where there is none."""
+    """One row of a bar chart: a number for each of its parts, None where there is none; `group` heads its rows."""
 
     label: str
     values: Sequence[float | None]
+    group: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ import numpy as np
 from gradcli.diagnostics.contributions import TOLERANCES, Contributions, Terms
 from gradcli.results.contributions import truncation_words
 from gradcli.results.pictures import Axis, Level, LineChart, Mark, Series
-from gradcli.results.pictures_of_run import DISTANCE, MOST_SERIES, distances_of, run_words, without_curve
-from gradcli.results.simulate import first_and_last
+from gradcli.results.pictures_of_run import DISTANCE, distances_of, run_words, without_curve
 
+#: Of more parameters, those with the largest gradients are drawn.
+_MOST_PARAMETERS = 4
 _SHARE = Axis("share of the gradient")
 
 
@@ -18,15 +19,16 @@ def contributions_picture(found: Contributions) -> LineChart:
     terms = found.joint
     if terms is None or found.state_curve is None:
         return _nothing("curve", found)
-    parameters = found.parameters or {}
-    names = first_and_last(list(parameters), MOST_SERIES - 2) if len(parameters) > 1 else []
-    left_out = len(parameters) - len(names) if names else 0
     x = distances_of(terms.log10_norm)
     series = [Series("all parameters", x, terms.log10_norm, "mean")]
-    series += [Series(name, x, parameters[name].log10_norm) for name in names]
+    parameters = found.parameters or {}
+    largest = sorted(parameters, key=lambda name: -parameters[name].log10_total)[:_MOST_PARAMETERS]
+    if len(parameters) > 1:
+        series += [Series(name, x, parameters[name].log10_norm) for name in largest]
     state = found.state_curve.mean[:-1]
     series.append(Series("state curve, mean of |dL/ds|", distances_of(state), state, "reference"))
-    more = f"; {left_out} parameters between them are not drawn" if left_out else ""
+    left_out = len(parameters) - len(largest)
+    more = f"; {left_out} parameters with smaller gradients are not drawn" if left_out else ""
     return LineChart(
         "curve",
         _title(found, terms),

@@ -27,7 +27,7 @@ def gates_picture(found: Gates) -> LineChart:
         for gate in _shown(found)
     ]
     return _picture(
-        "curve", found, Axis("value of the activation"), series, "mean over units, +- one standard deviation"
+        "curve", found, Axis("value of the activation"), series, "mean over units, ± one standard deviation"
     )
 
 

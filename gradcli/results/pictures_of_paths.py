@@ -5,8 +5,9 @@ from __future__ import annotations
 from gradcli.diagnostics.paths import Paths
 from gradcli.language.formula import FormulaWriter
 from gradcli.language.notation import Text
+from gradcli.results.curves import plain_number
 from gradcli.results.paths import direct_sentence, largest_first, route_name, routes_title
-from gradcli.results.pictures import Axis, Bar, BarChart, Level, LineChart, Picture, Series
+from gradcli.results.pictures import Axis, Bar, BarChart, LineChart, Picture, Series
 from gradcli.results.pictures_of_run import DISTANCE, MOST_SERIES, NORM, run_words, without_curve
 
 #: The largest so many routes to each end are drawn.
@@ -19,24 +20,31 @@ def routes_picture(found: Paths) -> Picture:
     if found.verdict is not None:
         return without_curve("routes", f"{label}: nonfinite", found.network, found.verdict)
     writer = FormulaWriter(found.graph, Text())
-    bars, left_out, words = [], 0, []
+    bars: list[Bar] = []
+    main: list[str] = []
+    left_out = 0
     for table in found.tables:
-        words.append(routes_title(found, table))
         shares = largest_first(table.shares)
         left_out += max(len(shares) - _MOST_BARS, 0)
-        bars += [Bar(route_name(found, table, share, writer), [share.projection]) for share in shares[:_MOST_BARS]]
+        names = [route_name(found, table, share, writer) for share in shares[:_MOST_BARS]]
+        group = routes_title(found, table)
+        bars += [Bar(name, [share.projection], group) for name, share in zip(names, shares, strict=False)]
+        if shares and shares[0].projection is not None:
+            main.append(f"{names[0]} ({plain_number(shares[0].projection, digits=2)})")
     more = f"; {left_out} smaller ones are not drawn" if left_out else ""
-    title = f"{label}: {'; '.join(words) or 'no state depends on an earlier one'}"
+    words = f"main route{'s' if len(main) > 1 else ''} of the gradient: {', '.join(main)}" if main else "no gradient"
     sentences = [direct_sentence(curve, writer) for curve in found.direct]
     return BarChart(
         "routes",
-        title,
+        f"{label}: {words}",
         Axis("projection on the whole gradient"),
         [""],
         bars,
-        [Level(1.0, "all of it")],
+        (),
         f"{run_words(found.network)}{more}",
-        " ".join(["Shares of the routes of one gradient, the largest first; they add up to 1.", *sentences]),
+        " ".join(["Shares of the routes of one gradient, the largest first; to each end they add up to 1.", *sentences])
+        if main
+        else "No route leads back to an earlier state, or the gradient there is exactly zero.",
     )
 
 

@@ -46,7 +46,12 @@ def verdict_title(label: str, verdict: Verdict, last: int) -> str:
 
     last: the largest distance.
     """
-    return f"{label}: {', '.join(part for part in _verdict_parts(verdict, last) if part)}"
+    return f"{label}: {verdict_figures(verdict, last)}"
+
+
+def verdict_figures(verdict: Verdict, last: int) -> str:
+    """Return the same without the label."""
+    return ", ".join(part for part in _verdict_parts(verdict, last) if part)
 
 
 def _verdict_parts(verdict: Verdict, last: int) -> list[str]:
@@ -99,9 +104,8 @@ def threshold_levels(thresholds: Thresholds, reference: float, lowest: float) ->
 
 def verdict_marks(verdict: Verdict) -> list[Mark]:
     """Return the places on the axis of distances that the verdict is about."""
-    horizon, zero = verdict.horizon_threshold, verdict.zero_from
-    found = [] if horizon is None or zero == 0 else [Mark(horizon, f"horizon {grouped(horizon)}")]
-    return found if not zero else [*found, Mark(zero, f"0 from {grouped(zero)}")]
+    horizon = verdict.horizon_threshold
+    return [] if horizon is None or verdict.zero_from == 0 else [Mark(horizon, f"horizon {grouped(horizon)}")]
 
 
 def lowest_of(*curves: Array) -> float:
@@ -240,6 +244,8 @@ def clip_picture(measured: Measured) -> Picture:
     ]
     left_out = max(len(inside) - (MOST_SERIES - 1), 0)
     more = f"; {left_out} more methods are not drawn" if left_out else ""
+    after = [method_text(clipped) for clipped in measured.clipped if clipped.curve is None]
+    more += f"; {' and '.join(after)} after BPTT: unclipped" if after else ""
     return LineChart(
         "clip", title, DISTANCE, NORM, series, (), (), f"mean of the norms{more}; {run_words(measured.network)}", words
     )
@@ -250,7 +256,7 @@ def matrix_picture(measured: Measured, found: GradientMatrix) -> Picture:
     title = verdict_title(measured.label, measured.verdict, measured.network.spec.seq_len)
     if found.verdict is not None:
         return without_curve("matrix", title, measured.network, found.verdict)
-    thinned = f"; {len(found.steps)} of the steps" if found.thinned else ""
+    thinned = f"; {len(found.steps)} of {grouped(found.counted)} steps t" if len(found.steps) < found.counted else ""
     loss = "the spec's loss, moved to step t" if found.moved else "the loss at step t alone"
     values = found.log10_norm[np.isfinite(found.log10_norm)]
     span = f" from {log10_text(float(values.min()))} to {log10_text(float(values.max()))}" if values.size else ""
@@ -278,9 +284,10 @@ def comparison_picture(arms: Sequence[Measured]) -> LineChart:
     shown = [(arm, arm.curve) for arm in ranking if arm.curve is not None][:MOST_SERIES]
     series = [
         Series(
-            verdict_title(arm.label, arm.verdict, len(curve.mean) - 1),
+            arm.label,
             distances_of(curve.mean),
             curve.mean - curve.reference,
+            note=verdict_figures(arm.verdict, len(curve.mean) - 1),
         )
         for arm, curve in shown
     ]
@@ -291,14 +298,16 @@ def comparison_picture(arms: Sequence[Measured]) -> LineChart:
         f"not finite: {', '.join(nonfinite)}" if nonfinite else "",
         f"not drawn: {', '.join(left_out)}" if left_out else "",
     ]
+    starts = {reference_distance(curve.mean) for _, curve in shown} - {None}
+    unit = "distance 1" if starts <= {1} else "one step back from the loss"
     same = len({(t.vanishing, t.exploding) for t in (arm.network.spec.thresholds for arm in arms)}) == 1
     levels = threshold_levels(arms[0].network.spec.thresholds, 0.0, lowest_of(*(s.y for s in series))) if same else []
     verdicts = "; ".join(verdict_title(arm.label, arm.verdict, arm.network.spec.seq_len) for arm in ranking)
     return LineChart(
         "curve",
-        farthest(ranking),
+        farthest(ranking).removesuffix("."),
         DISTANCE,
-        Axis("mean gradient norm relative to that at distance 1", log10=True),
+        Axis(f"mean norm relative to {unit}", log10=True),
         series,
         levels if series else [],
         (),
