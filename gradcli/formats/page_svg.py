@@ -7,7 +7,6 @@ from dataclasses import replace
 from io import BytesIO
 from xml.etree import ElementTree
 
-from gradcli.formats.drawing import require_matplotlib
 from gradcli.formats.figure_style import clean
 from gradcli.results.pictures import Picture
 
@@ -26,7 +25,6 @@ def draw(picture: Picture, name: str) -> str:
     called after it, such as `--ink-0072b2`, with itself where there is none: so a picture follows the page into the
     dark.
     """
-    require_matplotlib()
     from gradcli.formats.figure import figure_of, own_style
 
     figure = figure_of(replace(picture, title="", subtitle=""), width=_WIDTH)
