@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gradcli.results.arms import common_words
 from gradcli.results.compare import farthest, rank, summary_table
 from gradcli.results.model import Block, Line, Report, Table
 from gradcli.results.page import Content, Folded, Page, Section
-from gradcli.results.page_of_run import RunFindings, code_of_remedies, equations, spec_content, why
+from gradcli.results.page_of_run import RunFindings, code_of_remedies, equations, spec_content, why, without
 from gradcli.results.pictures_of_run import comparison_picture
 from gradcli.results.remedies import remedy_table
 from gradcli.results.simulate import describe, verdict_lines
@@ -27,7 +28,7 @@ def comparison_page(report: Report, arms: Sequence[RunFindings]) -> Page:
     tables = [Folded(table.title, [table]) for table in rest if isinstance(table, Table)]
     lead: list[Content] = [
         *told,
-        comparison_picture(measured),
+        without(common_words(measured), comparison_picture(measured)),
         *(block for block in rest if not isinstance(block, Table)),
     ]
     by_label = {arm.measured.label: arm for arm in arms}

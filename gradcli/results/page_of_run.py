@@ -15,7 +15,7 @@ from gradcli.diagnostics.gradient_matrix import GradientMatrix
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.paths import Paths
 from gradcli.diagnostics.remedies import Remedies, Remedy
-from gradcli.diagnostics.remedy_code import FRAMEWORKS
+from gradcli.diagnostics.remedy_code import FRAMEWORKS, one_a_line
 from gradcli.diagnostics.verdict_words import KIND_WORDS
 from gradcli.diagnostics.weights import Inspection
 from gradcli.language.formula import step_jacobian
@@ -100,7 +100,7 @@ def run_page(found: RunFindings) -> Page:
     sections = [
         Section("The checkpoint", _about(found.inspection, inspect_report, (), told, network)),
         Section("Why", told.now(why(found))),
-        Section("What would help", _remedies(found.remedies, network.spec.seq_len)),
+        Section("What would help", _remedies(found, told)),
         Section("What clipping would do", _clipping(measured, told)),
         Section("The states", _drawn([states_picture(measured)] if len(measured.states) > 1 else [], network)),
         Section("Directions", _about(found.jacobian, jacobian_report, [singular_values_picture], told, network)),
@@ -118,6 +118,7 @@ def run_page(found: RunFindings) -> Page:
         Section("The run in numbers", _about(measured, simulation_report, (), told, network)),
         Section("Equations", equations(network)),
         Section("The spec", spec_content(network)),
+        Section("Left out", [Line(text) for text in found.refused]),
         Section("Versions", [versions_table()]),
     ]
     title = f"{measured.label}: {KIND_WORDS[measured.verdict.kind]}"
@@ -132,7 +133,7 @@ def code_of_remedies(remedies: Remedies, seq_len: int) -> list[Section]:
 def _remedy(remedy: Remedy, seq_len: int) -> Section:
     code: list[Content] = []
     for framework, lines in remedy.edit.code.items():
-        code += [Line(FRAMEWORKS[framework], style="title"), Verbatim(lines.replace("; ", "\n"))]
+        code += [Line(FRAMEWORKS[framework], style="title"), Verbatim(one_a_line(lines))]
     return Section(remedy_options(remedy), [Line(effect(remedy, seq_len)), *code])
 
 
@@ -162,18 +163,19 @@ def spec_content(network: Network) -> list[Content]:
     return [Verbatim(shown), Line(f"and {left_out:,} lines more, in the JSON of gradcli simulate", style="dim")]
 
 
-def _remedies(remedies: Remedies, seq_len: int) -> list[Content]:
-    return [*remedy_table(remedies, seq_len), *code_of_remedies(remedies, seq_len)]
+def _remedies(found: RunFindings, told: _Told) -> list[Content]:
+    remedies, seq_len = found.remedies, found.measured.network.spec.seq_len
+    hint = told.now(direction_hint(found.measured))
+    return [*remedy_table(remedies, seq_len), *hint, *code_of_remedies(remedies, seq_len)]
 
 
 def why(found: RunFindings) -> list[Block]:
-    """Return the main cause, the direct routes, and what could not be asked of this network."""
+    """Return the main cause, and whether direct routes carry the gradient."""
     blocks: list[Block] = []
     if found.gates is not None:
         blocks += cause_lines(found.gates)
     if found.paths is not None:
         blocks += direct_lines(found.paths)
-    blocks += [*direction_hint(found.measured), *(Line(text, style="dim") for text in found.refused)]
     return blocks
 
 
@@ -210,10 +212,11 @@ def _about(
 
 def _drawn(pictures: Sequence[Picture], network: Network) -> list[Content]:
     """Return the pictures in which there is something, without the sizes of the run, which the page tells once."""
-    return [_without(run_words(network), picture) for picture in pictures if _has_content(picture)]
+    return [without(run_words(network), picture) for picture in pictures if _has_content(picture)]
 
 
-def _without(words: str, picture: Picture) -> Picture:
+def without(words: str, picture: Picture) -> Picture:
+    """Return a picture whose subtitle does not say what the page says already."""
     return replace(picture, subtitle="; ".join(part for part in picture.subtitle.split("; ") if part != words))
 
 
