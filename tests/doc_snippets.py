@@ -36,10 +36,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
+import gradcli
 from gradcli.diagnostics.verdict_words import KIND_WORDS
 from gradcli.errors import ExitCode
 from gradcli.results.model import Line
-from gradcli.session import run_simulation
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -256,7 +256,7 @@ def walk(page: Path, terminal: Terminal) -> Iterator[tuple[Block, Command, tuple
 
 def verdict_line(path: Path) -> str:
     """Return the verdict on a spec file as the header of an example states it: its word, and how the curve moves."""
-    report = run_simulation(str(path), options={}, overrides=[], record=False).report
+    report = gradcli.simulate(path).report
     words = [word.upper() for word in KIND_WORDS.values()]
     lines = [block for group in report.blocks for block in group if isinstance(block, Line)]
     verdict = next(line for line in lines if line.label in words)
@@ -305,7 +305,7 @@ def refresh_config(path: Path) -> None:
 
 def measured_remedy(path: Path) -> tuple[str, str, str]:
     """Return reach, rate a step, and what is left at 100 steps, as the table of docs/remedies.md gives them."""
-    report = run_simulation(str(path), options={"seq_len": 100}, overrides=[], record=False).report
+    report = gradcli.simulate(path, seq_len=100).report
     verdict = report.data["runs"][0]["verdict"]
     horizon = verdict["horizon"]["threshold"]
     reach = ">= 100" if horizon is None else str(horizon)
@@ -325,8 +325,8 @@ def measured_rates(cell: str, init: str) -> tuple[str, str]:
     """Return the rates a step, without and with input, as the table of docs/initialisation.md gives them."""
 
     def rate(kind: str) -> str:
-        options = {"hidden_size": 128, "batch_size": 4, "input": {"kind": kind}, "clip": []}
-        report = run_simulation(cell, options=options, overrides=[f'init={{"*": {init}}}'], record=False).report
+        options = ["hidden_size=128", "batch_size=4", f"input={kind}", "clip=[]"]
+        report = gradcli.simulate(cell, set=[f'init={{"*": {init}}}', *options]).report
         return f"{report.data['runs'][0]['verdict']['rate_per_step']:.3f}"
 
     return rate("zeros"), rate("normal")

@@ -33,7 +33,7 @@ class Given:
 
 
 def problem_of(spec: Mapping[str, Any], saved: Arrays) -> Problem:
-    """Return the problem that the arrays of a saved run pose; see `gradcli.session.result.saved_arrays`.
+    """Return the problem that the arrays of a saved run pose; see `gradcli.results.saved_arrays`.
 
     `spec` holds the equations of its cell, the sizes, and the loss.
     """

@@ -9,7 +9,7 @@ from gradcli.diagnostics.measure import Measured, measure
 from gradcli.formats import render
 from gradcli.prepare.build import build
 from gradcli.results.model import Report
-from gradcli.results.simulate import simulation_report
+from gradcli.results.simulate import simulation
 from gradcli.spec.reader import LoadedSpec, load_spec
 
 SMALL = {"hidden_size": 5, "input_size": 3, "seq_len": 12, "batch_size": 2, "trials": 3}
@@ -41,4 +41,4 @@ def table_of(report: Report, width: int | None = 80) -> str:
 
 def screen(width: int | None = 80, cell: Any = "rnn", **fields: object) -> str:
     """Simulate, and return what a person reads who asks for all that was measured."""
-    return table_of(simulation_report(measured(cell, **fields)).in_full(), width)
+    return table_of(simulation(measured(cell, **fields)).report.in_full(), width)

@@ -15,12 +15,14 @@ PACKAGE = Path(__file__).parent.parent / "gradcli"
 ORDER: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
-    ("session", "formats"),
+    ("commands",),
+    ("formats",),
     ("results",),
     ("diagnostics",),
     ("prepare",),
     ("engine", "sources", "weights"),
     ("language", "spec", "cells"),
+    ("output_files",),
     ("errors", "__init__"),
 )
 # The spec reader looks built-in cells up, and cells are read by the same YAML reader as specs; the names of elementwise

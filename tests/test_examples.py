@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from doc_snippets import CONFIGS, ROOT, Terminal, stated_verdict, verdict_line
 
-from gradcli.session import run_contributions, run_simulation
+import gradcli
 
 SPECS = sorted(CONFIGS.glob("*.yaml"))
 SCRIPT = CONFIGS / "ci-gate.sh"
@@ -22,8 +22,8 @@ _COMMAND = re.compile(r"^#   (gradcli (?:.*\\\n# +)*.*)$", re.MULTILINE)
 
 def simulated(target: str, *overrides: str, **options: object) -> dict[str, Any]:
     """Return the run of a spec as the JSON gives it."""
-    report = run_simulation(target, options=options, overrides=overrides, record=False).report
-    run: dict[str, Any] = report.data["runs"][0]
+    result = gradcli.simulate(target, set=overrides, **options)
+    run: dict[str, Any] = result.to_dict()["runs"][0]
     return run
 
 
@@ -278,7 +278,7 @@ def test_three_steps_have_the_terms_that_the_notes_write_out() -> None:
     at_3 = (V * s[3] - y) * V * slope[3]
     at_2 = at_3 * W * slope[2]
     at_1 = at_2 * W * slope[1]
-    report = run_contributions(str(CONFIGS / "notes-three-steps.yaml"), options={}, overrides=[]).report
+    report = gradcli.contributions(CONFIGS / "notes-three-steps.yaml").report
     found = report.data["runs"][0]["parameters"]
 
     def terms(name: str) -> list[float]:
@@ -292,7 +292,7 @@ def test_three_steps_have_the_terms_that_the_notes_write_out() -> None:
 
 def test_of_ten_words_an_orthogonal_matrix_keeps_more_of_the_first() -> None:
     def share_of_the_first(*overrides: str) -> float:
-        report = run_contributions(str(CONFIGS / "notes-ten-words.yaml"), options={}, overrides=overrides).report
+        report = gradcli.contributions(CONFIGS / "notes-ten-words.yaml", set=overrides).report
         return float(report.data["runs"][0]["parameters"]["U"]["terms"]["share"][9])
 
     assert abs(share_of_the_first()) < 1e-3

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from late_torch import torch
 
-from gradcli.session import run_simulation
+from gradcli.commands.simulate import simulate
+from gradcli.prepare.sizing import parse
+from gradcli.spec.reader import load_spec
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CHECKPOINTS = EXAMPLES / "checkpoints"
@@ -33,7 +35,7 @@ def params() -> dict[str, Any]:
 
 def simulated(batch: int, **changes: Any) -> dict[str, Any]:
     options = {"hidden_size": HIDDEN, "batch_size": batch, "trials": 1, "params": params()} | changes
-    result = run_simulation(str(EXAMPLES / "configs" / "digits-rows.yaml"), options=options, overrides=[], record=False)
+    result = simulate(load_spec(str(EXAMPLES / "configs" / "digits-rows.yaml"), options=options, examine_cell=parse))
     run: dict[str, Any] = result.report.data["runs"][0]
     return run
 

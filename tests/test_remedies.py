@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -272,7 +271,7 @@ def test_a_run_that_takes_long_is_not_run_again() -> None:
 
 
 def test_rows_of_numbers_ask_for_no_remedies() -> None:
-    with patch.object(sys.modules["gradcli.session.simulate"], "find_remedies", side_effect=AssertionError):
+    with patch("gradcli.diagnostics.remedies.find_remedies", side_effect=AssertionError):
         assert gradcli("simulate", "lstm", "-T", 20, "--format", "csv").code == 0
 
 

@@ -1,4 +1,4 @@
-"""The command line: one file a command, the options they share, and where their output goes. No numerics."""
+"""The command line, made of the declared commands: their options, screens, progress, exit codes. No numerics."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from typing import Annotated
 
 import typer
 
+import gradcli.commands  # noqa: F401 - which declares them
 from gradcli import __version__
-from gradcli.cli import cells, compare, contributions, gates, init, inspect, jacobian, paths, schema, simulate
-from gradcli.cli.help import Command, Commands, end_of_help
-
-# A command is a module named after it, with the function `run` (its docstring is the help text) and `EXAMPLES`.
-COMMANDS = (simulate, compare, jacobian, paths, contributions, gates, inspect, cells, init, schema)
+from gradcli.cli.help import Command, Commands, end_of_help, first_words
+from gradcli.cli.spread import typer_command
+from gradcli.commands.command import COMMANDS
 
 app = typer.Typer(
     cls=Commands,
@@ -37,6 +36,7 @@ def _options(
     """Does gradient reach k steps back in this recurrent cell, and if not, why?"""
 
 
-for _module in COMMANDS:
-    _name = _module.__name__.rpartition(".")[2]
-    app.command(_name, cls=Command, epilog=end_of_help(_module.EXAMPLES))(_module.run)
+for _command in COMMANDS.values():
+    app.command(_command.name, cls=Command, help=first_words(_command.function), epilog=end_of_help(_command.examples))(
+        typer_command(_command)
+    )

@@ -1,78 +1,85 @@
-"""What becomes of a run's result: printed, saved, and measured against a gate."""
+"""What becomes of a command's result: printed or written, and measured against a gate."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
 
 import typer
 
-from gradcli.cli.output import check_writable, emit, replacing, tell
-from gradcli.errors import ExitCode
+from gradcli.cli.options import known_format, verdict_kinds
+from gradcli.cli.output import emit, emit_text, tell
+from gradcli.commands.command import Command
+from gradcli.errors import ExitCode, UsageError
 from gradcli.formats import format_for
-from gradcli.results.model import Report
-from gradcli.spec.files import require_apart
-
-
-class Result(Protocol):
-    """What a run hands to the command line."""
-
-    @property
-    def report(self) -> Report: ...
-
-    @property
-    def verdicts(self) -> Sequence[tuple[str, str]]:
-        """The label and the kind of verdict of each run."""
-
-    def save(self, file: BinaryIO) -> None:
-        """Write the arrays of the run as .npz."""
+from gradcli.output_files import check_writable, will_write
+from gradcli.results.result import Result, Text
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """Where a result is to go. Made before the work begins: raises OutputError if a path cannot be written,
-    UsageError if two are one.
+    """Where a result is to go. Made before the work begins.
 
-    format: as it is asked for; None leaves it to the ending of `output`. formulas: whether the command derives any.
-    gate: the kinds of verdict that make the command fail. full: whether a person is to read all of the report.
+    Args:
+        save: where the command itself saves arrays.
+        format: as it is asked for; None leaves it to the ending of `output`.
+        fail_on: the kinds of verdict that make the command fail.
+        full: whether a person is to read all of the report.
+
+    Raises:
+        OutputError: a path cannot be written. UsageError: a format or a kind that there is not.
     """
 
-    format: str | None
+    command: Command
+    save: str | None
     output: Path | None
-    save: Path | None
-    gate: Sequence[str]
-    quiet: bool
+    format: str | None = None
+    fail_on: str | None = None
     full: bool = False
-    formulas: bool = False
+    quiet: bool = False
 
     def __post_init__(self) -> None:
-        require_apart(self.outputs)
-        for path in self.outputs.values():
-            check_writable(path)
+        known_format(self.format, self.command)
+        verdict_kinds(self.fail_on)
+        if self.save == "-":
+            raise UsageError(
+                "--save: arrays go to a file, and standard output carries the report; give the file a name"
+            )
+        if self.output is not None:
+            check_writable(self.output)
+
+    def outputs_declared(self) -> AbstractContextManager[None]:
+        """Have the file of the report count as an output, which nothing may read, in a block."""
+        return will_write(self._outputs)
 
     @property
-    def outputs(self) -> Mapping[str, Path]:
-        """The files that will be written, by the option that names each."""
-        named = {"-o": self.output, "--save": self.save}
-        return {option: path for option, path in named.items() if path is not None}
+    def _outputs(self) -> Mapping[str, Path]:
+        return {} if self.output is None else {"-o": self.output}
 
     @property
     def chosen_format(self) -> str:
         """The format of the report."""
-        return format_for(self.format, self.output.suffix if self.output is not None else "", formulas=self.formulas)
+        return format_for(self.format, self.output.suffix if self.output is not None else "", self.command.formats)
 
-    def hand_over(self, result: Result) -> None:
-        """Print and save the result; if a verdict is one that the gate stops, say which and exit with code 3."""
+    def hand_over(self, result: Result | Text) -> None:
+        """Print or write the result; if a verdict is one that the gate stops, say which and exit with code 3.
+
+        Raises:
+            UsageError: a text, where a format was asked for.
+        """
+        if isinstance(result, Text):
+            if self.format is not None:
+                raise UsageError(f"what comes out is no report but YAML; leave --format {self.format} out")
+            emit_text([result.text], self.output, quiet=self.quiet)
+            return
         report = result.report.in_full() if self.full else result.report
         emit(report, self.chosen_format, self.output, quiet=self.quiet)
-        if self.save is not None:
-            with replacing(self.save) as file:
-                result.save(file)
-            if not self.quiet:
-                tell(f"wrote {self.save}")
-        failed = [(label, kind) for label, kind in result.verdicts if kind in self.gate]
+        if self.save is not None and not self.quiet:
+            tell(f"wrote {self.save}")
+        gate = verdict_kinds(self.fail_on)
+        failed = [(label, kind) for label, kind in result.verdicts if kind in gate]
         for label, kind in failed:
             tell(f"gate failed: {label} is {kind}")
         if failed:

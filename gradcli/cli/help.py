@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -18,6 +20,12 @@ def end_of_help(examples: Sequence[str]) -> str:
     """Return the end of a help text: example commands, one a line, and where the documentation is."""
     lines = ["[bold]Examples[/bold]", *(f"  {line}" for line in examples)]
     return "\n\n".join([*lines, f"[bold]Documentation[/bold]  {_DOCUMENTATION}"])
+
+
+def first_words(function: Callable[..., object]) -> str:
+    """Return what the docstring of a command says before it comes to arguments and errors."""
+    text = inspect.getdoc(function) or ""
+    return re.split(r"\n\n(?:Args|Returns|Raises):\n", text)[0]
 
 
 def default(value: object) -> str:

@@ -7,44 +7,20 @@ the signal, it tidies up and ends the process. It can do so because NumPy lets o
 
 from __future__ import annotations
 
-import atexit
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 from gradcli.errors import ENDED_BY
+from gradcli.output_files import act_now
 
 #: How long the main thread may take to unwind.
 _GRACE_SECONDS = 0.5
 _STOP = 0  # no signal has this number
-
-_last_acts: dict[object, Callable[[], object]] = {}
-
-
-@contextmanager
-def unless_finished(act: Callable[[], object]) -> Iterator[None]:
-    """Have `act` done if the block does not come to its end, even where the process ends in the middle of it."""
-    key = object()
-    _last_acts[key] = act
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):  # what stopped the block is the news
-            act()
-        del _last_acts[key]
-        raise
-    del _last_acts[key]
-
-
-@atexit.register
-def _act() -> None:
-    for act in list(_last_acts.values()):
-        with suppress(Exception):  # the others must still be done, and there is nobody left to tell
-            act()
 
 
 @contextmanager
@@ -90,5 +66,5 @@ def _watch(pipe: int) -> None:
 
 
 def _end(code: int) -> NoReturn:
-    _act()
+    act_now()
     os._exit(code)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from gradcli.cli.interrupt import unless_finished
+from gradcli.output_files import unless_finished
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

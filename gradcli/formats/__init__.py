@@ -7,7 +7,7 @@ memory should hold.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 
 from gradcli.results.model import Report
@@ -23,13 +23,13 @@ FORMAT_OF_ENDING = {".txt": "table", ".json": "json", ".csv": "csv", ".md": "mar
 _PIECE = 2**16
 
 
-def format_for(name: str | None, ending: str, *, formulas: bool = False) -> str:
+def format_for(name: str | None, ending: str, formats: Sequence[str] = FORMATS) -> str:
     """Return the format of a result: `name` where it is asked for, else what the ending of its file says, else a table.
 
-    formulas: whether the command derives any.
+    formats: that there are of it.
     """
     found = FORMAT_OF_ENDING.get(ending.lower(), FORMATS[0]) if name is None else name
-    return found if formulas or name is not None or found in FORMATS else FORMATS[0]
+    return found if name is not None or found in formats else FORMATS[0]
 
 
 def render(report: Report, name: str, *, width: int | None, color: bool, unicode: bool) -> str:

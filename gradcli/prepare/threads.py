@@ -100,7 +100,7 @@ def blas_threads(asked: int | None, problem: Problem | None = None) -> Iterator[
             yield
             return
         count = worthwhile_threads(recurrent_products(problem.plans, problem.batch_size), usable_cpus())
-        if count == 1:  # as at the start: small runs do not wait for an import
+        if count == 1 and _set_here:  # as at the start: small runs do not wait for an import
             yield
             return
     import numpy as np  # noqa: F401  only a library that is loaded can be found

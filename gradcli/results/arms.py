@@ -3,54 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.verdict_words import grouped, threshold
-from gradcli.prepare.build import Network
+from gradcli.prepare.arms import run_on
 from gradcli.results.model import Block, Line
 from gradcli.results.simulate import length_lines, sample_words
-from gradcli.spec.base import SpecModel
 from gradcli.spec.shown import shown
 
 #: What tables and titles call the fields.
 _NAMES = {"seq_len": "T", "batch_size": "sequences", "input_size": "input size", "learning_rate": "learning rate"}
-
-
-def run_on(network: Network) -> dict[str, Any]:
-    """Return what a network is run on and judged by, field by field, as plain data that tells all differences.
-
-    Sizes are those found in the input, and paths those of the files that were read.
-    """
-    spec = network.spec
-    folder = network.loaded.folder
-    return {
-        "input": _fields(spec.input, folder),
-        "input_size": network.problem.plans[0].cell.shapes.input_size if network.cell.uses_input else None,
-        "seq_len": spec.seq_len,
-        "trials": spec.trials,
-        "batch_size": spec.batch_size,
-        "seed": spec.seed,
-        "dtype": spec.dtype,
-        "loss": _fields(spec.loss, folder),
-        "thresholds": _fields(spec.thresholds, folder),
-        "clip": [{clip.NAME: clip.threshold} for clip in spec.clip],
-        "learning_rate": spec.learning_rate,
-    }
-
-
-def _fields(model: SpecModel, folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = _resolved(model.model_dump(mode="json"), folder)
-    return found
-
-
-def _resolved(value: Any, folder: Path) -> Any:
-    """Return a value in which every path of a file is the one that was read, which folders may tell apart."""
-    if not isinstance(value, dict):
-        return value
-    found = {name: _resolved(entry, folder) for name, entry in value.items()}
-    return found | {"path": str(folder / value["path"])} if isinstance(value.get("path"), str) else found
 
 
 def common_words(arms: Sequence[Measured]) -> str:

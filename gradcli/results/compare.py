@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
+
+import numpy as np
 
 from gradcli.diagnostics.curve_landmarks import reference_distance
 from gradcli.diagnostics.measure import Measured
@@ -12,15 +16,46 @@ from gradcli.diagnostics.training import WeightsOfRun
 from gradcli.diagnostics.verdict_words import KIND_WORDS, grouped
 from gradcli.results.arms import common_words, differences, lengths_of, vanishing_words
 from gradcli.results.curves import half_life_text, horizon_text, log10_text, rate_text, shown_distances
+from gradcli.results.declared import key
 from gradcli.results.directions import headline_note
-from gradcli.results.model import Block, Cell, Column, Deferred, Line, Report, Table, envelope
-from gradcli.results.run_data import records, run_data
+from gradcli.results.model import Block, Cell, Column, Line, Report, Table
+from gradcli.results.result import Result
+from gradcli.results.run import Run, curve_records, run_of
 from gradcli.results.simulate import STYLES, filled, weights_words
-from gradcli.results.training import weights_data, weights_tables
+from gradcli.results.training import TrainedWeights, trained_weights, weights_tables
+
+Array = np.ndarray[Any, Any]
 
 
-def comparison_report(arms: Sequence[Measured], notes: Sequence[str], weights: Sequence[WeightsOfRun] = ()) -> Report:
-    """Return the report of several runs: which reaches farthest, the ranking, the verdicts; in full the curves as well.
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A place in the ranking."""
+
+    rank: int = key("from 1: the one whose gradient reaches farthest")
+    label: str = key("the run's label")
+    horizon: int | None = key("its horizon")
+    beyond_sequence: bool = key("whether its curve is above the threshold to the very beginning")
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Comparison(Result):
+    """What `compare` found of several specs."""
+
+    command = "compare"
+
+    runs: Sequence[Run] = key("the runs, in the order in which the specs were given")
+    ranking: Sequence[Place] = key("the runs by reach: `rank`, `label`, `horizon`, `beyond_sequence`")
+    notes: Sequence[str] = key("where what they were run on differs, what was borrowed, what was made equal")
+    weights: Mapping[str, TrainedWeights] = key("of trained weights of one cell, by label; else empty")
+
+
+def comparison(
+    arms: Sequence[Measured],
+    notes: Sequence[str],
+    weights: Sequence[WeightsOfRun] = (),
+    arrays: Mapping[str, Array] = MappingProxyType({}),
+) -> Comparison:
+    """Return the result for several runs: which reaches farthest, the ranking, the verdicts; in full the curves too.
 
     Args:
         notes: what was made equal, or borrowed. weights: what trained ones are like.
@@ -41,23 +76,24 @@ def comparison_report(arms: Sequence[Measured], notes: Sequence[str], weights: S
         *tables,
     ]
     full = [*first_look, _curves(arms, ranking)]
-    data = Deferred(
-        lambda: envelope("compare") | _data(arms, ranking, [*apart, *notes]) | {"weights": weights_data(weights)}
+    runs = [run_of(arm) for arm in arms]
+    return Comparison(
+        runs=runs,
+        ranking=[_place(position, arm) for position, arm in enumerate(ranking, 1)],
+        notes=[*apart, *notes],
+        weights=trained_weights(weights),
+        shown=Report("compare", filled(first_look), records=curve_records(runs), full=filled(full)),
+        arrays=arrays,
     )
-    return Report("compare", filled(first_look), data, records(arms), full=filled(full))
 
 
-def _data(arms: Sequence[Measured], ranking: Sequence[Measured], notes: Sequence[str]) -> dict[str, Any]:
-    places = [
-        {
-            "rank": position,
-            "label": arm.label,
-            "horizon": arm.verdict.horizon_threshold,
-            "beyond_sequence": reaches_beyond(arm),
-        }
-        for position, arm in enumerate(ranking, 1)
-    ]
-    return {"runs": [run_data(arm) for arm in arms], "ranking": places, "notes": list(notes)}
+def _place(position: int, arm: Measured) -> Place:
+    return Place(
+        rank=position,
+        label=arm.label,
+        horizon=arm.verdict.horizon_threshold,
+        beyond_sequence=reaches_beyond(arm),
+    )
 
 
 def _verdict_line(arm: Measured) -> Line:

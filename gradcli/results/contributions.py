@@ -14,7 +14,7 @@ from gradcli.diagnostics.curve import Curve
 from gradcli.diagnostics.verdict_words import grouped
 from gradcli.results.curves import bars, log10_text, plain_number, power_of_ten, shown_distances
 from gradcli.results.model import Block, Cell, Column, Deferred, Line, Numbers, Records, Report, Table, envelope
-from gradcli.results.run_data import curve_data, number, resolved_spec, sequences_data, verdict_data
+from gradcli.results.run_data_old import curve_data, number, resolved_spec, sequences_data, verdict_data
 from gradcli.results.simulate import describe, length_lines, loss_lines, verdict_lines
 
 _COMMAND = "contributions"

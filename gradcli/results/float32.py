@@ -1,27 +1,12 @@
-"""What training in float32 would see, for people and for programs."""
+"""What training in float32 would see, for people."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
 
 from gradcli.diagnostics.float32 import Float32
 from gradcli.diagnostics.verdict_words import grouped
 from gradcli.results.model import Block, Line
-
-
-def float32_data(seen: Float32 | None) -> dict[str, Any] | None:
-    """Return it as `--format json` gives it; None for a run in float64."""
-    if seen is None:
-        return None
-    return {
-        "zero_from": seen.zero_from,
-        "nonfinite_from": seen.nonfinite_from,
-        "loss": seen.loss,
-        "gradient": seen.gradient,
-        "norm": seen.norm,
-        "parameters": dict(seen.parameters),
-    }
 
 
 def float32_lines(seen: Float32 | None) -> list[Block]:

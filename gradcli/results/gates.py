@@ -13,7 +13,7 @@ from gradcli.diagnostics.gate_words import functions_across, main_cause, mean
 from gradcli.diagnostics.gates import SATURATED_BELOW, Gate, Gates, Kept, Rates
 from gradcli.results.curves import plain_number, shown_distances
 from gradcli.results.model import Block, Cell, Column, Deferred, Line, Numbers, Records, Report, Table, envelope
-from gradcli.results.run_data import number, resolved_spec, verdict_data
+from gradcli.results.run_data_old import number, resolved_spec, verdict_data
 from gradcli.results.simulate import describe, loss_lines, verdict_lines
 
 _COMMAND = "gates"

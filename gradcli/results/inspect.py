@@ -14,7 +14,7 @@ from gradcli.diagnostics.weights import DirectionWeights, Inspection, in_words
 from gradcli.prepare.limits import readable_size
 from gradcli.results.curves import plain_number
 from gradcli.results.model import Block, Cell, Column, Deferred, Line, Records, Report, Table, envelope
-from gradcli.results.run_data import number
+from gradcli.results.run_data_old import number
 from gradcli.spec.shown import counted, flow
 from gradcli.weights.checkpoint import Ignored
 from gradcli.weights.layers import Contents, Embedding, LinearHead, RecurrentLayer

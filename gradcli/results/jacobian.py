@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gradcli.diagnostics.certificate import Certificate
 from gradcli.diagnostics.curve import median_of_trials, quantiles
-from gradcli.diagnostics.jacobian import Spectra
+from gradcli.diagnostics.layer_jacobian import JacobianFindings
 from gradcli.diagnostics.lyapunov import Lyapunov
-from gradcli.diagnostics.spectra import MatrixSpectrum
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.diagnostics.verdict_words import grouped, threshold
 from gradcli.prepare.build import Network
 from gradcli.results.curves import flag, log10_text, plain_number, power_of_ten
 from gradcli.results.model import Block, Cell, Column, Line, Numbers, Records, Report, Table, envelope
-from gradcli.results.run_data import number, resolved_spec, verdict_data
+from gradcli.results.run_data_old import number, resolved_spec, verdict_data
 from gradcli.results.simulate import describe, verdict_lines
 
 Array = np.ndarray[Any, Any]
@@ -41,26 +39,6 @@ _CSV_HEADER = (
 )
 #: Of more exponents than that, the table shows the first ones.
 _EXPONENTS = 8
-
-
-@dataclass(frozen=True)
-class JacobianFindings:
-    """What was found about one layer of a network.
-
-    layer: its name. curve: log10 ||J||_F by distance, (T+1,). at_rest, critical_gain: see
-    `gradcli.diagnostics.predictions`; None where theory has no answer.
-    """
-
-    network: Network
-    layer: str
-    verdict: Verdict
-    curve: Array
-    spectra: Spectra
-    lyapunov: Lyapunov
-    matrices: Sequence[MatrixSpectrum]
-    certificate: Certificate | None
-    at_rest: float | None
-    critical_gain: float | None
 
 
 def nonfinite_report(command: str, network: Network, verdict: Verdict) -> Report:

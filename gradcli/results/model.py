@@ -147,7 +147,7 @@ class Report:
 
     command: str
     blocks: Sequence[Sequence[Block]]
-    data: Mapping[str, Any]
+    data: Mapping[str, Any] = field(default_factory=dict)
     records: Records = field(default_factory=lambda: Records((), ()))
     latex: str = ""
     full: Sequence[Sequence[Block]] = ()

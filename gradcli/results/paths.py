@@ -18,7 +18,7 @@ from gradcli.language.routes import Diagonal
 from gradcli.results.curves import log10_text, plain_number, power_of_ten, shown_distances
 from gradcli.results.formulas import JACOBIAN_TITLES
 from gradcli.results.model import Block, Cell, Column, Deferred, Line, Numbers, Records, Report, Table, envelope
-from gradcli.results.run_data import number, resolved_spec, verdict_data
+from gradcli.results.run_data_old import number, resolved_spec, verdict_data
 from gradcli.results.simulate import describe, verdict_lines
 
 _COMMAND = "paths"

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.remedies import LONGER, Remedies, Remedy, outcome, trouble_of
 from gradcli.diagnostics.remedy_code import FRAMEWORKS
 from gradcli.diagnostics.verdict_words import KIND_WORDS, grouped
 from gradcli.results.curves import horizon_text, power_of_ten
+from gradcli.results.declared import key
 from gradcli.results.model import Block, Cell, Column, Line, Table
-from gradcli.results.run_data import number, verdict_data
+from gradcli.results.run import Verdict, verdict_of
 from gradcli.spec.positions import SET
 from gradcli.spec.reader import STANDARD_INPUT
 
@@ -101,21 +102,49 @@ def _what_was_tried(remedies: Remedies) -> Sequence[str]:
     return [f"None of {count} remedies tried {wanted}." if count else "No remedy is known for this cell and input."]
 
 
-def remedy_data(remedies: Remedies) -> list[dict[str, Any]]:
-    """Return the remedies that helped, the best first, as `--format json` gives them."""
-    return [_remedy_data(remedy) for remedy in remedies.found]
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """A number of steps without the remedy and with it."""
+
+    before: int | None = key("without it")
+    after: int | None = key("with it")
 
 
-def _remedy_data(remedy: Remedy) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A number without the remedy and with it."""
+
+    before: float | None = key("without it")
+    after: float | None = key("with it")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemedyThatHelped:
+    """An edit of the spec that was run on the same draws, and helped."""
+
+    name: str = key("what it is")
+    set: Sequence[str] = key("the texts of `--set` that apply it")
+    horizon: Steps = key("`before` and `after`; null: to the beginning")
+    log10_ratio: Change = key("log10 of r at T, `before` and `after`")
+    verdict: Verdict = key("the verdict with it")
+    code: Mapping[str, str | None] = key("lines for `torch` and `keras`; null where it has no such layer")
+
+
+def remedies_that_helped(remedies: Remedies) -> Sequence[RemedyThatHelped]:
+    """Return the remedies that helped, the best first."""
+    return [_helped(remedy) for remedy in remedies.found]
+
+
+def _helped(remedy: Remedy) -> RemedyThatHelped:
     before, after = remedy.before, remedy.after
-    return {
-        "name": remedy.edit.name,
-        "set": list(remedy.edit.sets),
-        "horizon": {"before": before.verdict.horizon_threshold, "after": after.verdict.horizon_threshold},
-        "log10_ratio": {"before": number(before.log10_ratio), "after": number(after.log10_ratio)},
-        "verdict": verdict_data(after.verdict),
-        "code": {framework: remedy.edit.code.get(framework) for framework in FRAMEWORKS},
-    }
+    return RemedyThatHelped(
+        name=remedy.edit.name,
+        set=tuple(remedy.edit.sets),
+        horizon=Steps(before=before.verdict.horizon_threshold, after=after.verdict.horizon_threshold),
+        log10_ratio=Change(before=before.log10_ratio, after=after.log10_ratio),
+        verdict=verdict_of(after.verdict),
+        code={framework: remedy.edit.code.get(framework) for framework in FRAMEWORKS},
+    )
 
 
 def next_line(measured: Measured) -> list[Block]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -31,13 +34,17 @@ from gradcli.results.curves import (
     rate_text,
     shown_distances,
 )
+from gradcli.results.declared import key
 from gradcli.results.directions import direction_hint, headline_note
 from gradcli.results.float32 import float32_lines
-from gradcli.results.model import Block, Cell, Column, Deferred, Line, Report, Style, Table, envelope
-from gradcli.results.remedies import next_line, remedy_blocks, remedy_data
-from gradcli.results.run_data import records, run_data
+from gradcli.results.model import Block, Cell, Column, Line, Records, Report, Style, Table
+from gradcli.results.remedies import RemedyThatHelped, next_line, remedies_that_helped, remedy_blocks
+from gradcli.results.result import OneRun
+from gradcli.results.run import Run, curve_records, run_fields
 from gradcli.spec.losses import DRAWN_READOUT
 from gradcli.spec.models import Spec
+
+Array = np.ndarray[Any, Any]
 
 STYLES: dict[VerdictKind, Style] = {
     "stable": "good",
@@ -54,18 +61,34 @@ _STATES, _LAYERS = 12, 6
 _FIRST_STEP_TELLS = 1.0
 
 
-def simulation_report(measured: Measured, remedies: Remedies = NO_REMEDIES) -> Report:
-    """Return the report of one run: the verdict, the curve and what would help; in full all that was measured."""
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Simulation(Run, OneRun):
+    """What `simulate` found of one spec."""
+
+    command = "simulate"
+
+    remedies: Sequence[RemedyThatHelped] = key("what was run and helped, the best first")
+
+
+def simulation(
+    measured: Measured, remedies: Remedies = NO_REMEDIES, arrays: Mapping[str, Array] = MappingProxyType({})
+) -> Simulation:
+    """Return the result for one run: the verdict, the curve and what would help; in full all that was measured."""
+    fields, helped = run_fields(measured), remedies_that_helped(remedies)
+    shown = _shown(measured, remedies, curve_records([Run(**fields)]))
+    return Simulation(**fields, remedies=helped, shown=shown, arrays=arrays)
+
+
+def _shown(measured: Measured, remedies: Remedies, records: Records) -> Report:
     head: list[list[Block]] = [
         [Line(describe(measured.network), measured.label, "title"), *note_lines(measured.network)],
         [*verdict_lines(measured.verdict), *float32_lines(measured.float32)],
     ]
-    data = Deferred(lambda: envelope("simulate") | {"runs": [run_data(measured) | {"remedies": remedy_data(remedies)}]})
     curve, seq_len = measured.curve, measured.network.spec.seq_len
     best, all_that_helped = (remedy_blocks(remedies, seq_len, full=full) for full in (False, True))
     if curve is None:
         every = filled([*head, all_that_helped])
-        return Report("simulate", filled([*head, best]), data, records([measured]), full=every)
+        return Report("simulate", filled([*head, best]), records=records, full=every)
     lengths, clipping = length_lines(measured.network), clip_blocks(measured)
     then = [*direction_hint(measured), *next_line(measured)]
     first_look = [
@@ -83,7 +106,7 @@ def simulation_report(measured: Measured, remedies: Remedies = NO_REMEDIES) -> R
         clipping,
         [*all_that_helped, *then],
     ]
-    return Report("simulate", filled(first_look), data, records([measured]), full=filled(full))
+    return Report("simulate", filled(first_look), records=records, full=filled(full))
 
 
 def filled(groups: Sequence[Sequence[Block]]) -> list[Sequence[Block]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from gradcli.diagnostics.gates import SATURATED_BELOW
 from gradcli.diagnostics.training import GateStatistics, WeightsOfRun
 from gradcli.results.curves import plain_number
+from gradcli.results.declared import key
 from gradcli.results.model import Cell, Column, Table
-from gradcli.results.run_data import number
 
 #: What is told of each parameter, by the names of the fields.
 _OF_PARAMETERS: Mapping[str, str] = {
@@ -69,14 +69,30 @@ def _gate_rows(runs: Sequence[WeightsOfRun]) -> list[list[Cell]]:
     ]
 
 
-def weights_data(runs: Sequence[WeightsOfRun]) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class TrainedGate:
+    """An activation of the top layer, over all steps, sequences and units."""
+
+    mean: float = key("its mean")
+    saturated: float = key("the share of it that is saturated")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedWeights:
+    """What the weights of a run are like."""
+
+    spectral_radius: Mapping[str, float] = key("the largest |eigenvalue| of each recurrent matrix")
+    spectral_norm: Mapping[str, float] = key("the largest singular value")
+    bias: Mapping[str, float] = key("the mean bias of each gate")
+    gates: Mapping[str, TrainedGate] = key("the gates of the top layer: `mean` and `saturated`")
+
+
+def trained_weights(runs: Sequence[WeightsOfRun]) -> Mapping[str, TrainedWeights]:
     """Return what the weights of some runs are like, by label."""
-    return {run.label: _data_of(run) for run in runs}
-
-
-def _data_of(run: WeightsOfRun) -> dict[str, Any]:
-    parameters = {
-        field: {name: number(value) for name, value in getattr(run, field).items()} for field in _OF_PARAMETERS
+    return {
+        run.label: TrainedWeights(
+            **{field: getattr(run, field) for field in _OF_PARAMETERS},
+            gates={name: TrainedGate(mean=gate.mean, saturated=gate.saturated) for name, gate in run.gates.items()},
+        )
+        for run in runs
     }
-    gates = {name: {"mean": number(gate.mean), "saturated": number(gate.saturated)} for name, gate in run.gates.items()}
-    return {**parameters, "gates": gates}

@@ -70,8 +70,8 @@ class LoadedSpec:
 
     @property
     def is_file(self) -> bool:
-        """Whether it was read from a file or standard input, and is no bare name of a cell or checkpoint."""
-        return self.positions.document is not None
+        """Whether it says on what it is run: it was read, or given as a mapping, and is no bare name."""
+        return self.positions.document is not None or not self.target
 
     @property
     def tied(self) -> bool:
@@ -110,7 +110,7 @@ class LoadedSpec:
 
 
 def load_spec(
-    target: str,
+    target: str | Mapping[str, Any],
     *,
     options: Mapping[str, object] = {},
     overrides: Sequence[str] = (),
@@ -119,6 +119,8 @@ def load_spec(
     layer: str | None = None,
 ) -> LoadedSpec:
     """Return the spec that `target` names: a YAML file, ``-`` for standard input, a built-in cell, or a checkpoint.
+
+    It may be a mapping as well: the fields of a spec.
 
     options: values of top-level fields from the command line; a mistake in one names the option (``--seq-len``).
     overrides: ``PATH=VALUE`` texts of ``--set``, applied after the options. Both win over the file.
@@ -159,7 +161,7 @@ def load_spec(
         if examine_cell is not None:
             problems += _problems_of_cell(data, built_in, origin, examine_cell)
         raise SpecError(problems)
-    return replace(loaded, target=target)
+    return replace(loaded, target=target if isinstance(target, str) else "")
 
 
 @dataclass(frozen=True)
@@ -252,7 +254,9 @@ class _Origin:
     file: Read | None = None
 
 
-def _find(target: str, checkpoints: Checkpoints | None) -> _Origin:
+def _find(target: str | Mapping[str, Any], checkpoints: Checkpoints | None) -> _Origin:
+    if isinstance(target, Mapping):
+        return _given(target)
     if target == STANDARD_INPUT:
         if sys.stdin is None:
             raise InputFileError("standard input is closed")
@@ -268,6 +272,23 @@ def _find(target: str, checkpoints: Checkpoints | None) -> _Origin:
         return _Origin({"cell": known}, Positions(f"built-in cell {known}", None), known, FilePath())
     hint = f"; to read the file, write {os.curdir}{os.sep}{printable(target)}" if os.path.isfile(target) else ""
     raise UsageError(f"{cells.unknown(target)}{hint}")
+
+
+def _given(fields: Mapping[str, Any]) -> _Origin:
+    """Return a spec that is given as a mapping."""
+    data: dict[str, Any] = _plain(fields)
+    cell = data.get("cell")
+    name = cell.get("name") if isinstance(cell, dict) else cell
+    return _Origin(data, Positions("spec", None), name if isinstance(name, str) else "spec", FilePath())
+
+
+def _plain(value: Any) -> Any:
+    """Return mappings as dicts and sequences as lists, as a file would give them, arrays among them."""
+    if isinstance(value, Mapping):
+        return {name: _plain(entry) for name, entry in value.items()}
+    if hasattr(value, "tolist"):  # an array, or a number out of one
+        return value.tolist()
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def _bytes_of(target: str) -> bytes:

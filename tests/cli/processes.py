@@ -11,7 +11,7 @@ from pathlib import Path
 import gradcli
 
 ROOT = Path(gradcli.__file__).parents[1]
-FAKE = Path(__file__).with_name("fake_session.py")
+FAKE = Path(__file__).with_name("fake_commands.py")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 # What a developer's shell or CI may have set, and would change the output.
@@ -25,6 +25,6 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 def command(*arguments: object, fake: str | None = None) -> list[str]:
-    """Return the command line of gradcli; with `fake`, of gradcli with a session that computes nothing."""
+    """Return the command line of gradcli; with `fake`, of gradcli with commands that compute nothing."""
     start = ["-m", "gradcli"] if fake is None else [str(FAKE), fake]
     return [sys.executable, *start, *map(str, arguments)]

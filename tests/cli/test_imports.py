@@ -54,12 +54,14 @@ def test_a_result_in_a_pipe_is_written_without_rich(tmp_path: Path, kind: str) -
 def test_what_computes_nothing_loads_no_engine(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     _, modules = after(tmp_path, *arguments)
     assert "rich" not in modules
-    assert not any(name.startswith(("gradcli.engine", "gradcli.session", "gradcli.diagnostics.m")) for name in modules)
+    assert not any(
+        name.startswith(("gradcli.engine", "gradcli.prepare.build", "gradcli.diagnostics.m")) for name in modules
+    )
 
 
 def test_help_loads_no_numerics(tmp_path: Path) -> None:
     _, modules = after(tmp_path, "simulate", "--help")
-    assert modules & {"numpy", "yaml", "gradcli.spec.models", "gradcli.session"} == set()
+    assert modules & {"numpy", "yaml", "gradcli.spec.models", "gradcli.commands.loading"} == set()
 
 
 def test_threads_are_counted_only_where_there_may_be_several(tmp_path: Path) -> None:

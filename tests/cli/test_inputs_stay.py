@@ -15,15 +15,16 @@ import pytest
 from in_process import gradcli
 from processes import Run
 
-from gradcli.cli import COMMANDS
+import gradcli.commands
+from gradcli.commands.command import COMMANDS
 
 safetensors = pytest.importorskip("safetensors.numpy")
 
 SMALL = ("-T", 4, "--hidden-size", 3, "--batch-size", 2, "--trials", 1)
 READING = [
-    module.__name__.rpartition(".")[2]
-    for module in COMMANDS
-    if {"target", "targets", "file"} & set(inspect.signature(module.run).parameters)
+    name
+    for name, command in COMMANDS.items()
+    if {"spec", "specs", "file"} & set(inspect.signature(command.function).parameters)
 ]
 
 
@@ -130,11 +131,15 @@ def test_a_spec_on_standard_input_stays(folder: Path, run: Run) -> None:
         Path("piped.yaml").open() as file,
         patch.object(sys, "stdin", io.TextIOWrapper(io.FileIO(file.fileno(), closefd=False))),
     ):
+        from gradcli.commands.loading import load
         from gradcli.errors import UsageError
-        from gradcli.session.loading import load
+        from gradcli.output_files import will_write
 
-        with pytest.raises(UsageError, match=r"piped\.yaml: it is <stdin>, which the run reads"):
-            load("-", options={}, overrides=[], outputs={"-o": Path("piped.yaml")})
+        with (
+            will_write({"-o": Path("piped.yaml")}),
+            pytest.raises(UsageError, match=r"piped\.yaml: it is <stdin>, which the run reads"),
+        ):
+            load("-", {})
 
 
 @pytest.mark.parametrize("other", ["F", "./F", "link", "hard"])

@@ -14,8 +14,8 @@ from in_process import gradcli
 from processes import environment
 
 from gradcli.errors import InputFileError
-from gradcli.session import inspect as session
 from gradcli.spec import yaml12
+from gradcli.weights import formats, layouts
 from gradcli.weights.checkpoint import Checkpoint, Tensor
 from gradcli.weights.formats import FOLDER_FILES, open_checkpoint
 from gradcli.weights.layers import Contents, Unsupported
@@ -43,8 +43,8 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Table:
     monkeypatch.chdir(tmp_path)
     Path(FILE).write_bytes(b"stands for a checkpoint")
     made = Table(arrays(), name=FILE)
-    monkeypatch.setattr(session, "open_checkpoint", lambda path, name: made)
-    monkeypatch.setattr(session, "find_layers", found_in)
+    monkeypatch.setattr(formats, "open_checkpoint", lambda path, name: made)
+    monkeypatch.setattr(layouts, "find_layers", found_in)
     return made
 
 
@@ -65,7 +65,7 @@ def test_every_format_and_a_file() -> None:
 
 
 def test_a_file_without_recurrent_layers_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "find_layers", lambda checkpoint: Contents())
+    monkeypatch.setattr(layouts, "find_layers", lambda checkpoint: Contents())
     done = gradcli("inspect", FILE)
     assert (done.code, done.stderr) == (0, "")
     assert "gradcli recognises no recurrent layer in this file" in done.stdout
@@ -172,7 +172,7 @@ def test_a_spec_is_yaml_alone() -> None:
     done = gradcli("inspect", FILE, "--spec", "plain", "--format", "json")
     assert done.refused()
     assert done.code == 2
-    assert "--spec writes YAML; leave --format json out" in done.stderr
+    assert "what comes out is no report but YAML; leave --format json out" in done.stderr
 
 
 # --- files that are none ---------------------------------------------------------------------------------------------
@@ -212,11 +212,11 @@ def test_no_checkpoint(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 PROGRAM = """
 import json, sys
-from gradcli.session import inspect as session
+from gradcli.weights import formats, layouts
 from gradcli.weights.layers import Contents
 from checkpoints_by_hand import Table
-session.open_checkpoint = lambda path, name: Table({}, name=name)
-session.find_layers = lambda checkpoint: Contents()
+formats.open_checkpoint = lambda path, name: Table({}, name=name)
+layouts.find_layers = lambda checkpoint: Contents()
 assert not {"rich", "typer"} & set(sys.modules)
 sys.argv = ["gradcli", *sys.argv[1:]]
 from gradcli.__main__ import main

@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 from processes import command, environment
 
+from gradcli import output_files
 from gradcli.cli import interrupt
-from gradcli.cli.interrupt import answering_interrupts, unless_finished
+from gradcli.cli.interrupt import answering_interrupts
+from gradcli.output_files import act_now, unless_finished
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
@@ -27,8 +29,11 @@ PATIENCE = 20
 ANNOUNCING = """
 import sys
 import numpy as np
-import gradcli.session as session
+import gradcli.commands
+from dataclasses import replace
+from functools import wraps
 from gradcli.__main__ import main
+from gradcli.commands.command import COMMANDS
 
 def announce(*_):
     print("begun", file=sys.stderr, flush=True)
@@ -37,14 +42,15 @@ def eigvals(matrix, found=np.linalg.eigvals):
     announce()
     return found(matrix)
 
-def simulate(*arguments, progress=None, found=session.run_simulation, **options):
-    return found(*arguments, progress=announce, **options)
+@wraps(gradcli.simulate)
+def simulate(found=gradcli.simulate, progress=None, **options):
+    return found(progress=announce, **options)
 
 WHAT = sys.argv.pop(1)
 if WHAT == "eigenvalues":
     np.linalg.eigvals = eigvals
 else:
-    session.run_simulation = simulate
+    COMMANDS["simulate"] = replace(COMMANDS["simulate"], function=simulate)
 sys.argv[0] = "gradcli"
 sys.exit(main())
 """
@@ -155,7 +161,7 @@ sys.exit(main())
 
 
 @pytest.mark.parametrize(
-    "module", ["gradcli.errors", "gradcli.prepare.threads", "typer", "gradcli.cli", "numpy", "gradcli.session.simulate"]
+    "module", ["gradcli.errors", "gradcli.prepare.threads", "typer", "gradcli.cli", "numpy", "gradcli.commands.loading"]
 )
 def test_interrupt_during_the_imports_is_no_traceback(module: str, tmp_path: Path) -> None:
     done = subprocess.run(
@@ -220,7 +226,7 @@ def test_what_is_to_be_undone() -> None:
     with pytest.raises(RuntimeError, match="why"), unless_finished(lambda: done.append("undone")):
         raise RuntimeError("why")
     assert done == ["undone"]
-    interrupt._act()
+    act_now()
     assert done == ["undone"], "only once"
 
 
@@ -234,9 +240,9 @@ def test_what_an_interrupt_stopped_is_done_at_the_end() -> None:
 
     with pytest.raises(KeyboardInterrupt), unless_finished(undo):
         raise RuntimeError
-    interrupt._act()
+    act_now()
     assert done == ["tried", "tried"]
-    interrupt._last_acts.clear()
+    output_files._last_acts.clear()
 
 
 def test_undoing_never_hides_what_went_wrong() -> None:

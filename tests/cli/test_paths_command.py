@@ -25,7 +25,7 @@ def test_every_format(run: Run) -> None:
 def test_latex_is_offered_here_only(run: Run) -> None:
     done = run("simulate", "lstm", "--format", "latex")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "latex is for formulas, which 'gradcli paths' derives" in done.stderr
+    assert "latex is a format of 'gradcli paths'; here: table" in done.stderr
 
 
 def test_mistakes(run: Run) -> None:

@@ -13,8 +13,8 @@ from measured import SCALAR, SMALL, loaded, measured
 from gradcli.diagnostics.clipping import Clipped
 from gradcli.diagnostics.measure import Measured, measure
 from gradcli.prepare.build import build
-from gradcli.results.run_data import run_data
-from gradcli.session.result import saved_arrays
+from gradcli.results.run import run_of
+from gradcli.results.saved_arrays import saved_arrays
 
 ONE = {"hidden_size": 2, "trials": 1, "batch_size": 1}
 ADDED = 1e-6  # what PyTorch's clip_grad_norm_ adds to the norm
@@ -22,7 +22,7 @@ ADDED = 1e-6  # what PyTorch's clip_grad_norm_ adds to the norm
 
 def copies_of(run: Measured) -> dict[str, int]:
     """How many parameters of PyTorch's each one is."""
-    return {name: found["copies"] for name, found in run_data(run)["parameters"].items()}
+    return {name: found.copies for name, found in run_of(run).parameters.items()}
 
 
 def clipped(cell: Any, *methods: dict[str, float], **fields: object) -> list[Clipped]:

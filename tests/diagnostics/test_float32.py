@@ -9,9 +9,9 @@ import pytest
 from late_torch import torch
 from measured import SCALAR, loaded, measured, screen
 
+from gradcli.commands.simulate import simulate
 from gradcli.diagnostics.float32 import Float32
-from gradcli.session.result import Result
-from gradcli.session.simulate import simulate
+from gradcli.results.result import Result
 
 Array = np.ndarray[Any, Any]
 

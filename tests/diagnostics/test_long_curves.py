@@ -17,7 +17,7 @@ from gradcli.diagnostics.curve import LOG10_2, curve_of, joined, median_and_mean
 from gradcli.diagnostics.curve_landmarks import first_where, last_where
 from gradcli.diagnostics.measure import measure
 from gradcli.prepare.build import build
-from gradcli.results.run_data import records
+from gradcli.results.run import curve_records, run_of
 
 STEPS = 300_001
 CURVE_BYTES = 8 * STEPS
@@ -105,7 +105,7 @@ def test_a_single_state_is_its_layers_curve() -> None:
 
 def test_the_rows_of_one_sequence_share_their_numbers() -> None:
     found = measured(SCALAR, hidden_size=1, trials=1, batch_size=1, seq_len=5000)
-    rows = list(records([found]).rows)
+    rows = list(curve_records([run_of(found)]).rows)
     assert [row[1] for row in rows] == list(range(5001))
     assert all(row[2] is row[3] is row[4] is row[5] for row in rows)
 

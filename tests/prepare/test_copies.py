@@ -13,7 +13,8 @@ from gradcli.errors import SpecError
 from gradcli.prepare.build import build
 from gradcli.prepare.trained import CheckpointFiles
 from gradcli.results.cells import cell_report
-from gradcli.results.run_data import run_data
+from gradcli.results.declared import data_of
+from gradcli.results.run import run_of
 from gradcli.spec.reader import load_spec
 from gradcli.weights.formats import open_checkpoint
 from gradcli.weights.layouts import find_layers
@@ -97,7 +98,7 @@ def test_a_second_bias_moves_no_other_draw() -> None:
 def test_the_number_of_parameters_is_that_of_torch() -> None:
     # sum(p.numel() for p in nn.LSTM(32, 64).parameters()), and of nn.GRU and nn.RNN
     for cell, count in (("lstm", 25088), ("gru", 18816), ("rnn", 6272)):
-        found = run_data(measured(cell, seq_len=2, trials=1, batch_size=1))
+        found = data_of(run_of(measured(cell, seq_len=2, trials=1, batch_size=1)))
         assert found["parameter_count"] == count
         assert {entry["copies"] for name, entry in found["parameters"].items() if ".W_" in name} == {1}
     assert cell_report("lstm").data["parameters"]["b_f"] == {"shape": ["hidden_size"], "copies": 2}

@@ -70,7 +70,7 @@ LARGE: dict[str, dict[str, Any]] = {
 PROGRAM = """
 import json, sys
 from gradcli.formats import render_pieces
-from gradcli.session.simulate import simulate
+from gradcli.commands.simulate import simulate
 from gradcli.spec.reader import load_spec
 
 def run(record=False, cell="rnn", **fields):

@@ -15,7 +15,6 @@ from threadpoolctl import ThreadpoolController
 from gradcli.prepare import threads
 from gradcli.prepare.build import build
 from gradcli.prepare.threads import blas_threads, recurrent_products, start_with_one_thread, worthwhile_threads
-from gradcli.session import run_comparison, run_simulation
 
 LARGE: dict[str, object] = {"hidden_size": 256, "batch_size": 32, "seq_len": 3, "trials": 1, "input_size": 4}
 SMALL = LARGE | {"hidden_size": 8}
@@ -46,12 +45,12 @@ def during(*cells: str, threads: int | None = None, **fields: object) -> list[in
         if stage == "backward" and done == total:
             seen.append(now())
 
-    asked: dict[str, Any] = {"options": fields, "overrides": [], "record": False, "threads": threads, "progress": look}
+    asked: dict[str, Any] = {**fields, "threads": threads, "progress": look}
     before = now()
     if len(cells) == 1:
-        run_simulation(cells[0], **asked)
+        gradcli.simulate(cells[0], **asked)
     else:
-        run_comparison(cells, match=None, **asked)
+        gradcli.compare(cells, **asked)
     assert now() == before
     return [count for counts in seen for count in counts]
 

@@ -15,7 +15,7 @@ from measured import SMALL, measured, table_of
 
 from gradcli.diagnostics.clipping import Clipped
 from gradcli.results.clipping import clipping_sentences
-from gradcli.results.simulate import simulation_report
+from gradcli.results.simulate import simulation
 
 LOSSES = st.one_of(st.none(), st.sampled_from([0.0, 24.0, 25.39, 25.3901, 25.93, 27.0, 1e9]), st.floats(0, 1e3))
 NORMS = st.floats(-8, 8)
@@ -116,7 +116,7 @@ def test_a_clipped_step_that_still_raises_the_loss_is_not_said_to_help() -> None
 
 def test_of_a_norm_that_is_no_number_nothing_is_said_to_be_reached_or_not() -> None:
     cell = {"name": "singular", "equations": "h[t] = tanh(sqrt(b) + W @ h[t-1])"}
-    text = table_of(simulation_report(measured(cell, **SMALL, init={"b": 0.0})), None)
+    text = table_of(simulation(measured(cell, **SMALL, init={"b": 0.0})).report, None)
     (line,) = (line for line in text.splitlines() if line.startswith("clipping"))
     assert "norm 1: the norm is not finite." in line
     assert "reached" not in line

@@ -13,7 +13,7 @@ import pytest
 from in_process import gradcli
 from measured import table_of
 
-from gradcli import session
+import gradcli as package
 
 COMMANDS = ("contributions", "gates")
 SMALL = ("--hidden-size", 5, "--input-size", 3, "-T", 20, "--trials", 2, "--batch-size", 2)
@@ -51,8 +51,8 @@ def run_of(command: str, *arguments: object) -> dict[str, Any]:
 
 
 def screen(command: str, target: str, width: int, **options: object) -> str:
-    run = {"contributions": session.run_contributions, "gates": session.run_gates}[command]
-    return table_of(run(target, options=options, overrides=[]).report, width)
+    run = {"contributions": package.contributions, "gates": package.gates}[command]
+    return table_of(run(target, **options).report, width)
 
 
 # --- contributions ---------------------------------------------------------------------------------------------------

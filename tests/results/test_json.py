@@ -16,9 +16,9 @@ from gradcli.diagnostics.measure import measure
 from gradcli.diagnostics.remedies import find_remedies
 from gradcli.formats import render
 from gradcli.prepare.build import build
-from gradcli.results.compare import comparison_report
+from gradcli.results.compare import comparison
 from gradcli.results.model import Report
-from gradcli.results.simulate import simulation_report
+from gradcli.results.simulate import simulation
 from gradcli.spec.reader import load_spec
 
 NUMBER = (int, float, type(None))
@@ -139,7 +139,7 @@ def data_of(report: Report) -> dict[str, Any]:
 def run_of(cell: Any = "rnn", **fields: object) -> dict[str, Any]:
     """Return the one run in the JSON of a simulation; its form is as published."""
     found = measured(cell, **fields)
-    data = data_of(simulation_report(found, find_remedies(found)))
+    data = data_of(simulation(found, find_remedies(found)).report)
     check(data, {"schema_version": int, "command": str, "gradcli_version": str, "runs": [dict]})
     assert (data["schema_version"], data["command"], len(data["runs"])) == (1, "simulate", 1)
     (run,) = data["runs"]
@@ -227,7 +227,7 @@ def test_a_run_in_float32_tells_what_training_would_see() -> None:
 
 def test_a_comparison() -> None:
     arms = [measured("lstm", **SMALL), measured("rnn", **SMALL, activation="relu", init={"b_h": -100.0})]
-    data = data_of(comparison_report(arms, ["a note"]))
+    data = data_of(comparison(arms, ["a note"]).report)
     check(
         data,
         {
@@ -256,7 +256,7 @@ def rows_of(report: Report) -> list[dict[str, str]]:
 
 def test_the_csv_has_every_digit_of_the_json() -> None:
     arms = [measured("lstm", **SMALL), measured("rnn", **SMALL, activation="relu", init={"b_h": -100.0})]
-    report = comparison_report(arms, [])
+    report = comparison(arms, []).report
     rows = rows_of(report)
     assert len(rows) == 2 * 13
     for run in data_of(report)["runs"]:
@@ -271,13 +271,13 @@ def test_the_csv_has_every_digit_of_the_json() -> None:
 
 
 def test_the_csv_can_be_asked_for_twice() -> None:
-    report = simulation_report(measured(**SMALL))
+    report = simulation(measured(**SMALL)).report
     assert rows_of(report) == rows_of(report) != []
 
 
 def test_an_overflow_has_no_rows() -> None:
     found = measured("rnn", **SMALL, activation="identity", init={"W_hh": {"identity": {"gain": 1e200}}})
-    assert rows_of(simulation_report(found)) == []
+    assert rows_of(simulation(found).report) == []
 
 
 OWN_CELL = {
@@ -338,7 +338,7 @@ def test_the_resolved_spec_gives_the_same_run_again(name: str, tmp_path: Path, m
 
 def run_of_file(file: Path) -> dict[str, Any]:
     found = measure(build(load_spec(str(file))))
-    data = data_of(simulation_report(found, find_remedies(found)))
+    data = data_of(simulation(found, find_remedies(found)).report)
     (run,) = data["runs"]
     for clip in run["clip"]:
         clip.pop("curve", None)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from measured import SMALL, loaded, table_of
 
+from gradcli.commands.paths import paths
 from gradcli.errors import UsageError
 from gradcli.formats import FORMATS, render
 from gradcli.results.model import Report
-from gradcli.session.paths import paths
 
 ONE = {"hidden_size": 1, "input_size": 1, "batch_size": 1, "trials": 1, "input": "zeros"}
 HEADER = "label,layer,section,start,end,distance,route,log10_norm,log10_relative,projection,cosine"

@@ -9,7 +9,7 @@ import pytest
 from measured import SCALAR, SMALL, measured, screen, table_of
 
 from gradcli.formats import render
-from gradcli.results.simulate import simulation_report
+from gradcli.results.simulate import simulation
 
 ONE = {"hidden_size": 1, "trials": 1, "batch_size": 1}
 CLIPS = [{"norm": 1.0}, {"value": 1.0}, {"step_norm": 1.0}, {"step_value": 0.1}]
@@ -39,7 +39,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def report_of(cell: Any = "rnn", **fields: object) -> Any:
-    return simulation_report(measured(cell, **{**SMALL, **fields})).in_full()
+    return simulation(measured(cell, **{**SMALL, **fields})).report.in_full()
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -28,10 +28,10 @@ from typing import Any
 import numpy as np
 
 from gradcli import cells
+from gradcli.commands.gates import gates
+from gradcli.commands.simulate import simulate
 from gradcli.errors import GradcliError
 from gradcli.formats import render
-from gradcli.session.gates import gates
-from gradcli.session.simulate import simulate
 from gradcli.spec.reader import LoadedSpec, load_spec
 
 Array = np.ndarray[Any, Any]

@@ -1,41 +1,14 @@
-"""What a command hands back: the report, the verdicts for gates, and the arrays for `--save`."""
+"""The arrays for `--save`: all that redoes a run elsewhere, and its gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from gradcli.diagnostics.measure import Measured
-from gradcli.errors import UsageError
-from gradcli.results.model import Report
 
 Array = np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True)
-class Result:
-    """The outcome of a command.
-
-    verdicts: (label, kind) of each run. arrays: what `save` writes; empty unless asked for.
-    """
-
-    report: Report
-    verdicts: Sequence[tuple[str, str]]
-    arrays: Mapping[str, Array] = field(default_factory=dict)
-
-    def save(self, file: BinaryIO) -> None:
-        """Write the arrays of the run as .npz.
-
-        Raises:
-            UsageError: the run was not recorded.
-        """
-        if not self.arrays:
-            raise UsageError("nothing to save: the run was not recorded")
-        arrays: dict[str, Any] = dict(self.arrays)
-        np.savez(file, **arrays)
 
 
 def saved_arrays(measured: Measured) -> dict[str, Array]:

@@ -1,7 +1,7 @@
-"""gradcli with a session that computes nothing: results as the tests ask for them, through the real command line.
+"""gradcli with commands that compute nothing: results as the tests ask for them, through the real command line.
 
-Run as ``python fake_session.py MODE ARGUMENTS...``. MODE is "echo" (a report that says what the session was asked for),
-a comma-separated list of verdict kinds, or an error to be raised.
+Run as ``python fake_commands.py MODE ARGUMENTS...``. MODE is "echo" (a report that says what the command was asked
+for), a comma-separated list of verdict kinds, or an error to be raised.
 """
 
 from __future__ import annotations
@@ -11,23 +11,35 @@ import os
 import signal
 import sys
 import time
-from dataclasses import dataclass
-from types import ModuleType
+from dataclasses import dataclass, replace
+from functools import wraps
 from typing import Any, BinaryIO
 
+import gradcli.commands  # noqa: F401 - which declares them
 from gradcli import __main__
+from gradcli.commands.command import COMMANDS, Command
+from gradcli.commands.saving import saved
 from gradcli.errors import InputFileError, Problem, ResourceError, SpecError
 from gradcli.results.model import Column, Line, Records, Report, Table, envelope
+from gradcli.results.result import Result
 
 BIG = "big"
 
 
-@dataclass
-class FakeResult:
-    report: Report
-    verdicts: list[tuple[str, str]]
+@dataclass(frozen=True, kw_only=True, repr=False)
+class FakeResult(Result):
+    command = "fake"
+    asked: dict[str, Any]
+    judged: list[tuple[str, str]]
 
-    def save(self, file: BinaryIO) -> None:
+    @property
+    def verdicts(self) -> list[tuple[str, str]]:
+        return self.judged
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.asked
+
+    def save_arrays(self, file: BinaryIO) -> None:
         if MODE == "save-fails":
             file.write(b"half")
             raise RuntimeError("broke while saving")
@@ -64,25 +76,25 @@ def run(what: str, asked: dict[str, Any]) -> FakeResult:
     rows = [(f"row │ {i}", i) for i in range(100_000 if MODE == BIG else 3)]
     table = Table([Column("name × kind", "text", keep=9), Column("number", keep=1)], rows)
     return FakeResult(
-        Report(
-            what, [[Line("it is × fine", "STABLE", "good")], [table]], envelope(what) | asked, Records(("n", "i"), rows)
-        ),
-        [(f"cell{i}", kind) for i, kind in enumerate(kinds)],
+        shown=Report(what, [[Line("it is × fine", "STABLE", "good")], [table]], records=Records(("n", "i"), rows)),
+        asked=envelope(what) | asked,
+        judged=[(f"cell{i}", kind) for i, kind in enumerate(kinds)],
     )
 
 
-def run_simulation(target: str, *, record: bool, progress: Any, outputs: Any, **asked: Any) -> FakeResult:
-    return run("simulate", {"target": target, **asked})
+def faked(command: Command) -> Command:
+    """Return a command that does nothing but what MODE says."""
 
+    @wraps(command.function)
+    def function(*, save: str | None = None, progress: Any = None, **asked: Any) -> FakeResult:
+        with saved(save) as keep:
+            return keep.all_of(run(command.name, asked))
 
-def run_comparison(targets: Any, *, record: bool, progress: Any, outputs: Any, **asked: Any) -> FakeResult:
-    return run("compare", {"targets": targets, **asked})
+    return replace(command, function=function)
 
 
 if __name__ == "__main__":
     MODE = sys.argv.pop(1)
-    module = ModuleType("gradcli.session")
-    module.run_simulation = run_simulation  # type: ignore[attr-defined]
-    module.run_comparison = run_comparison  # type: ignore[attr-defined]
-    sys.modules["gradcli.session"] = module
+    for name in ("simulate", "compare"):
+        COMMANDS[name] = faked(COMMANDS[name])
     sys.exit(__main__.main())

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from measured import SMALL, loaded, table_of
 
+from gradcli.commands.compare import compare
 from gradcli.engine.run import Engine
 from gradcli.errors import ResourceError, SpecError, UsageError
 from gradcli.prepare import limits
+from gradcli.prepare.arms import SHARED
 from gradcli.prepare.build import build
 from gradcli.results.arms import run_on
-from gradcli.session.compare import SHARED, compare
-from gradcli.session.result import Result
+from gradcli.results.result import Result
 from gradcli.spec.models import Spec
 from gradcli.spec.reader import LoadedSpec, load_spec
 
@@ -285,7 +286,7 @@ def test_arms_of_the_same_cell_share_a_run(monkeypatch: pytest.MonkeyPatch) -> N
     alone = [compare([a, a]).report.data["runs"][0]["curve"]["log10_norm"] for a in (arms[0], arms[3])]
     shared: list[int] = []
     monkeypatch.setattr(
-        "gradcli.session.compare.Engine",
+        "gradcli.diagnostics.side_by_side.Engine",
         lambda problem, **options: shared.append(problem.trials) or Engine(problem, **options),
     )
     runs = compare(arms).report.data["runs"]

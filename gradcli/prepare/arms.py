@@ -1,4 +1,4 @@
-"""`gradcli compare`: several specs side by side, each as `simulate` runs it.
+"""The arms of a comparison: which specs borrow what, what is made equal, and on what each is run.
 
 A file says on what it is run, and is run on that. The bare name of a cell or of a checkpoint says nothing of it: it
 borrows the fields of `SHARED` from the first file.
@@ -7,33 +7,22 @@ borrows the fields of `SHARED` from the first file.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from gradcli.diagnostics.measure import Measured, measure
-from gradcli.diagnostics.training import compare_weights
-from gradcli.engine.problem import Progress, Run
-from gradcli.engine.run import Engine
-from gradcli.engine.together import apart, can_join, joined
 from gradcli.errors import Problem, SpecError, UsageError
 from gradcli.prepare.build import Network, build
 from gradcli.prepare.data import open_source
 from gradcli.prepare.limits import MemoryRefused
 from gradcli.prepare.parameters import ParameterValues
 from gradcli.prepare.sizing import count_parameters, parameter_shapes, parse, size_cells
-from gradcli.prepare.threads import blas_threads
 from gradcli.prepare.trained import TrainedNetwork
-from gradcli.results.arms import run_on
-from gradcli.results.compare import comparison_report
-from gradcli.session.result import Result, saved_arrays
+from gradcli.spec.base import SpecModel
 from gradcli.spec.losses import DRAWN_READOUT, BinaryCrossEntropyLoss, Loss, MSELoss, TargetLoss
 from gradcli.spec.models import LARGEST_SIZE, Spec
 from gradcli.spec.reader import LoadedSpec
-
-Array = np.ndarray[Any, Any]
 
 #: What an arm is run on and judged by: a bare name borrows it, so that only the cells differ.
 SHARED = (
@@ -52,25 +41,27 @@ SHARED = (
 
 MATCHES = ("params",)
 
-#: Arms of the same cell run together as long as the norms of all take no more than this.
-_SHARED_BYTES = 64 * 2**20
+
+@dataclass(frozen=True)
+class Arms:
+    """Specs ready to be compared.
+
+    Args:
+        lenders: for each, the spec that it borrows from; None for one that says itself on what it is run.
+        notes: what was borrowed and made equal.
+    """
+
+    specs: Sequence[LoadedSpec]
+    lenders: Sequence[LoadedSpec | None]
+    notes: Sequence[str]
 
 
-def compare(
-    specs: Sequence[LoadedSpec],
-    *,
-    match: str | None = None,
-    record: bool = False,
-    max_memory: int | None = None,
-    threads: int | None = None,
-    progress: Progress | None = None,
-) -> Result:
-    """Run specs side by side and rank them.
+def arms_of(specs: Sequence[LoadedSpec], *, match: str | None = None, max_memory: int | None = None) -> Arms:
+    """Return the arms of a comparison.
 
     Args:
         specs: those that are bare names take the fields of `SHARED` from the first that was read from a file.
         match: "params" gives the others the hidden size at which they have about as many parameters as the first.
-        record, max_memory, threads, progress: as for `gradcli.session.run_simulation`.
 
     Raises:
         UsageError: fewer than two specs, or an unknown `match`.
@@ -92,79 +83,62 @@ def compare(
     if match == "params":
         arms = _match_parameters(arms, max_memory)
         notes.append(_matched_words(arms[0]))
-    # All of them before the first runs, so that a mistake in the last spec is told at once.
-    runs_kept = len(arms) if record else 1
-    with blas_threads(threads):
-        networks = _all_built(arms, lenders, record=record, runs_kept=runs_kept, max_memory=max_memory)
-    notes += dict.fromkeys(note for network in networks for note in network.notes)
-    measured: list[Measured] = []
-    runs: dict[int, Run] = {}
-    for index, network in enumerate(networks):
-        with blas_threads(threads, network.problem):
-            if index not in runs:
-                runs |= _shared_runs(networks, index, record, progress)
-            measured.append(measure(network, record=record, progress=progress, run=runs.pop(index, None)))
-    arrays = {f"{arm.label}/{name}": array for arm in measured for name, array in saved_arrays(arm).items()}
-    with blas_threads(threads):
-        weights = compare_weights(measured, max_memory=max_memory)
-    return Result(
-        comparison_report(measured, notes, weights),
-        [(arm.label, arm.verdict.kind) for arm in measured],
-        arrays,
-    )
+    return Arms(arms, lenders, notes)
 
 
-def _shared_runs(networks: Sequence[Network], index: int, record: bool, progress: Progress | None) -> dict[int, Run]:
-    """Return the runs of an arm and of the later ones that can share it, by arm; none where sharing gains nothing."""
-    problems = {
-        other: networks[other].problem
-        for other in range(index, len(networks))
-        if _alike(networks[index], networks[other]) and can_join(networks[index].problem, networks[other].problem)
+def run_on(network: Network) -> dict[str, Any]:
+    """Return what a network is run on and judged by, field by field, as plain data that tells all differences.
+
+    Sizes are those found in the input, and paths those of the files that were read.
+    """
+    spec = network.spec
+    folder = network.loaded.folder
+    return {
+        "input": _fields(spec.input, folder),
+        "input_size": network.problem.plans[0].cell.shapes.input_size if network.cell.uses_input else None,
+        "seq_len": spec.seq_len,
+        "trials": spec.trials,
+        "batch_size": spec.batch_size,
+        "seed": spec.seed,
+        "dtype": spec.dtype,
+        "loss": _fields(spec.loss, folder),
+        "thresholds": _fields(spec.thresholds, folder),
+        "clip": [{clip.NAME: clip.threshold} for clip in spec.clip],
+        "learning_rate": spec.learning_rate,
     }
-    if len(problems) == 1:
-        return {}
-    whole = joined(list(problems.values()))
-    states = sum(len(plan.states) for plan in whole.plans)
-    norms = np.dtype(np.float64).itemsize * states * whole.seq_len * whole.trials * whole.batch_size
-    # Larger ones run one trial after the other in any case, and alone they need less memory at a time.
-    if whole.sizes.trials_at_once < whole.trials or norms > _SHARED_BYTES:
-        return {}
-    run = Engine(whole, progress=progress).run(record=record)
-    if run.overflow is not None or run.backward_overflow is not None:
-        return {}  # each alone then tells where its own numbers end
-    return dict(zip(problems, apart(run, list(problems.values())), strict=True))
 
 
-def _alike(a: Network, b: Network) -> bool:
-    """Tell whether two arms are run on the same kind of input, with the same loss."""
-    one, other = run_on(a), run_on(b)
-    return all(one[field] == other[field] for field in ("input", "loss"))
+def _fields(model: SpecModel, folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = _resolved(model.model_dump(mode="json"), folder)
+    return found
 
 
-def _all_built(
-    arms: Sequence[LoadedSpec],
-    lenders: Sequence[LoadedSpec | None],
-    *,
-    record: bool,
-    runs_kept: int,
-    max_memory: int | None,
-) -> list[Network]:
-    """Build all arms.
+def _resolved(value: Any, folder: Path) -> Any:
+    """Return a value in which every path of a file is the one that was read, which folders may tell apart."""
+    if not isinstance(value, dict):
+        return value
+    found = {name: _resolved(entry, folder) for name, entry in value.items()}
+    return found | {"path": str(folder / value["path"])} if isinstance(value.get("path"), str) else found
+
+
+def build_all(arms: Arms, *, record: bool, max_memory: int | None) -> list[Network]:
+    """Build all arms, before the first of them runs, so that a mistake in the last spec is told at once.
 
     Raises:
         MemoryRefused: some need too much memory; it is told of the one that needs most, so that its figure is enough.
     """
+    runs_kept = len(arms.specs) if record else 1
     built: dict[str, Network] = {}
     refused: list[MemoryRefused] = []
     # Those that borrow come last, so that what is wrong with what they borrow is told of its own spec.
-    for arm, lender in sorted(zip(arms, lenders, strict=True), key=lambda pair: pair[1] is not None):
+    for arm, lender in sorted(zip(arms.specs, arms.lenders, strict=True), key=lambda pair: pair[1] is not None):
         try:
             built[arm.label] = _built(arm, lender, record=record, runs_kept=runs_kept, max_memory=max_memory)
         except MemoryRefused as error:
             refused.append(error)
     if refused:
         raise max(refused, key=lambda error: error.needed)
-    return [built[arm.label] for arm in arms]
+    return [built[arm.label] for arm in arms.specs]
 
 
 def _built(

@@ -19,7 +19,7 @@ sys.path.append(str(Path(__file__).parents[1] / "weights"))
 from running import run_layer
 from stored import FOLDER, checkpoint_of
 
-from gradcli.session import run_comparison, run_simulation
+import gradcli as package
 from gradcli.weights.formats import open_checkpoint
 from gradcli.weights.layers import Contents, RecurrentLayer
 from gradcli.weights.layouts import find_layers
@@ -48,7 +48,7 @@ def every_file() -> list[str]:
 
 
 def arrays_of(target: object, **arguments: Any) -> Arrays:
-    result = run_simulation(str(target), **{"options": {}, "overrides": [], "record": True, **arguments})
+    result = package.simulate(str(target), **{"record": True, **arguments})
     return result.arrays
 
 
@@ -61,8 +61,8 @@ def test_every_layer_of_every_file_runs_as_what_it_is(file: str) -> None:
 
 def assert_runs_as_what_it_is(file: str, layer: RecurrentLayer) -> None:
     v = np.linspace(-1.0, 1.0, layer.output_size)
-    options = {"seq_len": T, "batch_size": BATCH, "loss": {"kind": "projection", "vector": v.tolist()}}
-    found = arrays_of(FOLDER / file, options=options, checkpoint_layer=layer.name)
+    changes = {"seq_len": T, "batch_size": BATCH, "loss": {"kind": "projection", "vector": v}}
+    found = arrays_of(FOLDER / file, layer=layer.name, set=changes)
     # What is saved is what the layer has read: of one that reads backwards, the last step first.
     x = found["x"][0].transpose(0, 1, 2)
     ran = run_layer(layer, checkpoint_of(file), x[::-1] if layer.reversed else x, v)
@@ -106,7 +106,7 @@ def test_a_trained_model_on_its_own_data_in_every_format(file: str, tmp_path: Pa
         "loss": {"kind": "cross_entropy", "target": {"file": {"path": str(DIGITS), "key": "labels"}}},
     }
     path = written(tmp_path, spec)
-    result = run_simulation(str(path), options={}, overrides=[], record=True)
+    result = package.simulate(path, record=True)
     loss, norms, gradients = torch_digits(batch)
     # Keras adds PyTorch's two biases in float32.
     tolerance = 1e-10 if file.endswith((".pt", ".safetensors", ".npz", ".onnx")) else 1e-5
@@ -240,7 +240,7 @@ def test_a_layer_within_a_network_is_no_readout_unless_it_is_named(own: dict[str
     np.savez(tmp_path / "own.npz", **(TENSORS | deeper))
     path = written(tmp_path, own)
     assert "param.readout.W_hy" not in arrays_of(path)
-    found = arrays_of(path, overrides=["loss={kind: cross_entropy, readout: head}"])
+    found = arrays_of(path, set=["loss={kind: cross_entropy, readout: head}"])
     assert np.array_equal(found["param.readout.W_hy"][0], deeper["head.weight"])
 
 
@@ -432,9 +432,7 @@ def test_what_a_run_says_of_its_weights(tmp_path: Path) -> None:
 
 def test_training_is_seen_in_the_curve_the_gates_and_the_spectra() -> None:
     files = [trained("digits-lstm-untrained.pt"), trained("digits-lstm.safetensors")]
-    result = run_comparison(
-        [str(file) for file in files], options={"seq_len": 6}, overrides=[], match=None, record=True
-    )
+    result = package.compare(files, seq_len=6, record=True)
     weights = result.report.data["weights"]
     assert list(weights) == ["digits-lstm-untrained", "digits-lstm"]
     for label, told in weights.items():
@@ -551,9 +549,7 @@ def test_initial_states_of_the_file_are_taken_unless_the_spec_gives_its_own(tmp_
     layer = next(each for each in layers_of("onnx-operators.onnx") if each.initial_states)
     expected = layer.initial_states["layer0.h"].read(checkpoint_of("onnx-operators.onnx"))
     options = {"seq_len": T, "batch_size": len(np.atleast_2d(expected))}
-    found = arrays_of(FOLDER / "onnx-operators.onnx", options=options, checkpoint_layer=layer.name)
+    found = arrays_of(FOLDER / "onnx-operators.onnx", layer=layer.name, **options)
     assert np.array_equal(found["state.layer0.h"][0, 0], np.atleast_2d(expected))
-    found = arrays_of(
-        FOLDER / "onnx-operators.onnx", options=options, overrides=["h_0=0.5"], checkpoint_layer=layer.name
-    )
+    found = arrays_of(FOLDER / "onnx-operators.onnx", set=["h_0=0.5"], layer=layer.name, **options)
     assert (found["state.layer0.h"][0, 0] == 0.5).all()

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from measured import SCALAR, SMALL, loaded, measured
 
+from gradcli.commands.compare import compare
+from gradcli.commands.simulate import simulate
 from gradcli.errors import UsageError
-from gradcli.session.compare import compare
-from gradcli.session.simulate import simulate
 
 R, T, B, H, I = 3, 12, 2, 5, 3  # noqa: E741 - as the documentation calls them
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -20,7 +20,7 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 def saved(cell: Any = "rnn", **fields: object) -> Arrays:
     """Simulate, save and read back."""
     file = io.BytesIO()
-    simulate(loaded(cell, **{**SMALL, **fields}), record=True).save(file)
+    simulate(loaded(cell, **{**SMALL, **fields}), record=True).save_arrays(file)
     file.seek(0)
     with np.load(file, allow_pickle=False) as arrays:
         return dict(arrays)
@@ -158,6 +158,6 @@ def test_a_comparison_names_its_arms() -> None:
 def test_nothing_is_kept_unless_asked_for() -> None:
     result = simulate(loaded(**SMALL))
     assert result.arrays == {}
-    with pytest.raises(UsageError, match="not recorded"):
-        result.save(io.BytesIO())
+    with pytest.raises(UsageError, match="record=True"):
+        result.save_arrays(io.BytesIO())
     assert measured(**SMALL).run is None

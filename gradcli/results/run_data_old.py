@@ -14,7 +14,6 @@ from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.predictions import Prediction
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.prepare.build import Network
-from gradcli.results.float32 import float32_data
 from gradcli.results.model import PART, Cell, Numbers, Records
 
 CSV_HEADER = (
@@ -68,7 +67,7 @@ def run_data(measured: Measured) -> dict[str, Any]:
         },
         "predictions": [_prediction_data(prediction) for prediction in measured.predictions],
         "clip": [_clip_data(clipped) for clipped in measured.clipped],
-        "float32": float32_data(measured.float32),
+        "float32": None,
     }
 
 

@@ -1,0 +1,73 @@
+"""`gradcli compare`: several specs side by side, each as `simulate` runs it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal, Unpack
+
+from gradcli.commands.command import command
+from gradcli.commands.options import SPEC, CheckpointLayer, Clip, Option, RunOptions, Save, Targets
+from gradcli.commands.saving import saved
+from gradcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from gradcli.results.compare import Comparison
+
+
+@command(
+    "gradcli compare lstm gru rnn -T 100",
+    "gradcli compare lstm rnn --match params --format markdown",
+    "gradcli compare normalised.yaml raw.yaml",
+    judged=True,
+)
+def compare(
+    specs: Targets,
+    *,
+    clip: Clip = None,
+    layer: CheckpointLayer = None,
+    match: Annotated[
+        Literal["params"] | None,
+        Option(
+            help="Choose each hidden size so that all cells have about as many parameters as the first.", panel=SPEC
+        ),
+    ] = None,
+    save: Save = None,
+    record: bool = False,
+    **options: Unpack[RunOptions],
+) -> Comparison:
+    """The same for several cells side by side, with a summary and a ranking.
+
+    A file is run on its own input and loss, as `simulate` runs it; a bare name on those of the first file.
+
+    Args:
+        specs: as for `gradcli.simulate`, two at least.
+        clip, save, record, options: as for `gradcli.simulate`; they apply to every spec.
+        layer: the recurrent layer of those with trained weights.
+        match: "params" chooses hidden sizes so that all have about as many parameters as the first.
+
+    Raises:
+        GradcliError: as for `gradcli.simulate`.
+    """
+    from gradcli.commands.loading import load_all
+    from gradcli.diagnostics.side_by_side import measure_all
+    from gradcli.diagnostics.training import compare_weights
+    from gradcli.prepare.arms import arms_of, build_all
+    from gradcli.prepare.resources import Resources
+    from gradcli.results.compare import comparison
+    from gradcli.results.saved_arrays import saved_arrays
+    from gradcli.spec.reader import STANDARD_INPUT
+
+    if [spec for spec in specs if isinstance(spec, str)].count(STANDARD_INPUT) > 1:
+        raise UsageError(f"standard input ({STANDARD_INPUT}) can be read once only; write the other specs to files")
+    with saved(save) as keep:
+        may = Resources.of(options)
+        arms = arms_of(
+            load_all(specs, options, clip=clip, checkpoint_layer=layer), match=match, max_memory=may.max_memory
+        )
+        with may.blas_threads():
+            networks = build_all(arms, record=record or keep.wanted, max_memory=may.max_memory)
+        measured = measure_all(networks, record=record or keep.wanted, may=may)
+        with may.blas_threads():
+            weights = compare_weights(measured, max_memory=may.max_memory)
+        notes = [*arms.notes, *dict.fromkeys(note for network in networks for note in network.notes)]
+        arrays = {f"{arm.label}/{name}": array for arm in measured for name, array in saved_arrays(arm).items()}
+        return keep.all_of(comparison(measured, notes, weights, arrays))

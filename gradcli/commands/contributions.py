@@ -1,0 +1,50 @@
+"""`gradcli contributions`: the gradient of a layer's parameters, taken apart step by step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Unpack
+
+from gradcli.commands.command import command
+from gradcli.commands.options import Layer, RunOptions, Target
+
+if TYPE_CHECKING:
+    from gradcli.results.result import Result
+
+
+@command(
+    "gradcli contributions rnn -T 50",
+    "gradcli contributions examples/configs/notes-three-steps.yaml",
+    "gradcli contributions lstm --set init.b_f=3 -o terms.csv",
+)
+def contributions(spec: Target, *, layer: Layer = None, **options: Unpack[RunOptions]) -> Result:
+    """Which steps a parameter's gradient comes from, and what truncated BPTT would leave of it.
+
+    Args:
+        spec, options: as for `gradcli.simulate`.
+        layer: its name or number, or a layer of the checkpoint; by default the top one.
+
+    Raises:
+        GradcliError: as for `gradcli.simulate`, and for a layer that there is not.
+    """
+    from gradcli.commands.layers import choose_layer, index_of_layer, require_one_direction
+    from gradcli.commands.loading import load_for_layer
+    from gradcli.diagnostics.contributions import bytes_kept, measure_contributions
+    from gradcli.prepare.build import build
+    from gradcli.prepare.limits import Beside, sizes_of
+    from gradcli.prepare.resources import Resources
+    from gradcli.results.contributions import contributions_report
+    from gradcli.results.result import Undeclared
+
+    may = Resources.of(options)
+    loaded, layer = load_for_layer(spec, options, layer=layer)
+    beside = Beside(
+        lambda spec, plans: bytes_kept(plans[index_of_layer(spec, layer)], sizes_of(spec, plans)),
+        "what is kept of every step",
+    )
+    with may.blas_threads():
+        network = build(loaded, max_memory=may.max_memory, beside=beside)
+    require_one_direction(network, "contributions")
+    index = choose_layer(network, layer)
+    with may.blas_threads(network.problem):
+        found = measure_contributions(network, index, progress=may.progress)
+    return Undeclared.of(contributions_report(found), loaded.label, found.verdict)

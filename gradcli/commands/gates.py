@@ -1,0 +1,51 @@
+"""`gradcli gates`: the gates and activations of a layer, and what they do to the gradient."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Unpack
+
+from gradcli.commands.command import command
+from gradcli.commands.options import Layer, RunOptions, Target
+
+if TYPE_CHECKING:
+    from gradcli.results.result import Result
+
+
+@command(
+    "gradcli gates lstm -T 100",
+    "gradcli gates rnn --set init.W_hh=orthogonal",
+    "gradcli gates gru --format json -o gates.json",
+)
+def gates(spec: Target, *, layer: Layer = None, **options: Unpack[RunOptions]) -> Result:
+    """How open and how steep gates and activations are, and what they and the weights do to the gradient.
+
+    Args:
+        spec, options: as for `gradcli.simulate`.
+        layer: its name or number, or a layer of the checkpoint; by default the top one.
+
+    Raises:
+        GradcliError: as for `gradcli.simulate`, and for a layer that there is not.
+    """
+    from gradcli.commands.layers import choose_layer, index_of_layer, require_one_direction, require_one_length
+    from gradcli.commands.loading import load_for_layer
+    from gradcli.diagnostics.gates import bytes_kept, measure_gates
+    from gradcli.prepare.build import build
+    from gradcli.prepare.limits import Beside, sizes_of
+    from gradcli.prepare.resources import Resources
+    from gradcli.results.gates import gates_report
+    from gradcli.results.result import Undeclared
+
+    may = Resources.of(options)
+    loaded, layer = load_for_layer(spec, options, layer=layer)
+    beside = Beside(
+        lambda spec, plans: bytes_kept(plans[index_of_layer(spec, layer)], sizes_of(spec, plans)),
+        "what is kept of every step",
+    )
+    with may.blas_threads():
+        network = build(loaded, max_memory=may.max_memory, beside=beside)
+    require_one_direction(network, "gates")
+    require_one_length(network, "gates")
+    index = choose_layer(network, layer)
+    with may.blas_threads(network.problem):
+        found = measure_gates(network, index, progress=may.progress)
+    return Undeclared.of(gates_report(found), loaded.label, found.verdict)

@@ -1,0 +1,112 @@
+"""`gradcli jacobian`: the Jacobian of one layer over many steps, its Lyapunov exponents, and what its weights prove."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Unpack
+
+from gradcli.commands.command import command
+from gradcli.commands.options import Layer, Option, RunOptions, Target
+from gradcli.errors import ResourceError, UsageError
+
+if TYPE_CHECKING:
+    from gradcli.engine.plan import LayerPlan
+    from gradcli.results.result import Result
+    from gradcli.spec.models import Spec
+
+ALL = "all"
+#: Matrices of N x N float64 alive at once for each trial: the product, its peak, a step's result, and those of a SVD.
+_MATRICES = 6
+#: Entries of the joint state of coupled sequences.
+_LARGEST_COUPLED = 512
+
+
+def _count(text: str) -> str:
+    if text != ALL and not (text.isascii() and text.isdigit() and int(text) >= 1):
+        raise UsageError(f"--exponents: expected a whole number from 1 on, or {ALL}; got {text!r}")
+    return text
+
+
+@command(
+    "gradcli jacobian lstm -T 200",
+    "gradcli jacobian rnn --set init.W_hh=orthogonal",
+    "gradcli jacobian my.yaml --exponents all -o spectrum.json",
+    judged=True,
+)
+def jacobian(
+    spec: Target,
+    *,
+    layer: Layer = None,
+    exponents: Annotated[
+        int | str,
+        Option(metavar=f"K|{ALL}", help="How many Lyapunov exponents: the leading K, or all.", typed=str, read=_count),
+    ] = 8,
+    burn_in: Annotated[
+        int | None,
+        Option(
+            metavar="N", help="Steps at the start that the exponents do not count.", default="a tenth of all", least=0
+        ),
+    ] = None,
+    **options: Unpack[RunOptions],
+) -> Result:
+    """Which directions survive: singular values of dS[T]/dS[T-d], Lyapunov exponents, and what the weights prove.
+
+    Args:
+        spec, options: as for `gradcli.simulate`.
+        layer: its name or number, or a layer of the checkpoint; by default the top one.
+        exponents: how many Lyapunov exponents, or "all".
+        burn_in: steps at the start that the exponents do not count; by default a tenth of all.
+
+    Raises:
+        GradcliError: as for `gradcli.simulate`, and for a layer that there is not.
+    """
+    from gradcli.commands.layers import choose_layer
+    from gradcli.commands.loading import load_for_layer
+    from gradcli.diagnostics.layer_jacobian import measure_jacobian
+    from gradcli.diagnostics.verdict import Verdict
+    from gradcli.prepare.build import build
+    from gradcli.prepare.limits import Beside
+    from gradcli.prepare.resources import Resources
+    from gradcli.results.curves import shown_distances
+    from gradcli.results.jacobian import jacobian_report, nonfinite_report
+    from gradcli.results.result import Undeclared
+
+    count = None if _count(str(exponents)) == ALL else int(exponents)
+    may = Resources.of(options)
+    loaded, layer = load_for_layer(spec, options, layer=layer)
+    with may.blas_threads():
+        beside = Beside(partial(_matrix_bytes, layer=layer), "the products of Jacobians")
+        network = build(loaded, max_memory=may.max_memory, beside=beside)
+        found = measure_jacobian(
+            network,
+            choose_layer(network, layer),
+            shown_distances(network.spec.seq_len),
+            exponents=count,
+            burn_in=burn_in,
+            progress=may.progress,
+        )
+    if isinstance(found, Verdict):
+        return Undeclared.of(nonfinite_report("jacobian", network, found), loaded.label, found)
+    return Undeclared.of(jacobian_report(found), loaded.label, found.verdict)
+
+
+def _matrix_bytes(spec: Spec, plans: Sequence[LayerPlan], *, layer: str | None) -> int:
+    """Return the bytes of the matrices that are there at once.
+
+    Raises:
+        ResourceError: their singular values would take too long.
+    """
+    from gradcli.commands.layers import index_of_layer
+    from gradcli.engine.linearised import full_state_size
+
+    plan = plans[index_of_layer(spec, layer)]
+    size = full_state_size(plan, spec.batch_size)
+    if plan.couples_sequences and size > _LARGEST_COUPLED:
+        raise ResourceError(
+            f"batch_norm couples the {spec.batch_size} sequences of a batch: their joint Jacobian has {size} x {size}"
+            " entries, and its singular values would take many minutes. Make batch_size"
+            f" ({spec.batch_size}) or hidden_size ({spec.hidden_size}) smaller, until their product with the number of"
+            f" states is at most {_LARGEST_COUPLED}"
+        )
+    return 8 * spec.trials * _MATRICES * size**2

@@ -1,0 +1,137 @@
+"""A layer's Jacobian over many steps: its singular values, its Lyapunov exponents, and what its weights prove."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradcli.diagnostics.certificate import Certificate, certify
+from gradcli.diagnostics.curve import mean_of_trials, median_of_trials
+from gradcli.diagnostics.jacobian import Spectra, jacobian_spectra
+from gradcli.diagnostics.lyapunov import Lyapunov, lyapunov_exponents
+from gradcli.diagnostics.measure import derivative_verdict, nonfinite_verdict
+from gradcli.diagnostics.predictions import critical_gain, predict
+from gradcli.diagnostics.spectra import MatrixSpectrum, matrix_spectra
+from gradcli.diagnostics.verdict import Verdict, judge
+from gradcli.engine.linearised import full_state_size
+from gradcli.engine.parameters import LayerParameters
+from gradcli.engine.problem import BackwardOverflow, ForwardOverflow, Progress
+from gradcli.engine.run import Engine
+from gradcli.errors import UsageError
+from gradcli.prepare.build import Network
+from gradcli.sources.streams import stream
+
+Array = np.ndarray[Any, Any]
+
+#: A share of the sequence that the exponents do not count, because the tangents still turn into their directions.
+_BURN_IN_SHARE = 10
+
+
+@dataclass(frozen=True)
+class JacobianFindings:
+    """What was found about one layer of a network.
+
+    layer: its name. curve: log10 ||J||_F by distance, (T+1,). at_rest, critical_gain: see
+    `gradcli.diagnostics.predictions`; None where theory has no answer.
+    """
+
+    network: Network
+    layer: str
+    verdict: Verdict
+    curve: Array
+    spectra: Spectra
+    lyapunov: Lyapunov
+    matrices: Sequence[MatrixSpectrum]
+    certificate: Certificate | None
+    at_rest: float | None
+    critical_gain: float | None
+
+
+def measure_jacobian(
+    network: Network,
+    index: int,
+    distances: Sequence[int],
+    *,
+    exponents: int | None = None,
+    burn_in: int | None = None,
+    progress: Progress | None = None,
+) -> JacobianFindings | Verdict:
+    """Measure the Jacobian of a layer; where a number is not finite, return the verdict that says so.
+
+    Args:
+        index: of the layer. distances: at which its singular values are taken.
+        exponents: how many Lyapunov exponents; None for all.
+        burn_in: steps at the start that they do not count; by default a tenth of all.
+
+    Raises:
+        UsageError: a burn-in as long as the sequence.
+    """
+    problem, spec = network.problem, network.spec
+    plan = problem.plans[index]
+    burn_in = _burn_in(burn_in, spec.seq_len)
+    engine = Engine(problem)
+    steps = problem.trials * spec.seq_len
+
+    def tell(stage: str, done: int) -> None:
+        if progress is not None:
+            progress(stage, done, steps)
+
+    try:
+        spectra = jacobian_spectra(
+            engine,
+            index,
+            distances,
+            threshold=spec.thresholds.vanishing,
+            on_step=lambda done: tell("singular values", done),
+        )
+        lyapunov = lyapunov_exponents(
+            engine,
+            index,
+            count=full_state_size(plan, problem.batch_size) if exponents is None else exponents,
+            burn_in=burn_in,
+            rng=stream(spec.seed, "lyapunov", problem.names[index]),
+            on_step=lambda done: tell("Lyapunov exponents", done),
+        )
+    except (ForwardOverflow, BackwardOverflow) as error:
+        # A walk stops at the first group of trials that is not finite: where all of them are not, is asked anew.
+        overflow = engine.overflow()
+        if overflow is not None:
+            verdict = nonfinite_verdict(network, engine, overflow)
+        else:
+            verdict = derivative_verdict(network, engine, error.overflow)
+        return verdict
+    curve = median_of_trials(spectra.frobenius)
+    verdict = judge(
+        mean_of_trials(spectra.frobenius),
+        vanishing=spec.thresholds.vanishing,
+        exploding=spec.thresholds.exploding,
+    )
+    # Weights that every step has for itself are no matrix whose powers would matter, and prove nothing as one.
+    matrices, certificate = [], None
+    if problem.tied:
+        parameters = LayerParameters(plan, problem.parameters[index], trials=problem.trials, dtype=problem.dtype)
+        matrices = matrix_spectra(plan, parameters)
+        certificate = certify(plan, parameters, problem.initial[index], problem.trials)
+    return JacobianFindings(
+        network=network,
+        layer=problem.names[index],
+        verdict=verdict,
+        curve=curve,
+        spectra=spectra,
+        lyapunov=lyapunov,
+        matrices=matrices,
+        certificate=certificate,
+        at_rest=next((p.rate_per_step for p in predict(problem, index) if p.name == "rest"), None),
+        critical_gain=critical_gain(problem, index),
+    )
+
+
+def _burn_in(asked: int | None, seq_len: int) -> int:
+    if asked is None:
+        return seq_len // _BURN_IN_SHARE
+    if asked >= seq_len:
+        raise UsageError(f"--burn-in: at most {seq_len - 1} of the {seq_len} steps can be left out; got {asked}")
+    return asked

@@ -1,0 +1,35 @@
+"""What a run may take, and whom it tells of its progress."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Self
+
+from gradcli.engine.problem import Problem, Progress
+from gradcli.prepare import threads
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a run may take.
+
+    Args:
+        max_memory: bytes; None for half of what is free.
+        threads: for matrix products; None for as many as their size is worth.
+        progress: called now and then while a run is under way.
+    """
+
+    max_memory: int | None = None
+    threads: int | None = None
+    progress: Progress | None = None
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Self:
+        """Return those that are among the options of a command."""
+        return cls(options.get("max_memory"), options.get("threads"), options.get("progress"))
+
+    def blas_threads(self, problem: Problem | None = None) -> AbstractContextManager[None]:
+        """Have matrix products use the threads that were asked for, or as many as `problem` is worth, in a block."""
+        return threads.blas_threads(self.threads, problem)

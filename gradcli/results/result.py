@@ -1,0 +1,143 @@
+"""What a command hands back, to Python and to the command line alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from os import PathLike
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+
+from gradcli.errors import UsageError
+from gradcli.results.declared import data_of
+from gradcli.results.model import Deferred, Report, envelope
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Result:
+    """The outcome of a command. Its attributes are the keys of the JSON, each documented where it is declared.
+
+    Args:
+        shown: what a person reads.
+        arrays: what `save` writes into an .npz file; empty unless the run was recorded.
+    """
+
+    command: ClassVar[str]
+
+    shown: Report
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+
+    @property
+    def report(self) -> Report:
+        """The outcome as a format takes it."""
+        return replace(self.shown, data=Deferred(self.to_dict))
+
+    @property
+    def verdicts(self) -> Sequence[tuple[str, str]]:
+        """The label and the kind of verdict of each run that was judged."""
+        runs: Sequence[Any] = getattr(self, "runs", ())
+        return [(run.label, run.verdict.kind) for run in runs if getattr(run, "verdict", None) is not None]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the document that ``--format json`` prints, as plain data."""
+        return envelope(self.command) | self._keys()
+
+    def _keys(self) -> dict[str, Any]:
+        found: dict[str, Any] = data_of(self)
+        return found
+
+    def to_text(self, *, width: int | None = 80, full: bool = False, format: str = "table") -> str:  # noqa: A002
+        """Return what the command prints.
+
+        Args:
+            width: columns of the screen; None for no limit.
+            full: everything that was measured, not just what it comes to.
+            format: one of `gradcli.formats.FORMATS`.
+        """
+        from gradcli.formats import render
+
+        report = self.report.in_full() if full else self.report
+        return render(report, format, width=width, color=False, unicode=True)
+
+    def save(self, file: str | PathLike[str]) -> None:
+        """Write the result to a file, whose ending tells what: .json, .csv, .md, .txt, or .npz for the arrays.
+
+        Raises:
+            UsageError: another ending, or arrays of a run that was not recorded.
+            OutputError: the file cannot be written.
+        """
+        from gradcli.formats.saving import save
+
+        save(self, file)
+
+    def save_arrays(self, file: BinaryIO) -> None:
+        """Write the arrays of the run as .npz.
+
+        Raises:
+            UsageError: the run was not recorded.
+        """
+        import numpy as np
+
+        if not self.arrays:
+            raise UsageError("there are no arrays to save: give record=True to the call that makes the run")
+        arrays: dict[str, Any] = dict(self.arrays)
+        np.savez(file, **arrays)
+
+    def __repr__(self) -> str:
+        return self.to_text(width=None)
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        """Return how a notebook shows the result: see IPython's `_repr_mimebundle_`."""
+        from gradcli.formats.notebook import bundle
+
+        return bundle(self)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class OneRun(Result):
+    """The outcome of a command for one spec: that run, which is the only one in ``runs`` of the JSON."""
+
+    @property
+    def runs(self) -> Sequence[Any]:
+        """The run itself, as the JSON lists it."""
+        return (self,)
+
+    def _keys(self) -> dict[str, Any]:
+        return {"runs": [data_of(self)]}
+
+
+@dataclass(frozen=True)
+class Text:
+    """The outcome of a command that is a text: a spec, a schema."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Undeclared(Result):
+    """The outcome of a command whose numbers are not declared yet."""
+
+    command = ""
+    judged: Sequence[tuple[str, str]] = ()
+
+    @classmethod
+    def of(cls, report: Report, label: str, verdict: Any) -> Undeclared:
+        return cls(shown=report, judged=[] if verdict is None else [(label, verdict.kind)])
+
+    @property
+    def report(self) -> Report:
+        return self.shown
+
+    @property
+    def verdicts(self) -> Sequence[tuple[str, str]]:
+        return self.judged
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(self.shown.data)

@@ -1,0 +1,375 @@
+"""A run: what was measured of one spec. Each number is declared here, once, for Python, the JSON and the CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gradcli.results.declared import ByDistance, key, keys_of
+from gradcli.results.model import Deferred
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from gradcli.diagnostics import clipping, predictions, verdict
+    from gradcli.diagnostics.curve import Curve as Norms
+    from gradcli.diagnostics.float32 import Float32 as SeenInFloat32
+    from gradcli.diagnostics.measure import Measured
+    from gradcli.prepare.build import Network
+    from gradcli.results.model import Records
+
+    Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Horizon:
+    """The largest distance at which the relative norm r is still above a bound; None where it ends above it."""
+
+    threshold: int | None = key("above the vanishing threshold")
+    float32: int | None = key("above float32's epsilon, 1.2e-7")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peak:
+    """Where r is largest."""
+
+    distance: int = key("the distance")
+    log10_ratio: float | None = key("log10 of r there")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratio:
+    """A ratio of two norms."""
+
+    log10_ratio: float | None = key("log10 of the ratio; null for an exact zero, and where there is none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Typical:
+    """The verdict on the typical sequence: on the median of the norms."""
+
+    kind: str = key("its kind")
+    rate_per_step: float | None = key("its factor a step")
+    half_life: float | None = key("its half-life in steps")
+    horizon: Horizon = key("its horizon")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """How far the gradient reaches: of the mean of the norms, relative to that at distance 1 (r)."""
+
+    kind: str = key("`stable`, `vanishing`, `exploding`, `transient`, `dead` or `nonfinite`")
+    pattern: str = key("the law of the tail: `exponential`, `polynomial`, `flat` or `mixed`")
+    rate_per_step: float | None = key("the factor a step over the tail")
+    half_life: float | None = key("ln 2 / -ln rate in steps; null where the gradient does not fall")
+    halved_at: int | None = key("the first distance from 1 on with r <= 1/2")
+    horizon: Horizon = key("how far r stays above a bound: `threshold`, `float32`; null where it ends above it")
+    forecast: int | None = key("where the law of the tail would cross the nearer threshold beyond T; null: never")
+    peak: Peak = key("where r is largest: `distance`, `log10_ratio`")
+    end: Ratio = key("`log10_ratio`: log10 of r at T")
+    first_step: Ratio = key("`log10_ratio`: what the first step back takes, read-out included")
+    exponent: float | None = key("the power p of a polynomial tail")
+    exponent_from: str | None = key("what its distances count from: `end` (r ~ d^p) or `beginning`")
+    typical: Typical | None = key("the verdict on the median: `kind`, `rate_per_step`, `half_life`, `horizon`")
+    shares: Mapping[str, float] | None = key("of all sequences, how many have which kind by their own norms")
+    reason: str = key("why this kind, as a sentence")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Norms of the gradient by distance d = T - k, each of shape (T+1,): log10, -inf (null) for an exact zero."""
+
+    distance: range = key("0 to T")
+    log10_norm: Array = key("the median over sequences")
+    log10_norm_p10: Array = key("the 10 % quantile")
+    log10_norm_p90: Array = key("the 90 % quantile")
+    log10_norm_mean: Array = key("the mean of the norms, which the verdict is on")
+    log10_ratio: Array = key("r: the mean relative to that at distance 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headline(Curve):
+    """The curve that the verdict is on."""
+
+    zero_from: int | None = key("the first distance from which it is exactly zero to the end", csv=False)
+    layers: Sequence[str] = key("the layers whose states it joins", csv=False)
+    sequences: Sequence[int] | None = key(
+        "how many sequences reach each distance, where their lengths differ", csv=False, optional=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Total:
+    """The same from the losses at all steps together, where there are several."""
+
+    log10_norm: Array = key("the median over sequences, (T+1,)")
+    log10_norm_mean: Array = key("the mean of the norms, (T+1,)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """One state of one layer."""
+
+    log10_norm: Array = key("the median over sequences, (T+1,)")
+    log10_norm_mean: Array = key("the mean of the norms, (T+1,)")
+    verdict: Verdict = key("the verdict on that mean")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """One parameter."""
+
+    shape: Sequence[int] = key("its shape")
+    copies: int = key("how many parameters of the framework's it stands for")
+    log10_norm: float | None = key("log10 of the norm of the batch loss's gradient, the median over trials")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """A rate that theory gives."""
+
+    name: str = key("`rest`, `mean_field`, `active`, or that of a direct route")
+    rate_per_step: float | None = key("the factor a step")
+    state: str | None = key("the state of a direct route", optional=True)
+    smallest: float | None = key("the smallest factor among its units", optional=True)
+    largest: float | None = key("the largest one", optional=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clipping:
+    """What one clipping method does; medians over trials."""
+
+    method: str = key("`norm`, `value`, `step_norm` or `step_value`")
+    threshold: float = key("its threshold")
+    log10_norm_before: float | None = key("log10 of the norm of all parameter gradients")
+    log10_norm_after: float | None = key("the same, clipped")
+    scale: float | None = key("norm after / norm before")
+    cosine: float | None = key("of the angle between the two gradients")
+    fraction_clipped: float = key("of the trials (`norm`), entries (`value`) or states (inside BPTT)")
+    loss_before: float | None = key("the batch loss")
+    loss_after_unclipped: float | None = key("after one step of gradient descent")
+    loss_after_clipped: float | None = key("after one step along the clipped gradient")
+    curve: Curve | None = key("the curve as clipped, where the method changes it", csv=False, optional=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Float32:
+    """What training in float32 would see."""
+
+    zero_from: int | None = key("the distance from which the gradient is exactly 0")
+    nonfinite_from: int | None = key("the distance from which it is Inf or NaN")
+    loss: str = key("`finite` or `nonfinite`")
+    gradient: str = key("of the parameters: `finite`, `zero` or `nonfinite`")
+    norm: str = key("of all of them, as clipping takes it: `finite`, `zero` or `nonfinite`")
+    parameters: Mapping[str, str] = key("each parameter's gradient, likewise")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Where trained weights come from."""
+
+    file: str = key("the checkpoint")
+    layer: str | None = key("its recurrent layer")
+    description: str = key("what it is")
+    notes: Sequence[str] = key("how it was read")
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Run:
+    """One spec, run and measured."""
+
+    label: str = key("its short name")
+    cell: str = key("the name of its cell")
+    weights: Weights | None = key("where trained weights come from; null where there are none")
+    status: str = key("`ok`, or `nonfinite` where there is no gradient")
+    seq_len: int = key("T")
+    parameter_count: int = key("the number of parameters")
+    spec: Mapping[str, Any] = key("the spec with every default filled in; read again, it gives the same run")
+    notes: Sequence[str] = key("what else to know of it")
+    verdict: Verdict = key("how far the gradient reaches")
+    loss: float | None = key("the mean loss")
+    curve: Headline = key(
+        "norms by distance, from the last loss alone; null (Python: empty) where `nonfinite`",
+        null=lambda curve: not curve.distance,
+    )
+    total: Total | None = key("the same from the losses at all steps; null unless there are several")
+    states: Mapping[str, State] = key("each state's own curve, such as `layer0.h`")
+    parameters: Mapping[str, Parameter] = key("each parameter, such as `layer0.W_hh`")
+    predictions: Sequence[Prediction] = key("rates that theory gives")
+    clip: Sequence[Clipping] = key("what clipping would do")
+    float32: Float32 | None = key("what training in float32 would see; null for float64")
+
+
+def run_fields(measured: Measured) -> dict[str, Any]:
+    """Return the fields of `Run` for what was measured."""
+    network, curve = measured.network, measured.curve
+    return {
+        "label": measured.label,
+        "cell": network.loaded.cell.name,
+        "weights": weights_of(network),
+        "status": "nonfinite" if curve is None else "ok",
+        "seq_len": network.spec.seq_len,
+        "parameter_count": network.parameter_count,
+        "spec": resolved_spec(network),
+        "notes": tuple(network.notes),
+        "verdict": verdict_of(measured.verdict),
+        "loss": None if curve is None else float(measured.losses.mean()),
+        "curve": _headline(measured, curve),
+        "total": None
+        if measured.total is None
+        else Total(log10_norm=measured.total.median, log10_norm_mean=measured.total.mean),
+        "states": {
+            name: State(log10_norm=state.median, log10_norm_mean=state.mean, verdict=verdict_of(state.verdict))
+            for name, state in measured.states.items()
+        },
+        "parameters": {
+            name: Parameter(
+                shape=tuple(shape),
+                copies=network.problem.copies.get(name, 1),
+                log10_norm=measured.parameters.get(name),
+            )
+            for name, shape in network.shapes.items()
+        },
+        "predictions": tuple(map(_prediction, measured.predictions)),
+        "clip": tuple(map(_clipping, measured.clipped)),
+        "float32": float32_of(measured.float32),
+    }
+
+
+def run_of(measured: Measured) -> Run:
+    """Return what was measured as a run."""
+    return Run(**run_fields(measured))
+
+
+def weights_of(network: Network) -> Weights | None:
+    """Return where trained weights come from; None where there are none."""
+    trained, weights = network.loaded.trained, network.spec.weights
+    if trained is None or weights is None:
+        return None
+    return Weights(
+        file=weights.file, layer=trained.layer_name, description=trained.description, notes=tuple(trained.notes)
+    )
+
+
+def resolved_spec(network: Network) -> Mapping[str, Any]:
+    """Return the spec with every default filled in, made when it is looked into."""
+
+    def resolved() -> dict[str, Any]:
+        found = {
+            "input_size": network.problem.plans[0].cell.shapes.input_size,
+            "tied": network.loaded.tied,
+            "input_at": network.loaded.input_at,
+        }
+        data: dict[str, Any] = network.spec.model_copy(update=found).model_dump(mode="json", exclude_none=True)
+        return data
+
+    return Deferred(resolved)
+
+
+def verdict_of(found: verdict.Verdict) -> Verdict:
+    """Return a verdict as the JSON and Python have it."""
+    typical = found.typical
+    return Verdict(
+        kind=found.kind,
+        pattern=found.pattern,
+        rate_per_step=found.rate_per_step,
+        half_life=found.half_life,
+        halved_at=found.halved_at,
+        horizon=_horizon(found),
+        forecast=found.forecast,
+        peak=Peak(distance=found.peak_distance, log10_ratio=found.peak_log10_ratio),
+        end=Ratio(log10_ratio=found.end_log10_ratio),
+        first_step=Ratio(log10_ratio=found.first_step_log10_ratio),
+        exponent=found.exponent,
+        exponent_from=found.exponent_from,
+        typical=None
+        if typical is None
+        else Typical(
+            kind=typical.kind,
+            rate_per_step=typical.rate_per_step,
+            half_life=typical.half_life,
+            horizon=_horizon(typical),
+        ),
+        shares={str(kind): share for kind, share in found.shares.items()} or None,
+        reason=found.reason,
+    )
+
+
+def _horizon(found: verdict.Verdict) -> Horizon:
+    return Horizon(threshold=found.horizon_threshold, float32=found.horizon_float32)
+
+
+def curve_fields(curve: Norms) -> dict[str, Any]:
+    """Return the fields of `Curve`."""
+    return {
+        "distance": range(len(curve.median)),
+        "log10_norm": curve.median,
+        "log10_norm_p10": curve.low,
+        "log10_norm_p90": curve.high,
+        "log10_norm_mean": curve.mean,
+        "log10_ratio": curve.mean - curve.reference,
+    }
+
+
+def sequences_of(network: Network) -> Sequence[int] | None:
+    """Return how many sequences reach each distance, where their lengths differ."""
+    begins = network.problem.begins
+    found: list[int] | None = None if begins is None else begins.reaching(network.problem.seq_len).tolist()
+    return found
+
+
+def _headline(measured: Measured, curve: Norms | None) -> Headline:
+    return Headline(
+        **(curve_fields(curve) if curve is not None else _without_distances()),
+        zero_from=measured.verdict.zero_from,
+        layers=tuple(measured.headline),
+        sequences=sequences_of(measured.network),
+    )
+
+
+def _without_distances() -> dict[str, Any]:
+    import numpy as np
+
+    return {"distance": range(0), **{name: np.empty(0) for name in keys_of(Curve) if name != "distance"}}
+
+
+def _prediction(found: predictions.Prediction) -> Prediction:
+    low, high = found.spread or (None, None)
+    state = None if found.spread is None else found.state
+    return Prediction(name=found.name, rate_per_step=found.rate_per_step, state=state, smallest=low, largest=high)
+
+
+def _clipping(found: clipping.Clipped) -> Clipping:
+    return Clipping(
+        method=found.method,
+        threshold=found.threshold,
+        log10_norm_before=found.log10_norm_before,
+        log10_norm_after=found.log10_norm_after,
+        scale=found.scale,
+        cosine=found.cosine,
+        fraction_clipped=found.fraction_clipped,
+        loss_before=found.loss_before,
+        loss_after_unclipped=found.loss_after_unclipped,
+        loss_after_clipped=found.loss_after_clipped,
+        curve=None if found.curve is None else Curve(**curve_fields(found.curve)),
+    )
+
+
+def float32_of(seen: SeenInFloat32 | None) -> Float32 | None:
+    """Return what float32 would see; None for a run in float64."""
+    if seen is None:
+        return None
+    return Float32(
+        zero_from=seen.zero_from,
+        nonfinite_from=seen.nonfinite_from,
+        loss=seen.loss,
+        gradient=seen.gradient,
+        norm=seen.norm,
+        parameters=dict(seen.parameters),
+    )
+
+
+def curve_records(runs: Sequence[Run]) -> Records:
+    """Return the curves of some runs as the CSV has them, full precision; a run without one has no rows."""
+    return ByDistance(Curve, [(run.label, run.curve) for run in runs]).records
