@@ -43,7 +43,7 @@ def draw_heat(figure: Figure, axes: Axes, picture: HeatMap) -> None:
         axes.add_patch(
             Rectangle((-0.5, -0.5), columns, rows, facecolor="white", edgecolor=SOFT, hatch="////", linewidth=0)
         )
-    axes.imshow(image, interpolation="none", origin="upper", aspect="auto", zorder=2)
+    axes.imshow(image, gid="cells", interpolation="none", origin="upper", aspect="auto", zorder=2)
     for axis, places in ((axes.xaxis, picture.columns), (axes.yaxis, picture.rows)):
         shown = np.unique(np.linspace(0, len(places) - 1, min(_TICKS, len(places))).round().astype(int))
         axis.set_ticks(shown.tolist(), labels=[grouped(int(places[i])) for i in shown])
@@ -89,10 +89,14 @@ def _places(bars: Sequence[Bar]) -> Array:
 def _draw_lengths(axes: Axes, picture: BarChart, places: Array) -> None:
     height = 0.7 / len(picture.parts)
     for part, name in enumerate(picture.parts):
-        values = [_plain(bar.values[part]) for bar in picture.bars]
+        values = [
+            value if math.isfinite(value) else 0.0 for value in (_plain(bar.values[part]) for bar in picture.bars)
+        ]
         offsets = places + (part - (len(picture.parts) - 1) / 2) * height
         bars = axes.barh(offsets, values, height, color=LOOKS[part].color, label=clean(name) or None)
-        axes.bar_label(bars, [_written(bar.values[part]) for bar in picture.bars], padding=3, fontsize=8)
+        for row, bar in enumerate(bars):
+            bar.set_gid(f"bar-{part}-{row}")
+        axes.bar_label(bars, list(map(_written, _part(picture, part))), padding=3, fontsize=8)
     axes.axvline(0.0, color=INK, linewidth=0.8)
     axes.margins(x=0.12)
 
@@ -108,11 +112,11 @@ def _draw_points(axes: Axes, picture: BarChart, places: Array) -> None:
             axes.annotate(missing, (1.0, row), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
     for part, name in enumerate(picture.parts):
         look = LOOKS[part]
-        x = [_plain(bar.values[part]) for bar in picture.bars]
         face = "white" if part == 0 and len(picture.parts) > 1 else look.color
         axes.plot(
-            [value if math.isfinite(value) else math.nan for value in x],
+            [value if math.isfinite(value) else math.nan for value in map(_plain, _part(picture, part))],
             places,
+            gid=f"points-{part}",
             linestyle="",
             marker=look.marker,
             markersize=9 if part == 0 else 7,
@@ -134,6 +138,10 @@ def _missing(parts: Sequence[str], bar: Bar) -> str:
         if not math.isfinite(_plain(value)):
             found.append(f"{clean(name)} {'exactly zero' if value == -math.inf else 'not finite'}".strip())
     return ", ".join(found)
+
+
+def _part(picture: BarChart, part: int) -> list[float | None]:
+    return [bar.values[part] for bar in picture.bars]
 
 
 def _plain(value: float | None) -> float:

@@ -8,18 +8,20 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from gradcli.formats.canvas import kept_points, runs_of, value_range
 from gradcli.formats.figure_style import INK, LOOKS, ROLE_LOOKS, SOFT, Look, apart, clean, say, shortened, whole_numbers
-from gradcli.formats.thinning import kept_points, runs_of
 from gradcli.results.pictures import Array, Level, LineChart, Mark, Series
 
 #: Stretches of the width of which extremes are kept: more would not be seen, and files would be large.
 _COLUMNS = 300
 #: A curve of so few points shows each of them; of more, about so many markers tell curves apart.
 _FEW, _MARKERS = 16, 9
-#: Logarithms span at least a decade, so that a level curve looks level.
-_SMALLEST_SPAN = 1.0
 #: Shares of the height: a strip that stands for exact zeros, and what keeps labels apart.
 _STRIP, _LABEL = 0.035, 0.06
+#: And of the width: half of the shortest strip.
+_SHORTEST = 0.002
+#: What a file calls the curve of a series.
+_CURVE = "curve-{}"
 #: A label above the axes is taken to have so much of their width a character.
 _CHARACTER = 0.0125
 #: Of a label with a note, the legend has so many characters.
@@ -28,24 +30,23 @@ _LABEL_LENGTH = 32
 
 def draw_lines(axes: Axes, picture: LineChart) -> None:
     """Draw a line chart; one without a series says why there is none."""
-    drawn = [(one, _thinned(one)) for one in picture.series]
-    some = [one for one in picture.series if np.isfinite(one.y).any()]
     axes.set_xlabel(clean(picture.x.text))
     axes.set_ylabel(clean(picture.y.text))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=9, integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(whole_numbers())
-    if not some:
+    if not any(np.isfinite(one.y).any() for one in picture.series):
         say(axes, picture.description)
         return
     bands = sum(one.low is not None for one in picture.series)
     strips = sum(_has_zeros(one) for one in picture.series)
-    low, high = _set_range(axes, picture, strips)
+    _set_range(axes, picture, strips)
     looks = looks_of(picture.series)
     for index, (one, look) in enumerate(zip(picture.series, looks, strict=True)):
-        _draw(axes, one, drawn[index][1], look, offset=index)
-        _draw_band(axes, one, drawn[index][1], look, offset=index, alone=bands == 1)
+        kept = _thinned(one)
+        _draw(axes, one, kept, look, index)
+        _draw_band(axes, one, kept, look, index, alone=bands == 1)
     _draw_zeros(axes, picture.series, looks)
-    _draw_levels(axes, [level for level in picture.levels if low <= level.value <= high], low, high)
+    _draw_levels(axes, picture.levels)
     _draw_marks(axes, picture.marks)
 
 
@@ -60,15 +61,9 @@ def _thinned(series: Series) -> Array:
     return kept_points(curves, _COLUMNS)
 
 
-def _set_range(axes: Axes, picture: LineChart, strips: int) -> tuple[float, float]:
+def _set_range(axes: Axes, picture: LineChart, strips: int) -> None:
     """Set both ranges: all numbers and thresholds, and below them room for the strips of exact zeros."""
-    curves = [c for one in picture.series for c in (one.y, one.low, one.high) if c is not None]
-    values = np.concatenate([curve[np.isfinite(curve)] for curve in curves])
-    values = np.concatenate([values, [level.value for level in picture.levels]])
-    low, high = float(values.min()), float(values.max())
-    smallest = _SMALLEST_SPAN if picture.y.log10 else max(abs(low), abs(high), 1e-300) * 1e-3
-    if high - low < smallest:
-        low, high = (low + high - smallest) / 2, (low + high + smallest) / 2
+    low, high = value_range(picture, bands=True)
     margin = 0.04 * (high - low)
     below = strips * _STRIP * (high - low) + (_LABEL * (high - low) if strips else 0.0)
     axes.set_ylim(low - margin - below, high + margin)
@@ -76,29 +71,31 @@ def _set_range(axes: Axes, picture: LineChart, strips: int) -> tuple[float, floa
     last = max(float(one.x[-1]) for one in picture.series)
     side = 0.012 * (last - first) if last > first else 0.5
     axes.set_xlim(first - side, last + side)
-    return low - margin, high + margin
+    axes.ticklabel_format(axis="y", useOffset=False)
 
 
-def _draw(axes: Axes, series: Series, kept: Array, look: Look, *, offset: int) -> None:
+def _draw(axes: Axes, series: Series, kept: Array, look: Look, index: int) -> None:
+    """Draw a curve; `index`, its number, tells it apart in the file and by where its markers are."""
     x, y = series.x[kept], series.y[kept]
     finite = np.where(np.isfinite(y), y, np.nan)
     few = len(x) <= _FEW
     marker = look.marker or ("o" if few else "")
+    label = _legend_text(series)
     if series.role == "points":
-        axes.plot(x, finite, linestyle="", marker="o", markersize=4, color=INK, label=_legend_text(series))
+        axes.plot(x, finite, gid=_CURVE.format(index), linestyle="", marker="o", markersize=4, color=INK, label=label)
         return
-    every = _every(len(x), offset)
     axes.plot(
         x,
         finite,
+        gid=_CURVE.format(index),
         color=look.color,
         linestyle=look.dashes,
         linewidth=look.width,
         marker=marker or None,
         markersize=4.5,
         markeredgewidth=0,
-        markevery=every,
-        label=_legend_text(series),
+        markevery=_every(len(x), index),
+        label=label,
     )
     alone = [first for first, last in runs_of(np.isfinite(y)) if first == last]
     if alone and not few:
@@ -111,13 +108,13 @@ def _legend_text(series: Series) -> str:
     return f"{shortened(series.label, _LABEL_LENGTH)}: {clean(series.note)}"
 
 
-def _every(count: int, offset: int) -> tuple[int, int]:
+def _every(count: int, index: int) -> tuple[int, int]:
     """Return which of so many points have markers, the first and the distance; each series has others."""
     gap = 1 if count <= _FEW else count // _MARKERS
-    return offset * gap // 4 % gap, gap
+    return index * gap // 4 % gap, gap
 
 
-def _draw_band(axes: Axes, series: Series, kept: Array, look: Look, *, offset: int, alone: bool) -> None:
+def _draw_band(axes: Axes, series: Series, kept: Array, look: Look, index: int, *, alone: bool) -> None:
     """Draw a band as an area; of several, which would cover each other, as bars at some points."""
     if series.low is None or series.high is None:
         return
@@ -127,7 +124,7 @@ def _draw_band(axes: Axes, series: Series, kept: Array, look: Look, *, offset: i
         label = clean(series.band) or None
         axes.fill_between(x, low, high, color=look.color, alpha=0.18, linewidth=0, label=label)
         return
-    start, gap = _every(len(x), offset)
+    start, gap = _every(len(x), index)
     axes.errorbar(
         x[start::gap],
         y[start::gap],
@@ -151,9 +148,9 @@ def _draw_zeros(axes: Axes, series: Sequence[Series], looks: Sequence[Look]) -> 
         height = _STRIP * (row + 0.5)
         kept = _thinned(one)
         x, zero = one.x[kept], np.isneginf(one.y[kept])
+        side = max(0.4, _SHORTEST * float(x[-1] - x[0]))  # a single zero is seen too
         for first, last in runs_of(zero):
-            # A single zero has a length too: that of half a step to both sides.
-            edges = [float(x[first]) - 0.4, float(x[last]) + 0.4]
+            edges = [float(x[first]) - side, float(x[last]) + side]
             axes.plot(edges, [height] * 2, transform=across, color=look.color, linewidth=4, solid_capstyle="butt")
             before = first - 1
             if before >= 0 and np.isfinite(one.y[kept][before]):
@@ -165,12 +162,11 @@ def _draw_zeros(axes: Axes, series: Sequence[Series], looks: Sequence[Look]) -> 
         start = float(one.x[np.argmax(np.isneginf(one.y))])
         height = _STRIP * len(with_zeros) + 0.01
         right = start > (one.x[0] + one.x[-1]) / 2
-        side = "right" if right else "left"
-        place = float(one.x[-1]) if right else start
-        axes.text(place, height, "exactly zero", transform=across, ha=side, va="bottom", fontsize=8, color=INK)
+        align, place = ("right", float(one.x[-1])) if right else ("left", start)
+        axes.text(place, height, "exactly zero", transform=across, ha=align, va="bottom", fontsize=8, color=INK)
 
 
-def _draw_levels(axes: Axes, levels: Sequence[Level], low: float, high: float) -> None:
+def _draw_levels(axes: Axes, levels: Sequence[Level]) -> None:
     """Draw thresholds, each with its name to the right of the axes, where no curve is."""
     bottom, top = axes.get_ylim()
     places = apart([(level.value - bottom) / (top - bottom) for level in levels], _LABEL)

@@ -54,10 +54,10 @@ LOOKS = (
     Look("#E69F00", (0, (5, 1.5)), "s"),
     Look("#000000", (0, (1, 1)), "^"),
     Look("#009E73", (0, (6, 1.5, 1, 1.5)), "D"),
-    Look("#D55E00", _SOLID, "v"),
+    Look("#D55E00", (0, (8, 1)), "v"),
     Look("#56B4E9", (0, (3, 1)), "P"),
     Look("#CC79A7", (0, (6, 1, 1, 1, 1, 1)), "X"),
-    Look("#7A7A7A", (0, (8, 2)), "*"),
+    Look("#7A7A7A", (0, (10, 3)), "*"),
 )
 #: For those that are no equals of others: see `gradcli.results.pictures.Role`.
 ROLE_LOOKS = {
