@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -49,6 +50,10 @@ class Delivery:
             )
         if self.output is not None:
             check_writable(self.output)
+        elif self.command.document and sys.stdout is not None and sys.stdout.isatty():
+            raise UsageError(
+                f"a terminal does not show what {self.command.name} makes: write it to a file with -o FILE"
+            )
 
     def outputs_declared(self) -> AbstractContextManager[None]:
         """Have the file of the report count as an output, which nothing may read, in a block."""

@@ -8,7 +8,10 @@ from gradcli.commands.command import command
 from gradcli.commands.options import Layer, RunOptions, Target
 
 if TYPE_CHECKING:
+    from gradcli.diagnostics.gates import Gates
+    from gradcli.prepare.resources import Resources
     from gradcli.results.result import Result
+    from gradcli.spec.reader import LoadedSpec
 
 
 @command(
@@ -26,17 +29,23 @@ def gates(spec: Target, *, layer: Layer = None, **options: Unpack[RunOptions]) -
     Raises:
         GradcliError: as for `gradcli.simulate`, and for a layer that there is not.
     """
-    from gradcli.commands.layers import choose_layer, index_of_layer, require_one_direction, require_one_length
     from gradcli.commands.loading import load_for_layer
-    from gradcli.diagnostics.gates import bytes_kept, measure_gates
-    from gradcli.prepare.build import build
-    from gradcli.prepare.limits import Beside, sizes_of
     from gradcli.prepare.resources import Resources
     from gradcli.results.gates import gates_report
     from gradcli.results.result import Undeclared
 
-    may = Resources.of(options)
     loaded, layer = load_for_layer(spec, options, layer=layer)
+    found = gates_of(loaded, layer, Resources.of(options))
+    return Undeclared.of(gates_report(found), loaded.label, found.verdict)
+
+
+def gates_of(loaded: LoadedSpec, layer: str | None, may: Resources) -> Gates:
+    """Return what `gates` finds of a spec; raises as it does."""
+    from gradcli.commands.layers import choose_layer, index_of_layer, require_one_direction, require_one_length
+    from gradcli.diagnostics.gates import bytes_kept, measure_gates
+    from gradcli.prepare.build import build
+    from gradcli.prepare.limits import Beside, sizes_of
+
     beside = Beside(
         lambda spec, plans: bytes_kept(plans[index_of_layer(spec, layer)], sizes_of(spec, plans)),
         "what is kept of every step",
@@ -47,5 +56,4 @@ def gates(spec: Target, *, layer: Layer = None, **options: Unpack[RunOptions]) -
     require_one_length(network, "gates")
     index = choose_layer(network, layer)
     with may.blas_threads(network.problem):
-        found = measure_gates(network, index, progress=may.progress)
-    return Undeclared.of(gates_report(found), loaded.label, found.verdict)
+        return measure_gates(network, index, progress=may.progress)

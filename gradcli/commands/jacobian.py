@@ -11,11 +11,16 @@ from gradcli.commands.options import Layer, Option, RunOptions, Target
 from gradcli.errors import ResourceError, UsageError
 
 if TYPE_CHECKING:
+    from gradcli.diagnostics.layer_jacobian import JacobianFindings
+    from gradcli.diagnostics.verdict import Verdict
     from gradcli.engine.plan import LayerPlan
+    from gradcli.prepare.build import Network
+    from gradcli.prepare.resources import Resources
     from gradcli.results.result import Result
     from gradcli.spec.models import Spec
+    from gradcli.spec.reader import LoadedSpec
 
-ALL = "all"
+ALL, EXPONENTS = "all", 8
 #: Matrices of N x N float64 alive at once for each trial: the product, its peak, a step's result, and those of a SVD.
 _MATRICES = 6
 #: Entries of the joint state of coupled sequences.
@@ -41,7 +46,7 @@ def jacobian(
     exponents: Annotated[
         int | str,
         Option(metavar=f"K|{ALL}", help="How many Lyapunov exponents: the leading K, or all.", typed=str, read=_count),
-    ] = 8,
+    ] = EXPONENTS,
     burn_in: Annotated[
         int | None,
         Option(
@@ -61,20 +66,35 @@ def jacobian(
     Raises:
         GradcliError: as for `gradcli.simulate`, and for a layer that there is not.
     """
-    from gradcli.commands.layers import choose_layer
     from gradcli.commands.loading import load_for_layer
-    from gradcli.diagnostics.layer_jacobian import measure_jacobian
     from gradcli.diagnostics.verdict import Verdict
-    from gradcli.prepare.build import build
-    from gradcli.prepare.limits import Beside
     from gradcli.prepare.resources import Resources
-    from gradcli.results.curves import shown_distances
     from gradcli.results.jacobian import jacobian_report, nonfinite_report
     from gradcli.results.result import Undeclared
 
     count = None if _count(str(exponents)) == ALL else int(exponents)
-    may = Resources.of(options)
     loaded, layer = load_for_layer(spec, options, layer=layer)
+    network, found = jacobian_of(loaded, layer, Resources.of(options), exponents=count, burn_in=burn_in)
+    if isinstance(found, Verdict):
+        return Undeclared.of(nonfinite_report("jacobian", network, found), loaded.label, found)
+    return Undeclared.of(jacobian_report(found), loaded.label, found.verdict)
+
+
+def jacobian_of(
+    loaded: LoadedSpec,
+    layer: str | None,
+    may: Resources,
+    *,
+    exponents: int | None = EXPONENTS,
+    burn_in: int | None = None,
+) -> tuple[Network, JacobianFindings | Verdict]:
+    """Return what `jacobian` finds of a spec, with the network; raises as it does. exponents: None for all."""
+    from gradcli.commands.layers import choose_layer
+    from gradcli.diagnostics.layer_jacobian import measure_jacobian
+    from gradcli.prepare.build import build
+    from gradcli.prepare.limits import Beside
+    from gradcli.results.curves import shown_distances
+
     with may.blas_threads():
         beside = Beside(partial(_matrix_bytes, layer=layer), "the products of Jacobians")
         network = build(loaded, max_memory=may.max_memory, beside=beside)
@@ -82,13 +102,11 @@ def jacobian(
             network,
             choose_layer(network, layer),
             shown_distances(network.spec.seq_len),
-            exponents=count,
+            exponents=exponents,
             burn_in=burn_in,
             progress=may.progress,
         )
-    if isinstance(found, Verdict):
-        return Undeclared.of(nonfinite_report("jacobian", network, found), loaded.label, found)
-    return Undeclared.of(jacobian_report(found), loaded.label, found.verdict)
+    return network, found
 
 
 def _matrix_bytes(spec: Spec, plans: Sequence[LayerPlan], *, layer: str | None) -> int:

@@ -12,6 +12,7 @@ from typing import TypeVar
 from gradcli.diagnostics.contributions import Contributions
 from gradcli.diagnostics.gates import Gates
 from gradcli.diagnostics.gradient_matrix import GradientMatrix
+from gradcli.diagnostics.layer_jacobian import JacobianFindings
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.paths import Paths
 from gradcli.diagnostics.remedies import Remedies, Remedy
@@ -29,7 +30,7 @@ from gradcli.results.float32 import float32_lines
 from gradcli.results.formulas import equation_formulas, jacobian_formulas
 from gradcli.results.gates import cause_lines, gates_report
 from gradcli.results.inspect import inspect_report
-from gradcli.results.jacobian import JacobianFindings, jacobian_report
+from gradcli.results.jacobian import jacobian_report
 from gradcli.results.model import Block, Line, Report, Table, Verbatim
 from gradcli.results.page import Content, Folded, Page, Section
 from gradcli.results.paths import direct_lines, jacobian_tables, paths_report
@@ -40,8 +41,8 @@ from gradcli.results.pictures_of_jacobian import singular_values_picture
 from gradcli.results.pictures_of_paths import routes_picture
 from gradcli.results.pictures_of_run import clip_picture, curve_picture, matrix_picture, run_words, states_picture
 from gradcli.results.remedies import effect, next_line, remedy_options, remedy_table
-from gradcli.results.run_data import resolved_spec
-from gradcli.results.simulate import describe, note_lines, simulation_report, verdict_lines
+from gradcli.results.run import resolved_spec
+from gradcli.results.simulate import describe, note_lines, simulation, verdict_lines
 from gradcli.results.versions import versions_table
 
 #: Of the resolved spec, which may hold matrices, a page shows so many characters.
@@ -115,7 +116,7 @@ def run_page(found: RunFindings) -> Page:
         ),
         Section("Routes through the cell", _about(found.paths, paths_report, [routes_picture], told, network)),
         Section("From every step to every step", _matrix(found)),
-        Section("The run in numbers", _about(measured, simulation_report, (), told, network)),
+        Section("The run in numbers", _about(measured, lambda run: simulation(run).shown, (), told, network)),
         Section("Equations", equations(network)),
         Section("The spec", spec_content(network)),
         Section("Left out", [Line(text) for text in found.refused]),
@@ -154,7 +155,7 @@ def spec_content(network: Network) -> list[Content]:
     import yaml
 
     text = yaml.safe_dump(
-        resolved_spec(network), sort_keys=False, default_flow_style=None, allow_unicode=True, width=100
+        dict(resolved_spec(network)), sort_keys=False, default_flow_style=None, allow_unicode=True, width=100
     )
     if len(text) <= _LONGEST_SPEC:
         return [Verbatim(text)]
