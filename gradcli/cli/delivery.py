@@ -50,7 +50,7 @@ class Delivery:
             )
         if self.output is not None:
             check_writable(self.output)
-        elif self.command.document and sys.stdout is not None and sys.stdout.isatty():
+        elif self.command.document and shows_no_document():
             raise UsageError(
                 f"a terminal does not show what {self.command.name} makes: write it to a file with -o FILE"
             )
@@ -89,3 +89,8 @@ class Delivery:
             tell(f"gate failed: {label} is {kind}")
         if failed:
             raise typer.Exit(ExitCode.GATE)
+
+
+def shows_no_document() -> bool:
+    """Tell whether standard output is a terminal, where a document for another program is of no use."""
+    return sys.stdout is not None and sys.stdout.isatty()

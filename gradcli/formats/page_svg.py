@@ -14,6 +14,9 @@ _SVG, _XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 #: Inches: narrow, so that its letters can be read where the page is as narrow as a phone.
 _WIDTH = 5.6
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}\b")
+#: Places in points; a hundredth of one is not seen, and more digits would be half of a page.
+_PLACES = ("d", "x", "y")
+_NUMBER = re.compile(r"-?\d+\.\d{3,}")
 #: What refers to another element of the same picture.
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
@@ -65,6 +68,8 @@ def _own(key: str, value: str, name: str) -> str:
         return f"{name}-{value}"
     if key == "href" and value.startswith("#"):
         return f"#{name}-{value[1:]}"
+    if key in _PLACES:
+        return _NUMBER.sub(lambda found: f"{float(found[0]):.2f}", value)
     value = _REFERENCE.sub(rf"url(#{name}-\1)", value)
     if key in ("style", "fill", "stroke"):
         return _COLOUR.sub(lambda found: f"var(--ink-{found[0][1:].lower()}, {found[0].lower()})", value)
