@@ -40,7 +40,8 @@ def typer_command(command: Command) -> Callable[..., None]:
                 if wants_progress and bar is not None:
                     arguments["progress"] = bar
                 result = COMMANDS[command.name].function(**arguments)
-            delivery.hand_over(result)
+                picture = delivery.drawn(result)
+            delivery.hand_over(result, picture)
 
     parameters = [*own.values(), *delivered.values()]
     # What an option may take stands last in the help text, and what comes out before it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal, Unpack
 
 from gradcli.commands.command import command
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from gradcli.diagnostics.training import WeightsOfRun
     from gradcli.prepare.resources import Resources
     from gradcli.results.compare import Comparison
+    from gradcli.results.pictures import Gallery
     from gradcli.spec.reader import LoadedSpec
 
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     "gradcli compare lstm rnn --match params --format markdown",
     "gradcli compare normalised.yaml raw.yaml",
     judged=True,
+    pictures=("curve",),
 )
 def compare(
     specs: Targets,
@@ -64,7 +67,8 @@ def compare(
             loaded, Resources.of(options), match=match, record=record or keep.wanted
         )
         arrays = {f"{arm.label}/{name}": array for arm in measured for name, array in saved_arrays(arm).items()}
-        return keep.all_of(comparison(measured, notes, weights, arrays))
+        result = comparison(measured, notes, weights, arrays)
+        return keep.all_of(result.with_gallery(partial(_pictures, measured)))
 
 
 def require_one_from_standard_input(specs: Sequence[SpecLike]) -> None:
@@ -94,3 +98,9 @@ def side_by_side(
     with may.blas_threads():
         weights = compare_weights(measured, max_memory=may.max_memory)
     return measured, [*arms.notes, *dict.fromkeys(note for network in networks for note in network.notes)], weights
+
+
+def _pictures(measured: Sequence[Measured]) -> Gallery:
+    from gradcli.results.pictures_of_run import pictures_of_comparison
+
+    return pictures_of_comparison(measured)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
 from gradcli.commands.command import command
@@ -10,6 +11,7 @@ from gradcli.commands.options import Layer, RunOptions, Target
 if TYPE_CHECKING:
     from gradcli.diagnostics.contributions import Contributions
     from gradcli.prepare.resources import Resources
+    from gradcli.results.pictures import Gallery
     from gradcli.results.result import Result
     from gradcli.spec.reader import LoadedSpec
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     "gradcli contributions rnn -T 50",
     "gradcli contributions examples/configs/notes-three-steps.yaml",
     "gradcli contributions lstm --set init.b_f=3 -o terms.csv",
+    pictures=("curve", "shares", "truncation"),
 )
 def contributions(spec: Target, *, layer: Layer = None, **options: Unpack[RunOptions]) -> Result:
     """Which steps a parameter's gradient comes from, and what truncated BPTT would leave of it.
@@ -36,7 +39,8 @@ def contributions(spec: Target, *, layer: Layer = None, **options: Unpack[RunOpt
 
     loaded, layer = load_for_layer(spec, options, layer=layer)
     found = contributions_of(loaded, layer, Resources.of(options))
-    return Undeclared.of(contributions_report(found), loaded.label, found.verdict)
+    result = Undeclared.of(contributions_report(found), loaded.label, found.verdict)
+    return result.with_gallery(partial(_pictures, found))
 
 
 def contributions_of(loaded: LoadedSpec, layer: str | None, may: Resources) -> Contributions:
@@ -56,3 +60,9 @@ def contributions_of(loaded: LoadedSpec, layer: str | None, may: Resources) -> C
     index = choose_layer(network, layer)
     with may.blas_threads(network.problem):
         return measure_contributions(network, index, progress=may.progress)
+
+
+def _pictures(found: Contributions) -> Gallery:
+    from gradcli.results.pictures_of_contributions import pictures_of_contributions
+
+    return pictures_of_contributions(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
 from gradcli.commands.command import command
@@ -10,6 +11,7 @@ from gradcli.commands.options import Layer, RunOptions, Target
 if TYPE_CHECKING:
     from gradcli.diagnostics.gates import Gates
     from gradcli.prepare.resources import Resources
+    from gradcli.results.pictures import Gallery
     from gradcli.results.result import Result
     from gradcli.spec.reader import LoadedSpec
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     "gradcli gates lstm -T 100",
     "gradcli gates rnn --set init.W_hh=orthogonal",
     "gradcli gates gru --format json -o gates.json",
+    pictures=("curve", "slopes", "rates"),
 )
 def gates(spec: Target, *, layer: Layer = None, **options: Unpack[RunOptions]) -> Result:
     """How open and how steep gates and activations are, and what they and the weights do to the gradient.
@@ -36,7 +39,8 @@ def gates(spec: Target, *, layer: Layer = None, **options: Unpack[RunOptions]) -
 
     loaded, layer = load_for_layer(spec, options, layer=layer)
     found = gates_of(loaded, layer, Resources.of(options))
-    return Undeclared.of(gates_report(found), loaded.label, found.verdict)
+    result = Undeclared.of(gates_report(found), loaded.label, found.verdict)
+    return result.with_gallery(partial(_pictures, found))
 
 
 def gates_of(loaded: LoadedSpec, layer: str | None, may: Resources) -> Gates:
@@ -57,3 +61,9 @@ def gates_of(loaded: LoadedSpec, layer: str | None, may: Resources) -> Gates:
     index = choose_layer(network, layer)
     with may.blas_threads(network.problem):
         return measure_gates(network, index, progress=may.progress)
+
+
+def _pictures(found: Gates) -> Gallery:
+    from gradcli.results.pictures_of_gates import pictures_of_gates
+
+    return pictures_of_gates(found)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gradcli.engine.plan import LayerPlan
     from gradcli.prepare.build import Network
     from gradcli.prepare.resources import Resources
+    from gradcli.results.pictures import Gallery
     from gradcli.results.result import Result
     from gradcli.spec.models import Spec
     from gradcli.spec.reader import LoadedSpec
@@ -25,6 +26,7 @@ ALL, EXPONENTS = "all", 8
 _MATRICES = 6
 #: Entries of the joint state of coupled sequences.
 _LARGEST_COUPLED = 512
+_PICTURES = ("curve", "lyapunov")
 
 
 def _count(text: str) -> str:
@@ -38,6 +40,7 @@ def _count(text: str) -> str:
     "gradcli jacobian rnn --set init.W_hh=orthogonal",
     "gradcli jacobian my.yaml --exponents all -o spectrum.json",
     judged=True,
+    pictures=_PICTURES,
 )
 def jacobian(
     spec: Target,
@@ -76,8 +79,10 @@ def jacobian(
     loaded, layer = load_for_layer(spec, options, layer=layer)
     network, found = jacobian_of(loaded, layer, Resources.of(options), exponents=count, burn_in=burn_in)
     if isinstance(found, Verdict):
-        return Undeclared.of(nonfinite_report("jacobian", network, found), loaded.label, found)
-    return Undeclared.of(jacobian_report(found), loaded.label, found.verdict)
+        result = Undeclared.of(nonfinite_report("jacobian", network, found), loaded.label, found)
+    else:
+        result = Undeclared.of(jacobian_report(found), loaded.label, found.verdict)
+    return result.with_gallery(partial(_pictures, network, found))
 
 
 def jacobian_of(
@@ -107,6 +112,16 @@ def jacobian_of(
             progress=may.progress,
         )
     return network, found
+
+
+def _pictures(network: Network, found: JacobianFindings | Verdict) -> Gallery:
+    from gradcli.diagnostics.verdict import Verdict
+    from gradcli.results.pictures_of_jacobian import pictures_of_jacobian
+    from gradcli.results.pictures_of_run import pictures_without_curve
+
+    if isinstance(found, Verdict):
+        return pictures_without_curve(_PICTURES, network, found)
+    return pictures_of_jacobian(found)
 
 
 def _matrix_bytes(spec: Spec, plans: Sequence[LayerPlan], *, layer: str | None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Unpack
 
 from gradcli.commands.command import command
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from gradcli.diagnostics.paths import Paths
     from gradcli.prepare.build import Network
     from gradcli.prepare.resources import Resources
+    from gradcli.results.pictures import Gallery
     from gradcli.results.result import Result
     from gradcli.spec.reader import LoadedSpec
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     "gradcli paths gru --to h --distance 50",
     "gradcli paths my.yaml --format latex",
     formats=(*FORMATS, *FORMULA_FORMATS),
+    pictures=("routes", "direct"),
 )
 def paths(
     spec: Target,
@@ -75,7 +78,8 @@ def paths(
         end=end,
         formulas_only=formulas_only,
     )
-    return Undeclared.of(paths_report(found), loaded.label, found.verdict)
+    result = Undeclared.of(paths_report(found), loaded.label, found.verdict)
+    return result if formulas_only else result.with_gallery(partial(_pictures, found))
 
 
 def paths_of(
@@ -108,6 +112,12 @@ def paths_of(
         if formulas_only:
             return formulas_of(network, chosen)
         return trace_paths(network, layer=chosen, distance=distance, start=first, ends=ends, progress=may.progress)
+
+
+def _pictures(found: Paths) -> Gallery:
+    from gradcli.results.pictures_of_paths import pictures_of_paths
+
+    return pictures_of_paths(found)
 
 
 def _state(option: str, name: str, states: Sequence[str]) -> str:

@@ -19,6 +19,9 @@ FORMULA_FORMATS = ("latex",)
 #: What the ending of a file says of what is to be in it.
 FORMAT_OF_ENDING = {".txt": "table", ".json": "json", ".csv": "csv", ".md": "markdown", ".tex": "latex"}
 
+#: The endings of pictures.
+PICTURE_ENDINGS = (".svg", ".png", ".pdf")
+
 #: Small pieces are put together to at least so many characters: a write for each would cost more than its text.
 _PIECE = 2**16
 

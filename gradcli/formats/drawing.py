@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradcli.errors import UsageError
-from gradcli.results.pictures import Picture
+from gradcli.formats import PICTURE_ENDINGS
+from gradcli.output_files import replacing
+from gradcli.results.pictures import LineChart, Picture
+from gradcli.results.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-PICTURE_ENDINGS = (".svg", ".png", ".pdf")
 
 
 def picture_ending(path: Path) -> str:
@@ -36,6 +38,38 @@ def require_matplotlib() -> None:
     """
     if find_spec("matplotlib") is None:
         raise UsageError("pictures are drawn by matplotlib, which is not installed: pip install 'gradcli[plot]'")
+
+
+def plot(result: Result, file: str | PathLike[str] | None, name: str | None) -> Figure:
+    """Draw a picture of a result, and write it to a file; see `gradcli.results.result.Result.plot`."""
+    if file is not None:
+        picture_ending(Path(file))
+    picture = result.picture(name)
+    if file is not None:
+        write_picture(picture, Path(file))
+    return draw(picture)
+
+
+def write_picture(picture: Picture, path: Path) -> None:
+    """Write a picture to a file, whose ending says what kind; see `render_picture`.
+
+    Raises:
+        UsageError: as for `picture_ending`. OutputError: it cannot be written.
+    """
+    found = render_picture(picture, picture_ending(path))
+    with replacing(path) as file:
+        file.write(found)
+
+
+def drawable(picture: Picture) -> LineChart:
+    """Return a picture that the terminal can draw.
+
+    Raises:
+        UsageError: it is none of curves.
+    """
+    if not isinstance(picture, LineChart):
+        raise UsageError(f"the picture {picture.name!r} has no curves, and the terminal draws curves alone; use --plot")
+    return picture
 
 
 def draw(picture: Picture) -> Figure:

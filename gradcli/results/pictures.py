@@ -9,7 +9,7 @@ were a value.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -140,3 +140,6 @@ class BarChart:
 
 
 Picture = LineChart | HeatMap | BarChart
+
+#: The pictures of a result by name, each made when it is asked for; the first one unless another is.
+Gallery = Mapping[str, Callable[[], Picture]]

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from gradcli.diagnostics.contributions import TOLERANCES, Contributions, Terms
 from gradcli.results.contributions import truncation_words
-from gradcli.results.pictures import Axis, Level, LineChart, Mark, Series
+from gradcli.results.pictures import Axis, Gallery, Level, LineChart, Mark, Series
 from gradcli.results.pictures_of_run import DISTANCE, distances_of, run_words, without_curve
 
 #: Of more parameters, those with the largest gradients are drawn.
 _MOST_PARAMETERS = 4
 _SHARE = Axis("share of the gradient")
+
+
+def pictures_of_contributions(found: Contributions) -> Gallery:
+    """Return the pictures of `contributions`."""
+    return {
+        "curve": partial(contributions_picture, found),
+        "shares": partial(shares_picture, found),
+        "truncation": partial(truncation_picture, found),
+    }
 
 
 def contributions_picture(found: Contributions) -> LineChart:

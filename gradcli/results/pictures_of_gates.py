@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from gradcli.diagnostics.gate_words import main_cause
 from gradcli.diagnostics.gates import Gate, Gates
-from gradcli.results.pictures import Axis, Level, LineChart, Series
+from gradcli.results.pictures import Axis, Gallery, Level, LineChart, Series
 from gradcli.results.pictures_of_run import DISTANCE, MOST_SERIES, distances_of, run_words, verdict_title, without_curve
 from gradcli.results.simulate import first_and_last
+
+
+def pictures_of_gates(found: Gates) -> Gallery:
+    """Return the pictures of `gates`."""
+    return {
+        "curve": partial(gates_picture, found),
+        "slopes": partial(slopes_picture, found),
+        "rates": partial(rates_picture, found),
+    }
 
 
 def gates_picture(found: Gates) -> LineChart:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 
 from gradcli.diagnostics.curve import median_of_trials, quantiles
+from gradcli.diagnostics.layer_jacobian import JacobianFindings
 from gradcli.results.curves import log10_text, plain_number
-from gradcli.results.jacobian import JacobianFindings, log10_bounds, middle
-from gradcli.results.pictures import Array, Axis, Level, LineChart, Series
+from gradcli.results.jacobian import log10_bounds, middle
+from gradcli.results.pictures import Array, Axis, Gallery, Level, LineChart, Series
 from gradcli.results.pictures_of_run import (
     DISTANCE,
     distances_of,
@@ -20,6 +22,11 @@ from gradcli.results.pictures_of_run import (
 )
 
 _QUANTILES = (0.1, 0.9)
+
+
+def pictures_of_jacobian(found: JacobianFindings) -> Gallery:
+    """Return the pictures of `jacobian`."""
+    return {"curve": partial(singular_values_picture, found), "lyapunov": partial(lyapunov_picture, found)}
 
 
 def singular_values_picture(found: JacobianFindings) -> LineChart:

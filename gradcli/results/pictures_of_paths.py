@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from gradcli.diagnostics.paths import Paths
 from gradcli.language.formula import FormulaWriter
 from gradcli.language.notation import Text
 from gradcli.results.curves import plain_number
 from gradcli.results.paths import direct_sentence, largest_first, route_name, routes_title
-from gradcli.results.pictures import Axis, Bar, BarChart, LineChart, Picture, Series
+from gradcli.results.pictures import Axis, Bar, BarChart, Gallery, LineChart, Picture, Series
 from gradcli.results.pictures_of_run import DISTANCE, MOST_SERIES, NORM, run_words, without_curve
 
 #: The largest so many routes to each end are drawn.
 _MOST_BARS = 12
+
+
+def pictures_of_paths(found: Paths) -> Gallery:
+    """Return the pictures of `paths`."""
+    return {"routes": partial(routes_picture, found), "direct": partial(direct_picture, found)}
 
 
 def routes_picture(found: Paths) -> Picture:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from gradcli.results.pictures import (
     Axis,
     Bar,
     BarChart,
+    Gallery,
     HeatMap,
     Level,
     LineChart,
@@ -120,6 +122,16 @@ def distances_of(curve: Array) -> Array:
 # simulate.
 
 
+def pictures_of_run(measured: Measured, matrix: Callable[[], GradientMatrix]) -> Gallery:
+    """Return the pictures of `simulate`; `matrix` measures what only its own picture needs."""
+    return {
+        "curve": partial(curve_picture, measured),
+        "states": partial(states_picture, measured),
+        "clip": partial(clip_picture, measured),
+        "matrix": lambda: matrix_picture(measured, matrix()),
+    }
+
+
 def curve_picture(measured: Measured) -> LineChart:
     """Return the gradient norm against distance: mean and median, the band of the sequences, thresholds, horizon."""
     verdict, curve, last = measured.verdict, measured.curve, measured.network.spec.seq_len
@@ -144,6 +156,12 @@ def curve_picture(measured: Measured) -> LineChart:
         _subtitle(measured),
         description,
     )
+
+
+def pictures_without_curve(names: Sequence[str], network: Network, verdict: Verdict) -> Gallery:
+    """Return the pictures of a run in which a number was not finite, each of which says so."""
+    title = verdict_title(network.loaded.label, verdict, network.spec.seq_len)
+    return {name: partial(without_curve, name, title, network, verdict) for name in names}
 
 
 def without_curve(name: str, title: str, network: Network, verdict: Verdict) -> LineChart:
@@ -276,6 +294,11 @@ def matrix_picture(measured: Measured, found: GradientMatrix) -> Picture:
 
 
 # compare.
+
+
+def pictures_of_comparison(arms: Sequence[Measured]) -> Gallery:
+    """Return the pictures of `compare`."""
+    return {"curve": partial(comparison_picture, arms)}
 
 
 def comparison_picture(arms: Sequence[Measured]) -> LineChart:

@@ -33,7 +33,7 @@ import gradcli.commands
 from dataclasses import replace
 from functools import wraps
 from gradcli.__main__ import main
-from gradcli.commands.command import COMMANDS
+from gradcli.cli import COMMANDS
 
 def announce(*_):
     print("begun", file=sys.stderr, flush=True)

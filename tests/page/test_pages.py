@@ -181,8 +181,8 @@ def test_what_a_network_has_no_answer_to_is_said() -> None:
 def test_sequences_of_different_lengths(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(3, 12, 2)))
     spec = tmp_path / "s.yaml"
-    input_of = "{kind: file, path: x.npy, lengths: [6, 9, 12]}"
-    spec.write_text(f"cell: lstm\nhidden_size: 6\ntrials: 2\nseq_len: 12\nbatch_size: 3\ninput_size: 2\ninput: {input_of}\n")
+    sizes = "hidden_size: 6\ntrials: 2\nseq_len: 12\nbatch_size: 3\ninput_size: 2\n"
+    spec.write_text(f"cell: lstm\n{sizes}input: {{kind: file, path: x.npy, lengths: [6, 9, 12]}}\n")
     assert "their lengths differ" in read(gradcli.report([spec]).html).text
 
 

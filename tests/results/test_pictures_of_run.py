@@ -13,6 +13,7 @@ from measured import SCALAR, SMALL, measured
 from gradcli.diagnostics.gradient_matrix import measure_gradient_matrix
 from gradcli.diagnostics.measure import Measured
 from gradcli.formats.drawing import render_picture
+from gradcli.results.declared import data_of
 from gradcli.results.pictures import Array, BarChart, HeatMap, LineChart, Picture, Series
 from gradcli.results.pictures_of_run import (
     MOST_SERIES,
@@ -22,7 +23,7 @@ from gradcli.results.pictures_of_run import (
     matrix_picture,
     states_picture,
 )
-from gradcli.results.run_data import run_data
+from gradcli.results.run import run_of
 
 JORDAN = {"name": "jordan", "equations": "h[t] = W @ h[t-1] + b"}
 SHIFT = {"name": "shift", "equations": "h[t] = W @ h[t-1]"}
@@ -30,6 +31,12 @@ BLOW = {"name": "blow", "equations": "h[t] = exp(h[t-1]) + W_x @ x[t]"}
 ALONE = {"name": "alone", "equations": "h[t] = W_x @ x[t]"}
 NOTHING = {"name": "nothing", "equations": "h[t] = 0 * (W_h @ h[t-1]) + b\n", "output": "h"}
 PROJECTION = {"kind": "projection"}
+JORDAN_BLOCK = {
+    "hidden_size": 2,
+    "seq_len": 100,
+    "params": {"W": [[0.9, 1.0], [0.0, 0.9]], "b": [0.1, 0.1]},
+    "loss": {"kind": "projection", "vector": [1.0, 0.0]},
+}
 
 
 def linear(factor: float, **fields: Any) -> Measured:
@@ -43,9 +50,7 @@ RUNS: dict[str, Any] = {
     "stable and level": lambda: linear(1.0),
     "vanishing": lambda: linear(0.3),
     "exploding": lambda: linear(3.0),
-    "transient": lambda: measured(
-        JORDAN, hidden_size=2, seq_len=80, params={"W": [[0.9, 1.0], [0.0, 0.9]], "b": [0.1, 0.1]}, loss=PROJECTION
-    ),
+    "transient": lambda: measured(JORDAN, **JORDAN_BLOCK),
     "dead": lambda: measured(SHIFT, hidden_size=4, seq_len=9, params={"W": np.eye(4, k=-1).tolist()}, loss=PROJECTION),
     "dead at once": lambda: measured(ALONE, **SMALL),
     "nonfinite": lambda: measured(BLOW, **SMALL),
@@ -57,6 +62,12 @@ RUNS: dict[str, Any] = {
     "float32": lambda: measured("rnn", **{**SMALL, "seq_len": 150}, dtype="float32"),
     "clipped inside": lambda: measured("lstm", **SMALL, clip=[{"step_norm": 0.1}, {"norm": 0.5}, {"step_value": 0.01}]),
 }
+
+
+def run_data(run: Measured) -> Any:
+    return data_of(run_of(run))
+
+
 WORDS = {"stable": "reaches the beginning"}
 NUMBER = r"([\d.]+(?:e[-+]?\d+)?|10\^-?[\d.]+)"
 
