@@ -25,6 +25,7 @@ class Command:
         examples: command lines.
         formats: that the result may be asked for in; none where it is a text.
         judged: whether `--fail-on` may ask for its verdicts.
+        document: whether what comes out is a document for another program, which no terminal shows.
         pictures: the names of what `--plot` can draw, the first unless `--picture` says otherwise.
         shared: the options that it takes beside its own, as ``**options``.
     """
@@ -34,6 +35,7 @@ class Command:
     examples: Sequence[str]
     formats: Sequence[str]
     judged: bool
+    document: bool
     pictures: Sequence[str]
     shared: type[Any]
 
@@ -52,6 +54,7 @@ def command(
     name: str | None = None,
     formats: Sequence[str] = FORMATS,
     judged: bool = False,
+    document: bool = False,
     pictures: Sequence[str] = (),
     shared: type[Any] = RunOptions,
 ) -> Callable[[Callable[Given, Found]], Callable[Given, Found]]:
@@ -70,7 +73,7 @@ def command(
             return function(*given, **options)
 
         called = name or function.__name__
-        COMMANDS[called] = Command(called, checked, examples, formats, judged, pictures, shared)
+        COMMANDS[called] = Command(called, checked, examples, formats, judged, document, pictures, shared)
         return checked
 
     return register
