@@ -20,7 +20,6 @@ from gradcli.diagnostics.verdict import (
     judge_overflow,
     judge_sequences,
 )
-from gradcli.engine.loss import Loss
 from gradcli.engine.nonfinite import Blame
 from gradcli.engine.problem import Overflow, Problem, Progress, Run
 from gradcli.engine.run import Engine
@@ -100,7 +99,7 @@ def measure(
     seen = see_in_float32(engine, run, joined) if problem.dtype == np.float32 else None
     if len(problem.loss.steps) > 1:
         total = curve_of(*(log2_norm[name] for name in joined))
-        for loss, layers in _last_losses(problem):
+        for loss, layers in problem.last_losses:
             engine.set_loss(loss)
             alone = engine.run(parameters=False)
             verdict = judge_nonfinite(network, engine, alone)
@@ -129,17 +128,6 @@ def _without_curve(network: Network, run: Run, verdict: Verdict, kept: Run | Non
     """Return what is left to say of a run in which a number was not finite."""
     headline = headline_layers(network.problem)
     return Measured(network, run.losses, verdict, None, None, {}, {}, [], [], kept, headline)
-
-
-def _last_losses(problem: Problem) -> list[tuple[Loss, Sequence[str]]]:
-    """Return the last of a problem's losses alone, and the layers that it is the last one for.
-
-    Distance has a meaning from one loss only: where the loss stands at the step itself, that one rules. A reverse
-    direction comes last to the loss at the first position.
-    """
-    if not problem.bidirectional or problem.loss.final:
-        return [(problem.loss.last_alone(), problem.names)]
-    return [(problem.loss.last_alone(), problem.names[::2]), (problem.loss.first_alone(), problem.names[1::2])]
 
 
 def _states_of(layers: Sequence[str], names: Iterable[str]) -> list[str]:
@@ -183,25 +171,36 @@ def _predictions(problem: Problem, headline: Sequence[str], verdict: Verdict) ->
 def _curves(
     problem: Problem, norms: dict[str, Array], headline: Sequence[str], thresholds: Thresholds
 ) -> tuple[Verdict, Curve, dict[str, StateCurve]]:
-    """Return the curve of the headline's states and the verdict on it, and those of each state; norms are used up."""
-    joined = _states_of(headline, norms)
-    curve = curve_of(*(norms[name] for name in joined))
+    """Return the curve of the headline's states and the verdict on it, and those of each state; norms are used up.
+
+    They are of the sequences that the last loss enters.
+    """
+    joined, entered = _states_of(headline, norms), problem.entered(headline)
+    of_headline = [_of_sequences(norms[name], entered) for name in joined]
+    curve = curve_of(*of_headline)
+    begins = None if problem.begins is None else _of_sequences(problem.begins.steps, entered)
     verdict = judge_sequences(
         curve,
-        [norms[name] for name in joined],
-        None if problem.begins is None else problem.begins.steps,
+        of_headline,
+        begins,
         vanishing=thresholds.vanishing,
         exploding=thresholds.exploding,
     )
+    del of_headline
     states = {}
     for name in list(norms):
         # Taken out one by one: over a million steps, norms and curves of all states would be twice as much.
-        norm = norms.pop(name)
+        norm = _of_sequences(norms.pop(name), problem.entered([name.rpartition(".")[0]]))
         median, mean = (curve.median, curve.mean) if joined == [name] else median_and_mean_of(norm)
         del norm
         of_state = judge(mean, vanishing=thresholds.vanishing, exploding=thresholds.exploding)
         states[name] = StateCurve(median, mean, of_state)
     return verdict, curve, states
+
+
+def _of_sequences(values: Array, sequences: Array | None) -> Array:
+    """Return values (..., B) of some sequences; of all where None."""
+    return values if sequences is None else values[..., sequences]
 
 
 def judge_nonfinite(network: Network, engine: Engine, run: Run) -> Verdict | None:
