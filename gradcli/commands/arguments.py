@@ -1,4 +1,4 @@
-"""The arguments of a command as they are declared, and whether those of a call have their types and keep their bounds."""
+"""The arguments of a command as they are declared; those of a call must be of their types and in their bounds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import inspect
 import operator
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from numbers import Integral, Real
 from os import PathLike
 from types import NoneType, UnionType
@@ -28,7 +27,6 @@ _WORDS: Mapping[Any, str] = {
 }
 
 
-@cache
 def declared(function: Callable[..., Any], shared: Any) -> Mapping[str, tuple[Any, Any]]:
     """Return (mark, type) of each parameter of a command, those of the options that it shares with others among them.
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
 from gradcli.commands.command import command
 from gradcli.commands.options import Layer, RunOptions, Target
 
 if TYPE_CHECKING:
+    from gradcli.diagnostics.contributions import Contributions
+    from gradcli.results.pictures import Gallery
     from gradcli.results.result import Result
 
 
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     "gradcli contributions rnn -T 50",
     "gradcli contributions examples/configs/notes-three-steps.yaml",
     "gradcli contributions lstm --set init.b_f=3 -o terms.csv",
+    pictures=("curve", "shares", "truncation"),
 )
 def contributions(spec: Target, *, layer: Layer = None, **options: Unpack[RunOptions]) -> Result:
     """Which steps a parameter's gradient comes from, and what truncated BPTT would leave of it.
@@ -47,4 +51,11 @@ def contributions(spec: Target, *, layer: Layer = None, **options: Unpack[RunOpt
     index = choose_layer(network, layer)
     with may.blas_threads(network.problem):
         found = measure_contributions(network, index, progress=may.progress)
-    return Undeclared.of(contributions_report(found), loaded.label, found.verdict)
+    result = Undeclared.of(contributions_report(found), loaded.label, found.verdict)
+    return result.with_gallery(partial(_pictures, found))
+
+
+def _pictures(found: Contributions) -> Gallery:
+    from gradcli.results.pictures_of_contributions import pictures_of_contributions
+
+    return pictures_of_contributions(found)

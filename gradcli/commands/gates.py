@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
 from gradcli.commands.command import command
 from gradcli.commands.options import Layer, RunOptions, Target
 
 if TYPE_CHECKING:
+    from gradcli.diagnostics.gates import Gates
+    from gradcli.results.pictures import Gallery
     from gradcli.results.result import Result
 
 
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     "gradcli gates lstm -T 100",
     "gradcli gates rnn --set init.W_hh=orthogonal",
     "gradcli gates gru --format json -o gates.json",
+    pictures=("curve", "slopes", "rates"),
 )
 def gates(spec: Target, *, layer: Layer = None, **options: Unpack[RunOptions]) -> Result:
     """How open and how steep gates and activations are, and what they and the weights do to the gradient.
@@ -48,4 +52,11 @@ def gates(spec: Target, *, layer: Layer = None, **options: Unpack[RunOptions]) -
     index = choose_layer(network, layer)
     with may.blas_threads(network.problem):
         found = measure_gates(network, index, progress=may.progress)
-    return Undeclared.of(gates_report(found), loaded.label, found.verdict)
+    result = Undeclared.of(gates_report(found), loaded.label, found.verdict)
+    return result.with_gallery(partial(_pictures, found))
+
+
+def _pictures(found: Gates) -> Gallery:
+    from gradcli.results.pictures_of_gates import pictures_of_gates
+
+    return pictures_of_gates(found)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Unpack, overload
 
 from gradcli.commands.command import command
+from gradcli.commands.completions import checkpoint_layers
 from gradcli.commands.options import OUTPUT, Argument, Option, Resources
 from gradcli.errors import UsageError
 from gradcli.output_files import require_unwritten, written
@@ -27,7 +28,12 @@ File = Annotated[
 ]
 SpecOfLayer = Annotated[
     str | None,
-    Option(metavar="LAYER", help="In place of the report, a commented spec with this layer's weights.", panel=OUTPUT),
+    Option(
+        metavar="LAYER",
+        help="In place of the report, a commented spec with this layer's weights.",
+        panel=OUTPUT,
+        complete_for=checkpoint_layers,
+    ),
 ]
 
 

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Unpack
 from gradcli.commands.command import command
 from gradcli.commands.options import Layer, Option, RunOptions, Target
 from gradcli.errors import ResourceError, UsageError
+from gradcli.spec import defaults
 
 if TYPE_CHECKING:
+    from gradcli.diagnostics.layer_jacobian import JacobianFindings
+    from gradcli.diagnostics.verdict import Verdict
     from gradcli.engine.plan import LayerPlan
+    from gradcli.prepare.build import Network
+    from gradcli.results.pictures import Gallery
     from gradcli.results.result import Result
     from gradcli.spec.models import Spec
 
@@ -20,6 +25,7 @@ ALL = "all"
 _MATRICES = 6
 #: Entries of the joint state of coupled sequences.
 _LARGEST_COUPLED = 512
+_PICTURES = ("curve", "lyapunov")
 
 
 def _count(text: str) -> str:
@@ -33,6 +39,7 @@ def _count(text: str) -> str:
     "gradcli jacobian rnn --set init.W_hh=orthogonal",
     "gradcli jacobian my.yaml --exponents all -o spectrum.json",
     judged=True,
+    pictures=_PICTURES,
 )
 def jacobian(
     spec: Target,
@@ -41,7 +48,7 @@ def jacobian(
     exponents: Annotated[
         int | str,
         Option(metavar=f"K|{ALL}", help="How many Lyapunov exponents: the leading K, or all.", typed=str, read=_count),
-    ] = 8,
+    ] = defaults.LYAPUNOV_EXPONENTS,
     burn_in: Annotated[
         int | None,
         Option(
@@ -87,8 +94,20 @@ def jacobian(
             progress=may.progress,
         )
     if isinstance(found, Verdict):
-        return Undeclared.of(nonfinite_report("jacobian", network, found), loaded.label, found)
-    return Undeclared.of(jacobian_report(found), loaded.label, found.verdict)
+        result = Undeclared.of(nonfinite_report("jacobian", network, found), loaded.label, found)
+        return result.with_gallery(partial(_pictures, network, found))
+    result = Undeclared.of(jacobian_report(found), loaded.label, found.verdict)
+    return result.with_gallery(partial(_pictures, network, found))
+
+
+def _pictures(network: Network, found: JacobianFindings | Verdict) -> Gallery:
+    from gradcli.diagnostics.verdict import Verdict
+    from gradcli.results.pictures_of_jacobian import pictures_of_jacobian
+    from gradcli.results.pictures_of_run import pictures_without_curve
+
+    if isinstance(found, Verdict):
+        return pictures_without_curve(_PICTURES, network, found)
+    return pictures_of_jacobian(found)
 
 
 def _matrix_bytes(spec: Spec, plans: Sequence[LayerPlan], *, layer: str | None) -> int:

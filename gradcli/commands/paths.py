@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Unpack
 
 from gradcli.commands.command import command
@@ -11,7 +12,9 @@ from gradcli.errors import UsageError, did_you_mean
 from gradcli.formats import FORMATS, FORMULA_FORMATS
 
 if TYPE_CHECKING:
+    from gradcli.diagnostics.paths import Paths
     from gradcli.prepare.build import Network
+    from gradcli.results.pictures import Gallery
     from gradcli.results.result import Result
 
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     "gradcli paths gru --to h --distance 50",
     "gradcli paths my.yaml --format latex",
     formats=(*FORMATS, *FORMULA_FORMATS),
+    pictures=("routes", "direct"),
 )
 def paths(
     spec: Target,
@@ -84,7 +88,14 @@ def paths(
             if formulas_only
             else trace_paths(network, layer=chosen, distance=distance, start=first, ends=ends, progress=may.progress)
         )
-    return Undeclared.of(paths_report(found), loaded.label, found.verdict)
+    result = Undeclared.of(paths_report(found), loaded.label, found.verdict)
+    return result if formulas_only else result.with_gallery(partial(_pictures, found))
+
+
+def _pictures(found: Paths) -> Gallery:
+    from gradcli.results.pictures_of_paths import pictures_of_paths
+
+    return pictures_of_paths(found)
 
 
 def _state(option: str, name: str, states: Sequence[str]) -> str:

@@ -82,22 +82,22 @@ def _what(found: JacobianFindings) -> str:
     return f"J = dS[T]/dS[T-d], S = ({states}){which}: {size} entries   {sample}   the verdict is on the norm ||J||_F"
 
 
-def _middle(values: Array) -> Array:
+def middle(values: Array) -> Array:
     """Return the median over trials, NaN where it is not resolved in some of them."""
     unresolved = np.isnan(values).any(axis=0)
     return np.where(unresolved, np.nan, median_of_trials(np.where(np.isnan(values), 0.0, values)))
 
 
-def _log10_bounds(found: JacobianFindings) -> Array:
+def log10_bounds(found: JacobianFindings) -> Array:
     """Return the certificate's bound at each distance, median over trials; infinite where there is none."""
     if found.certificate is None:
         return np.full(len(found.spectra.distances), np.inf)
-    return _middle(found.certificate.log10_bounds(found.spectra.distances))
+    return middle(found.certificate.log10_bounds(found.spectra.distances))
 
 
 def _product_table(found: JacobianFindings) -> Table:
     s, thresholds = found.spectra, found.network.spec.thresholds
-    bounds = _log10_bounds(found)
+    bounds = log10_bounds(found)
     bounded = bool(np.isfinite(bounds).any())
     columns = [
         Column("distance", keep=9),
@@ -112,7 +112,7 @@ def _product_table(found: JacobianFindings) -> Table:
         Column("radius", keep=2),
         Column("", "flag", keep=7),
     ]
-    largest, median, smallest, condition = map(_middle, (s.largest, s.median, s.smallest, s.condition))
+    largest, median, smallest, condition = map(middle, (s.largest, s.median, s.smallest, s.condition))
     surviving, rank = np.median(s.surviving, axis=0), np.median(s.effective_rank, axis=0)
     norms, radii = np.median(s.step_norm, axis=0), np.median(s.step_radius, axis=0)
     rows: list[list[Cell]] = [
@@ -277,8 +277,8 @@ def _dimension(ly: Lyapunov) -> str:
 
 def _rows(found: JacobianFindings) -> Iterator[Sequence[Cell]]:
     s = found.spectra
-    largest, median, smallest, condition = map(_middle, (s.largest, s.median, s.smallest, s.condition))
-    bounds = _log10_bounds(found)
+    largest, median, smallest, condition = map(middle, (s.largest, s.median, s.smallest, s.condition))
+    bounds = log10_bounds(found)
     columns = [np.median(values, axis=0) for values in (s.effective_rank, s.surviving, s.step_norm, s.step_radius)]
     for i, d in enumerate(s.distances):
         logs = (found.curve[d], largest[i], median[i], smallest[i], condition[i])
@@ -300,15 +300,15 @@ def _data(found: JacobianFindings) -> dict[str, Any]:
         "frobenius": {"distance": range(len(found.curve)), "log10_norm": Numbers(found.curve)},
         "singular_values": {
             "distance": list(s.distances),
-            "log10_largest": Numbers(_middle(s.largest)),
+            "log10_largest": Numbers(middle(s.largest)),
             "log10_largest_p10": Numbers(low),
             "log10_largest_p90": Numbers(high),
-            "log10_median": Numbers(_middle(s.median)),
-            "log10_smallest": Numbers(_middle(s.smallest)),
-            "log10_condition": Numbers(_middle(s.condition)),
+            "log10_median": Numbers(middle(s.median)),
+            "log10_smallest": Numbers(middle(s.smallest)),
+            "log10_condition": Numbers(middle(s.condition)),
             "effective_rank": Numbers(np.median(s.effective_rank, axis=0)),
             "surviving": Numbers(np.median(s.surviving, axis=0)),
-            "log10_bound": Numbers(_log10_bounds(found)),
+            "log10_bound": Numbers(log10_bounds(found)),
         },
         "one_step": {
             "distance": list(s.distances),

@@ -156,7 +156,7 @@ def _routes(found: Paths, table: RouteTable, writer: FormulaWriter) -> Block:
 
 def _route_table(found: Paths, table: RouteTable, writer: FormulaWriter) -> Block:
     if all(share.log10_relative is None for share in table.shares):
-        return Line(f"{_title(found, table)}: the gradient is exactly zero")
+        return Line(f"{routes_title(found, table)}: the gradient is exactly zero")
     columns = [
         Column("route" if table.is_complete else "last step of the routes", "text", keep=9),
         Column("norm", keep=7),
@@ -169,20 +169,20 @@ def _route_table(found: Paths, table: RouteTable, writer: FormulaWriter) -> Bloc
     long = table.is_complete and table.distance > 1
     rows: list[list[Cell]] = [
         [
-            _route_name(found, table, share, writer),
+            route_name(found, table, share, writer),
             power_of_ten(share.log10_norm),
             _maybe_power(share.log10_relative),
             _signed(share.projection),
             None if share.projection is None or long else min(abs(share.projection), 1.0),
             _signed(share.cosine),
         ]
-        for share in _largest_first(table.shares)
+        for share in largest_first(table.shares)
     ]
     rows.append(["all together", power_of_ten(table.log10_norm), "1", "1", None, "1"])
-    return Table(columns, rows, title=_title(found, table), note=_route_note(table))
+    return Table(columns, rows, title=routes_title(found, table), note=_route_note(table))
 
 
-def _title(found: Paths, table: RouteTable) -> str:
+def routes_title(found: Paths, table: RouteTable) -> str:
     ends = _ends(found, table)
     if table.count == 1:
         return f"The only route {ends}"
@@ -200,7 +200,7 @@ def _many(count: int) -> str:
     return grouped(count) if count < 10**6 else f"10^{math.log10(count):.1f}"
 
 
-def _route_name(found: Paths, table: RouteTable, share: Share, writer: FormulaWriter) -> str:
+def route_name(found: Paths, table: RouteTable, share: Share, writer: FormulaWriter) -> str:
     step = found.step if table.is_complete and table.distance > 1 else None
     return writer.route(share.route, step)
 
@@ -217,7 +217,7 @@ def _route_note(table: RouteTable) -> str:
     return "; ".join(parts)
 
 
-def _largest_first(shares: Sequence[Share]) -> list[Share]:
+def largest_first(shares: Sequence[Share]) -> list[Share]:
     return sorted(shares, key=lambda share: -abs(share.projection or 0.0))
 
 
@@ -379,14 +379,14 @@ def _table_data(found: Paths, table: RouteTable, writer: FormulaWriter) -> dict[
         "residual": number(table.residual),
         "shares": [
             {
-                "route": _route_name(found, table, share, writer),
+                "route": route_name(found, table, share, writer),
                 "formula": writer.formula(share.route),
                 "log10_norm": number(share.log10_norm),
                 "log10_relative": number(share.log10_relative),
                 "projection": number(share.projection),
                 "cosine": number(share.cosine),
             }
-            for share in _largest_first(table.shares)
+            for share in largest_first(table.shares)
         ],
     }
 
@@ -409,9 +409,9 @@ def _csv_rows(found: Paths, writer: FormulaWriter) -> Iterator[list[Cell]]:
     label, layer = found.network.loaded.label, found.network.problem.names[found.layer]
     for table in found.tables:
         section = "routes" if table.is_complete else "last steps"
-        for share in _largest_first(table.shares):
+        for share in largest_first(table.shares):
             figures = (share.log10_norm, share.log10_relative, share.projection, share.cosine)
-            name = _route_name(found, table, share, writer)
+            name = route_name(found, table, share, writer)
             ends = (table.start, table.end, table.distance)
             yield [label, layer, section, *ends, name, *map(number, figures)]
     for curve in found.direct:

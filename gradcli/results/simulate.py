@@ -16,7 +16,6 @@ from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.predictions import Prediction
 from gradcli.diagnostics.remedies import NO_REMEDIES, Remedies
 from gradcli.diagnostics.verdict import Verdict
-from gradcli.diagnostics.verdict_kinds import VerdictKind
 from gradcli.diagnostics.verdict_words import KIND_WORDS, factor, grouped, number, ratio
 from gradcli.prepare.build import Network
 from gradcli.results.clipping import clip_blocks, clip_lines, method_text
@@ -44,6 +43,7 @@ from gradcli.results.run import Run, curve_records, run_fields
 from gradcli.spec.losses import DRAWN_READOUT, GivenLoss
 from gradcli.spec.models import Spec
 from gradcli.spec.shown import printable
+from gradcli.spec.verdict_kinds import VerdictKind
 
 Array = np.ndarray[Any, Any]
 
@@ -301,7 +301,7 @@ def _state_table(measured: Measured) -> list[Block]:
             half_life_text(states[name].verdict),
             horizon_text(states[name].verdict, last),
         ]
-        for name in _first_and_last(list(states), _STATES)
+        for name in first_and_last(list(states), _STATES)
     ]
     left_out = len(states) - len(rows)
     return [Table(columns, rows, note=f"and {left_out} more between them, in the JSON" if left_out else "")]
@@ -363,7 +363,7 @@ def _norms(norms: Mapping[str, float]) -> str:
 
 
 def _layer_table(layers: Mapping[str, Mapping[str, float]]) -> Table:
-    shown = _first_and_last(list(layers), _LAYERS)
+    shown = first_and_last(list(layers), _LAYERS)
     columns = [
         Column("parameter", "text", keep=9),
         *(Column(layer, keep=8 if layer in (shown[0], shown[-1]) else 5) for layer in shown),
@@ -376,6 +376,6 @@ def _layer_table(layers: Mapping[str, Mapping[str, float]]) -> Table:
     return Table(columns, rows, note=f"norm of the batch loss's gradient{more}")
 
 
-def _first_and_last(names: Sequence[str], most: int) -> list[str]:
+def first_and_last(names: Sequence[str], most: int) -> list[str]:
     """Return all names, or of more than `most` the first and last ones."""
     return list(names) if len(names) <= most else [*names[: most // 2], *names[-(most // 2) :]]

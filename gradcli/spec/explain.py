@@ -19,9 +19,6 @@ from gradcli.spec.shown import Path, counted, got, shown
 
 Model = TypeVar("Model", bound=BaseModel)
 
-# Published keys that this version reads as a mistake of their own: "unknown key" would be wrong.
-LATER_KEYS = ("expect",)
-
 #: Members of a union that no value in a file is meant for.
 _UNWRITTEN = (NoneType, Given)
 
@@ -254,8 +251,6 @@ def _pattern_broken(text: str, pattern: str) -> str:
 
 def _unknown_key(trail: _Trail) -> str:
     key = str(trail.path[-1])
-    if key in LATER_KEYS and trail.owner in (Spec, CellBlock):
-        return "not offered by this version of gradcli"
     known = list(trail.owner.model_fields)
     if trail.owner is Spec:
         known = ["h_0" if name == "initial_states" else name for name in known]

@@ -14,7 +14,7 @@ from typing import Any
 
 from gradcli import cells
 from gradcli.errors import InputFileError, Problem, SpecError, UsageError
-from gradcli.spec import yaml12
+from gradcli.spec import examples, yaml12
 from gradcli.spec.explain import Finding, check
 from gradcli.spec.files import Read, files_named, standard_input
 from gradcli.spec.given import GivenArrays
@@ -277,7 +277,7 @@ def _find(target: str | Mapping[str, Any], checkpoints: Checkpoints | None) -> _
     if (known := cells.find(target)) is not None:
         return _Origin({"cell": known}, Positions(f"built-in cell {known}", None), known, FilePath())
     hint = f"; to read the file, write {os.curdir}{os.sep}{printable(target)}" if os.path.isfile(target) else ""
-    raise UsageError(f"{cells.unknown(target)}{hint}")
+    raise UsageError(f"{cells.unknown(target)}{hint or examples.hint(target)}")
 
 
 def _given(fields: Mapping[str, Any]) -> _Origin:
@@ -303,7 +303,7 @@ def _bytes_of(target: str) -> bytes:
         with open(target, "rb") as file:
             return file.read(yaml12.MAX_BYTES + 1)
     except FileNotFoundError:
-        raise InputFileError(f"{name}: there is no such file") from None
+        raise InputFileError(f"{name}: there is no such file{examples.hint(target)}") from None
     except IsADirectoryError:
         raise InputFileError(f"{name}: is a folder; expected a spec, a YAML file") from None
     except OSError as error:
@@ -328,6 +328,8 @@ def _checked(data: dict[str, Any]) -> tuple[Spec | None, list[Finding]]:
     spec, wrong = check(Spec, clean)
     if "weights" in data and "cell" not in data:
         wrong = [finding for finding in wrong if finding.path]  # what is wrong with the weights says it all
+    if spec is not None and spec.expect is not None and spec.expect.clip_fraction is not None and not spec.clip:
+        findings.append(Finding(("expect", "clip_fraction"), "there is no method under `clip:` that could clip"))
     return (spec if not findings else None), [*wrong, *findings]
 
 

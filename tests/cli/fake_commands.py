@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any, BinaryIO
 
-import gradcli.commands  # noqa: F401 - which declares them
 from gradcli import __main__
-from gradcli.commands.command import COMMANDS, Command
+from gradcli.cli import COMMANDS
+from gradcli.commands.command import Command
 from gradcli.commands.saving import saved
 from gradcli.errors import InputFileError, Problem, ResourceError, SpecError
 from gradcli.results.model import Column, Line, Records, Report, Table, envelope

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from processes import Run
 
-import gradcli.commands  # noqa: F401 - which declares them
+from gradcli.cli import COMMANDS
 from gradcli.cli.help import EXAMPLE_WIDTH
-from gradcli.commands.command import COMMANDS
 from gradcli.spec.models import Spec
 
 NAMES = list(COMMANDS)

@@ -15,8 +15,7 @@ import pytest
 from in_process import gradcli
 from processes import Run
 
-import gradcli.commands
-from gradcli.commands.command import COMMANDS
+from gradcli.cli import COMMANDS
 
 safetensors = pytest.importorskip("safetensors.numpy")
 

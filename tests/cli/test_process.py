@@ -12,8 +12,7 @@ import pytest
 from processes import Run, command, environment
 
 import gradcli
-import gradcli.commands
-from gradcli.commands.command import COMMANDS
+from gradcli.cli import COMMANDS
 from gradcli.results.model import envelope
 
 needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX shell, devices and signals")

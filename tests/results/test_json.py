@@ -23,7 +23,11 @@ from gradcli.spec.reader import load_spec
 
 NUMBER = (int, float, type(None))
 WHOLE = (int, type(None))
-CURVE = {"distance": [int]} | {f"log10_norm{of}": [NUMBER] for of in ("", "_p10", "_p90", "_mean")}
+CURVE = {
+    "distance": [int],
+    **{f"log10_norm{of}": [NUMBER] for of in ("", "_p10", "_p90", "_mean")},
+    "log10_ratio": [NUMBER],
+}
 HORIZON = {"threshold": WHOLE, "float32": WHOLE}
 VERDICT = {
     "kind": str,
