@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Unpack
 
 from gradcli.commands.command import command
@@ -11,8 +12,12 @@ from gradcli.errors import UsageError, did_you_mean
 from gradcli.formats import FORMATS, FORMULA_FORMATS
 
 if TYPE_CHECKING:
+    from gradcli.diagnostics.paths import Paths
     from gradcli.prepare.build import Network
+    from gradcli.prepare.resources import Resources
     from gradcli.results.paths import PathsOfLayer
+    from gradcli.results.pictures import Gallery
+    from gradcli.spec.reader import LoadedSpec
 
 
 @command(
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
     "gradcli paths gru --to h --distance 50",
     "gradcli paths my.yaml --format latex",
     formats=(*FORMATS, *FORMULA_FORMATS),
+    pictures=("routes", "direct"),
 )
 def paths(
     spec: Target,
@@ -57,15 +63,39 @@ def paths(
     Raises:
         GradcliError: as for `gradcli.simulate`, and a state, layer or distance that there is not.
     """
-    from gradcli.commands.layers import choose_layer, require_one_direction, require_one_length
     from gradcli.commands.loading import load_for_layer
-    from gradcli.diagnostics.paths import formulas_of, trace_paths
-    from gradcli.prepare.build import build
     from gradcli.prepare.resources import Resources
     from gradcli.results.paths_report import paths_of_layer
 
-    may = Resources.of(options)
     loaded, layer = load_for_layer(spec, options, layer=layer)
+    found = paths_of(
+        loaded,
+        layer,
+        Resources.of(options),
+        distance=distance,
+        start=start,
+        end=end,
+        formulas_only=formulas_only,
+    )
+    result = paths_of_layer(found)
+    return result if formulas_only else result.with_gallery(partial(_pictures, found))
+
+
+def paths_of(
+    loaded: LoadedSpec,
+    layer: str | None,
+    may: Resources,
+    *,
+    distance: int = 1,
+    start: str | None = None,
+    end: str | None = None,
+    formulas_only: bool = False,
+) -> Paths:
+    """Return what `paths` finds of a spec; raises as it does."""
+    from gradcli.commands.layers import choose_layer, require_one_direction, require_one_length
+    from gradcli.diagnostics.paths import formulas_of, trace_paths
+    from gradcli.prepare.build import build
+
     with may.blas_threads():
         network = build(loaded, max_memory=may.max_memory)
     if not formulas_only:
@@ -78,12 +108,15 @@ def paths(
     ends = [_state("--to", end, states)] if end is not None else states
     _check_distance(network, distance)
     with may.blas_threads(network.problem):
-        found = (
-            formulas_of(network, chosen)
-            if formulas_only
-            else trace_paths(network, layer=chosen, distance=distance, start=first, ends=ends, progress=may.progress)
-        )
-    return paths_of_layer(found)
+        if formulas_only:
+            return formulas_of(network, chosen)
+        return trace_paths(network, layer=chosen, distance=distance, start=first, ends=ends, progress=may.progress)
+
+
+def _pictures(found: Paths) -> Gallery:
+    from gradcli.results.pictures_of_paths import pictures_of_paths
+
+    return pictures_of_paths(found)
 
 
 def _state(option: str, name: str, states: Sequence[str]) -> str:

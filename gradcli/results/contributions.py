@@ -192,10 +192,9 @@ def _summary(found: Contributions, joint: Terms, curve: Curve) -> list[Block]:
     if not joint.exists:
         lines.append(Line("Every term is exactly zero, or they cancel exactly: there is no gradient.", style="bad"))
     else:
-        steps = ", ".join(f"to within {e * 100:g} % with {_window(joint.window(e), joint)}" for e in TOLERANCES)
         cosine = ", ".join(f"{1 - e:g} with {_window(joint.window_by_cosine(e), joint)}" for e in TOLERANCES)
         text = (
-            f"keeps the gradient{_layer_words(found)} {steps} step{'' if joint.window(TOLERANCES[-1]) == 1 else 's'}\n"
+            f"{truncation_words(found, joint)}\n"
             f"(|G_K - G| / |G|, there and for every larger window K; by the cosine: {cosine})"
         )
         lines.append(Line(text, "truncated BPTT", "title"))
@@ -204,6 +203,13 @@ def _summary(found: Contributions, joint: Terms, curve: Curve) -> list[Block]:
         text = "Each step has weights of its own, with one term; the gradient joins those of all steps as one vector."
         lines.append(Line(text, "untied", "dim"))
     return lines
+
+
+def truncation_words(found: Contributions, joint: Terms) -> str:
+    """Say with which windows truncated BPTT keeps a gradient that there is."""
+    steps = ", ".join(f"to within {e * 100:g} % with {_window(joint.window(e), joint)}" for e in TOLERANCES)
+    plural = "" if joint.window(TOLERANCES[-1]) == 1 else "s"
+    return f"keeps the gradient{_layer_words(found)} {steps} step{plural}"
 
 
 def _window(window: int | None, terms: Terms) -> str:

@@ -151,15 +151,15 @@ def jacobian_fields(found: JacobianFindings) -> dict[str, Any]:
         "frobenius": FrobeniusNorms(distance=range(len(found.curve)), log10_norm=found.curve),
         "singular_values": SingularValues(
             distance=tuple(s.distances),
-            log10_largest=_middle(s.largest),
+            log10_largest=middle(s.largest),
             log10_largest_p10=low,
             log10_largest_p90=high,
-            log10_median=_middle(s.median),
-            log10_smallest=_middle(s.smallest),
-            log10_condition=_middle(s.condition),
+            log10_median=middle(s.median),
+            log10_smallest=middle(s.smallest),
+            log10_condition=middle(s.condition),
             effective_rank=np.median(s.effective_rank, axis=0),
             surviving=np.median(s.surviving, axis=0),
-            log10_bound=_log10_bounds(found),
+            log10_bound=log10_bounds(found),
         ),
         "one_step": LastFactor(
             distance=tuple(s.distances),
@@ -239,17 +239,17 @@ def _exponents(ly: Lyapunov) -> LyapunovExponents:
     )
 
 
-def _middle(values: Array) -> Array:
+def middle(values: Array) -> Array:
     """Return the median over trials, NaN where it is not resolved in some of them."""
     unresolved = np.isnan(values).any(axis=0)
     return np.where(unresolved, np.nan, median_of_trials(np.where(np.isnan(values), 0.0, values)))
 
 
-def _log10_bounds(found: JacobianFindings) -> Array:
+def log10_bounds(found: JacobianFindings) -> Array:
     """Return the certificate's bound at each distance, median over trials; infinite where there is none."""
     if found.certificate is None:
         return np.full(len(found.spectra.distances), np.inf)
-    return _middle(found.certificate.log10_bounds(found.spectra.distances))
+    return middle(found.certificate.log10_bounds(found.spectra.distances))
 
 
 def error_of(ly: Lyapunov, index: int) -> float:

@@ -16,7 +16,6 @@ from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.predictions import Prediction
 from gradcli.diagnostics.remedies import NO_REMEDIES, Remedies
 from gradcli.diagnostics.verdict import Verdict
-from gradcli.diagnostics.verdict_kinds import VerdictKind
 from gradcli.diagnostics.verdict_words import KIND_WORDS
 from gradcli.numbers import factor, grouped, log10_text, number, power_of_ten, ratio, significant
 from gradcli.prepare.build import Network
@@ -40,8 +39,10 @@ from gradcli.results.model import Block, Cell, Column, Line, Records, Report, St
 from gradcli.results.remedies import RemedyThatHelped, next_line, remedies_that_helped, remedy_blocks
 from gradcli.results.result import OneRun
 from gradcli.results.run import Run, curve_records, run_fields
-from gradcli.spec.losses import DRAWN_READOUT
+from gradcli.spec.losses import DRAWN_READOUT, GivenLoss
 from gradcli.spec.models import Spec
+from gradcli.spec.shown import printable
+from gradcli.spec.verdict_kinds import VerdictKind
 
 Array = np.ndarray[Any, Any]
 
@@ -183,6 +184,8 @@ def sample_words(spec: Spec) -> str:
         where = f"at {_steps(spec.loss.at)}"
     elif spec.loss.at == "final" and spec.bidirectional:
         where = "at each direction's last step"
+    elif isinstance(spec.loss, GivenLoss):
+        where = f"by {printable(str(spec.loss.file))}"
     else:
         where = "at every step" if spec.loss.at == "every" else "at the last step"
     count = f"{_count(spec.trials, 'trial')} x {_count(spec.batch_size, 'sequence')}"
@@ -292,7 +295,7 @@ def _state_table(measured: Measured) -> list[Block]:
             half_life_text(states[name].verdict),
             horizon_text(states[name].verdict, last),
         ]
-        for name in _first_and_last(list(states), _STATES)
+        for name in first_and_last(list(states), _STATES)
     ]
     left_out = len(states) - len(rows)
     return [Table(columns, rows, note=f"and {left_out} more between them, in the JSON" if left_out else "")]
@@ -354,7 +357,7 @@ def _norms(norms: Mapping[str, float]) -> str:
 
 
 def _layer_table(layers: Mapping[str, Mapping[str, float]]) -> Table:
-    shown = _first_and_last(list(layers), _LAYERS)
+    shown = first_and_last(list(layers), _LAYERS)
     columns = [
         Column("parameter", "text", keep=9),
         *(Column(layer, keep=8 if layer in (shown[0], shown[-1]) else 5) for layer in shown),
@@ -367,6 +370,6 @@ def _layer_table(layers: Mapping[str, Mapping[str, float]]) -> Table:
     return Table(columns, rows, note=f"norm of the batch loss's gradient{more}")
 
 
-def _first_and_last(names: Sequence[str], most: int) -> list[str]:
+def first_and_last(names: Sequence[str], most: int) -> list[str]:
     """Return all names, or of more than `most` the first and last ones."""
     return list(names) if len(names) <= most else [*names[: most // 2], *names[-(most // 2) :]]
