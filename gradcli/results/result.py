@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
 
 from gradcli.errors import ExitCode, UsageError, did_you_mean
 from gradcli.results.declared import data_of
-from gradcli.results.model import Deferred, Report, envelope
+from gradcli.results.envelope import envelope
+from gradcli.results.model import Deferred, Report
 
 if TYPE_CHECKING:
     import numpy as np
