@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -14,9 +15,12 @@ from gradcli.cli.options import known_format, verdict_kinds
 from gradcli.cli.output import emit, emit_text, tell
 from gradcli.commands.command import Command
 from gradcli.errors import ExitCode, UsageError
-from gradcli.formats import format_for
+from gradcli.formats import FORMATS, FORMULA_FORMATS, format_for
 from gradcli.output_files import check_writable, will_write
-from gradcli.results.result import Result, Text
+from gradcli.results.result import Result, Text, check_picture
+
+if TYPE_CHECKING:
+    from gradcli.results.pictures import Picture
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Delivery:
     Args:
         save: where the command itself saves arrays.
         format: as it is asked for; None leaves it to the ending of `output`.
+        plot: the file of a picture. picture: its name. chart: whether it is drawn in characters as well.
         fail_on: the kinds of verdict that make the command fail.
         full: whether a person is to read all of the report.
 
@@ -37,6 +42,9 @@ class Delivery:
     save: str | None
     output: Path | None
     format: str | None = None
+    plot: Path | None = None
+    picture: str | None = None
+    chart: bool = False
     fail_on: str | None = None
     full: bool = False
     quiet: bool = False
@@ -50,6 +58,23 @@ class Delivery:
             )
         if self.output is not None:
             check_writable(self.output)
+        self._check_picture()
+
+    def _check_picture(self) -> None:
+        if not self.draws:
+            if self.picture is not None:
+                raise UsageError("--picture says what --plot FILE or --chart draws; give one of them")
+            return
+        check_picture(self.picture, self.command.pictures, self.command.name)
+        if self.chosen_format in FORMULA_FORMATS:
+            raise UsageError(f"--format {self.chosen_format} derives formulas and measures nothing that could be drawn")
+        if self.chart and self.chosen_format != FORMATS[0]:
+            raise UsageError(f"--chart stands above a table, and this is {self.chosen_format}; use --plot FILE")
+        if self.plot is not None:
+            from gradcli.formats.drawing import picture_ending
+
+            picture_ending(self.plot)
+            check_writable(self.plot)
 
     def outputs_declared(self) -> AbstractContextManager[None]:
         """Have the file of the report count as an output, which nothing may read, in a block."""
@@ -57,15 +82,24 @@ class Delivery:
 
     @property
     def _outputs(self) -> Mapping[str, Path]:
-        return {} if self.output is None else {"-o": self.output}
+        return {option: path for option, path in (("-o", self.output), ("--plot", self.plot)) if path is not None}
+
+    @property
+    def draws(self) -> bool:
+        """Whether a picture is wanted."""
+        return self.plot is not None or self.chart
+
+    def drawn(self, result: Result | Text) -> Picture | None:
+        """Return the picture of a result that is wanted, which may take work."""
+        return result.picture(self.picture) if self.draws and isinstance(result, Result) else None
 
     @property
     def chosen_format(self) -> str:
         """The format of the report."""
         return format_for(self.format, self.output.suffix if self.output is not None else "", self.command.formats)
 
-    def hand_over(self, result: Result | Text) -> None:
-        """Print or write the result; if a verdict is one that the gate stops, say which and exit with code 3.
+    def hand_over(self, result: Result | Text, picture: Picture | None = None) -> None:
+        """Print or write the result and its `drawn` picture; if the gate stops a verdict, exit with code 3, and say so.
 
         Raises:
             UsageError: a text, where a format was asked for.
@@ -79,7 +113,13 @@ class Delivery:
         if self.chosen_format == "github":
             append_step_summary(report)
             report = in_workspace(report)
-        emit(report, self.chosen_format, self.output, quiet=self.quiet)
+        emit(report, self.chosen_format, self.output, quiet=self.quiet, chart=picture if self.chart else None)
+        if self.plot is not None and picture is not None:
+            from gradcli.formats.drawing import write_picture
+
+            write_picture(picture, self.plot)
+            if not self.quiet:
+                tell(f"wrote {self.plot}")
         if self.save is not None and not self.quiet:
             tell(f"wrote {self.save}")
         gate = verdict_kinds(self.fail_on)

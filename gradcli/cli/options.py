@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from gradcli.commands.command import COMMANDS, Command
+from gradcli.commands.completions import fail_on
 from gradcli.commands.options import OUTPUT
 from gradcli.errors import UsageError, did_you_mean
-from gradcli.formats import FORMAT_OF_ENDING
+from gradcli.formats import FORMAT_OF_ENDING, PICTURE_ENDINGS
 from gradcli.spec.verdict_kinds import VERDICT_KINDS
 
 SAVE = "save"
@@ -27,6 +28,10 @@ def delivery_options(command: Command, *, saving: bool) -> dict[str, inspect.Par
     if command.formats:
         declared["format"] = _format(command), None
     declared["output"] = _output(command), None
+    if command.pictures:
+        declared["plot"] = _PLOT, None
+        declared["picture"] = _picture(command), None
+        declared["chart"] = _CHART, False
     if command.judged:
         declared["fail_on"] = _FAIL_ON, None
     if command.formats:
@@ -71,6 +76,35 @@ def _output(command: Command) -> Any:
     ]
 
 
+def _picture(command: Command) -> Any:
+    names = list(command.pictures)
+    return Annotated[
+        str | None,
+        typer.Option(
+            "--picture",
+            metavar="|".join(names),
+            help="Which picture --plot and --chart draw.",
+            show_default=names[0],
+            autocompletion=lambda: names,
+            rich_help_panel=OUTPUT,
+        ),
+    ]
+
+
+_PLOT = Annotated[
+    Path | None,
+    typer.Option(
+        "--plot",
+        metavar="FILE",
+        help=f"Draw a picture to this file; {', '.join(PICTURE_ENDINGS)} say what kind (needs gradcli[plot]).",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+_CHART = Annotated[
+    bool,
+    typer.Option("--chart", help="Draw a picture in characters above the table.", rich_help_panel=OUTPUT),
+]
 _FAIL_ON = Annotated[
     str | None,
     typer.Option(
@@ -78,6 +112,7 @@ _FAIL_ON = Annotated[
         metavar="KIND,...",
         help=f"Exit with code 3 if a verdict is one of these: {', '.join(VERDICT_KINDS)}.",
         show_default=False,
+        autocompletion=fail_on,
         rich_help_panel=OUTPUT,
     ),
 ]

@@ -8,13 +8,18 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gradcli.errors import OutputError
 from gradcli.formats import render_pieces
 from gradcli.formats.text import printable
 from gradcli.output_files import replacing
 from gradcli.results.model import Report
+
+if TYPE_CHECKING:
+    from gradcli.results.pictures import Picture
 
 _DRAWING = "│█▏"
 
@@ -49,13 +54,26 @@ def standard_screen() -> Screen:
     return Screen(shutil.get_terminal_size().columns, (able or always) and not never, unicode)
 
 
-def emit(report: Report, format: str, output: Path | None, *, quiet: bool = False) -> None:  # noqa: A002
-    """Print the report on standard output, or write it to the file `output`.
+def emit(
+    report: Report,
+    format: str,  # noqa: A002
+    output: Path | None,
+    *,
+    quiet: bool = False,
+    chart: Picture | None = None,
+) -> None:
+    """Print the report on standard output, or write it to the file `output`, below a chart where one is given.
 
     Raises OutputError if it cannot be written. A pipe whose reader has gone is no error.
     """
     screen = standard_screen() if output is None else Screen()
     pieces = render_pieces(report, format, width=screen.width, color=screen.color, unicode=screen.unicode)
+    if chart is not None:
+        from gradcli.formats.chart import chart_lines
+        from gradcli.formats.drawing import drawable
+
+        above = chart_lines(drawable(chart), width=screen.width, color=screen.color, unicode=screen.unicode)
+        pieces = chain((f"{line}\n" for line in (*above, "")), pieces)
     emit_text(pieces, output, quiet=quiet)
 
 

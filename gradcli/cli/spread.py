@@ -44,7 +44,8 @@ def typer_command(command: Command) -> Callable[..., None]:
                 if wants_progress and bar is not None:
                     arguments["progress"] = bar
                 result = COMMANDS[command.name].function(**arguments)
-            delivery.hand_over(result)
+                picture = delivery.drawn(result)
+            delivery.hand_over(result, picture)
 
     parameters = [*own.values(), *delivered.values()]
     # What an option may take stands last in the help text, and what comes out before it.
@@ -126,7 +127,14 @@ def _option(name: str, mark: Option, value: Any) -> Any:
     )
 
 
-def _completion(mark: Argument | Option) -> Callable[[str], list[str]] | None:
+def _completion(mark: Argument | Option) -> Callable[..., list[str]] | None:
+    if isinstance(mark, Option) and mark.complete_for is not None:
+        complete_for = mark.complete_for
+
+        def completed_for_spec(ctx: typer.Context, incomplete: str) -> list[str]:
+            return list(complete_for(_first_spec(ctx), incomplete))
+
+        return completed_for_spec
     if mark.complete is None:
         return None
     complete = mark.complete
@@ -135,6 +143,15 @@ def _completion(mark: Argument | Option) -> Callable[[str], list[str]] | None:
         return list(complete(incomplete))
 
     return completed
+
+
+def _first_spec(ctx: typer.Context) -> str | None:
+    """Return the first argument on the line so far; behind an option without its value, arguments have no names yet."""
+    names = [each.name for each in ctx.command.params if each.param_type_name == "argument"]
+    values = [ctx.params.get(name) for name in names]
+    first = next((value for value in [*values, *ctx.args] if value), None)
+    first = first[0] if isinstance(first, list | tuple) else first
+    return first if isinstance(first, str) else None
 
 
 def _panel(parameter: inspect.Parameter) -> str | None:

@@ -25,6 +25,7 @@ class Command:
         examples: command lines.
         formats: that the result may be asked for in; none where it is a text.
         judged: whether `--fail-on` may ask for its verdicts.
+        pictures: the names of what `--plot` can draw, the first unless `--picture` says otherwise.
         shared: the options that it takes beside its own, as ``**options``.
     """
 
@@ -33,6 +34,7 @@ class Command:
     examples: Sequence[str]
     formats: Sequence[str]
     judged: bool
+    pictures: Sequence[str]
     shared: type[Any]
 
     @property
@@ -50,6 +52,7 @@ def command(
     name: str | None = None,
     formats: Sequence[str] = FORMATS,
     judged: bool = False,
+    pictures: Sequence[str] = (),
     shared: type[Any] = RunOptions,
 ) -> Callable[[Callable[Given, Found]], Callable[Given, Found]]:
     """Make a function a command, called like it unless `name` says otherwise; the arguments are those of `Command`."""
@@ -67,7 +70,7 @@ def command(
             return function(*given, **options)
 
         called = name or function.__name__
-        COMMANDS[called] = Command(called, checked, examples, formats, judged, shared)
+        COMMANDS[called] = Command(called, checked, examples, formats, judged, pictures, shared)
         return checked
 
     return register

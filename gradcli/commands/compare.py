@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal, Unpack
 
 from gradcli.commands.command import command
@@ -10,7 +12,9 @@ from gradcli.commands.saving import saved
 from gradcli.errors import UsageError
 
 if TYPE_CHECKING:
+    from gradcli.diagnostics.measure import Measured
     from gradcli.results.compare import Comparison
+    from gradcli.results.pictures import Gallery
 
 
 @command(
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     "gradcli compare lstm rnn --match params --format markdown",
     "gradcli compare normalised.yaml raw.yaml",
     judged=True,
+    pictures=("curve",),
 )
 def compare(
     specs: Targets,
@@ -70,4 +75,11 @@ def compare(
             weights = compare_weights(measured, max_memory=may.max_memory)
         notes = [*arms.notes, *dict.fromkeys(note for network in networks for note in network.notes)]
         arrays = {f"{arm.label}/{name}": array for arm in measured for name, array in saved_arrays(arm).items()}
-        return keep.all_of(comparison(measured, notes, weights, arrays))
+        result = comparison(measured, notes, weights, arrays)
+        return keep.all_of(result.with_gallery(partial(_pictures, measured)))
+
+
+def _pictures(measured: Sequence[Measured]) -> Gallery:
+    from gradcli.results.pictures_of_run import pictures_of_comparison
+
+    return pictures_of_comparison(measured)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
 from gradcli.commands.command import command
 from gradcli.commands.options import Layer, RunOptions, Target
 
 if TYPE_CHECKING:
-    from gradcli.results.result import Result
+    from gradcli.diagnostics.contributions import Contributions
+    from gradcli.results.contributions import ContributionsOfLayer
+    from gradcli.results.pictures import Gallery
 
 
 @command(
     "gradcli contributions rnn -T 50",
     "gradcli contributions examples/configs/notes-three-steps.yaml",
     "gradcli contributions lstm --set init.b_f=3 -o terms.csv",
+    pictures=("curve", "shares", "truncation"),
 )
-def contributions(spec: Target, *, layer: Layer = None, **options: Unpack[RunOptions]) -> Result:
+def contributions(spec: Target, *, layer: Layer = None, **options: Unpack[RunOptions]) -> ContributionsOfLayer:
     """Which steps a parameter's gradient comes from, and what truncated BPTT would leave of it.
 
     Args:
@@ -32,8 +36,7 @@ def contributions(spec: Target, *, layer: Layer = None, **options: Unpack[RunOpt
     from gradcli.prepare.build import build
     from gradcli.prepare.limits import Beside, sizes_of
     from gradcli.prepare.resources import Resources
-    from gradcli.results.contributions import contributions_report
-    from gradcli.results.result import Undeclared
+    from gradcli.results.contributions import contributions_of_layer
 
     may = Resources.of(options)
     loaded, layer = load_for_layer(spec, options, layer=layer)
@@ -47,4 +50,11 @@ def contributions(spec: Target, *, layer: Layer = None, **options: Unpack[RunOpt
     index = choose_layer(network, layer)
     with may.blas_threads(network.problem):
         found = measure_contributions(network, index, progress=may.progress)
-    return Undeclared.of(contributions_report(found), loaded.label, found.verdict)
+    result = contributions_of_layer(found)
+    return result.with_gallery(partial(_pictures, found))
+
+
+def _pictures(found: Contributions) -> Gallery:
+    from gradcli.results.pictures_of_contributions import pictures_of_contributions
+
+    return pictures_of_contributions(found)

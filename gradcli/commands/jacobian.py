@@ -12,8 +12,12 @@ from gradcli.errors import ResourceError, UsageError
 from gradcli.spec import defaults
 
 if TYPE_CHECKING:
+    from gradcli.diagnostics.layer_jacobian import JacobianFindings
+    from gradcli.diagnostics.verdict import Verdict
     from gradcli.engine.plan import LayerPlan
-    from gradcli.results.result import Result
+    from gradcli.prepare.build import Network
+    from gradcli.results.jacobian import JacobianOfLayer
+    from gradcli.results.pictures import Gallery
     from gradcli.spec.models import Spec
 
 ALL = "all"
@@ -21,6 +25,7 @@ ALL = "all"
 _MATRICES = 6
 #: Entries of the joint state of coupled sequences.
 _LARGEST_COUPLED = 512
+_PICTURES = ("curve", "lyapunov")
 
 
 def _count(text: str) -> str:
@@ -34,6 +39,7 @@ def _count(text: str) -> str:
     "gradcli jacobian rnn --set init.W_hh=orthogonal",
     "gradcli jacobian my.yaml --exponents all -o spectrum.json",
     judged=True,
+    pictures=_PICTURES,
 )
 def jacobian(
     spec: Target,
@@ -50,7 +56,7 @@ def jacobian(
         ),
     ] = None,
     **options: Unpack[RunOptions],
-) -> Result:
+) -> JacobianOfLayer:
     """Which directions survive: singular values of dS[T]/dS[T-d], Lyapunov exponents, and what the weights prove.
 
     Args:
@@ -70,8 +76,7 @@ def jacobian(
     from gradcli.prepare.limits import Beside
     from gradcli.prepare.resources import Resources
     from gradcli.results.curves import shown_distances
-    from gradcli.results.jacobian import jacobian_report, nonfinite_report
-    from gradcli.results.result import Undeclared
+    from gradcli.results.jacobian_report import jacobian_not_finite, jacobian_of_layer
 
     count = None if _count(str(exponents)) == ALL else int(exponents)
     may = Resources.of(options)
@@ -79,17 +84,27 @@ def jacobian(
     with may.blas_threads():
         beside = Beside(partial(_matrix_bytes, layer=layer), "the products of Jacobians")
         network = build(loaded, max_memory=may.max_memory, beside=beside)
+        index = choose_layer(network, layer)
         found = measure_jacobian(
             network,
-            choose_layer(network, layer),
+            index,
             shown_distances(network.spec.seq_len),
             exponents=count,
             burn_in=burn_in,
             progress=may.progress,
         )
+    result = jacobian_not_finite(network, index, found) if isinstance(found, Verdict) else jacobian_of_layer(found)
+    return result.with_gallery(partial(_pictures, network, found))
+
+
+def _pictures(network: Network, found: JacobianFindings | Verdict) -> Gallery:
+    from gradcli.diagnostics.verdict import Verdict
+    from gradcli.results.pictures_of_jacobian import pictures_of_jacobian
+    from gradcli.results.pictures_of_run import pictures_without_curve
+
     if isinstance(found, Verdict):
-        return Undeclared.of(nonfinite_report("jacobian", network, found), loaded.label, found)
-    return Undeclared.of(jacobian_report(found), loaded.label, found.verdict)
+        return pictures_without_curve(_PICTURES, network, found)
+    return pictures_of_jacobian(found)
 
 
 def _matrix_bytes(spec: Spec, plans: Sequence[LayerPlan], *, layer: str | None) -> int:

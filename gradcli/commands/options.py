@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Annotated, Any, TypeAlias, TypedDict
 
-from gradcli.cells import completions as cell_names
+from gradcli.commands.completions import checkpoint_layers, clip_methods, layers, set_paths, specs
 from gradcli.errors import UsageError
 from gradcli.spec import defaults
 
@@ -51,6 +51,7 @@ class Option:
         least, most: the bounds of a number.
         command_line: what the command line gives where it is not given, and Python does not.
         complete: the values that may be meant by the beginning of one.
+        complete_for: the same, of the SPEC that stands before it on the line, None where there is none.
     """
 
     help: str
@@ -64,6 +65,7 @@ class Option:
     most: int | None = None
     command_line: Callable[[], Any] | None = None
     complete: Callable[[str], Sequence[str]] | None = None
+    complete_for: Callable[[str | None, str], Sequence[str]] | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ Target = Annotated[
         metavar="SPEC",
         help="A YAML file, '-' for standard input, the name of a built-in cell, or a checkpoint.",
         typed=str,
-        complete=cell_names,
+        complete=specs,
     ),
 ]
 Targets = Annotated[
@@ -107,7 +109,7 @@ Targets = Annotated[
         metavar="SPEC...",
         help="YAML files, '-' for standard input, names of built-in cells, or checkpoints.",
         typed=list[str],
-        complete=cell_names,
+        complete=specs,
     ),
 ]
 Layer = Annotated[
@@ -116,6 +118,7 @@ Layer = Annotated[
         metavar="LAYER",
         help="Which layer of a stack, its number or a name such as layer1; or which layer of a checkpoint.",
         default="the top one",
+        complete_for=layers,
     ),
 ]
 CheckpointLayer = Annotated[
@@ -125,6 +128,7 @@ CheckpointLayer = Annotated[
         help="Which recurrent layer of the checkpoint; 'gradcli inspect' lists them.",
         panel=SPEC,
         default="the only one",
+        complete_for=checkpoint_layers,
     ),
 ]
 #: "norm=1", {"norm": 1}, or several of them.
@@ -137,6 +141,7 @@ Clip = Annotated[
         panel=SPEC,
         default=f"norm={defaults.CLIP_NORM:g}",
         typed=list[str] | None,
+        complete=clip_methods,
     ),
 ]
 Save = Annotated[
@@ -169,6 +174,7 @@ class SpecOptions(TypedDict, total=False):
             help="Any field of the spec, for example init.b_f=1; may be given several times.",
             panel=SPEC,
             typed=list[str] | None,
+            complete_for=set_paths,
         ),
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Unpack
 
 from gradcli.commands.command import command
@@ -11,8 +12,10 @@ from gradcli.errors import UsageError, did_you_mean
 from gradcli.formats import FORMATS, FORMULA_FORMATS
 
 if TYPE_CHECKING:
+    from gradcli.diagnostics.paths import Paths
     from gradcli.prepare.build import Network
-    from gradcli.results.result import Result
+    from gradcli.results.paths import PathsOfLayer
+    from gradcli.results.pictures import Gallery
 
 
 @command(
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     "gradcli paths gru --to h --distance 50",
     "gradcli paths my.yaml --format latex",
     formats=(*FORMATS, *FORMULA_FORMATS),
+    pictures=("routes", "direct"),
 )
 def paths(
     spec: Target,
@@ -44,7 +48,7 @@ def paths(
     layer: Layer = None,
     formulas_only: Annotated[bool, ByFormat(lambda name: name in FORMULA_FORMATS)] = False,
     **options: Unpack[RunOptions],
-) -> Result:
+) -> PathsOfLayer:
     """Which routes through the cell the gradient takes: one step's Jacobian as formulas, and each route's share.
 
     Args:
@@ -62,8 +66,7 @@ def paths(
     from gradcli.diagnostics.paths import formulas_of, trace_paths
     from gradcli.prepare.build import build
     from gradcli.prepare.resources import Resources
-    from gradcli.results.paths import paths_report
-    from gradcli.results.result import Undeclared
+    from gradcli.results.paths_report import paths_of_layer
 
     may = Resources.of(options)
     loaded, layer = load_for_layer(spec, options, layer=layer)
@@ -84,7 +87,14 @@ def paths(
             if formulas_only
             else trace_paths(network, layer=chosen, distance=distance, start=first, ends=ends, progress=may.progress)
         )
-    return Undeclared.of(paths_report(found), loaded.label, found.verdict)
+    result = paths_of_layer(found)
+    return result if formulas_only else result.with_gallery(partial(_pictures, found))
+
+
+def _pictures(found: Paths) -> Gallery:
+    from gradcli.results.pictures_of_paths import pictures_of_paths
+
+    return pictures_of_paths(found)
 
 
 def _state(option: str, name: str, states: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Unpack
 
 from gradcli.commands.command import command
@@ -9,6 +10,9 @@ from gradcli.commands.options import ByFormat, CheckpointLayer, Clip, RunOptions
 from gradcli.commands.saving import saved
 
 if TYPE_CHECKING:
+    from gradcli.diagnostics.measure import Measured
+    from gradcli.prepare.resources import Resources
+    from gradcli.results.pictures import Gallery
     from gradcli.results.simulate import Simulation
 
 
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     "gradcli simulate rnn --set init.W_hh=orthogonal --clip step_norm=0.1",
     "gradcli simulate my.yaml -o run.json --fail-on vanishing,exploding",
     judged=True,
+    pictures=("curve", "states", "clip", "matrix"),
 )
 def simulate(
     spec: Target,
@@ -57,4 +62,16 @@ def simulate(
         with may.blas_threads(network.problem):
             measured = measure(network, record=record or keep.wanted, progress=may.progress)
             found = find_remedies(measured, max_memory=may.max_memory) if remedies else NO_REMEDIES
-        return keep.all_of(simulation(measured, found, saved_arrays(measured)))
+        result = simulation(measured, found, saved_arrays(measured))
+        return keep.all_of(result.with_gallery(partial(_pictures, measured, may)))
+
+
+def _pictures(measured: Measured, may: Resources) -> Gallery:
+    from gradcli.diagnostics.gradient_matrix import GradientMatrix, measure_gradient_matrix
+    from gradcli.results.pictures_of_run import pictures_of_run
+
+    def matrix() -> GradientMatrix:
+        with may.blas_threads(measured.network.problem):
+            return measure_gradient_matrix(measured.network, progress=may.progress)
+
+    return pictures_of_run(measured, matrix)

@@ -74,7 +74,7 @@ def median_of_trials(values: Array) -> Array:
 
 def mean_of_trials(values: Array) -> Array:
     """Return the logarithm of the mean over the first axis of numbers whose log10 is given, (R, ...); see `Curve`."""
-    return _log2_of_mean(np.moveaxis(values, 0, -1) / LOG10_2, some_missing=False) * LOG10_2
+    return log2_of_mean(np.moveaxis(values, 0, -1) / LOG10_2, some_missing=False) * LOG10_2
 
 
 def _by_distance(log2_norms: Sequence[Array], which: Sequence[float]) -> tuple[list[Array], Array]:
@@ -97,11 +97,11 @@ def _by_distance(log2_norms: Sequence[Array], which: Sequence[float]) -> tuple[l
         for curve, quantile in zip(found, of_part, strict=True):
             curve[place] = quantile[::-1] * LOG10_2
         if not alone:
-            mean[place] = _log2_of_mean(part, some)[::-1] * LOG10_2
+            mean[place] = log2_of_mean(part, some)[::-1] * LOG10_2
     return found * (len(which) // len(wanted)), mean
 
 
-def _log2_of_mean(log2: Array, some_missing: bool) -> Array:
+def log2_of_mean(log2: Array, some_missing: bool) -> Array:
     """Return log2 of the mean of 2**log2 along the last axis; -inf where all are zeros.
 
     some_missing: whether there is NaN, which does not count.

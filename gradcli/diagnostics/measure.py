@@ -101,7 +101,7 @@ def measure(
     if verdict is not None:
         return _without_curve(network, run, verdict, kept)
     problem, headline, total = network.problem, headline_layers(network.problem), None
-    gradients, log2_norm, joined = run.gradients, run.log2_norm, _states_of(headline, run.log2_norm)
+    gradients, log2_norm, joined = run.gradients, run.log2_norm, states_of(headline, run.log2_norm)
     clipped = clip_all(engine, run, [(c.NAME, c.threshold) for c in spec.clip], spec.learning_rate, joined)
     seen = see_in_float32(engine, run, joined) if problem.dtype == np.float32 else None
     if len(problem.loss.steps) > 1:
@@ -113,7 +113,7 @@ def measure(
             if verdict is not None:
                 return _without_curve(network, run, verdict, kept)
             seen = seen and distances_of_last_loss(seen, engine, of_last.log2_norm, layers, joined)
-            log2_norm |= {name: of_last.log2_norm[name] for name in _states_of(layers, log2_norm)}
+            log2_norm |= {name: of_last.log2_norm[name] for name in states_of(layers, log2_norm)}
     alone = _judged_apart(log2_norm, headline, spec.thresholds) if apart else []
     verdict, curve, states = _curves(problem, log2_norm, headline, spec.thresholds)
     return Measured(
@@ -150,7 +150,7 @@ def _last_losses(problem: Problem) -> list[tuple[Loss, Sequence[str]]]:
     return [(problem.loss.last_alone(), problem.names[::2]), (problem.loss.first_alone(), problem.names[1::2])]
 
 
-def _states_of(layers: Sequence[str], names: Iterable[str]) -> list[str]:
+def states_of(layers: Sequence[str], names: Iterable[str]) -> list[str]:
     """Return the states of some layers: of layer0, layer0.h and layer0.c."""
     return [name for name in names if name.rpartition(".")[0] in layers]
 
@@ -192,7 +192,7 @@ def _curves(
     problem: Problem, norms: dict[str, Array], headline: Sequence[str], thresholds: Thresholds
 ) -> tuple[Verdict, Curve, dict[str, StateCurve]]:
     """Return the curve of the headline's states and the verdict on it, and those of each state; norms are used up."""
-    joined = _states_of(headline, norms)
+    joined = states_of(headline, norms)
     curve = curve_of(*(norms[name] for name in joined))
     verdict = judge_sequences(
         curve,
@@ -214,7 +214,7 @@ def _curves(
 
 def _judged_apart(norms: dict[str, Array], headline: Sequence[str], thresholds: Thresholds) -> list[Verdict]:
     """Return the verdict on each trial alone, or on each sequence where there is one trial; at most `MOST_APART`."""
-    joined = [norms[name] for name in _states_of(headline, norms)]
+    joined = [norms[name] for name in states_of(headline, norms)]
     _, trials, sequences = joined[0].shape
     if trials > 1:
         parts = [[norm[:, i : i + 1] for norm in joined] for i in range(min(trials, MOST_APART))]

@@ -127,9 +127,19 @@ class Loss(ABC):
         found._firsts_alone = True
         return found
 
-    def _alone(self, index: int) -> Self:
+    def alone_at(self, step: int) -> Self:
+        """Return the loss of one step alone: of one that counts its own part in the sum, else the last one's, moved.
+
+        Moved, it is the same function of the output at `step`, with the same target, that the last one is of its own.
+        """
+        index = int(np.searchsorted(self._sorted, step))
+        counts = index < len(self._sorted) and self._sorted[index] == step
+        return self._alone(index if counts else -1, step)
+
+    def _alone(self, index: int, step: int | None = None) -> Self:
+        """Return the loss of one of the steps that count, by its place in their order, alone; at another `step`."""
         place = int(self._order[index])
-        return self._like(self._step_part(int(self.steps[place]), slice(place, place + 1)))
+        return self._like(self._step_part(int(self.steps[place]) if step is None else step, slice(place, place + 1)))
 
     def can_join(self, other: Loss) -> bool:
         """Tell whether another loss differs from this one in nothing but numbers."""

@@ -28,6 +28,9 @@ FORMAT_OF_ENDING = {
     ".xml": "junit",
 }
 
+#: The endings of pictures.
+PICTURE_ENDINGS = (".svg", ".png", ".pdf")
+
 #: Small pieces are put together to at least so many characters: a write for each would cost more than its text.
 _PIECE = 2**16
 

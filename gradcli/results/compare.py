@@ -71,7 +71,7 @@ def comparison(
     tables: list[list[Block]] = [[table] for table in weights_tables(weights)]
     first_look: list[list[Block]] = [
         [title, *(Line(words) for words in apart), *(Line(note, style="dim") for note in notes)],
-        [Line(_farthest(ranking), style="title"), _summary(ranking), *lengths_of(arms)],
+        [Line(farthest(ranking), style="title"), _summary(ranking), *lengths_of(arms)],
         [_verdict_line(arm) for arm in arms],
         *tables,
     ]
@@ -134,7 +134,7 @@ def rank(arms: Sequence[Measured]) -> list[Measured]:
     return sorted(arms, key=merit, reverse=True)
 
 
-def _farthest(ranking: Sequence[Measured]) -> str:
+def farthest(ranking: Sequence[Measured]) -> str:
     """Say in which arms the gradient reaches farthest, and how far."""
     best = ranking[0]
     if best.curve is None:
@@ -165,14 +165,14 @@ def _summary(ranking: Sequence[Measured]) -> Table:
         Column("hidden", keep=5),
         Column("parameters", keep=5),
     ]
-    farthest = max(*map(reach, ranking), 1.0)
+    longest = max(*map(reach, ranking), 1.0)
     rows: list[list[Cell]] = [
         [
             position,
             arm.label,
             "reaches" if arm.verdict.kind == "stable" else KIND_WORDS[arm.verdict.kind],
             horizon_text(arm.verdict, arm.network.spec.seq_len),
-            None if arm.curve is None else reach(arm) / farthest,
+            None if arm.curve is None else reach(arm) / longest,
             rate_text(arm.verdict),
             half_life_text(arm.verdict),
             arm.network.spec.hidden_size,

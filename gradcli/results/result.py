@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
 
-from gradcli.errors import ExitCode, UsageError
+from gradcli.errors import ExitCode, UsageError, did_you_mean
 from gradcli.results.declared import data_of
 from gradcli.results.model import Deferred, Report, envelope
 
 if TYPE_CHECKING:
     import numpy as np
+    from matplotlib.figure import Figure
+
+    from gradcli.results.pictures import Gallery, Picture
 
     Array = np.ndarray[Any, Any]
+
+
+def check_picture(name: str | None, known: Sequence[str], command: str) -> None:
+    """Check that a command has a picture.
+
+    Args:
+        name: as it is asked for; None for the first. known: the names of those that there are.
+
+    Raises:
+        UsageError: it has not.
+    """
+    if not known:
+        raise UsageError(f"gradcli {command} has no pictures")
+    if name is not None and name not in known:
+        raise UsageError(
+            f"--picture: no picture of 'gradcli {command}' is called {name!r}; known: {', '.join(known)}"
+            f"{did_you_mean(name, known)}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -24,12 +45,23 @@ class Result:
     Args:
         shown: what a person reads.
         arrays: what `save` writes into an .npz file; empty unless the run was recorded.
+        gallery: gives what `plot` can draw.
     """
 
     command: ClassVar[str]
 
     shown: Report
     arrays: Mapping[str, Array] = field(default_factory=dict)
+    gallery: Callable[[], Gallery] = dict
+
+    def with_gallery(self, gallery: Callable[[], Gallery]) -> Self:
+        """Return the result with what `plot` can draw, which is looked up when it is asked for."""
+        return replace(self, gallery=gallery)
+
+    @property
+    def pictures(self) -> Sequence[str]:
+        """The names of the pictures that `plot` can draw."""
+        return list(self.gallery())
 
     @property
     def report(self) -> Report:
@@ -79,6 +111,46 @@ class Result:
 
         save(self, file)
 
+    def picture(self, name: str | None = None) -> Picture:
+        """Return a picture as data: axes, series, words. Its name is one of `pictures`; the first unless given.
+
+        Raises:
+            UsageError: there is no such picture.
+        """
+        gallery = self.gallery()
+        check_picture(name, list(gallery), self.command)
+        return gallery[next(iter(gallery)) if name is None else name]()
+
+    def plot(self, file: str | PathLike[str] | None = None, *, picture: str | None = None) -> Figure:
+        """Return a picture as matplotlib's `Figure`, and write it to a file where one is given.
+
+        Args:
+            file: its ending says what is written: .svg, .png or .pdf.
+            picture: which one; see `picture`.
+
+        Raises:
+            UsageError: another ending or picture, or matplotlib is not installed. OutputError: it cannot be written.
+        """
+        from gradcli.formats.drawing import plot
+
+        return plot(self, file, picture)
+
+    def to_chart(self, *, width: int | None = 80, picture: str | None = None, unicode: bool = True) -> str:
+        """Return a picture with curves as a chart of characters.
+
+        Args:
+            width: columns of the screen. picture: which one; see `picture`. unicode: whether characters may be others
+                than ASCII.
+
+        Raises:
+            UsageError: there is no such picture, or it has no curves.
+        """
+        from gradcli.formats.chart import chart_lines
+        from gradcli.formats.drawing import drawable
+
+        lines = chart_lines(drawable(self.picture(picture)), width=width, color=False, unicode=unicode)
+        return "".join(f"{line}\n" for line in lines)
+
     def save_arrays(self, file: BinaryIO) -> None:
         """Write the arrays of the run as .npz.
 
@@ -107,7 +179,7 @@ class OneRun(Result):
     """The outcome of a command for one spec: that run, which is the only one in ``runs`` of the JSON."""
 
     @property
-    def runs(self) -> Sequence[Any]:
+    def runs(self) -> Sequence[Self]:
         """The run itself, as the JSON lists it."""
         return (self,)
 

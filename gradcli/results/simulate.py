@@ -298,7 +298,7 @@ def _state_table(measured: Measured) -> list[Block]:
             half_life_text(states[name].verdict),
             horizon_text(states[name].verdict, last),
         ]
-        for name in _first_and_last(list(states), _STATES)
+        for name in first_and_last(list(states), _STATES)
     ]
     left_out = len(states) - len(rows)
     return [Table(columns, rows, note=f"and {left_out} more between them, in the JSON" if left_out else "")]
@@ -360,7 +360,7 @@ def _norms(norms: Mapping[str, float]) -> str:
 
 
 def _layer_table(layers: Mapping[str, Mapping[str, float]]) -> Table:
-    shown = _first_and_last(list(layers), _LAYERS)
+    shown = first_and_last(list(layers), _LAYERS)
     columns = [
         Column("parameter", "text", keep=9),
         *(Column(layer, keep=8 if layer in (shown[0], shown[-1]) else 5) for layer in shown),
@@ -373,6 +373,6 @@ def _layer_table(layers: Mapping[str, Mapping[str, float]]) -> Table:
     return Table(columns, rows, note=f"norm of the batch loss's gradient{more}")
 
 
-def _first_and_last(names: Sequence[str], most: int) -> list[str]:
+def first_and_last(names: Sequence[str], most: int) -> list[str]:
     """Return all names, or of more than `most` the first and last ones."""
     return list(names) if len(names) <= most else [*names[: most // 2], *names[-(most // 2) :]]

@@ -14,7 +14,7 @@ from typing import Any
 
 from gradcli import cells
 from gradcli.errors import InputFileError, Problem, SpecError, UsageError
-from gradcli.spec import yaml12
+from gradcli.spec import examples, yaml12
 from gradcli.spec.explain import Finding, check
 from gradcli.spec.files import Read, files_named, standard_input
 from gradcli.spec.models import CellBlock, InputAt, Spec, is_initial_state, is_tied, steps_with_input
@@ -271,7 +271,7 @@ def _find(target: str | Mapping[str, Any], checkpoints: Checkpoints | None) -> _
     if (known := cells.find(target)) is not None:
         return _Origin({"cell": known}, Positions(f"built-in cell {known}", None), known, FilePath())
     hint = f"; to read the file, write {os.curdir}{os.sep}{printable(target)}" if os.path.isfile(target) else ""
-    raise UsageError(f"{cells.unknown(target)}{hint}")
+    raise UsageError(f"{cells.unknown(target)}{hint or examples.hint(target)}")
 
 
 def _given(fields: Mapping[str, Any]) -> _Origin:
@@ -297,7 +297,7 @@ def _bytes_of(target: str) -> bytes:
         with open(target, "rb") as file:
             return file.read(yaml12.MAX_BYTES + 1)
     except FileNotFoundError:
-        raise InputFileError(f"{name}: there is no such file") from None
+        raise InputFileError(f"{name}: there is no such file{examples.hint(target)}") from None
     except IsADirectoryError:
         raise InputFileError(f"{name}: is a folder; expected a spec, a YAML file") from None
     except OSError as error:
