@@ -169,7 +169,7 @@ def _shown(found: Gates, records: Records) -> Report:
         groups.append(verdict_lines(found.verdict))
         full = []
     elif found.rates is not None and found.judged is not None:
-        answer: list[Block] = [*verdict_lines(found.judged), Line(main_cause(found).text, "main cause", "title")]
+        answer: list[Block] = [*verdict_lines(found.judged), *cause_lines(found)]
         seen = found.sampled
         groups += [
             answer,
@@ -186,6 +186,11 @@ def _shown(found: Gates, records: Records) -> Report:
             _matrix_lines(found),
         ]
     return Report("gates", filled(groups), records=records, full=filled(full))
+
+
+def cause_lines(found: Gates) -> list[Block]:
+    """Return the main cause in words; nothing where a number was not finite."""
+    return [] if found.verdict is not None else [Line(main_cause(found).text, "main cause", "title")]
 
 
 def _gate_table(found: Gates, distances: Sequence[int]) -> Table:

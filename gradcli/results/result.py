@@ -197,6 +197,32 @@ class Text:
         return self.text
 
 
+@dataclass(frozen=True)
+class Html(Text):
+    """The outcome of a command that is a page: one whole HTML document."""
+
+    @property
+    def html(self) -> str:
+        """The document."""
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"<a page of {len(self.text):,} characters; save it with .save(FILE.html)>"
+
+    def save(self, file: str | PathLike[str]) -> None:
+        """Write the page to a file.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        from pathlib import Path
+
+        from gradcli.output_files import replacing
+
+        with replacing(Path(file)) as written:
+            written.write(self.text.encode())
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Undeclared(Result):
     """The outcome of a command whose numbers are not declared yet."""

@@ -194,7 +194,7 @@ class Run:
     spec: Mapping[str, Any] = key("the spec with every default filled in; read again, it gives the same run")
     notes: Sequence[str] = key("what else to know of it")
     verdict: Verdict = key("how far the gradient reaches")
-    loss: float | None = key("the mean loss")
+    loss: float | None = key("the batch loss, the mean over trials")
     curve: Headline = key(
         "norms by distance, from the last loss alone; null (Python: empty) where `nonfinite`",
         null=lambda curve: not curve.distance,
@@ -220,7 +220,7 @@ def run_fields(measured: Measured) -> dict[str, Any]:
         "spec": resolved_spec(network),
         "notes": tuple(network.notes),
         "verdict": verdict_of(measured.verdict),
-        "loss": None if curve is None else float(measured.losses.mean()),
+        "loss": None if curve is None else float(network.problem.loss.of_batch(measured.losses).mean()),
         "curve": _headline(measured, curve),
         "total": None
         if measured.total is None
@@ -323,9 +323,13 @@ def curve_fields(curve: Norms | None) -> dict[str, Any]:
 
 
 def sequences_of(network: Network) -> Sequence[int] | None:
-    """Return how many sequences reach each distance, where their lengths differ."""
-    begins = network.problem.begins
-    found: list[int] | None = None if begins is None else begins.reaching(network.problem.seq_len).tolist()
+    """Return how many of the sequences that the curve is of reach each distance, where their lengths differ."""
+    from gradcli.diagnostics.measure import headline_layers
+
+    problem = network.problem
+    if problem.begins is None:
+        return None
+    found: list[int] = problem.begins.reaching(problem.seq_len, problem.entered(headline_layers(problem))).tolist()
     return found
 
 
