@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias, Unpack
 
 from gradcli.commands.command import command
-from gradcli.commands.options import RESOURCES, Argument, Option, Resources
+from gradcli.commands.options import FILES, RESOURCES, Argument, Option, Resources
 from gradcli.errors import ExitCode, UsageError
 from gradcli.formats import CHECK_FORMATS
 
@@ -161,7 +161,7 @@ def _check_all(asked: Sequence[Asked], jobs: int) -> list[CheckedFile]:
 
     def tell(done: int) -> None:
         if may.progress is not None:
-            may.progress("files", done, len(asked))
+            may.progress(FILES, done, len(asked))
 
     parts = run_apart(check_file, [replace(one, resources=share) for one in asked], jobs, on_done=tell)
     found = []
