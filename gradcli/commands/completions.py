@@ -19,7 +19,7 @@ from typing import Any, ParamSpec
 
 from gradcli.cells import completions as cell_names
 from gradcli.cells import find as find_cell
-from gradcli.diagnostics.verdict_kinds import VERDICT_KINDS
+from gradcli.spec.verdict_kinds import VERDICT_KINDS
 from gradcli.language.parser import Equation, parse_equations
 
 _Arguments = ParamSpec("_Arguments")
