@@ -19,8 +19,8 @@ from typing import Any, ParamSpec
 
 from gradcli.cells import completions as cell_names
 from gradcli.cells import find as find_cell
-from gradcli.spec.verdict_kinds import VERDICT_KINDS
 from gradcli.language.parser import Equation, parse_equations
+from gradcli.spec.verdict_kinds import VERDICT_KINDS
 
 _Arguments = ParamSpec("_Arguments")
 

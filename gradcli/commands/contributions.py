@@ -10,8 +10,8 @@ from gradcli.commands.options import Layer, RunOptions, Target
 
 if TYPE_CHECKING:
     from gradcli.diagnostics.contributions import Contributions
+    from gradcli.results.contributions import ContributionsOfLayer
     from gradcli.results.pictures import Gallery
-    from gradcli.results.result import Result
 
 
 @command(
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     "gradcli contributions lstm --set init.b_f=3 -o terms.csv",
     pictures=("curve", "shares", "truncation"),
 )
-def contributions(spec: Target, *, layer: Layer = None, **options: Unpack[RunOptions]) -> Result:
+def contributions(spec: Target, *, layer: Layer = None, **options: Unpack[RunOptions]) -> ContributionsOfLayer:
     """Which steps a parameter's gradient comes from, and what truncated BPTT would leave of it.
 
     Args:
@@ -36,8 +36,7 @@ def contributions(spec: Target, *, layer: Layer = None, **options: Unpack[RunOpt
     from gradcli.prepare.build import build
     from gradcli.prepare.limits import Beside, sizes_of
     from gradcli.prepare.resources import Resources
-    from gradcli.results.contributions import contributions_report
-    from gradcli.results.result import Undeclared
+    from gradcli.results.contributions import contributions_of_layer
 
     may = Resources.of(options)
     loaded, layer = load_for_layer(spec, options, layer=layer)
@@ -51,7 +50,7 @@ def contributions(spec: Target, *, layer: Layer = None, **options: Unpack[RunOpt
     index = choose_layer(network, layer)
     with may.blas_threads(network.problem):
         found = measure_contributions(network, index, progress=may.progress)
-    result = Undeclared.of(contributions_report(found), loaded.label, found.verdict)
+    result = contributions_of_layer(found)
     return result.with_gallery(partial(_pictures, found))
 
 

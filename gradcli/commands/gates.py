@@ -10,8 +10,8 @@ from gradcli.commands.options import Layer, RunOptions, Target
 
 if TYPE_CHECKING:
     from gradcli.diagnostics.gates import Gates
+    from gradcli.results.gates import GatesOfLayer
     from gradcli.results.pictures import Gallery
-    from gradcli.results.result import Result
 
 
 @command(
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     "gradcli gates gru --format json -o gates.json",
     pictures=("curve", "slopes", "rates"),
 )
-def gates(spec: Target, *, layer: Layer = None, **options: Unpack[RunOptions]) -> Result:
+def gates(spec: Target, *, layer: Layer = None, **options: Unpack[RunOptions]) -> GatesOfLayer:
     """How open and how steep gates and activations are, and what they and the weights do to the gradient.
 
     Args:
@@ -36,8 +36,7 @@ def gates(spec: Target, *, layer: Layer = None, **options: Unpack[RunOptions]) -
     from gradcli.prepare.build import build
     from gradcli.prepare.limits import Beside, sizes_of
     from gradcli.prepare.resources import Resources
-    from gradcli.results.gates import gates_report
-    from gradcli.results.result import Undeclared
+    from gradcli.results.gates import gates_of_layer
 
     may = Resources.of(options)
     loaded, layer = load_for_layer(spec, options, layer=layer)
@@ -52,7 +51,7 @@ def gates(spec: Target, *, layer: Layer = None, **options: Unpack[RunOptions]) -
     index = choose_layer(network, layer)
     with may.blas_threads(network.problem):
         found = measure_gates(network, index, progress=may.progress)
-    result = Undeclared.of(gates_report(found), loaded.label, found.verdict)
+    result = gates_of_layer(found)
     return result.with_gallery(partial(_pictures, found))
 
 

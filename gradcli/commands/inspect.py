@@ -16,7 +16,8 @@ from gradcli.errors import UsageError
 from gradcli.output_files import require_unwritten, written
 
 if TYPE_CHECKING:
-    from gradcli.results.result import Result, Text
+    from gradcli.results.inspect import CheckpointContents
+    from gradcli.results.result import Text
     from gradcli.weights.checkpoint import Checkpoint
     from gradcli.weights.layers import Contents
 
@@ -38,7 +39,7 @@ SpecOfLayer = Annotated[
 
 
 @overload
-def inspect(file: File, *, spec: None = None, **options: Unpack[Resources]) -> Result: ...
+def inspect(file: File, *, spec: None = None, **options: Unpack[Resources]) -> CheckpointContents: ...
 
 
 @overload
@@ -51,7 +52,7 @@ def inspect(file: File, *, spec: str, **options: Unpack[Resources]) -> Text: ...
     "gradcli inspect model.keras -o layers.json",
     shared=Resources,
 )
-def inspect(file: File, *, spec: SpecOfLayer = None, **options: Unpack[Resources]) -> Result | Text:
+def inspect(file: File, *, spec: SpecOfLayer = None, **options: Unpack[Resources]) -> CheckpointContents | Text:
     """The recurrent layers of a checkpoint: their cells and sizes, what the weights say, and a spec for one of them.
 
     Args:
@@ -66,8 +67,8 @@ def inspect(file: File, *, spec: SpecOfLayer = None, **options: Unpack[Resources
     from gradcli.diagnostics.weights import inspect_checkpoint, memory_needed
     from gradcli.prepare.limits import memory_limit, require_memory_for
     from gradcli.prepare.resources import Resources as May
-    from gradcli.results.inspect import inspect_report
-    from gradcli.results.result import Text, Undeclared
+    from gradcli.results.inspect_report import contents_of
+    from gradcli.results.result import Text
     from gradcli.spec.shown import printable
 
     target, may = os.fspath(file), May.of(options)
@@ -85,7 +86,7 @@ def inspect(file: File, *, spec: SpecOfLayer = None, **options: Unpack[Resources
             found = inspect_checkpoint(
                 checkpoint, contents, Path(target).stat().st_size, may.progress, largest=memory_limit(may.max_memory)
             )
-    return Undeclared.of(inspect_report(found), found.name, None)
+    return contents_of(found)
 
 
 def _spec_of_layer(target: str, checkpoint: Checkpoint, contents: Contents, name: str) -> str:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from gradcli.diagnostics.verdict import Verdict
     from gradcli.engine.plan import LayerPlan
     from gradcli.prepare.build import Network
+    from gradcli.results.jacobian import JacobianOfLayer
     from gradcli.results.pictures import Gallery
-    from gradcli.results.result import Result
     from gradcli.spec.models import Spec
 
 ALL = "all"
@@ -56,7 +56,7 @@ def jacobian(
         ),
     ] = None,
     **options: Unpack[RunOptions],
-) -> Result:
+) -> JacobianOfLayer:
     """Which directions survive: singular values of dS[T]/dS[T-d], Lyapunov exponents, and what the weights prove.
 
     Args:
@@ -76,8 +76,7 @@ def jacobian(
     from gradcli.prepare.limits import Beside
     from gradcli.prepare.resources import Resources
     from gradcli.results.curves import shown_distances
-    from gradcli.results.jacobian import jacobian_report, nonfinite_report
-    from gradcli.results.result import Undeclared
+    from gradcli.results.jacobian_report import jacobian_not_finite, jacobian_of_layer
 
     count = None if _count(str(exponents)) == ALL else int(exponents)
     may = Resources.of(options)
@@ -85,18 +84,16 @@ def jacobian(
     with may.blas_threads():
         beside = Beside(partial(_matrix_bytes, layer=layer), "the products of Jacobians")
         network = build(loaded, max_memory=may.max_memory, beside=beside)
+        index = choose_layer(network, layer)
         found = measure_jacobian(
             network,
-            choose_layer(network, layer),
+            index,
             shown_distances(network.spec.seq_len),
             exponents=count,
             burn_in=burn_in,
             progress=may.progress,
         )
-    if isinstance(found, Verdict):
-        result = Undeclared.of(nonfinite_report("jacobian", network, found), loaded.label, found)
-        return result.with_gallery(partial(_pictures, network, found))
-    result = Undeclared.of(jacobian_report(found), loaded.label, found.verdict)
+    result = jacobian_not_finite(network, index, found) if isinstance(found, Verdict) else jacobian_of_layer(found)
     return result.with_gallery(partial(_pictures, network, found))
 
 

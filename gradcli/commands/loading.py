@@ -20,7 +20,7 @@ from gradcli.spec.reader import LAYER_OPTION, LoadedSpec, load_spec
 
 #: What names a layer of a stack, and not one of a checkpoint.
 _OF_STACK = re.compile(rf"(layer)?[0-9]+(\.{REVERSE})?")
-_FIELDS = SpecOptions.__optional_keys__ - {"set"}
+_FIELDS = tuple(name for name in SpecOptions.__annotations__ if name != "set")
 
 Options = Mapping[str, Any]
 Clips = ClipLike | Sequence[ClipLike] | None

@@ -14,8 +14,8 @@ from gradcli.formats import FORMATS, FORMULA_FORMATS
 if TYPE_CHECKING:
     from gradcli.diagnostics.paths import Paths
     from gradcli.prepare.build import Network
+    from gradcli.results.paths import PathsOfLayer
     from gradcli.results.pictures import Gallery
-    from gradcli.results.result import Result
 
 
 @command(
@@ -48,7 +48,7 @@ def paths(
     layer: Layer = None,
     formulas_only: Annotated[bool, ByFormat(lambda name: name in FORMULA_FORMATS)] = False,
     **options: Unpack[RunOptions],
-) -> Result:
+) -> PathsOfLayer:
     """Which routes through the cell the gradient takes: one step's Jacobian as formulas, and each route's share.
 
     Args:
@@ -66,8 +66,7 @@ def paths(
     from gradcli.diagnostics.paths import formulas_of, trace_paths
     from gradcli.prepare.build import build
     from gradcli.prepare.resources import Resources
-    from gradcli.results.paths import paths_report
-    from gradcli.results.result import Undeclared
+    from gradcli.results.paths_report import paths_of_layer
 
     may = Resources.of(options)
     loaded, layer = load_for_layer(spec, options, layer=layer)
@@ -88,7 +87,7 @@ def paths(
             if formulas_only
             else trace_paths(network, layer=chosen, distance=distance, start=first, ends=ends, progress=may.progress)
         )
-    result = Undeclared.of(paths_report(found), loaded.label, found.verdict)
+    result = paths_of_layer(found)
     return result if formulas_only else result.with_gallery(partial(_pictures, found))
 
 

@@ -214,7 +214,7 @@ def _curves(
 
 def _judged_apart(norms: dict[str, Array], headline: Sequence[str], thresholds: Thresholds) -> list[Verdict]:
     """Return the verdict on each trial alone, or on each sequence where there is one trial; at most `MOST_APART`."""
-    joined = [norms[name] for name in _states_of(headline, norms)]
+    joined = [norms[name] for name in states_of(headline, norms)]
     _, trials, sequences = joined[0].shape
     if trials > 1:
         parts = [[norm[:, i : i + 1] for norm in joined] for i in range(min(trials, MOST_APART))]

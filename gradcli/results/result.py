@@ -179,7 +179,7 @@ class OneRun(Result):
     """The outcome of a command for one spec: that run, which is the only one in ``runs`` of the JSON."""
 
     @property
-    def runs(self) -> Sequence[Any]:
+    def runs(self) -> Sequence[Self]:
         """The run itself, as the JSON lists it."""
         return (self,)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gradcli.results.declared import ByDistance, key, keys_of
+from gradcli.results.declared import InColumns, columns_of, key, keys_of
 from gradcli.results.model import Deferred
 
 if TYPE_CHECKING:
@@ -89,14 +89,20 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Headline(Curve):
+class BatchCurve(Curve):
+    """A curve over sequences that may differ in length."""
+
+    sequences: Sequence[int] | None = key(
+        "how many sequences reach each distance; only where their lengths differ", csv=False, optional=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headline(BatchCurve):
     """The curve that the verdict is on."""
 
     zero_from: int | None = key("the first distance from which it is exactly zero to the end", csv=False)
     layers: Sequence[str] = key("the layers whose states it joins", csv=False)
-    sequences: Sequence[int] | None = key(
-        "how many sequences reach each distance, where their lengths differ", csv=False, optional=True
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,8 +306,12 @@ def _horizon(found: verdict.Verdict) -> Horizon:
     return Horizon(threshold=found.horizon_threshold, float32=found.horizon_float32)
 
 
-def curve_fields(curve: Norms) -> dict[str, Any]:
-    """Return the fields of `Curve`."""
+def curve_fields(curve: Norms | None) -> dict[str, Any]:
+    """Return the fields of `Curve`; of none those of an empty one."""
+    if curve is None:
+        import numpy as np
+
+        return {"distance": range(0), **{name: np.empty(0) for name in keys_of(Curve) if name != "distance"}}
     return {
         "distance": range(len(curve.median)),
         "log10_norm": curve.median,
@@ -321,17 +331,11 @@ def sequences_of(network: Network) -> Sequence[int] | None:
 
 def _headline(measured: Measured, curve: Norms | None) -> Headline:
     return Headline(
-        **(curve_fields(curve) if curve is not None else _without_distances()),
+        **curve_fields(curve),
         zero_from=measured.verdict.zero_from,
         layers=tuple(measured.headline),
         sequences=sequences_of(measured.network),
     )
-
-
-def _without_distances() -> dict[str, Any]:
-    import numpy as np
-
-    return {"distance": range(0), **{name: np.empty(0) for name in keys_of(Curve) if name != "distance"}}
 
 
 def _prediction(found: predictions.Prediction) -> Prediction:
@@ -372,4 +376,5 @@ def float32_of(seen: SeenInFloat32 | None) -> Float32 | None:
 
 def curve_records(runs: Sequence[Run]) -> Records:
     """Return the curves of some runs as the CSV has them, full precision; a run without one has no rows."""
-    return ByDistance(Curve, [(run.label, run.curve) for run in runs]).records
+    parts = [{"label": run.label, **columns_of(run.curve)} for run in runs]
+    return InColumns(list(parts[0]), parts).records
