@@ -18,7 +18,6 @@ from pydantic import BaseModel
 
 import gradcli
 from gradcli import cells
-from gradcli.diagnostics.verdict_kinds import VERDICT_KINDS
 from gradcli.errors import ExitCode
 from gradcli.language.across import ACROSS, DEFAULT_EPS
 from gradcli.language.functions import ELEMENTWISE, FUNCTIONS
@@ -29,6 +28,7 @@ from gradcli.spec.losses import ClassTarget, Target
 from gradcli.spec.models import CellBlock, Clip, Spec, Thresholds
 from gradcli.spec.shown import flow
 from gradcli.spec.trained import Weights
+from gradcli.spec.verdict_kinds import VERDICT_KINDS
 from gradcli.weights.formats import endings
 
 DOCS = ROOT / "docs"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from gradcli.cli.github_actions import append_step_summary, in_workspace
 from gradcli.cli.options import known_format, verdict_kinds
 from gradcli.cli.output import emit, emit_text, tell
 from gradcli.commands.command import Command
@@ -57,6 +59,10 @@ class Delivery:
             )
         if self.output is not None:
             check_writable(self.output)
+        elif self.command.document and shows_no_document():
+            raise UsageError(
+                f"a terminal does not show what {self.command.name} makes: write it to a file with -o FILE"
+            )
         self._check_picture()
 
     def _check_picture(self) -> None:
@@ -109,6 +115,9 @@ class Delivery:
             emit_text([result.text], self.output, quiet=self.quiet)
             return
         report = result.report.in_full() if self.full else result.report
+        if self.chosen_format == "github":
+            append_step_summary(report)
+            report = in_workspace(report)
         emit(report, self.chosen_format, self.output, quiet=self.quiet, chart=picture if self.chart else None)
         if self.plot is not None and picture is not None:
             from gradcli.formats.drawing import write_picture
@@ -124,3 +133,10 @@ class Delivery:
             tell(f"gate failed: {label} is {kind}")
         if failed:
             raise typer.Exit(ExitCode.GATE)
+        if result.exit_code:
+            raise typer.Exit(result.exit_code)
+
+
+def shows_no_document() -> bool:
+    """Tell whether standard output is a terminal, where a document for another program is of no use."""
+    return sys.stdout is not None and sys.stdout.isatty()

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Unpack
 from gradcli.commands.command import command
 from gradcli.commands.options import Layer, Option, RunOptions, Target
 from gradcli.errors import ResourceError, UsageError
+from gradcli.spec import defaults
 
 if TYPE_CHECKING:
     from gradcli.diagnostics.layer_jacobian import JacobianFindings
     from gradcli.diagnostics.verdict import Verdict
     from gradcli.engine.plan import LayerPlan
     from gradcli.prepare.build import Network
+    from gradcli.prepare.resources import Resources
+    from gradcli.results.jacobian import JacobianOfLayer
     from gradcli.results.pictures import Gallery
-    from gradcli.results.result import Result
     from gradcli.spec.models import Spec
+    from gradcli.spec.reader import LoadedSpec
 
 ALL = "all"
 #: Matrices of N x N float64 alive at once for each trial: the product, its peak, a step's result, and those of a SVD.
@@ -47,7 +50,7 @@ def jacobian(
     exponents: Annotated[
         int | str,
         Option(metavar=f"K|{ALL}", help="How many Lyapunov exponents: the leading K, or all.", typed=str, read=_count),
-    ] = 8,
+    ] = defaults.LYAPUNOV_EXPONENTS,
     burn_in: Annotated[
         int | None,
         Option(
@@ -55,7 +58,7 @@ def jacobian(
         ),
     ] = None,
     **options: Unpack[RunOptions],
-) -> Result:
+) -> JacobianOfLayer:
     """Which directions survive: singular values of dS[T]/dS[T-d], Lyapunov exponents, and what the weights prove.
 
     Args:
@@ -69,34 +72,49 @@ def jacobian(
     """
     from gradcli.commands.layers import choose_layer
     from gradcli.commands.loading import load_for_layer
-    from gradcli.diagnostics.layer_jacobian import measure_jacobian
     from gradcli.diagnostics.verdict import Verdict
-    from gradcli.prepare.build import build
-    from gradcli.prepare.limits import Beside
     from gradcli.prepare.resources import Resources
-    from gradcli.results.curves import shown_distances
-    from gradcli.results.jacobian import jacobian_report, nonfinite_report
-    from gradcli.results.result import Undeclared
+    from gradcli.results.jacobian_report import jacobian_not_finite, jacobian_of_layer
 
     count = None if _count(str(exponents)) == ALL else int(exponents)
-    may = Resources.of(options)
     loaded, layer = load_for_layer(spec, options, layer=layer)
+    network, found = jacobian_of(loaded, layer, Resources.of(options), exponents=count, burn_in=burn_in)
+    result = (
+        jacobian_not_finite(network, choose_layer(network, layer), found)
+        if isinstance(found, Verdict)
+        else jacobian_of_layer(found)
+    )
+    return result.with_gallery(partial(_pictures, network, found))
+
+
+def jacobian_of(
+    loaded: LoadedSpec,
+    layer: str | None,
+    may: Resources,
+    *,
+    exponents: int | None = defaults.LYAPUNOV_EXPONENTS,
+    burn_in: int | None = None,
+) -> tuple[Network, JacobianFindings | Verdict]:
+    """Return what `jacobian` finds of a spec, with the network; raises as it does. exponents: None for all."""
+    from gradcli.commands.layers import choose_layer
+    from gradcli.diagnostics.layer_jacobian import measure_jacobian
+    from gradcli.prepare.build import build
+    from gradcli.prepare.limits import Beside
+    from gradcli.results.curves import shown_distances
+
     with may.blas_threads():
         beside = Beside(partial(_matrix_bytes, layer=layer), "the products of Jacobians")
         network = build(loaded, max_memory=may.max_memory, beside=beside)
+        index = choose_layer(network, layer)
         found = measure_jacobian(
             network,
-            choose_layer(network, layer),
+            index,
             shown_distances(network.spec.seq_len),
-            exponents=count,
+            exponents=exponents,
             burn_in=burn_in,
             progress=may.progress,
         )
-    if isinstance(found, Verdict):
-        result = Undeclared.of(nonfinite_report("jacobian", network, found), loaded.label, found)
-        return result.with_gallery(partial(_pictures, network, found))
-    result = Undeclared.of(jacobian_report(found), loaded.label, found.verdict)
-    return result.with_gallery(partial(_pictures, network, found))
+    return network, found
 
 
 def _pictures(network: Network, found: JacobianFindings | Verdict) -> Gallery:

@@ -10,7 +10,7 @@ import numpy as np
 from gradcli.diagnostics.curve_fit import MIN_POINTS_LAW, TailFit
 from gradcli.diagnostics.curve_landmarks import HUMP, MIN_TURN, ROUNDING, Landmarks, last_where
 from gradcli.diagnostics.shares import largest_first, share_text
-from gradcli.diagnostics.verdict_kinds import VerdictKind
+from gradcli.spec.verdict_kinds import VerdictKind
 
 if TYPE_CHECKING:
     from gradcli.diagnostics.verdict import Verdict

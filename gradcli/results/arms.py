@@ -75,7 +75,7 @@ def _words(value: Any, others: Sequence[Any]) -> str:
 
 
 #: Without these a kind of input or loss says little.
-_ALWAYS = frozenset({"path", "std", "value", "low", "high", "at"})
+_ALWAYS = frozenset({"path", "file", "std", "value", "low", "high", "at"})
 
 
 def _value(entry: Any) -> str:

@@ -71,7 +71,7 @@ def comparison(
     tables: list[list[Block]] = [[table] for table in weights_tables(weights)]
     first_look: list[list[Block]] = [
         [title, *(Line(words) for words in apart), *(Line(note, style="dim") for note in notes)],
-        [Line(farthest(ranking), style="title"), _summary(ranking), *lengths_of(arms)],
+        [Line(farthest(ranking), style="title"), summary_table(ranking), *lengths_of(arms)],
         [_verdict_line(arm) for arm in arms],
         *tables,
     ]
@@ -153,7 +153,8 @@ def farthest(ranking: Sequence[Measured]) -> str:
     return f"The gradient reaches farthest in {names}: {how_far}."
 
 
-def _summary(ranking: Sequence[Measured]) -> Table:
+def summary_table(ranking: Sequence[Measured]) -> Table:
+    """Return the ranking: a row for each run, the farthest first."""
     columns = [
         Column("rank", keep=7),
         Column("cell", "text", keep=9),

@@ -14,6 +14,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from gradcli import __version__
+from gradcli.results.suites import Suites
 
 if TYPE_CHECKING:
     import numpy as np
@@ -143,6 +144,7 @@ class Report:
     data: what `--format json` prints; finite numbers, strings, sequences, mappings and None only.
     records: what `--format csv` prints. latex: what `--format latex` prints, of commands that derive formulas.
     full: the blocks that `--full` prints in place of `blocks`; none where there is no more to say.
+    suites: what `--format junit` and `--format github` print, of commands that test.
     """
 
     command: str
@@ -151,6 +153,7 @@ class Report:
     records: Records = field(default_factory=lambda: Records((), ()))
     latex: str = ""
     full: Sequence[Sequence[Block]] = ()
+    suites: Suites | None = None
 
     def in_full(self) -> Report:
         """Return the same report with all that a person may read of it."""

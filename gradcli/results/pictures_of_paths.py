@@ -8,7 +8,8 @@ from gradcli.diagnostics.paths import Paths
 from gradcli.language.formula import FormulaWriter
 from gradcli.language.notation import Text
 from gradcli.results.curves import plain_number
-from gradcli.results.paths import direct_sentence, largest_first, route_name, routes_title
+from gradcli.results.paths import largest_first, route_name
+from gradcli.results.paths_report import direct_sentence, routes_title
 from gradcli.results.pictures import Axis, Bar, BarChart, Gallery, LineChart, Picture, Series
 from gradcli.results.pictures_of_run import DISTANCE, MOST_SERIES, NORM, run_words, without_curve
 

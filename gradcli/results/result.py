@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
 
-from gradcli.errors import UsageError, did_you_mean
+from gradcli.errors import ExitCode, UsageError, did_you_mean
 from gradcli.results.declared import data_of
 from gradcli.results.model import Deferred, Report, envelope
 
@@ -73,6 +73,11 @@ class Result:
         """The label and the kind of verdict of each run that was judged."""
         runs: Sequence[Any] = getattr(self, "runs", ())
         return [(run.label, run.verdict.kind) for run in runs if getattr(run, "verdict", None) is not None]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What the command returns; of a command that tests, whether all is as it should be."""
+        return ExitCode.DONE
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document that ``--format json`` prints, as plain data."""
@@ -174,7 +179,7 @@ class OneRun(Result):
     """The outcome of a command for one spec: that run, which is the only one in ``runs`` of the JSON."""
 
     @property
-    def runs(self) -> Sequence[Any]:
+    def runs(self) -> Sequence[Self]:
         """The run itself, as the JSON lists it."""
         return (self,)
 
@@ -190,6 +195,32 @@ class Text:
 
     def __str__(self) -> str:
         return self.text
+
+
+@dataclass(frozen=True)
+class Html(Text):
+    """The outcome of a command that is a page: one whole HTML document."""
+
+    @property
+    def html(self) -> str:
+        """The document."""
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"<a page of {len(self.text):,} characters; save it with .save(FILE.html)>"
+
+    def save(self, file: str | PathLike[str]) -> None:
+        """Write the page to a file.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        from pathlib import Path
+
+        from gradcli.output_files import replacing
+
+        with replacing(Path(file)) as written:
+            written.write(self.text.encode())
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

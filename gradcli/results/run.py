@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gradcli.results.declared import ByDistance, key, keys_of
+from gradcli.results.declared import InColumns, columns_of, key, keys_of
 from gradcli.results.model import Deferred
 
 if TYPE_CHECKING:
@@ -89,14 +89,20 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Headline(Curve):
+class BatchCurve(Curve):
+    """A curve over sequences that may differ in length."""
+
+    sequences: Sequence[int] | None = key(
+        "how many sequences reach each distance; only where their lengths differ", csv=False, optional=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headline(BatchCurve):
     """The curve that the verdict is on."""
 
     zero_from: int | None = key("the first distance from which it is exactly zero to the end", csv=False)
     layers: Sequence[str] = key("the layers whose states it joins", csv=False)
-    sequences: Sequence[int] | None = key(
-        "how many sequences reach each distance, where their lengths differ", csv=False, optional=True
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +194,7 @@ class Run:
     spec: Mapping[str, Any] = key("the spec with every default filled in; read again, it gives the same run")
     notes: Sequence[str] = key("what else to know of it")
     verdict: Verdict = key("how far the gradient reaches")
-    loss: float | None = key("the mean loss")
+    loss: float | None = key("the batch loss, the mean over trials")
     curve: Headline = key(
         "norms by distance, from the last loss alone; null (Python: empty) where `nonfinite`",
         null=lambda curve: not curve.distance,
@@ -214,7 +220,7 @@ def run_fields(measured: Measured) -> dict[str, Any]:
         "spec": resolved_spec(network),
         "notes": tuple(network.notes),
         "verdict": verdict_of(measured.verdict),
-        "loss": None if curve is None else float(measured.losses.mean()),
+        "loss": None if curve is None else float(network.problem.loss.of_batch(measured.losses).mean()),
         "curve": _headline(measured, curve),
         "total": None
         if measured.total is None
@@ -300,8 +306,12 @@ def _horizon(found: verdict.Verdict) -> Horizon:
     return Horizon(threshold=found.horizon_threshold, float32=found.horizon_float32)
 
 
-def curve_fields(curve: Norms) -> dict[str, Any]:
-    """Return the fields of `Curve`."""
+def curve_fields(curve: Norms | None) -> dict[str, Any]:
+    """Return the fields of `Curve`; of none those of an empty one."""
+    if curve is None:
+        import numpy as np
+
+        return {"distance": range(0), **{name: np.empty(0) for name in keys_of(Curve) if name != "distance"}}
     return {
         "distance": range(len(curve.median)),
         "log10_norm": curve.median,
@@ -313,25 +323,23 @@ def curve_fields(curve: Norms) -> dict[str, Any]:
 
 
 def sequences_of(network: Network) -> Sequence[int] | None:
-    """Return how many sequences reach each distance, where their lengths differ."""
-    begins = network.problem.begins
-    found: list[int] | None = None if begins is None else begins.reaching(network.problem.seq_len).tolist()
+    """Return how many of the sequences that the curve is of reach each distance, where their lengths differ."""
+    from gradcli.diagnostics.measure import headline_layers
+
+    problem = network.problem
+    if problem.begins is None:
+        return None
+    found: list[int] = problem.begins.reaching(problem.seq_len, problem.entered(headline_layers(problem))).tolist()
     return found
 
 
 def _headline(measured: Measured, curve: Norms | None) -> Headline:
     return Headline(
-        **(curve_fields(curve) if curve is not None else _without_distances()),
+        **curve_fields(curve),
         zero_from=measured.verdict.zero_from,
         layers=tuple(measured.headline),
         sequences=sequences_of(measured.network),
     )
-
-
-def _without_distances() -> dict[str, Any]:
-    import numpy as np
-
-    return {"distance": range(0), **{name: np.empty(0) for name in keys_of(Curve) if name != "distance"}}
 
 
 def _prediction(found: predictions.Prediction) -> Prediction:
@@ -372,4 +380,5 @@ def float32_of(seen: SeenInFloat32 | None) -> Float32 | None:
 
 def curve_records(runs: Sequence[Run]) -> Records:
     """Return the curves of some runs as the CSV has them, full precision; a run without one has no rows."""
-    return ByDistance(Curve, [(run.label, run.curve) for run in runs]).records
+    parts = [{"label": run.label, **columns_of(run.curve)} for run in runs]
+    return InColumns(list(parts[0]), parts).records

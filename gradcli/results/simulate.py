@@ -16,7 +16,6 @@ from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.predictions import Prediction
 from gradcli.diagnostics.remedies import NO_REMEDIES, Remedies
 from gradcli.diagnostics.verdict import Verdict
-from gradcli.diagnostics.verdict_kinds import VerdictKind
 from gradcli.diagnostics.verdict_words import KIND_WORDS, factor, grouped, number, ratio
 from gradcli.prepare.build import Network
 from gradcli.results.clipping import clip_blocks, clip_lines, method_text
@@ -41,8 +40,10 @@ from gradcli.results.model import Block, Cell, Column, Line, Records, Report, St
 from gradcli.results.remedies import RemedyThatHelped, next_line, remedies_that_helped, remedy_blocks
 from gradcli.results.result import OneRun
 from gradcli.results.run import Run, curve_records, run_fields
-from gradcli.spec.losses import DRAWN_READOUT
+from gradcli.spec.losses import DRAWN_READOUT, GivenLoss
 from gradcli.spec.models import Spec
+from gradcli.spec.shown import printable
+from gradcli.spec.verdict_kinds import VerdictKind
 
 Array = np.ndarray[Any, Any]
 
@@ -189,6 +190,8 @@ def sample_words(spec: Spec) -> str:
         where = f"at {_steps(spec.loss.at)}"
     elif spec.loss.at == "final" and spec.bidirectional:
         where = "at each direction's last step"
+    elif isinstance(spec.loss, GivenLoss):
+        where = f"by {printable(str(spec.loss.file))}"
     else:
         where = "at every step" if spec.loss.at == "every" else "at the last step"
     count = f"{_count(spec.trials, 'trial')} x {_count(spec.batch_size, 'sequence')}"
