@@ -79,6 +79,11 @@ class Verbatim:
 Block = Line | Table | Verbatim
 
 
+def filled(groups: Sequence[Sequence[Block]]) -> list[Sequence[Block]]:
+    """Return the groups in which there is something."""
+    return [group for group in groups if group]
+
+
 @dataclass(frozen=True)
 class Records:
     """The rows of the CSV: full precision, one header. `rows` may be made while they are walked over."""

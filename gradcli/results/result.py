@@ -221,26 +221,3 @@ class Html(Text):
 
         with replacing(Path(file)) as written:
             written.write(self.text.encode())
-
-
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Undeclared(Result):
-    """The outcome of a command whose numbers are not declared yet."""
-
-    command = ""
-    judged: Sequence[tuple[str, str]] = ()
-
-    @classmethod
-    def of(cls, report: Report, label: str, verdict: Any) -> Undeclared:
-        return cls(shown=report, judged=[] if verdict is None else [(label, verdict.kind)])
-
-    @property
-    def report(self) -> Report:
-        return self.shown
-
-    @property
-    def verdicts(self) -> Sequence[tuple[str, str]]:
-        return self.judged
-
-    def to_dict(self) -> dict[str, Any]:
-        return dict(self.shown.data)

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gradcli.results.declared import InColumns, columns_of, key, keys_of
+from gradcli.results.clipping_rows import Clipping, clipping_row
+from gradcli.results.declared import InColumns, columns_of, key
 from gradcli.results.model import Deferred
+from gradcli.results.norm_curve import Curve, curve_fields
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from gradcli.diagnostics import clipping, predictions, verdict
-    from gradcli.diagnostics.curve import Curve as Norms
+    from gradcli.diagnostics import predictions, verdict
     from gradcli.diagnostics.float32 import Float32 as SeenInFloat32
     from gradcli.diagnostics.measure import Measured
     from gradcli.prepare.build import Network
@@ -77,18 +78,6 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve:
-    """Norms of the gradient by distance d = T - k, each of shape (T+1,): log10, -inf (null) for an exact zero."""
-
-    distance: range = key("0 to T")
-    log10_norm: Array = key("the median over sequences")
-    log10_norm_p10: Array = key("the 10 % quantile")
-    log10_norm_p90: Array = key("the 90 % quantile")
-    log10_norm_mean: Array = key("the mean of the norms, which the verdict is on")
-    log10_ratio: Array = key("r: the mean relative to that at distance 1")
-
-
-@dataclass(frozen=True, kw_only=True)
 class BatchCurve(Curve):
     """A curve over sequences that may differ in length."""
 
@@ -140,23 +129,6 @@ class Prediction:
     state: str | None = key("the state of a direct route", optional=True)
     smallest: float | None = key("the smallest factor among its units", optional=True)
     largest: float | None = key("the largest one", optional=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clipping:
-    """What one clipping method does; medians over trials."""
-
-    method: str = key("`norm`, `value`, `step_norm` or `step_value`")
-    threshold: float = key("its threshold")
-    log10_norm_before: float | None = key("log10 of the norm of all parameter gradients")
-    log10_norm_after: float | None = key("the same, clipped")
-    scale: float | None = key("norm after / norm before")
-    cosine: float | None = key("of the angle between the two gradients")
-    fraction_clipped: float = key("of the trials (`norm`), entries (`value`) or states (inside BPTT)")
-    loss_before: float | None = key("the batch loss")
-    loss_after_unclipped: float | None = key("after one step of gradient descent")
-    loss_after_clipped: float | None = key("after one step along the clipped gradient")
-    curve: Curve | None = key("the curve as clipped, where the method changes it", csv=False, optional=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +193,7 @@ def run_fields(measured: Measured) -> dict[str, Any]:
         "notes": tuple(network.notes),
         "verdict": verdict_of(measured.verdict),
         "loss": None if curve is None else float(network.problem.loss.of_batch(measured.losses).mean()),
-        "curve": _headline(measured, curve),
+        "curve": _headline(measured),
         "total": None
         if measured.total is None
         else Total(log10_norm=measured.total.median, log10_norm_mean=measured.total.mean),
@@ -238,7 +210,7 @@ def run_fields(measured: Measured) -> dict[str, Any]:
             for name, shape in network.shapes.items()
         },
         "predictions": tuple(map(_prediction, measured.predictions)),
-        "clip": tuple(map(_clipping, measured.clipped)),
+        "clip": tuple(map(clipping_row, measured.clipped)),
         "float32": float32_of(measured.float32),
     }
 
@@ -306,22 +278,6 @@ def _horizon(found: verdict.Verdict) -> Horizon:
     return Horizon(threshold=found.horizon_threshold, float32=found.horizon_float32)
 
 
-def curve_fields(curve: Norms | None) -> dict[str, Any]:
-    """Return the fields of `Curve`; of none those of an empty one."""
-    if curve is None:
-        import numpy as np
-
-        return {"distance": range(0), **{name: np.empty(0) for name in keys_of(Curve) if name != "distance"}}
-    return {
-        "distance": range(len(curve.median)),
-        "log10_norm": curve.median,
-        "log10_norm_p10": curve.low,
-        "log10_norm_p90": curve.high,
-        "log10_norm_mean": curve.mean,
-        "log10_ratio": curve.mean - curve.reference,
-    }
-
-
 def sequences_of(network: Network) -> Sequence[int] | None:
     """Return how many of the sequences that the curve is of reach each distance, where their lengths differ."""
     from gradcli.diagnostics.measure import headline_layers
@@ -333,9 +289,9 @@ def sequences_of(network: Network) -> Sequence[int] | None:
     return found
 
 
-def _headline(measured: Measured, curve: Norms | None) -> Headline:
+def _headline(measured: Measured) -> Headline:
     return Headline(
-        **curve_fields(curve),
+        **curve_fields(measured.curve),
         zero_from=measured.verdict.zero_from,
         layers=tuple(measured.headline),
         sequences=sequences_of(measured.network),
@@ -346,22 +302,6 @@ def _prediction(found: predictions.Prediction) -> Prediction:
     low, high = found.spread or (None, None)
     state = None if found.spread is None else found.state
     return Prediction(name=found.name, rate_per_step=found.rate_per_step, state=state, smallest=low, largest=high)
-
-
-def _clipping(found: clipping.Clipped) -> Clipping:
-    return Clipping(
-        method=found.method,
-        threshold=found.threshold,
-        log10_norm_before=found.log10_norm_before,
-        log10_norm_after=found.log10_norm_after,
-        scale=found.scale,
-        cosine=found.cosine,
-        fraction_clipped=found.fraction_clipped,
-        loss_before=found.loss_before,
-        loss_after_unclipped=found.loss_after_unclipped,
-        loss_after_clipped=found.loss_after_clipped,
-        curve=None if found.curve is None else Curve(**curve_fields(found.curve)),
-    )
 
 
 def float32_of(seen: SeenInFloat32 | None) -> Float32 | None:
