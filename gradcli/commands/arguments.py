@@ -102,7 +102,7 @@ def _is(value: Any, hint: Any) -> bool:
     if hint is SupportsArray:
         return hasattr(value, "__array__")
     kind = origin or hint
-    return isinstance(value, kind) if isinstance(kind, type) else True
+    return kind is Any or not isinstance(kind, type) or isinstance(value, kind)
 
 
 def _named(hint: Any) -> str:

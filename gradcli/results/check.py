@@ -64,7 +64,7 @@ class CheckedFile:
     reads: Sequence[Read] = ()
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Checked(Result):
     """What became of all files."""
 
