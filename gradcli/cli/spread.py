@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ from gradcli.cli.help import default
 from gradcli.cli.interrupt import answering_interrupts
 from gradcli.cli.options import SAVE, delivery_options
 from gradcli.cli.progress import progress_bar
+from gradcli.commands.arguments import declared
 from gradcli.commands.command import COMMANDS, Command
 from gradcli.commands.options import RESOURCES, Argument, ByFormat, Option
 
@@ -21,18 +22,18 @@ _EMPTY = inspect.Parameter.empty
 
 def typer_command(command: Command) -> Callable[..., None]:
     """Return a function with one parameter for each argument and option of a command, and of where its result goes."""
-    declared = _declared(command)
-    by_format = {name: mark for name, (mark, _) in declared.items() if isinstance(mark, ByFormat)}
+    found = declared(command.function, command.shared)
+    by_format = {name: mark for name, (mark, _) in found.items() if isinstance(mark, ByFormat)}
     own = {
         name: _parameter(name, mark, hint, value)
-        for name, ((mark, hint), value) in _with_defaults(command, declared).items()
+        for name, ((mark, hint), value) in _with_defaults(command, found).items()
         if isinstance(mark, Argument | Option)
     }
     of_command_line = {
-        name: mark.command_line for name, (mark, _) in declared.items() if getattr(mark, "command_line", None)
+        name: mark.command_line for name, (mark, _) in found.items() if getattr(mark, "command_line", None)
     }
     delivered = delivery_options(command, saving=SAVE in own)
-    wants_progress = "progress" in declared
+    wants_progress = "progress" in found
 
     def run(**given: Any) -> None:
         arguments = {name: given[name] for name in own if given[name] is not None}
@@ -55,44 +56,10 @@ def typer_command(command: Command) -> Callable[..., None]:
     return run
 
 
-def _declared(command: Command) -> dict[str, tuple[Any, Any]]:
-    """Return (mark, type) of each parameter, those of the options that it shares with others among them."""
-    found: dict[str, tuple[Any, Any]] = {}
-    hints = get_type_hints(command.function, globalns=_globals(command.function), include_extras=True)
-    for name, parameter in inspect.signature(command.function).parameters.items():
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            shared = get_type_hints(command.shared, include_extras=True)
-            found |= {each: _mark(hint) for each, hint in shared.items()}
-        else:
-            found[name] = _mark(hints[name])
-    return found
-
-
-def _globals(declared: Any) -> dict[str, Any]:
-    """Return the names that the annotations of something may hold; what only type checkers import is left open."""
-    import sys
-
-    return _Open(vars(sys.modules[declared.__module__]))
-
-
-class _Open(dict[str, Any]):
-    def __missing__(self, name: str) -> Any:
-        import builtins
-
-        return getattr(builtins, name, Any)
-
-
-def _mark(hint: Any) -> tuple[Any, Any]:
-    if get_origin(hint) is Annotated:
-        kind, *marks = get_args(hint)
-        return marks[0], kind
-    return None, hint
-
-
-def _with_defaults(command: Command, declared: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[tuple[Any, Any], Any]]:
+def _with_defaults(command: Command, found: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[tuple[Any, Any], Any]]:
     """Return each parameter with its default; an option that commands share is None where it is not given."""
     parameters = inspect.signature(command.function).parameters
-    return {name: (each, parameters[name].default if name in parameters else None) for name, each in declared.items()}
+    return {name: (each, parameters[name].default if name in parameters else None) for name, each in found.items()}
 
 
 def _parameter(name: str, mark: Argument | Option, hint: Any, value: Any) -> inspect.Parameter:

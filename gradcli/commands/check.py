@@ -144,7 +144,8 @@ def check(
         if update and earlier is not None:
             earlier.write({file.file: file.entry for file in found if file.entry is not None})
     warnings = [] if earlier is None else earlier.warnings(update=update)
-    return check_result(found, skipped=gathered.skipped, warnings=warnings)
+    written = os.fspath(baseline) if update and baseline is not None else None
+    return check_result(found, skipped=gathered.skipped, baseline=written, warnings=warnings)
 
 
 def _check_all(asked: Sequence[Asked], jobs: int) -> list[CheckedFile]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+from gradcli.commands.arguments import checked, declared
 from gradcli.commands.options import RunOptions
 from gradcli.formats import FORMATS
 
@@ -25,6 +26,7 @@ class Command:
         examples: command lines.
         formats: that the result may be asked for in; none where it is a text.
         judged: whether `--fail-on` may ask for its verdicts.
+        document: whether what comes out is a document for another program, which no terminal shows.
         pictures: the names of what `--plot` can draw, the first unless `--picture` says otherwise.
         shared: the options that it takes beside its own, as ``**options``.
     """
@@ -34,6 +36,7 @@ class Command:
     examples: Sequence[str]
     formats: Sequence[str]
     judged: bool
+    document: bool
     pictures: Sequence[str]
     shared: type[Any]
 
@@ -52,25 +55,32 @@ def command(
     name: str | None = None,
     formats: Sequence[str] = FORMATS,
     judged: bool = False,
+    document: bool = False,
     pictures: Sequence[str] = (),
     shared: type[Any] = RunOptions,
 ) -> Callable[[Callable[Given, Found]], Callable[Given, Found]]:
     """Make a function a command, called like it unless `name` says otherwise; the arguments are those of `Command`."""
 
     def register(function: Callable[Given, Found]) -> Callable[Given, Found]:
-        parameters = inspect.signature(function).parameters
-        takes_shared = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
-        known = {*parameters, *(shared.__optional_keys__ if takes_shared else ())}
+        call: Callable[..., Found] = function
+        positional = [
+            parameter.name
+            for parameter in inspect.signature(function).parameters.values()
+            if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+        ]
 
         @wraps(function)
-        def checked(*given: Given.args, **options: Given.kwargs) -> Found:
+        def with_checks(*given: Given.args, **options: Given.kwargs) -> Found:
+            known = declared(function, shared)
             for option in options:
                 if option not in known:
                     raise TypeError(f"{function.__name__}() got an unexpected keyword argument {option!r}")
-            return function(*given, **options)
+            values = [checked(name, value, *known[name]) for name, value in zip(positional, given, strict=False)]
+            named = {name: checked(name, value, *known[name]) for name, value in options.items()}
+            return call(*values, *given[len(values) :], **named)
 
         called = name or function.__name__
-        COMMANDS[called] = Command(called, checked, examples, formats, judged, pictures, shared)
-        return checked
+        COMMANDS[called] = Command(called, with_checks, examples, formats, judged, document, pictures, shared)
+        return with_checks
 
     return register

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import Annotated, Any, TypeAlias, TypedDict
+from typing import Annotated, Any, Protocol, TypeAlias, TypedDict
 
 from gradcli.commands.completions import checkpoint_layers, clip_methods, layers, set_paths, specs
 from gradcli.errors import UsageError
@@ -179,6 +179,28 @@ class SpecOptions(TypedDict, total=False):
     ]
 
 
+class SupportsArray(Protocol):
+    """What gives itself out as a NumPy array: an array, a tensor of PyTorch, a data frame."""
+
+    def __array__(self) -> Any: ...
+
+
+#: Anything that `numpy.asarray` makes an array of; tensors may be on a device, and may require a gradient.
+ArrayLike: TypeAlias = SupportsArray | Sequence[Any]
+
+
+class Arrays(TypedDict, total=False):
+    """Arrays of real numbers in the place of what a spec draws or reads; the command line names files in a spec.
+
+    They settle batch_size, seq_len and input_size, about which a spec or an option may say nothing else.
+    """
+
+    inputs: ArrayLike  # (batch, T, features)
+    params: Mapping[str, ArrayLike]  # by name or glob, as in a spec; matrices are (out, in)
+    h_0: ArrayLike | Mapping[str, ArrayLike]  # of the output, or by state; each (hidden,) or (batch, hidden)
+    output_gradient: ArrayLike  # (batch, T, output size): dL/dy at every step, in the place of the loss
+
+
 class Resources(TypedDict, total=False):
     """What a run may take, and what it tells of itself meanwhile."""
 
@@ -207,5 +229,5 @@ class Resources(TypedDict, total=False):
     progress: Callable[[str, int, int], None]  # stage, done, of so many
 
 
-class RunOptions(SpecOptions, Resources, total=False):
+class RunOptions(SpecOptions, Arrays, Resources, total=False):
     """The options of every command that runs a spec."""

@@ -20,7 +20,6 @@ from gradcli.diagnostics.verdict import (
     judge_overflow,
     judge_sequences,
 )
-from gradcli.engine.loss import Loss
 from gradcli.engine.nonfinite import Blame
 from gradcli.engine.problem import Overflow, Problem, Progress, Run
 from gradcli.engine.run import Engine
@@ -106,7 +105,7 @@ def measure(
     seen = see_in_float32(engine, run, joined) if problem.dtype == np.float32 else None
     if len(problem.loss.steps) > 1:
         total = curve_of(*(log2_norm[name] for name in joined))
-        for loss, layers in _last_losses(problem):
+        for loss, layers in problem.last_losses:
             engine.set_loss(loss)
             of_last = engine.run(parameters=False)
             verdict = judge_nonfinite(network, engine, of_last)
@@ -114,7 +113,7 @@ def measure(
                 return _without_curve(network, run, verdict, kept)
             seen = seen and distances_of_last_loss(seen, engine, of_last.log2_norm, layers, joined)
             log2_norm |= {name: of_last.log2_norm[name] for name in states_of(layers, log2_norm)}
-    alone = _judged_apart(log2_norm, headline, spec.thresholds) if apart else []
+    alone = _judged_apart(problem, log2_norm, headline, spec.thresholds) if apart else []
     verdict, curve, states = _curves(problem, log2_norm, headline, spec.thresholds)
     return Measured(
         network,
@@ -137,17 +136,6 @@ def _without_curve(network: Network, run: Run, verdict: Verdict, kept: Run | Non
     """Return what is left to say of a run in which a number was not finite."""
     headline = headline_layers(network.problem)
     return Measured(network, run.losses, verdict, None, None, {}, {}, [], [], kept, headline)
-
-
-def _last_losses(problem: Problem) -> list[tuple[Loss, Sequence[str]]]:
-    """Return the last of a problem's losses alone, and the layers that it is the last one for.
-
-    Distance has a meaning from one loss only: where the loss stands at the step itself, that one rules. A reverse
-    direction comes last to the loss at the first position.
-    """
-    if not problem.bidirectional or problem.loss.final:
-        return [(problem.loss.last_alone(), problem.names)]
-    return [(problem.loss.last_alone(), problem.names[::2]), (problem.loss.first_alone(), problem.names[1::2])]
 
 
 def states_of(layers: Sequence[str], names: Iterable[str]) -> list[str]:
@@ -191,20 +179,26 @@ def _predictions(problem: Problem, headline: Sequence[str], verdict: Verdict) ->
 def _curves(
     problem: Problem, norms: dict[str, Array], headline: Sequence[str], thresholds: Thresholds
 ) -> tuple[Verdict, Curve, dict[str, StateCurve]]:
-    """Return the curve of the headline's states and the verdict on it, and those of each state; norms are used up."""
-    joined = states_of(headline, norms)
-    curve = curve_of(*(norms[name] for name in joined))
+    """Return the curve of the headline's states and the verdict on it, and those of each state; norms are used up.
+
+    They are of the sequences that the last loss enters.
+    """
+    joined, entered = states_of(headline, norms), problem.entered(headline)
+    of_headline = [_of_sequences(norms[name], entered) for name in joined]
+    curve = curve_of(*of_headline)
+    begins = None if problem.begins is None else _of_sequences(problem.begins.steps, entered)
     verdict = judge_sequences(
         curve,
-        [norms[name] for name in joined],
-        None if problem.begins is None else problem.begins.steps,
+        of_headline,
+        begins,
         vanishing=thresholds.vanishing,
         exploding=thresholds.exploding,
     )
+    del of_headline
     states = {}
     for name in list(norms):
         # Taken out one by one: over a million steps, norms and curves of all states would be twice as much.
-        norm = norms.pop(name)
+        norm = _of_sequences(norms.pop(name), problem.entered([name.rpartition(".")[0]]))
         median, mean = (curve.median, curve.mean) if joined == [name] else median_and_mean_of(norm)
         del norm
         of_state = judge(mean, vanishing=thresholds.vanishing, exploding=thresholds.exploding)
@@ -212,9 +206,17 @@ def _curves(
     return verdict, curve, states
 
 
-def _judged_apart(norms: dict[str, Array], headline: Sequence[str], thresholds: Thresholds) -> list[Verdict]:
+def _of_sequences(values: Array, sequences: Array | None) -> Array:
+    """Return values (..., B) of some sequences; of all where None."""
+    return values if sequences is None else values[..., sequences]
+
+
+def _judged_apart(
+    problem: Problem, norms: dict[str, Array], headline: Sequence[str], thresholds: Thresholds
+) -> list[Verdict]:
     """Return the verdict on each trial alone, or on each sequence where there is one trial; at most `MOST_APART`."""
-    joined = [norms[name] for name in states_of(headline, norms)]
+    entered = problem.entered(headline)
+    joined = [_of_sequences(norms[name], entered) for name in states_of(headline, norms)]
     _, trials, sequences = joined[0].shape
     if trials > 1:
         parts = [[norm[:, i : i + 1] for norm in joined] for i in range(min(trials, MOST_APART))]

@@ -11,12 +11,13 @@ import numpy as np
 
 from gradcli.diagnostics.gate_words import functions_across, main_cause, mean
 from gradcli.diagnostics.gates import SATURATED_BELOW, Gate, Gates, Kept, Rates
-from gradcli.results.curves import plain_number, shown_distances
+from gradcli.numbers import significant
+from gradcli.results.curves import shown_distances
 from gradcli.results.declared import InColumns, columns_of, key
-from gradcli.results.model import Block, Cell, Column, Line, Records, Report, Table
+from gradcli.results.model import Block, Cell, Column, Line, Records, Report, Table, filled
 from gradcli.results.one_layer import OfOneLayer, spec_fields
 from gradcli.results.run import Verdict, verdict_of
-from gradcli.results.simulate import describe, filled, loss_lines, verdict_lines
+from gradcli.results.simulate import describe, loss_lines, verdict_lines
 
 Array = np.ndarray[Any, Any]
 
@@ -55,9 +56,9 @@ class KeptByRoute:
     state: str = key("what it is called: its state, or several of them")
     states: Sequence[str] = key("the states on it")
     factor: str | None = key("the name of what it multiplies by; null where that has none")
-    mean: float | None = key("the factor, on average over units, sequences and steps")
-    nats: float | None = key("what it makes of the gradient on it, a step; null where none is on it")
-    share: float | None = key("of what arrives at its states, by norm, what it brings")
+    mean: float = key("the factor, on average over units, sequences and steps")
+    nats: float = key("what it makes of the gradient on it, a step; null where none is on it")
+    share: float = key("of what arrives at its states, by norm, what it brings")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +71,7 @@ class MainCause:
     text: str = key("the same as a sentence")
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class GatesOfLayer(OfOneLayer):
     """What `gates` found of one layer."""
 
@@ -169,7 +170,7 @@ def _shown(found: Gates, records: Records) -> Report:
         groups.append(verdict_lines(found.verdict))
         full = []
     elif found.rates is not None and found.judged is not None:
-        answer: list[Block] = [*verdict_lines(found.judged), Line(main_cause(found).text, "main cause", "title")]
+        answer: list[Block] = [*verdict_lines(found.judged), *cause_lines(found)]
         seen = found.sampled
         groups += [
             answer,
@@ -186,6 +187,11 @@ def _shown(found: Gates, records: Records) -> Report:
             _matrix_lines(found),
         ]
     return Report("gates", filled(groups), records=records, full=filled(full))
+
+
+def cause_lines(found: Gates) -> list[Block]:
+    """Return the main cause in words; nothing where a number was not finite."""
+    return [] if found.verdict is not None else [Line(main_cause(found).text, "main cause", "title")]
 
 
 def _gate_table(found: Gates, distances: Sequence[int]) -> Table:
@@ -223,12 +229,12 @@ def _gate_rows(gate: Gate, sampled: Sequence[int], distances: Sequence[int]) -> 
             f"{gate.saturated[d]:.0%}",
             _short(gate.slope[d]),
             None if math.isnan(gate.passed[d]) else _short(math.exp(gate.passed[d])),
-            plain_number(activation.gamma, digits=4) if row == 0 else None,
+            significant(activation.gamma, digits=4) if row == 0 else None,
         ]
 
 
 def _short(value: float) -> str:
-    text = plain_number(float(value), digits=2) if abs(value) >= 10 else f"{value:.3f}"
+    text = significant(float(value), digits=2) if abs(value) >= 10 else f"{value:.3f}"
     return "0.000" if text == "-0.000" else text
 
 
@@ -276,7 +282,7 @@ def _route_lines(found: Gates) -> list[Block]:
 
 
 def _matrix_lines(found: Gates) -> list[Block]:
-    norms = "   ".join(f"{name} {plain_number(n, digits=3)}" for name, n in (found.spectral_norms or {}).items())
+    norms = "   ".join(f"{name} {significant(n, digits=3)}" for name, n in (found.spectral_norms or {}).items())
     return [Line(f"{norms}   (largest singular value)", "matrices", "dim")] if norms else []
 
 

@@ -12,11 +12,15 @@ from pydantic_core import ErrorDetails
 
 from gradcli.errors import did_you_mean
 from gradcli.spec.base import NAME_KEY, Choice
+from gradcli.spec.given import Given
 from gradcli.spec.initialisers import Constant
 from gradcli.spec.models import CellBlock, Spec, is_initial_state
 from gradcli.spec.shown import Path, counted, got, shown
 
 Model = TypeVar("Model", bound=BaseModel)
+
+#: Members of a union that no value in a file is meant for.
+_UNWRITTEN = (NoneType, Given)
 
 # Up to so many known keys are listed; of more, only the nearest is named.
 FEW = 8
@@ -159,7 +163,7 @@ def _is_tagged(kind: Any) -> bool:
 def _without_none(kind: Any) -> Any:
     kind = _bare(kind)
     if _is_union(kind):
-        members = [member for member in get_args(kind) if member is not NoneType]
+        members = _members(kind)
         if len(members) == 1:
             return _without_none(members[0])
     return kind
@@ -170,7 +174,7 @@ def _is_union(kind: Any) -> bool:
 
 
 def _members(kind: Any) -> list[Any]:
-    return [member for member in get_args(kind) if member is not NoneType]
+    return [member for member in get_args(kind) if member not in _UNWRITTEN]
 
 
 def _is_model(kind: Any) -> bool:

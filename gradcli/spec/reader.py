@@ -17,6 +17,7 @@ from gradcli.errors import InputFileError, Problem, SpecError, UsageError
 from gradcli.spec import examples, yaml12
 from gradcli.spec.explain import Finding, check
 from gradcli.spec.files import Read, files_named, standard_input
+from gradcli.spec.given import GivenArrays
 from gradcli.spec.models import CellBlock, InputAt, Spec, is_initial_state, is_tied, steps_with_input
 from gradcli.spec.overrides import apply_options, apply_overrides, split_path
 from gradcli.spec.positions import Positions
@@ -117,6 +118,7 @@ def load_spec(
     examine_cell: Callable[[LoadedSpec], object] | None = None,
     checkpoints: Checkpoints | None = None,
     layer: str | None = None,
+    arrays: GivenArrays | None = None,
 ) -> LoadedSpec:
     """Return the spec that `target` names: a YAML file, ``-`` for standard input, a built-in cell, or a checkpoint.
 
@@ -127,18 +129,19 @@ def load_spec(
     examine_cell: raises SpecError where the equations have mistakes. Called where the rest of the spec has mistakes,
     with defaults in the place of all the rest, so that all mistakes are told at once.
     checkpoints: opens the checkpoint that the spec's `weights` name, where there are any. layer: the layer of it, as
-    `--layer` says.
+    `--layer` says. arrays: what Python gives, in the place of what the file says.
     Raises UsageError for an unknown cell, InputFileError for a file that cannot be read, SpecError for a bad spec.
     """
     origin = _find(target, checkpoints)
     positions = origin.positions
-    line = _CommandLine(options, overrides, layer)
+    line = _CommandLine(options, overrides, layer, arrays or GivenArrays())
     data, wrong = line.applied_to(origin.data, positions)
     problems = positions.mistakes() + wrong
     trained, mistakes = _trained(data, origin, checkpoints)
     if trained is not None:
         # Once more, now on what the checkpoint settles: a part of its loss may be set, such as loss.at.
-        data, _ = line.applied_to({**trained.fields, **origin.data}, positions)
+        data, wrong = line.applied_to({**trained.fields, **origin.data}, positions)
+        problems += wrong
     spec, findings = _checked(data)
     findings += mistakes
     if isinstance(data.get("cell"), str) and _EQUATIONS.search(data["cell"]):
@@ -166,18 +169,21 @@ def load_spec(
 
 @dataclass(frozen=True)
 class _CommandLine:
-    """What the command line says of a spec."""
+    """What the command line, or the arguments of a function, say of a spec."""
 
     options: Mapping[str, object]
     overrides: Sequence[str]
     layer: str | None
+    arrays: GivenArrays
 
     def applied_to(self, data: Mapping[str, Any], positions: Positions) -> tuple[dict[str, Any], list[Problem]]:
         """Return the plain data of a spec with all of it in place, and what is wrong with it."""
         # The document keeps what was in the file.
         changed = deepcopy(dict(data)) if self.overrides else dict(data)
         apply_options(changed, self.options, positions)
+        self.arrays.apply(changed, positions)
         problems = apply_overrides(changed, self.overrides, positions)
+        problems += self.arrays.apply_sizes(changed, positions)
         if isinstance(name := changed.get("cell"), str):
             changed["cell"] = cells.find(name) or name
         weights = _opened(changed.get("weights"))

@@ -33,7 +33,7 @@ SPEC_NOTES: Mapping[str, str] = {
     "weights": "trained weights from a checkpoint, which win over init",
     "initial_states": "the state before the first step, h_0 for h, c_0 for c; zeros unless given",
     "input": "what x[t] is: zeros, constant, normal, uniform, sine, one_hot, file, text or tokens",
-    "loss": "mse, cross_entropy, binary_cross_entropy, projection or sum; at: last, final, every, or steps from 1",
+    "loss": "mse, cross_entropy, binary_cross_entropy, projection, sum or given; at: last, final, every, or steps",
     "clip": "methods to try: norm, value, step_norm, step_value",
     "thresholds": "of the mean norm relative to that at distance 1",
     "learning_rate": "of the gradient descent step that the clipping rows take",
