@@ -12,6 +12,12 @@ _INTERRUPTED = 128 + signal.SIGINT
 #: Wider than any screen: a width that is wrong must not make a line of 100 MB.
 _WIDEST = 1000
 
+#: The exit codes of the signals that have come. What their handlers raise may arrive as something else: libraries catch
+#: it and wrap it, as pydantic does while it builds its models.
+_ended_by: list[int] = []
+#: The signals besides Ctrl-C that are answered.
+_answered: list[int] = []
+
 
 def main() -> int:
     """Run gradcli on the arguments of the process and return its exit code; no traceback ever reaches the user.
@@ -23,6 +29,8 @@ def main() -> int:
     if before is not signal.SIG_IGN:
         # Nothing is left behind by imports, and what they call back may swallow an exception.
         signal.signal(signal.SIGINT, _stop)
+    _ended_by.clear()
+    telling, sys.unraisablehook = sys.unraisablehook, _unraisable
     try:
         code = _run(sys.argv[1:], before)
         if sys.stdout is not None:
@@ -35,6 +43,8 @@ def main() -> int:
     except SystemExit as stop:  # one of the signals that end a process
         return stop.code if isinstance(stop.code, int) else 0
     except Exception as error:
+        if _ended_by:
+            return _ended_by[0]
         text, code = _explain(error)
         _complain(text)
         if os.environ.get("GRADCLI_DEBUG") == "1":
@@ -43,17 +53,21 @@ def main() -> int:
             _complain("".join(traceback.format_exception(error)))
         return code
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end has come; one more would only be a traceback
+        for number in (signal.SIGINT, *_answered):
+            signal.signal(number, signal.SIG_IGN)  # the end has come; one more would only be a traceback
+        if not _ended_by:  # what was in use is taken down even later
+            sys.unraisablehook = telling
 
 
 def _run(arguments: list[str], interrupted: _Handler) -> int:
     from gradcli import __version__
     from gradcli.errors import ENDED_BY
 
-    for number in ENDED_BY:
-        # What whoever started it wants ignored, as nohup does, stays so.
-        if number != signal.SIGINT and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _end)
+    # What whoever started it wants ignored, as nohup does, stays so.
+    others = [n for n in ENDED_BY if n != signal.SIGINT and signal.getsignal(n) is not signal.SIG_IGN]
+    for number in others:
+        signal.signal(number, _stop)
+    _answered[:] = others
     if arguments == ["--version"]:  # answered before anything slow is imported
         print(f"gradcli {__version__}")  # noqa: T201
         return 0
@@ -65,7 +79,9 @@ def _run(arguments: list[str], interrupted: _Handler) -> int:
     _settle_screen()
     from gradcli.cli import app
 
-    signal.signal(signal.SIGINT, interrupted)
+    signal.signal(signal.SIGINT, _interrupt if interrupted is signal.default_int_handler else interrupted)
+    for number in others:
+        signal.signal(number, _end)
     try:
         app(args=arguments, prog_name="gradcli")
     except SystemExit as stop:
@@ -91,6 +107,9 @@ def _settle_screen() -> None:
             os.environ[name] = str(_WIDEST)
     if os.environ.get("NO_COLOR"):
         os.environ.pop("FORCE_COLOR", None)
+    # Typer takes both for a wish to have colours in a pipe as well; that is what FORCE_COLOR is for.
+    for name in ("GITHUB_ACTIONS", "PY_COLORS"):
+        os.environ.pop(name, None)
 
 
 def _explain(error: Exception) -> tuple[str, int]:
@@ -139,11 +158,23 @@ def _discard_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """Say nothing of what a signal has raised where nothing can be raised: the run ends, and that is no mistake."""
+    if not _ended_by:
+        sys.__unraisablehook__(unraisable)
+
+
 def _stop(number: int, frame: object) -> None:
-    os._exit(_INTERRUPTED)
+    os._exit(128 + number)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    _ended_by.append(_INTERRUPTED)
+    raise KeyboardInterrupt
 
 
 def _end(number: int, frame: object) -> None:
+    _ended_by.append(128 + number)
     raise SystemExit(128 + number)  # unlike the default action, this unwinds: half-written files are removed
 
 

@@ -35,7 +35,7 @@ def one_by_one(group: TrialGroup, layer: int) -> Iterator[tuple[int, Terms]]:
             at_nodes: dict[Node, Scaled] = dict(block.gradients)
             for node, gradient in backward.weight_gradients():
                 at_nodes[node] = at_nodes[node].add(gradient) if node in at_nodes else gradient
-            terms = batch_gradients(backward.layer, at_nodes)
+            terms = batch_gradients(backward.layer, at_nodes, group.problem.divisor)
         yield visit.steps[1], terms
 
 

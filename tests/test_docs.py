@@ -18,17 +18,20 @@ from pydantic import BaseModel
 
 import gradcli
 from gradcli import cells
-from gradcli.diagnostics.verdict_kinds import VERDICT_KINDS
 from gradcli.errors import ExitCode
 from gradcli.language.across import ACROSS, DEFAULT_EPS
 from gradcli.language.functions import ELEMENTWISE, FUNCTIONS
+from gradcli.results.check import PRECEDENCE, Check, Checked, CheckedFile, Mistake
+from gradcli.results.declared import keys_of
 from gradcli.spec import yaml12
 from gradcli.spec.base import alternatives_of
+from gradcli.spec.expectations import Expect
 from gradcli.spec.initialisers import Initialiser, InitialState
 from gradcli.spec.losses import ClassTarget, Target
 from gradcli.spec.models import CellBlock, Clip, Spec, Thresholds
 from gradcli.spec.shown import flow
 from gradcli.spec.trained import Weights
+from gradcli.spec.verdict_kinds import VERDICT_KINDS
 from gradcli.weights.formats import endings
 
 DOCS = ROOT / "docs"
@@ -93,7 +96,7 @@ def _yaml_blocks() -> list[Block]:
 @pytest.mark.parametrize("block", _yaml_blocks(), ids=lambda block: block.place)
 def test_yaml_runs(block: Block, tmp_path: Path) -> None:
     assert not yaml12.read(block.text, block.place).mistakes
-    if block.note == "not a spec" or block.note.endswith("; refused"):
+    if block.note == "not a spec" or block.note.endswith(("; refused", "; of another program")):
         return
     text = block.text
     if block.note.startswith("fragment of "):
@@ -114,9 +117,10 @@ def test_shell_scripts_have_no_syntax_error(page: Path) -> None:
 
 @each_page
 def test_every_block_is_of_a_known_kind(page: Path) -> None:
-    notes = re.compile(r"|exits with \d+|not run: .+|fragment of [\w-]+|file: \S+?(; refused)?|not a spec")
+    file = r"file: \S+?(; refused|; of another program)?"
+    notes = re.compile(rf"|exits with \d+|not run: .+|fragment of [\w-]+|{file}|not a spec")
     for block in blocks_of(page):
-        assert block.language in ("console", "yaml", "python", "sh"), block.place
+        assert block.language in ("console", "yaml", "python", "sh", "make"), block.place
         assert notes.fullmatch(block.note), f"{block.place}: {block.note}"
         assert block.language != "python" or block.file, f"{block.place}: a script needs a file to be run"
 
@@ -217,6 +221,27 @@ def test_weights_page_has_every_ending() -> None:
 
 def test_spec_page_has_every_threshold() -> None:
     _check_table(named(section(text_of("spec.md"), "Thresholds")), Thresholds, {})
+
+
+def test_spec_page_has_every_expectation() -> None:
+    rows = named(section(text_of("spec.md"), "Expect"))
+    _check_table(rows, Expect, {})
+    for name, field in Expect.model_fields.items():
+        assert (rows[name][1] == "comparison") == ("Comparison" in str(field.annotation)), name
+
+
+def test_ci_page_has_every_key_of_the_json_and_every_exit_code() -> None:
+    rows = named(section(text_of("ci.md"), "Reports"))
+    declared = {
+        f"{where}{name}": one.doc
+        for where, kind in {"": Checked, "files[].": CheckedFile}.items()
+        for name, one in keys_of(kind).items()
+    }
+    assert {name: row[1] for name, row in rows.items()} == declared
+    for name, kind in (("files[].checks", Check), ("files[].mistakes", Mistake)):
+        assert all(f"`{key}`" in rows[name][1] for key in keys_of(kind))
+    codes = [int(row[0]) for row in rows_of(section(text_of("ci.md"), "Exit codes")) if row[0].isdigit()]
+    assert codes == [*PRECEDENCE, ExitCode.DONE]
 
 
 def _check_arguments(model: type[BaseModel], text: str, leave_out: frozenset[str] = frozenset()) -> None:

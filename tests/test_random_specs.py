@@ -16,8 +16,8 @@ from hypothesis.strategies import SearchStrategy
 from in_process import Finished, gradcli
 
 from gradcli import cells
-from gradcli.diagnostics.verdict_kinds import VERDICT_KINDS
 from gradcli.language.functions import ELEMENTWISE
+from gradcli.spec.verdict_kinds import VERDICT_KINDS
 
 EXAMPLES = int(os.environ.get("GRADCLI_FUZZ", "40"))
 random_specs = settings(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from gradcli.cli.github_actions import append_step_summary, in_workspace
 from gradcli.cli.options import known_format, verdict_kinds
 from gradcli.cli.output import emit, emit_text, tell
 from gradcli.commands.command import Command
@@ -114,6 +115,9 @@ class Delivery:
             emit_text([result.text], self.output, quiet=self.quiet)
             return
         report = result.report.in_full() if self.full else result.report
+        if self.chosen_format == "github":
+            append_step_summary(report)
+            report = in_workspace(report)
         emit(report, self.chosen_format, self.output, quiet=self.quiet, chart=picture if self.chart else None)
         if self.plot is not None and picture is not None:
             from gradcli.formats.drawing import write_picture
@@ -129,6 +133,8 @@ class Delivery:
             tell(f"gate failed: {label} is {kind}")
         if failed:
             raise typer.Exit(ExitCode.GATE)
+        if result.exit_code:
+            raise typer.Exit(result.exit_code)
 
 
 def shows_no_document() -> bool:

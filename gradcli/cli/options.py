@@ -9,10 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from gradcli.commands.command import COMMANDS, Command
+from gradcli.commands.completions import fail_on
 from gradcli.commands.options import OUTPUT
-from gradcli.diagnostics.verdict_kinds import VERDICT_KINDS
 from gradcli.errors import UsageError, did_you_mean
 from gradcli.formats import FORMAT_OF_ENDING, PICTURE_ENDINGS
+from gradcli.spec.verdict_kinds import VERDICT_KINDS
 
 SAVE = "save"
 
@@ -111,6 +112,7 @@ _FAIL_ON = Annotated[
         metavar="KIND,...",
         help=f"Exit with code 3 if a verdict is one of these: {', '.join(VERDICT_KINDS)}.",
         show_default=False,
+        autocompletion=fail_on,
         rich_help_panel=OUTPUT,
     ),
 ]

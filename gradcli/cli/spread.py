@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ from gradcli.cli.help import default
 from gradcli.cli.interrupt import answering_interrupts
 from gradcli.cli.options import SAVE, delivery_options
 from gradcli.cli.progress import progress_bar
+from gradcli.commands.arguments import declared
 from gradcli.commands.command import COMMANDS, Command
 from gradcli.commands.options import RESOURCES, Argument, ByFormat, Option
 
@@ -21,18 +22,22 @@ _EMPTY = inspect.Parameter.empty
 
 def typer_command(command: Command) -> Callable[..., None]:
     """Return a function with one parameter for each argument and option of a command, and of where its result goes."""
-    declared = _declared(command)
-    by_format = {name: mark for name, (mark, _) in declared.items() if isinstance(mark, ByFormat)}
+    found = declared(command.function, command.shared)
+    by_format = {name: mark for name, (mark, _) in found.items() if isinstance(mark, ByFormat)}
     own = {
         name: _parameter(name, mark, hint, value)
-        for name, ((mark, hint), value) in _with_defaults(command, declared).items()
+        for name, ((mark, hint), value) in _with_defaults(command, found).items()
         if isinstance(mark, Argument | Option)
     }
+    of_command_line = {
+        name: mark.command_line for name, (mark, _) in found.items() if getattr(mark, "command_line", None)
+    }
     delivered = delivery_options(command, saving=SAVE in own)
-    wants_progress = "progress" in declared
+    wants_progress = "progress" in found
 
     def run(**given: Any) -> None:
         arguments = {name: given[name] for name in own if given[name] is not None}
+        arguments |= {name: make() for name, make in of_command_line.items() if name not in arguments}
         delivery = Delivery(command, arguments.get(SAVE), **{name: given[name] for name in delivered})
         arguments |= {name: mark.value(delivery.chosen_format) for name, mark in by_format.items()}
         with answering_interrupts(), delivery.outputs_declared():
@@ -51,44 +56,10 @@ def typer_command(command: Command) -> Callable[..., None]:
     return run
 
 
-def _declared(command: Command) -> dict[str, tuple[Any, Any]]:
-    """Return (mark, type) of each parameter, those of the options that it shares with others among them."""
-    found: dict[str, tuple[Any, Any]] = {}
-    hints = get_type_hints(command.function, globalns=_globals(command.function), include_extras=True)
-    for name, parameter in inspect.signature(command.function).parameters.items():
-        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            shared = get_type_hints(command.shared, include_extras=True)
-            found |= {each: _mark(hint) for each, hint in shared.items()}
-        else:
-            found[name] = _mark(hints[name])
-    return found
-
-
-def _globals(declared: Any) -> dict[str, Any]:
-    """Return the names that the annotations of something may hold; what only type checkers import is left open."""
-    import sys
-
-    return _Open(vars(sys.modules[declared.__module__]))
-
-
-class _Open(dict[str, Any]):
-    def __missing__(self, name: str) -> Any:
-        import builtins
-
-        return getattr(builtins, name, Any)
-
-
-def _mark(hint: Any) -> tuple[Any, Any]:
-    if get_origin(hint) is Annotated:
-        kind, *marks = get_args(hint)
-        return marks[0], kind
-    return None, hint
-
-
-def _with_defaults(command: Command, declared: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[tuple[Any, Any], Any]]:
+def _with_defaults(command: Command, found: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[tuple[Any, Any], Any]]:
     """Return each parameter with its default; an option that commands share is None where it is not given."""
     parameters = inspect.signature(command.function).parameters
-    return {name: (each, parameters[name].default if name in parameters else None) for name, each in declared.items()}
+    return {name: (each, parameters[name].default if name in parameters else None) for name, each in found.items()}
 
 
 def _parameter(name: str, mark: Argument | Option, hint: Any, value: Any) -> inspect.Parameter:
@@ -123,7 +94,14 @@ def _option(name: str, mark: Option, value: Any) -> Any:
     )
 
 
-def _completion(mark: Argument | Option) -> Callable[[str], list[str]] | None:
+def _completion(mark: Argument | Option) -> Callable[..., list[str]] | None:
+    if isinstance(mark, Option) and mark.complete_for is not None:
+        complete_for = mark.complete_for
+
+        def completed_for_spec(ctx: typer.Context, incomplete: str) -> list[str]:
+            return list(complete_for(_first_spec(ctx), incomplete))
+
+        return completed_for_spec
     if mark.complete is None:
         return None
     complete = mark.complete
@@ -132,6 +110,15 @@ def _completion(mark: Argument | Option) -> Callable[[str], list[str]] | None:
         return list(complete(incomplete))
 
     return completed
+
+
+def _first_spec(ctx: typer.Context) -> str | None:
+    """Return the first argument on the line so far; behind an option without its value, arguments have no names yet."""
+    names = [each.name for each in ctx.command.params if each.param_type_name == "argument"]
+    values = [ctx.params.get(name) for name in names]
+    first = next((value for value in [*values, *ctx.args] if value), None)
+    first = first[0] if isinstance(first, list | tuple) else first
+    return first if isinstance(first, str) else None
 
 
 def _panel(parameter: inspect.Parameter) -> str | None:

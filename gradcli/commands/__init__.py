@@ -15,6 +15,8 @@ from gradcli.commands.contributions import contributions as contributions
 from gradcli.commands.gates import gates as gates
 from gradcli.commands.report import report as report
 from gradcli.commands.inspect import inspect as inspect
+from gradcli.commands.check import check as check
 from gradcli.commands.cells import show_cells as _cells  # noqa: F401
+from gradcli.commands.examples import show_examples as _examples  # noqa: F401
 from gradcli.commands.init import starter as _init  # noqa: F401
 from gradcli.commands.schema import show_schema as _schema  # noqa: F401

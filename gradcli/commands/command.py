@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+from gradcli.commands.arguments import checked, declared
 from gradcli.commands.options import RunOptions
 from gradcli.formats import FORMATS
 
@@ -61,19 +62,25 @@ def command(
     """Make a function a command, called like it unless `name` says otherwise; the arguments are those of `Command`."""
 
     def register(function: Callable[Given, Found]) -> Callable[Given, Found]:
-        parameters = inspect.signature(function).parameters
-        takes_shared = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
-        known = {*parameters, *(shared.__optional_keys__ if takes_shared else ())}
+        call: Callable[..., Found] = function
+        positional = [
+            parameter.name
+            for parameter in inspect.signature(function).parameters.values()
+            if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+        ]
 
         @wraps(function)
-        def checked(*given: Given.args, **options: Given.kwargs) -> Found:
+        def with_checks(*given: Given.args, **options: Given.kwargs) -> Found:
+            known = declared(function, shared)
             for option in options:
                 if option not in known:
                     raise TypeError(f"{function.__name__}() got an unexpected keyword argument {option!r}")
-            return function(*given, **options)
+            values = [checked(name, value, *known[name]) for name, value in zip(positional, given, strict=False)]
+            named = {name: checked(name, value, *known[name]) for name, value in options.items()}
+            return call(*values, *given[len(values) :], **named)
 
         called = name or function.__name__
-        COMMANDS[called] = Command(called, checked, examples, formats, judged, document, pictures, shared)
-        return checked
+        COMMANDS[called] = Command(called, with_checks, examples, formats, judged, document, pictures, shared)
+        return with_checks
 
     return register

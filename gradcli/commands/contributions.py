@@ -11,8 +11,8 @@ from gradcli.commands.options import Layer, RunOptions, Target
 if TYPE_CHECKING:
     from gradcli.diagnostics.contributions import Contributions
     from gradcli.prepare.resources import Resources
+    from gradcli.results.contributions import ContributionsOfLayer
     from gradcli.results.pictures import Gallery
-    from gradcli.results.result import Result
     from gradcli.spec.reader import LoadedSpec
 
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     "gradcli contributions lstm --set init.b_f=3 -o terms.csv",
     pictures=("curve", "shares", "truncation"),
 )
-def contributions(spec: Target, *, layer: Layer = None, **options: Unpack[RunOptions]) -> Result:
+def contributions(spec: Target, *, layer: Layer = None, **options: Unpack[RunOptions]) -> ContributionsOfLayer:
     """Which steps a parameter's gradient comes from, and what truncated BPTT would leave of it.
 
     Args:
@@ -34,12 +34,11 @@ def contributions(spec: Target, *, layer: Layer = None, **options: Unpack[RunOpt
     """
     from gradcli.commands.loading import load_for_layer
     from gradcli.prepare.resources import Resources
-    from gradcli.results.contributions import contributions_report
-    from gradcli.results.result import Undeclared
+    from gradcli.results.contributions import contributions_of_layer
 
     loaded, layer = load_for_layer(spec, options, layer=layer)
     found = contributions_of(loaded, layer, Resources.of(options))
-    result = Undeclared.of(contributions_report(found), loaded.label, found.verdict)
+    result = contributions_of_layer(found)
     return result.with_gallery(partial(_pictures, found))
 
 

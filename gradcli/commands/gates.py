@@ -11,8 +11,8 @@ from gradcli.commands.options import Layer, RunOptions, Target
 if TYPE_CHECKING:
     from gradcli.diagnostics.gates import Gates
     from gradcli.prepare.resources import Resources
+    from gradcli.results.gates import GatesOfLayer
     from gradcli.results.pictures import Gallery
-    from gradcli.results.result import Result
     from gradcli.spec.reader import LoadedSpec
 
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     "gradcli gates gru --format json -o gates.json",
     pictures=("curve", "slopes", "rates"),
 )
-def gates(spec: Target, *, layer: Layer = None, **options: Unpack[RunOptions]) -> Result:
+def gates(spec: Target, *, layer: Layer = None, **options: Unpack[RunOptions]) -> GatesOfLayer:
     """How open and how steep gates and activations are, and what they and the weights do to the gradient.
 
     Args:
@@ -34,12 +34,11 @@ def gates(spec: Target, *, layer: Layer = None, **options: Unpack[RunOptions]) -
     """
     from gradcli.commands.loading import load_for_layer
     from gradcli.prepare.resources import Resources
-    from gradcli.results.gates import gates_report
-    from gradcli.results.result import Undeclared
+    from gradcli.results.gates import gates_of_layer
 
     loaded, layer = load_for_layer(spec, options, layer=layer)
     found = gates_of(loaded, layer, Resources.of(options))
-    result = Undeclared.of(gates_report(found), loaded.label, found.verdict)
+    result = gates_of_layer(found)
     return result.with_gallery(partial(_pictures, found))
 
 

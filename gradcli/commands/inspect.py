@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Unpack, overload
 
 from gradcli.commands.command import command
+from gradcli.commands.completions import checkpoint_layers
 from gradcli.commands.options import OUTPUT, Argument, Option, Resources
 from gradcli.errors import UsageError
 from gradcli.output_files import require_unwritten, written
@@ -17,7 +18,8 @@ from gradcli.output_files import require_unwritten, written
 if TYPE_CHECKING:
     from gradcli.diagnostics.weights import Inspection
     from gradcli.prepare.resources import Resources as May
-    from gradcli.results.result import Result, Text
+    from gradcli.results.inspect import CheckpointContents
+    from gradcli.results.result import Text
     from gradcli.weights.checkpoint import Checkpoint
     from gradcli.weights.layers import Contents
 
@@ -29,12 +31,17 @@ File = Annotated[
 ]
 SpecOfLayer = Annotated[
     str | None,
-    Option(metavar="LAYER", help="In place of the report, a commented spec with this layer's weights.", panel=OUTPUT),
+    Option(
+        metavar="LAYER",
+        help="In place of the report, a commented spec with this layer's weights.",
+        panel=OUTPUT,
+        complete_for=checkpoint_layers,
+    ),
 ]
 
 
 @overload
-def inspect(file: File, *, spec: None = None, **options: Unpack[Resources]) -> Result: ...
+def inspect(file: File, *, spec: None = None, **options: Unpack[Resources]) -> CheckpointContents: ...
 
 
 @overload
@@ -47,7 +54,7 @@ def inspect(file: File, *, spec: str, **options: Unpack[Resources]) -> Text: ...
     "gradcli inspect model.keras -o layers.json",
     shared=Resources,
 )
-def inspect(file: File, *, spec: SpecOfLayer = None, **options: Unpack[Resources]) -> Result | Text:
+def inspect(file: File, *, spec: SpecOfLayer = None, **options: Unpack[Resources]) -> CheckpointContents | Text:
     """The recurrent layers of a checkpoint: their cells and sizes, what the weights say, and a spec for one of them.
 
     Args:
@@ -60,15 +67,15 @@ def inspect(file: File, *, spec: SpecOfLayer = None, **options: Unpack[Resources
             that there is not.
     """
     from gradcli.prepare.resources import Resources as May
-    from gradcli.results.inspect import inspect_report
-    from gradcli.results.result import Text, Undeclared
+    from gradcli.results.inspect_report import contents_of
+    from gradcli.results.result import Text
 
     target = os.fspath(file)
     if spec is not None:
         with _opened(target) as (checkpoint, contents):
             return Text(_spec_of_layer(target, checkpoint, contents, spec))
     found = inspection_of(target, May.of(options))
-    return Undeclared.of(inspect_report(found), found.name, None)
+    return contents_of(found)
 
 
 def inspection_of(target: str, may: May) -> Inspection:

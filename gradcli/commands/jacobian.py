@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Unpack
 from gradcli.commands.command import command
 from gradcli.commands.options import Layer, Option, RunOptions, Target
 from gradcli.errors import ResourceError, UsageError
+from gradcli.spec import defaults
 
 if TYPE_CHECKING:
     from gradcli.diagnostics.layer_jacobian import JacobianFindings
@@ -16,12 +17,12 @@ if TYPE_CHECKING:
     from gradcli.engine.plan import LayerPlan
     from gradcli.prepare.build import Network
     from gradcli.prepare.resources import Resources
+    from gradcli.results.jacobian import JacobianOfLayer
     from gradcli.results.pictures import Gallery
-    from gradcli.results.result import Result
     from gradcli.spec.models import Spec
     from gradcli.spec.reader import LoadedSpec
 
-ALL, EXPONENTS = "all", 8
+ALL = "all"
 #: Matrices of N x N float64 alive at once for each trial: the product, its peak, a step's result, and those of a SVD.
 _MATRICES = 6
 #: Entries of the joint state of coupled sequences.
@@ -49,7 +50,7 @@ def jacobian(
     exponents: Annotated[
         int | str,
         Option(metavar=f"K|{ALL}", help="How many Lyapunov exponents: the leading K, or all.", typed=str, read=_count),
-    ] = EXPONENTS,
+    ] = defaults.LYAPUNOV_EXPONENTS,
     burn_in: Annotated[
         int | None,
         Option(
@@ -57,7 +58,7 @@ def jacobian(
         ),
     ] = None,
     **options: Unpack[RunOptions],
-) -> Result:
+) -> JacobianOfLayer:
     """Which directions survive: singular values of dS[T]/dS[T-d], Lyapunov exponents, and what the weights prove.
 
     Args:
@@ -69,19 +70,20 @@ def jacobian(
     Raises:
         GradcliError: as for `gradcli.simulate`, and for a layer that there is not.
     """
+    from gradcli.commands.layers import choose_layer
     from gradcli.commands.loading import load_for_layer
     from gradcli.diagnostics.verdict import Verdict
     from gradcli.prepare.resources import Resources
-    from gradcli.results.jacobian import jacobian_report, nonfinite_report
-    from gradcli.results.result import Undeclared
+    from gradcli.results.jacobian_report import jacobian_not_finite, jacobian_of_layer
 
     count = None if _count(str(exponents)) == ALL else int(exponents)
     loaded, layer = load_for_layer(spec, options, layer=layer)
     network, found = jacobian_of(loaded, layer, Resources.of(options), exponents=count, burn_in=burn_in)
-    if isinstance(found, Verdict):
-        result = Undeclared.of(nonfinite_report("jacobian", network, found), loaded.label, found)
-    else:
-        result = Undeclared.of(jacobian_report(found), loaded.label, found.verdict)
+    result = (
+        jacobian_not_finite(network, choose_layer(network, layer), found)
+        if isinstance(found, Verdict)
+        else jacobian_of_layer(found)
+    )
     return result.with_gallery(partial(_pictures, network, found))
 
 
@@ -90,7 +92,7 @@ def jacobian_of(
     layer: str | None,
     may: Resources,
     *,
-    exponents: int | None = EXPONENTS,
+    exponents: int | None = defaults.LYAPUNOV_EXPONENTS,
     burn_in: int | None = None,
 ) -> tuple[Network, JacobianFindings | Verdict]:
     """Return what `jacobian` finds of a spec, with the network; raises as it does. exponents: None for all."""
@@ -103,9 +105,10 @@ def jacobian_of(
     with may.blas_threads():
         beside = Beside(partial(_matrix_bytes, layer=layer), "the products of Jacobians")
         network = build(loaded, max_memory=may.max_memory, beside=beside)
+        index = choose_layer(network, layer)
         found = measure_jacobian(
             network,
-            choose_layer(network, layer),
+            index,
             shown_distances(network.spec.seq_len),
             exponents=exponents,
             burn_in=burn_in,

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gradcli.commands.arrays import given_arrays, with_initial_state
 from gradcli.commands.options import ClipLike, SpecLike, SpecOptions
 from gradcli.engine.problem import REVERSE
 from gradcli.errors import UsageError, did_you_mean
@@ -20,7 +21,7 @@ from gradcli.spec.reader import LAYER_OPTION, LoadedSpec, load_spec
 
 #: What names a layer of a stack, and not one of a checkpoint.
 _OF_STACK = re.compile(rf"(layer)?[0-9]+(\.{REVERSE})?")
-_FIELDS = SpecOptions.__optional_keys__ - {"set"}
+_FIELDS = tuple(name for name in SpecOptions.__annotations__ if name != "set")
 
 Options = Mapping[str, Any]
 Clips = ClipLike | Sequence[ClipLike] | None
@@ -79,14 +80,16 @@ def _load(spec: SpecLike | LoadedSpec, options: Options, clip: Clips, layer: str
     fields = {name: options[name] for name in _FIELDS if options.get(name) is not None}
     if clip:
         fields["clip"] = [_clip(each) for each in ([clip] if isinstance(clip, str | Mapping) else clip)]
-    return load_spec(
+    loaded = load_spec(
         spec if isinstance(spec, str | Mapping) else _as_file(os.fspath(spec)),
         options=fields,
         overrides=_overrides(options.get("set")),
         examine_cell=parse,
         checkpoints=CheckpointFiles(),
         layer=layer,
+        arrays=given_arrays(options),
     )
+    return with_initial_state(loaded, options)
 
 
 def _as_file(path: str) -> str:

@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import Annotated, Any, TypeAlias, TypedDict
+from typing import Annotated, Any, Protocol, TypeAlias, TypedDict
 
-from gradcli.cells import completions as cell_names
+from gradcli.commands.completions import checkpoint_layers, clip_methods, layers, set_paths, specs
 from gradcli.errors import UsageError
 from gradcli.spec import defaults
 
@@ -49,7 +49,9 @@ class Option:
         typed: its type on the command line, where Python takes more.
         read: turns its text into its value. Raises UsageError.
         least, most: the bounds of a number.
+        command_line: what the command line gives where it is not given, and Python does not.
         complete: the values that may be meant by the beginning of one.
+        complete_for: the same, of the SPEC that stands before it on the line, None where there is none.
     """
 
     help: str
@@ -61,7 +63,9 @@ class Option:
     read: Callable[[str], Any] | None = None
     least: int | None = None
     most: int | None = None
+    command_line: Callable[[], Any] | None = None
     complete: Callable[[str], Sequence[str]] | None = None
+    complete_for: Callable[[str | None, str], Sequence[str]] | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ Target = Annotated[
         metavar="SPEC",
         help="A YAML file, '-' for standard input, the name of a built-in cell, or a checkpoint.",
         typed=str,
-        complete=cell_names,
+        complete=specs,
     ),
 ]
 Targets = Annotated[
@@ -105,7 +109,7 @@ Targets = Annotated[
         metavar="SPEC...",
         help="YAML files, '-' for standard input, names of built-in cells, or checkpoints.",
         typed=list[str],
-        complete=cell_names,
+        complete=specs,
     ),
 ]
 Layer = Annotated[
@@ -114,6 +118,7 @@ Layer = Annotated[
         metavar="LAYER",
         help="Which layer of a stack, its number or a name such as layer1; or which layer of a checkpoint.",
         default="the top one",
+        complete_for=layers,
     ),
 ]
 CheckpointLayer = Annotated[
@@ -123,6 +128,7 @@ CheckpointLayer = Annotated[
         help="Which recurrent layer of the checkpoint; 'gradcli inspect' lists them.",
         panel=SPEC,
         default="the only one",
+        complete_for=checkpoint_layers,
     ),
 ]
 #: "norm=1", {"norm": 1}, or several of them.
@@ -135,6 +141,7 @@ Clip = Annotated[
         panel=SPEC,
         default=f"norm={defaults.CLIP_NORM:g}",
         typed=list[str] | None,
+        complete=clip_methods,
     ),
 ]
 Save = Annotated[
@@ -167,8 +174,31 @@ class SpecOptions(TypedDict, total=False):
             help="Any field of the spec, for example init.b_f=1; may be given several times.",
             panel=SPEC,
             typed=list[str] | None,
+            complete_for=set_paths,
         ),
     ]
+
+
+class SupportsArray(Protocol):
+    """What gives itself out as a NumPy array: an array, a tensor of PyTorch, a data frame."""
+
+    def __array__(self) -> Any: ...
+
+
+#: Anything that `numpy.asarray` makes an array of; tensors may be on a device, and may require a gradient.
+ArrayLike: TypeAlias = SupportsArray | Sequence[Any]
+
+
+class Arrays(TypedDict, total=False):
+    """Arrays of real numbers in the place of what a spec draws or reads; the command line names files in a spec.
+
+    They settle batch_size, seq_len and input_size, about which a spec or an option may say nothing else.
+    """
+
+    inputs: ArrayLike  # (batch, T, features)
+    params: Mapping[str, ArrayLike]  # by name or glob, as in a spec; matrices are (out, in)
+    h_0: ArrayLike | Mapping[str, ArrayLike]  # of the output, or by state; each (hidden,) or (batch, hidden)
+    output_gradient: ArrayLike  # (batch, T, output size): dL/dy at every step, in the place of the loss
 
 
 class Resources(TypedDict, total=False):
@@ -199,5 +229,5 @@ class Resources(TypedDict, total=False):
     progress: Callable[[str, int, int], None]  # stage, done, of so many
 
 
-class RunOptions(SpecOptions, Resources, total=False):
+class RunOptions(SpecOptions, Arrays, Resources, total=False):
     """The options of every command that runs a spec."""

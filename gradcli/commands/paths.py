@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from gradcli.diagnostics.paths import Paths
     from gradcli.prepare.build import Network
     from gradcli.prepare.resources import Resources
+    from gradcli.results.paths import PathsOfLayer
     from gradcli.results.pictures import Gallery
-    from gradcli.results.result import Result
     from gradcli.spec.reader import LoadedSpec
 
 
@@ -50,7 +50,7 @@ def paths(
     layer: Layer = None,
     formulas_only: Annotated[bool, ByFormat(lambda name: name in FORMULA_FORMATS)] = False,
     **options: Unpack[RunOptions],
-) -> Result:
+) -> PathsOfLayer:
     """Which routes through the cell the gradient takes: one step's Jacobian as formulas, and each route's share.
 
     Args:
@@ -65,8 +65,7 @@ def paths(
     """
     from gradcli.commands.loading import load_for_layer
     from gradcli.prepare.resources import Resources
-    from gradcli.results.paths import paths_report
-    from gradcli.results.result import Undeclared
+    from gradcli.results.paths_report import paths_of_layer
 
     loaded, layer = load_for_layer(spec, options, layer=layer)
     found = paths_of(
@@ -78,7 +77,7 @@ def paths(
         end=end,
         formulas_only=formulas_only,
     )
-    result = Undeclared.of(paths_report(found), loaded.label, found.verdict)
+    result = paths_of_layer(found)
     return result if formulas_only else result.with_gallery(partial(_pictures, found))
 
 

@@ -70,7 +70,7 @@ def clip_all(
         return []
     descent = _Descent(engine, learning_rate)
     copies = engine.problem.copies
-    before = _batch_loss(run.losses)
+    before = _batch_loss(engine, run.losses)
     unclipped = descent.loss_after(run.gradients)
     found = []
     for method, threshold in methods:
@@ -277,13 +277,13 @@ class _Descent:
                 engine.set_parameters(self._start)
                 if isinstance(loss, ReadoutLoss) and readout is not None:
                     loss.W_hy, loss.b_y = readout
-        return None if overflow is not None else _batch_loss(losses)
+        return None if overflow is not None else _batch_loss(engine, losses)
 
     def _step(self, gradients: Gradients, name: str) -> Array:
         """Return what a parameter moves by: the sum of the steps of its copies."""
         return self._rate * self._engine.problem.copies.get(name, 1) * gradients[name].value()
 
 
-def _batch_loss(losses: Array) -> float | None:
-    """Return the median over trials of the mean over sequences."""
-    return _finite(median(losses.mean(axis=1)))
+def _batch_loss(engine: Engine, losses: Array) -> float | None:
+    """Return the median over trials of the batch loss."""
+    return _finite(median(engine.problem.loss.of_batch(losses)))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gradcli.diagnostics.verdict_kinds import VerdictKind
+from gradcli.spec.verdict_kinds import VerdictKind
 
 Floats = npt.NDArray[np.float64]
 

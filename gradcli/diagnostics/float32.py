@@ -57,7 +57,7 @@ def see_in_float32(engine: Engine, run: Run, headline: Sequence[str]) -> Float32
         engine: that made it, with the loss that training has. run: finite, with exact norms.
         headline: the states that make the curve, such as "layer0.h", whose zeros are told.
     """
-    losses = run.losses.mean(axis=1)
+    losses = engine.problem.loss.of_batch(run.losses)
     distances, again = _distances(engine, run.log2_norm, headline, parameters=True)
     found = Float32(*distances, _seen(losses[:, None]))
     if again is None or (again.backward_overflow is not None and again.backward_overflow.step == 0):
@@ -98,7 +98,7 @@ def _distances(
 ) -> tuple[tuple[int | None, int | None], Run | None]:
     """Return from where all adjoints are zero and one is not finite, and the run in float32 where one was needed."""
     problem = engine.problem
-    batch = float(np.log2(problem.batch_size))
+    batch = float(np.log2(problem.divisor))
     low, high = _SAFE_LOG2
     if all(_within(norm, low + batch, high + batch) for norm in log2_norm.values()):
         return (_zero_from(log2_norm[name] for name in counted), None), None

@@ -23,6 +23,7 @@ from gradcli.engine.run import Engine
 from gradcli.errors import UsageError
 from gradcli.prepare.build import Network
 from gradcli.sources.streams import stream
+from gradcli.spec.defaults import LYAPUNOV_EXPONENTS
 
 Array = np.ndarray[Any, Any]
 
@@ -96,13 +97,7 @@ def measure_jacobian(
             on_step=lambda done: tell("Lyapunov exponents", done),
         )
     except (ForwardOverflow, BackwardOverflow) as error:
-        # A walk stops at the first group of trials that is not finite: where all of them are not, is asked anew.
-        overflow = engine.overflow()
-        if overflow is not None:
-            verdict = nonfinite_verdict(network, engine, overflow)
-        else:
-            verdict = derivative_verdict(network, engine, error.overflow)
-        return verdict
+        return _overflow_verdict(network, engine, error)
     curve = median_of_trials(spectra.frobenius)
     verdict = judge(
         mean_of_trials(spectra.frobenius),
@@ -110,11 +105,10 @@ def measure_jacobian(
         exploding=spec.thresholds.exploding,
     )
     # Weights that every step has for itself are no matrix whose powers would matter, and prove nothing as one.
-    matrices, certificate = [], None
+    matrices = []
     if problem.tied:
         parameters = LayerParameters(plan, problem.parameters[index], trials=problem.trials, dtype=problem.dtype)
         matrices = matrix_spectra(plan, parameters)
-        certificate = certify(plan, parameters, problem.initial[index], problem.trials)
     return JacobianFindings(
         network=network,
         layer=problem.names[index],
@@ -123,10 +117,45 @@ def measure_jacobian(
         spectra=spectra,
         lyapunov=lyapunov,
         matrices=matrices,
-        certificate=certificate,
+        certificate=prove(network, index),
         at_rest=next((p.rate_per_step for p in predict(problem, index) if p.name == "rest"), None),
         critical_gain=critical_gain(problem, index),
     )
+
+
+def leading_exponents(network: Network, index: int) -> Lyapunov | Verdict:
+    """Return the leading Lyapunov exponents of a layer; where a number is not finite, the verdict that says so."""
+    problem = network.problem
+    engine = Engine(problem)
+    try:
+        return lyapunov_exponents(
+            engine,
+            index,
+            count=LYAPUNOV_EXPONENTS,
+            burn_in=_burn_in(None, network.spec.seq_len),
+            rng=stream(network.spec.seed, "lyapunov", problem.names[index]),
+        )
+    except (ForwardOverflow, BackwardOverflow) as error:
+        return _overflow_verdict(network, engine, error)
+
+
+def prove(network: Network, index: int) -> Certificate | None:
+    """Return what the weights of a layer prove, whatever its input; None where every step has weights of its own."""
+    problem = network.problem
+    if not problem.tied:
+        return None
+    parameters = LayerParameters(
+        problem.plans[index], problem.parameters[index], trials=problem.trials, dtype=problem.dtype
+    )
+    return certify(problem.plans[index], parameters, problem.initial[index], problem.trials)
+
+
+def _overflow_verdict(network: Network, engine: Engine, error: ForwardOverflow | BackwardOverflow) -> Verdict:
+    # A walk stops at the first group of trials that is not finite: where all of them are not, is asked anew.
+    overflow = engine.overflow()
+    if overflow is not None:
+        return nonfinite_verdict(network, engine, overflow)
+    return derivative_verdict(network, engine, error.overflow)
 
 
 def _burn_in(asked: int | None, seq_len: int) -> int:

@@ -20,7 +20,6 @@ from gradcli.diagnostics.verdict import (
     judge_overflow,
     judge_sequences,
 )
-from gradcli.engine.loss import Loss
 from gradcli.engine.nonfinite import Blame
 from gradcli.engine.problem import Overflow, Problem, Progress, Run
 from gradcli.engine.run import Engine
@@ -28,6 +27,9 @@ from gradcli.prepare.build import Network
 from gradcli.spec.models import Thresholds
 
 Array = np.ndarray[Any, Any]
+
+#: So many trials, or sequences of a single one, are enough to tell how much a figure differs from one to the next.
+MOST_APART = 64
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Measured:
     predictions: rates that theory gives for the layer in the headline.
     run: what the engine gave but for the norms, for `--save`; None unless it was recorded, as it is large.
     float32: what training in float32 would see; None for a run in float64, and for one without a curve.
+    apart: the verdict on each trial alone, or on each sequence of a single one; none unless asked for.
     """
 
     network: Network
@@ -65,6 +68,7 @@ class Measured:
     run: Run | None
     headline: Sequence[str]
     float32: Float32 | None = None
+    apart: Sequence[Verdict] = ()
 
     @property
     def label(self) -> str:
@@ -78,13 +82,14 @@ def measure(
     progress: Progress | None = None,
     run: Run | None = None,
     theory: bool = True,
+    apart: bool = False,
 ) -> Measured:
     """Run a network and put every question of `simulate` to it.
 
     Args:
         record: keep states and adjoints, and with them the run. progress: called while it is under way.
         run: what the engine gave for the network, if it has run already.
-        theory: whether the rates that theory gives are wanted.
+        theory: whether the rates that theory gives are wanted. apart: whether trials are judged one by one as well.
     """
     spec = network.spec
     engine = Engine(network.problem, progress=progress)
@@ -100,14 +105,15 @@ def measure(
     seen = see_in_float32(engine, run, joined) if problem.dtype == np.float32 else None
     if len(problem.loss.steps) > 1:
         total = curve_of(*(log2_norm[name] for name in joined))
-        for loss, layers in _last_losses(problem):
+        for loss, layers in problem.last_losses:
             engine.set_loss(loss)
-            alone = engine.run(parameters=False)
-            verdict = judge_nonfinite(network, engine, alone)
+            of_last = engine.run(parameters=False)
+            verdict = judge_nonfinite(network, engine, of_last)
             if verdict is not None:
                 return _without_curve(network, run, verdict, kept)
-            seen = seen and distances_of_last_loss(seen, engine, alone.log2_norm, layers, joined)
-            log2_norm |= {name: alone.log2_norm[name] for name in states_of(layers, log2_norm)}
+            seen = seen and distances_of_last_loss(seen, engine, of_last.log2_norm, layers, joined)
+            log2_norm |= {name: of_last.log2_norm[name] for name in states_of(layers, log2_norm)}
+    alone = _judged_apart(problem, log2_norm, headline, spec.thresholds) if apart else []
     verdict, curve, states = _curves(problem, log2_norm, headline, spec.thresholds)
     return Measured(
         network,
@@ -122,6 +128,7 @@ def measure(
         kept,
         headline,
         seen,
+        alone,
     )
 
 
@@ -129,17 +136,6 @@ def _without_curve(network: Network, run: Run, verdict: Verdict, kept: Run | Non
     """Return what is left to say of a run in which a number was not finite."""
     headline = headline_layers(network.problem)
     return Measured(network, run.losses, verdict, None, None, {}, {}, [], [], kept, headline)
-
-
-def _last_losses(problem: Problem) -> list[tuple[Loss, Sequence[str]]]:
-    """Return the last of a problem's losses alone, and the layers that it is the last one for.
-
-    Distance has a meaning from one loss only: where the loss stands at the step itself, that one rules. A reverse
-    direction comes last to the loss at the first position.
-    """
-    if not problem.bidirectional or problem.loss.final:
-        return [(problem.loss.last_alone(), problem.names)]
-    return [(problem.loss.last_alone(), problem.names[::2]), (problem.loss.first_alone(), problem.names[1::2])]
 
 
 def states_of(layers: Sequence[str], names: Iterable[str]) -> list[str]:
@@ -183,25 +179,57 @@ def _predictions(problem: Problem, headline: Sequence[str], verdict: Verdict) ->
 def _curves(
     problem: Problem, norms: dict[str, Array], headline: Sequence[str], thresholds: Thresholds
 ) -> tuple[Verdict, Curve, dict[str, StateCurve]]:
-    """Return the curve of the headline's states and the verdict on it, and those of each state; norms are used up."""
-    joined = states_of(headline, norms)
-    curve = curve_of(*(norms[name] for name in joined))
+    """Return the curve of the headline's states and the verdict on it, and those of each state; norms are used up.
+
+    They are of the sequences that the last loss enters.
+    """
+    joined, entered = states_of(headline, norms), problem.entered(headline)
+    of_headline = [_of_sequences(norms[name], entered) for name in joined]
+    curve = curve_of(*of_headline)
+    begins = None if problem.begins is None else _of_sequences(problem.begins.steps, entered)
     verdict = judge_sequences(
         curve,
-        [norms[name] for name in joined],
-        None if problem.begins is None else problem.begins.steps,
+        of_headline,
+        begins,
         vanishing=thresholds.vanishing,
         exploding=thresholds.exploding,
     )
+    del of_headline
     states = {}
     for name in list(norms):
         # Taken out one by one: over a million steps, norms and curves of all states would be twice as much.
-        norm = norms.pop(name)
+        norm = _of_sequences(norms.pop(name), problem.entered([name.rpartition(".")[0]]))
         median, mean = (curve.median, curve.mean) if joined == [name] else median_and_mean_of(norm)
         del norm
         of_state = judge(mean, vanishing=thresholds.vanishing, exploding=thresholds.exploding)
         states[name] = StateCurve(median, mean, of_state)
     return verdict, curve, states
+
+
+def _of_sequences(values: Array, sequences: Array | None) -> Array:
+    """Return values (..., B) of some sequences; of all where None."""
+    return values if sequences is None else values[..., sequences]
+
+
+def _judged_apart(
+    problem: Problem, norms: dict[str, Array], headline: Sequence[str], thresholds: Thresholds
+) -> list[Verdict]:
+    """Return the verdict on each trial alone, or on each sequence where there is one trial; at most `MOST_APART`."""
+    entered = problem.entered(headline)
+    joined = [_of_sequences(norms[name], entered) for name in states_of(headline, norms)]
+    _, trials, sequences = joined[0].shape
+    if trials > 1:
+        parts = [[norm[:, i : i + 1] for norm in joined] for i in range(min(trials, MOST_APART))]
+    else:
+        parts = [[norm[:, :, i : i + 1] for norm in joined] for i in range(min(sequences, MOST_APART))]
+    means = (curve_of(*(_of_those_that_begin(norm) for norm in part)).mean for part in parts)
+    return [judge(mean, vanishing=thresholds.vanishing, exploding=thresholds.exploding) for mean in means]
+
+
+def _of_those_that_begin(log2_norm: Array) -> Array:
+    """Return the norms (T+1, 1, B) from the first step on that any of these sequences has: before it there is NaN."""
+    begun = ~np.isnan(log2_norm).all(axis=(1, 2))
+    return log2_norm[int(begun.argmax()) :]
 
 
 def judge_nonfinite(network: Network, engine: Engine, run: Run) -> Verdict | None:

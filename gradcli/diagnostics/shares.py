@@ -14,7 +14,7 @@ import numpy as np
 
 from gradcli.diagnostics.curve import LOG10_2, joined
 from gradcli.diagnostics.curve_landmarks import KINDS, ROUNDING, Landmarks, kinds_from
-from gradcli.diagnostics.verdict_kinds import VerdictKind
+from gradcli.spec.verdict_kinds import VerdictKind
 
 Array = np.ndarray[Any, Any]
 _PART = 2**16

@@ -20,7 +20,7 @@ from gradcli.diagnostics.curve_landmarks import KINDS, Landmarks, find_landmarks
 from gradcli.diagnostics.forecast import forecast_of
 from gradcli.diagnostics.nonfinite import Cause
 from gradcli.diagnostics.shares import shares_of
-from gradcli.diagnostics.verdict_kinds import VerdictKind
+from gradcli.spec.verdict_kinds import VerdictKind
 
 Array = np.ndarray[Any, Any]
 

@@ -102,5 +102,5 @@ def walk_gradients(
         backward, (first, last) = visit.passes[layer], visit.steps
         with np.errstate(all="ignore"):
             at_nodes = backward.step_gradients(visit.blocks[layer])
-            terms = batch_gradients(backward.layer, at_nodes, steps=last - first)
+            terms = batch_gradients(backward.layer, at_nodes, group.problem.divisor, steps=last - first)
         yield visit.steps, terms

@@ -70,7 +70,8 @@ class BackwardPass:
         clipped: whether `step_clip` is to be applied to every state's adjoint as soon as it is complete.
         block: the largest number of steps of a block.
         parameters: whether parameter gradients are wanted. to_input: whether dL/dx is, for a layer below.
-        plain: whether adjoints are plain floats, without powers of two of their own.
+        plain: whether adjoints are plain floats, without powers of two of their own, those of the batch loss whose sum
+            over sequences has this `divisor`.
         by_step: whether they are wanted for each step by itself, see `step_gradients`.
     """
 
@@ -84,6 +85,7 @@ class BackwardPass:
         parameters: bool = True,
         to_input: bool = False,
         plain: bool = False,
+        divisor: int = 1,
         by_step: bool = False,
     ) -> None:
         self._by_step = by_step
@@ -139,7 +141,7 @@ class BackwardPass:
                     self._buffers[key] = layer.empty(block, rows)
         self._views: dict[Key, list[Array]] = {}
         itemsize = layer.dtype.itemsize
-        self._exponents = PlainExponents(plan, itemsize, layer.batch_size) if plain else Exponents(plan, itemsize)
+        self._exponents = PlainExponents(plan, itemsize, divisor) if plain else Exponents(plan, itemsize)
         self._missing: Array | None = None
         self._exponent = np.zeros((plan.frames.count, layer.trials, layer.batch_size), np.int64)
 

@@ -186,12 +186,13 @@ class Exponents:
 class PlainExponents(Exponents):
     """One power of two for everything: adjoints then are plain floats, which under- and overflow as a framework's do.
 
-    The frameworks' batch loss is a mean over the B sequences. So a mantissa is the adjoint over 2**round(log2 B).
+    Where the batch loss is a mean over B sequences, a framework's adjoints are smaller by as much: a mantissa is the
+    adjoint over 2**round(log2 divisor), with the divisor B there, and 1 where the batch loss is a sum.
     """
 
-    def __init__(self, plan: LayerPlan, itemsize: int, batch_size: int) -> None:
+    def __init__(self, plan: LayerPlan, itemsize: int, divisor: int) -> None:
         super().__init__(plan, itemsize)
-        self._power = round(math.log2(batch_size))
+        self._power = round(math.log2(divisor))
 
     def choose(
         self,

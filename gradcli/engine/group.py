@@ -310,6 +310,7 @@ class TrialGroup:
                     parameters=parameters if by_step is None else i == by_step,
                     to_input=i >= (2 if p.bidirectional else 1),
                     plain=plain,
+                    divisor=p.divisor,
                     by_step=i == by_step,
                 )
                 for i, layer in enumerate(self.layers)

@@ -2,7 +2,7 @@
 
 Arrays over steps are (n, R, size, B): n steps, R trials, B sequences. A loss is summed over its steps `at`, each step's
 times a `scale` that is the same for all sequences; the batch loss, to which parameter gradients belong, is the mean
-over sequences.
+over sequences, or their sum where a loss is not `averaged`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from copy import copy
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -18,12 +18,22 @@ Array = np.ndarray[Any, Any]
 Steps = Sequence[int] | Array
 
 
+class GradientOfSteps(Protocol):
+    """The gradient that enters the output, which is given: `at(steps)` is that at steps 1..T, (n, size, B)."""
+
+    def at(self, steps: Array) -> Array: ...
+
+
 class Loss(ABC):
     """A loss at some steps.
+
+    averaged: whether the batch loss is the mean over sequences; else it is their sum.
 
     Args:
         steps: the steps 1..T at which the output counts, in the order of the targets.
     """
+
+    averaged = True
 
     def __init__(self, steps: Steps) -> None:
         self.steps = np.asarray(steps, dtype=np.int64)
@@ -69,6 +79,14 @@ class Loss(ABC):
         if steps.min() > self._starts.max():
             return None
         return np.asarray(steps[:, None, None] > self._starts)
+
+    def of_batch(self, losses: Array) -> Array:
+        """Return the batch loss (R,), of those of its sequences, (R, B)."""
+        return np.asarray(losses.mean(axis=1) if self.averaged else losses.sum(axis=1))
+
+    def entered(self) -> Array | None:
+        """Return into which sequences it sends a gradient whatever the output is, (B,) booleans; None for all."""
+        return None
 
     @property
     def last_step(self) -> int:
@@ -233,6 +251,52 @@ class Linear(Loss):
 
     def saved(self) -> dict[str, Array]:
         return {"vector": self.vector}
+
+
+class GivenGradient(Loss):
+    """L = sum of g[t] . h[t] over steps, of which the gradient g[t] = dL/dh[t] is given, the same in all trials.
+
+    It is that of a whole batch's loss, to which every sequence adds its part: nothing is left to average.
+    """
+
+    averaged = False
+
+    def __init__(self, steps: Steps, given: GradientOfSteps) -> None:
+        super().__init__(steps)
+        self.given = given
+
+    def _part(self, trials: slice) -> Self:
+        return type(self)(self.steps, self.given)
+
+    def _step_part(self, step: int, place: slice) -> Self:
+        return type(self)([step], self.given)
+
+    def can_join(self, other: Loss) -> bool:
+        return super().can_join(other) and isinstance(other, GivenGradient) and self.given is other.given
+
+    def _joined(self, losses: Sequence[Self]) -> Self:
+        return type(self)(self.steps, self.given)
+
+    def _values(self, outputs: Array, places: Array) -> Array:
+        return np.asarray((outputs * self._at(places, outputs)).sum(axis=2))
+
+    def _gradient(self, outputs: Array, places: Array) -> Array:
+        return np.broadcast_to(self._at(places, outputs), outputs.shape)
+
+    def _at(self, places: Array, outputs: Array) -> Array:
+        return self.given.at(self.steps[places])[:, None].astype(outputs.dtype)
+
+    def entered(self) -> Array | None:
+        found: Array = np.asarray(False)
+        for step in self.steps:
+            gradient, counts = self.given.at(np.asarray([step])), self._counts(np.asarray([step]))
+            found = found | (gradient.any(axis=(0, 1)) & (True if counts is None else counts[0, 0]))
+            if found.all():
+                break
+        return found
+
+    def saved(self) -> dict[str, Array]:
+        return {"output_gradient": self.given.at(self._sorted).transpose(2, 0, 1)}
 
 
 class ReadoutLoss(Loss):

@@ -88,6 +88,37 @@ class Problem:
         """Where the sequences begin, unless all begin after step 0."""
         return None if self.starts is None or not np.any(self.starts) else Starts(self.starts)
 
+    @cached_property
+    def last_losses(self) -> list[tuple[Loss, Sequence[str]]]:
+        """The last of the losses alone, and the layers that it is the last one for.
+
+        Distance has a meaning from one loss only: where the loss stands at the step itself, that one rules. A reverse
+        direction comes last to the loss at the first position.
+        """
+        if not self.bidirectional or self.loss.final:
+            return [(self.loss.last_alone(), self.names)]
+        return [(self.loss.last_alone(), self.names[::2]), (self.loss.first_alone(), self.names[1::2])]
+
+    def entered(self, layers: Sequence[str]) -> Array | None:
+        """Return which sequences the last losses for some layers send a gradient into, (B,) booleans.
+
+        None where that is all of them, and also where it is none: then all are alike. Of sequences that are coupled
+        each one's state gets a gradient from the losses of all.
+        """
+        if any(plan.couples_sequences for plan in self.plans):
+            return None
+        masks = [loss.entered() for loss, of in self.last_losses if not set(layers).isdisjoint(of)]
+        known = [mask for mask in masks if mask is not None]
+        if len(known) < len(masks):
+            return None
+        found = np.logical_or.reduce(known)
+        return found if found.any() and not found.all() else None
+
+    @property
+    def divisor(self) -> int:
+        """What a sum over sequences is divided by to belong to the batch loss: B where it is their mean, else 1."""
+        return self.batch_size if self.loss.averaged else 1
+
     @property
     def longest(self) -> int:
         """The number of a sequence that has every step."""

@@ -148,7 +148,8 @@ class Backward:
     def _parameter_gradients(self, index: int) -> Iterator[tuple[str, Scaled]]:
         """Yield what a layer's sums make of each of its parameters, as gradients of the batch loss."""
         self._add(index, self.passes[index].weight_gradients())
-        for name, gradient in batch_gradients(self.passes[index].layer, self.gradients[index]).items():
+        divisor = self.engine.problem.divisor
+        for name, gradient in batch_gradients(self.passes[index].layer, self.gradients[index], divisor).items():
             yield f"{self.engine.problem.names[index]}.{name}", gradient
 
     def begin_sequences(self, index: int, step: int, sequences: Array) -> None:
@@ -185,15 +186,17 @@ class Backward:
             run.gradients |= self.of_steps.joined()
         self.settle(kept=True)
         for name, value in self.readout.items():
-            scaled = Scaled(np.asarray(value / p.batch_size, np.float64), np.zeros(p.trials, np.int64))
+            scaled = Scaled(np.asarray(value / p.divisor, np.float64), np.zeros(p.trials, np.int64))
             run.gradients[f"{READOUT}.{name}"] = scaled.normalised()
 
 
-def batch_gradients(layer: Layer, gradients: Mapping[Node, Scaled], *, steps: int | None = None) -> dict[str, Scaled]:
+def batch_gradients(
+    layer: Layer, gradients: Mapping[Node, Scaled], divisor: int, *, steps: int | None = None
+) -> dict[str, Scaled]:
     """Return the gradient of the batch loss for each parameter, (R, ...), from sums over sequences at some nodes.
 
     Args:
-        layer: whose parameters. gradients: of nodes that depend on parameters alone.
+        layer: whose parameters. gradients: of nodes that depend on parameters alone. divisor: that of the problem.
         steps: n, where they are those of n steps, each by itself: (n, R, ...).
     """
     lead = (layer.trials,) if steps is None else (steps, layer.trials)
@@ -203,7 +206,7 @@ def batch_gradients(layer: Layer, gradients: Mapping[Node, Scaled], *, steps: in
     means = {}
     for name, shape in layer.plan.cell.shapes.parameters.items():
         gradient = found.get(name) or Scaled(np.zeros((*lead, 1)), np.zeros(lead, np.int64))
-        mean = np.divide(gradient.mantissa, layer.batch_size, dtype=np.float64).reshape(*lead, -1)
+        mean = np.divide(gradient.mantissa, divisor, dtype=np.float64).reshape(*lead, -1)
         entries = math.prod(shape)
         if mean.shape[-1] < entries:
             mean = np.broadcast_to(mean, (*lead, entries))

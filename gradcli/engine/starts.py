@@ -55,9 +55,9 @@ class Starts:
         #: The steps after 0 after which one begins, ascending.
         self.later = np.unique(self.steps[self.steps > 0])
 
-    def reaching(self, seq_len: int) -> Array:
-        """Return how many sequences reach each distance 0..T back from step T, (T+1,)."""
-        lengths = np.sort(seq_len - self.steps)
+    def reaching(self, seq_len: int, among: Array | None = None) -> Array:
+        """Return how many sequences reach each distance 0..T back from step T, (T+1,); all, or those of a mask (B,)."""
+        lengths = np.sort(seq_len - (self.steps if among is None else self.steps[among]))
         return np.asarray(len(lengths) - np.searchsorted(lengths, np.arange(seq_len + 1)))
 
     def at(self, step: int) -> Array:

@@ -15,9 +15,18 @@ from gradcli.results.model import Report
 FORMATS = ("table", "json", "csv", "markdown")
 #: Formats of commands that derive formulas, beside the others.
 FORMULA_FORMATS = ("latex",)
+#: Formats of commands that test, in place of the others.
+CHECK_FORMATS = ("table", "json", "junit", "github", "markdown")
 
 #: What the ending of a file says of what is to be in it.
-FORMAT_OF_ENDING = {".txt": "table", ".json": "json", ".csv": "csv", ".md": "markdown", ".tex": "latex"}
+FORMAT_OF_ENDING = {
+    ".txt": "table",
+    ".json": "json",
+    ".csv": "csv",
+    ".md": "markdown",
+    ".tex": "latex",
+    ".xml": "junit",
+}
 
 #: The endings of pictures.
 PICTURE_ENDINGS = (".svg", ".png", ".pdf")
@@ -41,12 +50,12 @@ def render(report: Report, name: str, *, width: int | None, color: bool, unicode
 
 
 def render_pieces(report: Report, name: str, *, width: int | None, color: bool, unicode: bool) -> Iterator[str]:
-    """Return the report in the format called `name`, one of `FORMATS` or `FORMULA_FORMATS`, piece by piece.
+    """Return the report in the format called `name`, one of those that a command has, piece by piece.
 
     The pieces are made as they are asked for; those of JSON and CSV are short, however long the report.
     width: columns of the screen, None for no limit. color: ANSI colours. unicode: characters beyond ASCII may be used.
     """
-    if name not in (*FORMATS, *FORMULA_FORMATS):
+    if name not in (*FORMATS, *FORMULA_FORMATS, *CHECK_FORMATS):
         raise ValueError(f"no format is called {name!r}")
     render_format = import_module(f"gradcli.formats.{name}").render
     return _gathered(render_format(report, width=width, color=color, unicode=unicode))

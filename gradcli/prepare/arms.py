@@ -40,6 +40,8 @@ SHARED = (
 )
 
 MATCHES = ("params",)
+#: Keys of an input or a loss that name a file.
+_PATHS = ("path", "file")
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def _resolved(value: Any, folder: Path) -> Any:
     if not isinstance(value, dict):
         return value
     found = {name: _resolved(entry, folder) for name, entry in value.items()}
-    return found | {"path": str(folder / value["path"])} if isinstance(value.get("path"), str) else found
+    return found | {name: str(folder / value[name]) for name in _PATHS if isinstance(value.get(name), str)}
 
 
 def build_all(arms: Arms, *, record: bool, max_memory: int | None) -> list[Network]:

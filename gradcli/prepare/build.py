@@ -12,13 +12,14 @@ import numpy as np
 from gradcli.engine.loss import (
     BinaryCrossEntropy,
     CrossEntropy,
+    GivenGradient,
     Linear,
     Loss,
     SquaredError,
     SquaredErrorOfReadout,
 )
 from gradcli.engine.plan import LayerPlan
-from gradcli.engine.problem import READOUT, Problem, layer_names
+from gradcli.engine.problem import READOUT, REVERSE, Problem, layer_names
 from gradcli.errors import Problem as SpecProblem
 from gradcli.errors import SpecError
 from gradcli.language.cell import ParsedCell, SizedCell
@@ -32,6 +33,7 @@ from gradcli.sources.files import FieldError
 from gradcli.sources.initial_states import draw_initial_state
 from gradcli.sources.initialisers import InitialiserError
 from gradcli.sources.input_source import FirstStepAlone, InputSource, SymbolSource
+from gradcli.sources.output_gradients import OutputGradient, open_output_gradient
 from gradcli.sources.target_files import TargetError
 from gradcli.sources.targets import class_count, draw_target
 from gradcli.spec.initialisers import Zeros
@@ -41,6 +43,7 @@ from gradcli.spec.losses import (
     BinaryCrossEntropyLoss,
     CrossEntropyLoss,
     FileTarget,
+    GivenLoss,
     MSELoss,
     ProjectionLoss,
     ReadoutLoss,
@@ -157,7 +160,12 @@ def build(
         copies=values.copies,
         starts=starts,
     )
-    notes = (*source.notes, *_readout_notes(loaded, head), *open_laws_note(values.left_open))
+    notes = (
+        *source.notes,
+        *_readout_notes(loaded, head),
+        *open_laws_note(values.left_open),
+        *_given_loss_notes(spec, problem),
+    )
     return Network(loaded, cell, shapes, problem, notes)
 
 
@@ -333,13 +341,15 @@ def _same_for_trials(state: Array, size: int, spec: Spec) -> Array:
     return np.ascontiguousarray(np.broadcast_to(rows.T, (spec.trials, size, spec.batch_size)))
 
 
-def _target(loaded: LoadedSpec, source: InputSource, output_size: int, read_out: int | None) -> Array:
-    """Return what the loss compares the output with, or the vectors that it is projected on.
+def _target(loaded: LoadedSpec, source: InputSource, output_size: int, read_out: int | None) -> Array | OutputGradient:
+    """Return what the loss compares the output with, the vectors that it is projected on, or its gradient as given.
 
     read_out: the size of the readout, where there is one.
     """
     spec = loaded.spec
     loss = spec.loss
+    if isinstance(loss, GivenLoss):
+        return located(loaded, "loss", partial(open_output_gradient, loss, loaded.folder, source, output_size))
     if isinstance(loss, CrossEntropyLoss):
         loss = loss.model_copy(update={"classes": read_out})
     if not isinstance(loss, TargetLoss | ProjectionLoss):
@@ -362,13 +372,17 @@ def _target(loaded: LoadedSpec, source: InputSource, output_size: int, read_out:
         raise SpecError([loaded.problem(("loss", field), str(error))]) from None
 
 
-def _loss(spec: Spec, target: Array, readout: Mapping[str, Array], outputs: int, starts: Array | None) -> Loss:
+def _loss(
+    spec: Spec, target: Array | OutputGradient, readout: Mapping[str, Array], outputs: int, starts: Array | None
+) -> Loss:
     """Return the loss of a spec.
 
     Args:
         target: what `_target` returns. readout: its parameters, where there is one.
         outputs: how many numbers are compared at a step. starts: the step after which each sequence begins.
     """
+    if isinstance(target, OutputGradient):
+        return GivenGradient(target.steps, target)
     steps = loss_steps(spec.loss, spec.seq_len)
     loss = _sum_of(spec.loss, steps, target, readout)
     if spec.loss.reduction == "mean":
@@ -391,6 +405,24 @@ def _sum_of(loss: SpecLoss, steps: Sequence[int], target: Array, readout: Mappin
         case BinaryCrossEntropyLoss():
             return BinaryCrossEntropy(steps, target, readout["W_hy"], readout["b_y"])
     return Linear(steps, target)
+
+
+def _given_loss_notes(spec: Spec, problem: Problem) -> tuple[str, ...]:
+    """Say of how many sequences the curve is, where the last gradient that is given enters some of them alone."""
+    if not isinstance(spec.loss, GivenLoss):
+        return ()
+    found = []
+    for loss, layers in problem.last_losses:
+        entered = problem.entered(layers)
+        if entered is not None:
+            count = int(entered.sum())
+            reverse = layers[0].endswith(f".{REVERSE}")
+            place = f"{loss.first_step}, the first" if reverse else f"{loss.last_step}, the last"
+            found.append(
+                f"{spec.loss.file}: at step {place} with a gradient, it is zero in {len(entered) - count} of"
+                f" {len(entered)} sequences; the curve is of the other {count}"
+            )
+    return tuple(found)
 
 
 def _scale_of_mean(loss: SpecLoss, outputs: int) -> float:

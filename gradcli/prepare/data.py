@@ -15,7 +15,7 @@ from gradcli.sources.input_source import Backwards, InputSource
 from gradcli.sources.inputs import open_input
 from gradcli.sources.recorded import EmbeddingTables
 from gradcli.spec.inputs import FileInput
-from gradcli.spec.losses import CrossEntropyLoss, FileTarget, NextSymbol, TargetLoss
+from gradcli.spec.losses import CrossEntropyLoss, FileTarget, GivenLoss, NextSymbol, TargetLoss
 from gradcli.spec.models import Spec
 from gradcli.spec.reader import LoadedSpec
 
@@ -32,7 +32,7 @@ def open_source(
     """
     spec = loaded.spec
     model = spec.input
-    files = [model, *([target] if isinstance(target := _target_of(spec), FileTarget) else [])]
+    files = [model, *(one for one in (spec.loss, _target_of(spec)) if isinstance(one, GivenLoss | FileTarget))]
     for file in files:
         require_memory_to_read(file, loaded.folder, max_memory=max_memory)
     require_lengths_fit(loaded)

@@ -20,8 +20,9 @@ from gradcli.errors import ResourceError
 from gradcli.sources.cuts import lengths_file
 from gradcli.sources.files import FieldError
 from gradcli.sources.npz import array_bytes
+from gradcli.spec.given import Given
 from gradcli.spec.inputs import FileInput, Input, TextInput, TokensInput
-from gradcli.spec.losses import BinaryCrossEntropyLoss, FileTarget, MSELoss, TargetLoss, loss_steps
+from gradcli.spec.losses import BinaryCrossEntropyLoss, FileTarget, GivenLoss, MSELoss, TargetLoss, loss_steps
 from gradcli.spec.models import Spec, StepNormClip, StepValueClip
 
 _FLOAT = 8
@@ -39,6 +40,8 @@ _READING_TEXT = 1 + 4 + 4
 _READING_CSV = 5
 #: Bytes for each byte of a list of whole numbers: "0 " becomes an int64, in an array that grows by an eighth at a time.
 _READING_NUMBERS = 5
+#: What may be read from a file.
+Readable = Input | FileTarget | GivenLoss
 #: On top of what is counted, for what is not.
 _MARGIN = 1.15
 _SHARE_OF_FREE_MEMORY = 0.5
@@ -281,11 +284,11 @@ def require_memory(
     return int(limit // runs_kept * _SHARE_OF_TAPE)
 
 
-def require_memory_to_read(model: Input | FileTarget, folder: Path, *, max_memory: int | None = None) -> None:
+def require_memory_to_read(model: Readable, folder: Path, *, max_memory: int | None = None) -> None:
     """Refuse a file that would need more memory than a run may take, before it is read.
 
     Args:
-        model: the input of a spec, or its target. folder: where relative paths start.
+        model: the input of a spec, its target, or a loss that is given. folder: where relative paths start.
         max_memory: as for `require_memory`.
 
     Raises:
@@ -301,11 +304,14 @@ def require_memory_to_read(model: Input | FileTarget, folder: Path, *, max_memor
             )
 
 
-def _reading(model: Input | FileTarget, folder: Path) -> Iterator[tuple[str, int, int]]:
+def _reading(model: Readable, folder: Path) -> Iterator[tuple[str, int, int]]:
     """Yield the name and size of each file that is read into memory, and what that could need, in bytes."""
-    if not isinstance(model, FileInput | TextInput | TokensInput | FileTarget):
+    if not isinstance(model, FileInput | TextInput | TokensInput | FileTarget | GivenLoss):
         return  # drawn by the segment
-    files = [(model.path, None if isinstance(model, TextInput) else model.key)]
+    file = model.file if isinstance(model, GivenLoss) else model.path
+    if isinstance(file, Given):
+        return  # in memory already
+    files = [(file, None if isinstance(model, TextInput) else model.key)]
     if isinstance(model, FileInput | TokensInput) and isinstance(model.lengths, str):
         with suppress(FieldError):  # its reader says so
             files.append(lengths_file(model))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradcli.diagnostics.measure import Measured
-from gradcli.diagnostics.verdict_words import grouped, threshold
+from gradcli.numbers import grouped, threshold
 from gradcli.prepare.arms import run_on
 from gradcli.results.model import Block, Line
 from gradcli.results.simulate import length_lines, sample_words
@@ -75,7 +75,7 @@ def _words(value: Any, others: Sequence[Any]) -> str:
 
 
 #: Without these a kind of input or loss says little.
-_ALWAYS = frozenset({"path", "std", "value", "low", "high", "at"})
+_ALWAYS = frozenset({"path", "file", "std", "value", "low", "high", "at"})
 
 
 def _value(entry: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,35 +11,152 @@ import numpy as np
 
 from gradcli.diagnostics.contributions import TOLERANCES, Contributions, Terms
 from gradcli.diagnostics.curve import Curve
-from gradcli.diagnostics.verdict_words import grouped
-from gradcli.results.curves import bars, log10_text, plain_number, power_of_ten, shown_distances
-from gradcli.results.model import Block, Cell, Column, Deferred, Line, Numbers, Records, Report, Table, envelope
-from gradcli.results.run_data_old import curve_data, number, resolved_spec, sequences_data, verdict_data
+from gradcli.numbers import grouped, log10_text, power_of_ten, significant
+from gradcli.results.curves import bars, shown_distances
+from gradcli.results.declared import InColumns, columns_of, key
+from gradcli.results.model import Block, Cell, Column, Line, Records, Report, Table
+from gradcli.results.norm_curve import curve_fields
+from gradcli.results.one_layer import OfOneLayer, spec_fields
+from gradcli.results.run import BatchCurve, Verdict, sequences_of, verdict_of
 from gradcli.results.simulate import describe, length_lines, loss_lines, verdict_lines
 
-_COMMAND = "contributions"
+Array = np.ndarray[Any, Any]
+
 #: Up to so many steps, every term of every parameter is printed by its name.
 MOST_NAMED_TERMS = 12
 #: What the CSV calls all parameters of the layer as one vector.
 ALL = "all"
-CSV_HEADER = (
-    "label",
-    "parameter",
-    "distance",
-    "log10_norm",
-    "log10_relative",
-    "share",
-    "share_kept",
-    "norm_kept",
-    "cosine",
-    "bias",
-    "state_log10_norm",
-    "state_log10_norm_mean",
-)
 
 
-def contributions_report(found: Contributions) -> Report:
-    """Return the report of one run."""
+@dataclass(frozen=True, kw_only=True)
+class TermsByDistance:
+    """The terms g_d of a gradient G, by distance d = 0 to T-1, each (T,)."""
+
+    distance: range = key("0 to T-1")
+    log10_norm: Array = key("log10 |g_d|")
+    log10_relative: Array = key("log10 |g_d| / |G|")
+    share: Array = key("<g_d, G> / <G, G>; they add up to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TruncatedByWindow:
+    """What BPTT truncated to K steps keeps, G_K = g_0 + ... + g_(K-1), by window K = 1 to T, each (T,)."""
+
+    window: range = key("1 to T", csv=False)
+    share_kept: Array = key("<G_K, G> / <G, G>")
+    norm_kept: Array = key("|G_K| / |G|")
+    cosine: Array = key("between G_K and G")
+    bias: Array = key("|G_K - G| / |G|")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallestWindow:
+    """The window that is enough, there and for every larger one; null where there is no gradient."""
+
+    tolerance: float = key("what G_K may miss")
+    by_bias: int | None = key("the smallest window with a `bias` of at most that")
+    by_cosine: int | None = key("the smallest with a `cosine` of at least 1 minus that")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientInTerms:
+    """A gradient G, of one parameter or of several as one vector, and its terms; medians over trials."""
+
+    log10_norm: float = key("log10 |G|; null for an exact zero")
+    value: float | None = key("G itself, where it is one number of one trial")
+    terms: TermsByDistance = key("the terms g_d by distance")
+    truncated: TruncatedByWindow = key("truncated BPTT by window")
+    smallest_window: Sequence[SmallestWindow] = key("the windows that are enough, for each tolerance")
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class ContributionsOfLayer(OfOneLayer):
+    """What `contributions` found of one layer."""
+
+    command = "contributions"
+
+    loss_step: int = key("the step whose loss alone is looked at")
+    verdict: Verdict | None = key("null unless `nonfinite`")
+    state_curve: BatchCurve = key(
+        "the norms of the gradient by distance, of the layer's states; null (Python: empty) where there is no gradient",
+        null=lambda curve: not curve.distance,
+    )
+    joint: GradientInTerms = key(
+        "all parameters of the layer as one vector; null (Python: empty) where there are none, or no gradient",
+        null=lambda joint: not joint.terms.distance,
+    )
+    parameters: Mapping[str, GradientInTerms] = key("each parameter alone, such as `W_hh`")
+
+
+def contributions_of_layer(found: Contributions) -> ContributionsOfLayer:
+    """Return the result for one run."""
+    network = found.network
+    curve = BatchCurve(
+        **curve_fields(found.state_curve),
+        sequences=None if found.state_curve is None else sequences_of(network),
+    )
+    joint = _in_terms(found.joint or _without_terms())
+    parameters = {name: _in_terms(terms) for name, terms in (found.parameters or {}).items()}
+    return ContributionsOfLayer(
+        **spec_fields(network, finite=found.verdict is None),
+        layer=network.problem.names[found.layer],
+        loss_step=network.problem.seq_len,
+        verdict=None if found.verdict is None else verdict_of(found.verdict),
+        state_curve=curve,
+        joint=joint,
+        parameters=parameters,
+        shown=_shown(found, _records(network.loaded.label, curve, {ALL: joint, **parameters})),
+    )
+
+
+def _in_terms(terms: Terms) -> GradientInTerms:
+    count = len(terms.share)
+    return GradientInTerms(
+        log10_norm=terms.log10_total,
+        value=terms.value,
+        terms=TermsByDistance(
+            distance=range(count),
+            log10_norm=terms.log10_norm,
+            log10_relative=terms.log10_relative,
+            share=terms.share,
+        ),
+        truncated=TruncatedByWindow(
+            window=range(1, count + 1),
+            share_kept=terms.kept,
+            norm_kept=terms.norm_kept,
+            cosine=terms.cosine,
+            bias=terms.bias,
+        ),
+        smallest_window=tuple(
+            SmallestWindow(tolerance=e, by_bias=terms.window(e), by_cosine=terms.window_by_cosine(e))
+            for e in TOLERANCES
+        ),
+    )
+
+
+def _without_terms() -> Terms:
+    """Return the terms of no gradient."""
+    none = np.empty(0)
+    return Terms(none, none, none, none, none, none, none, log10_total=math.nan, value=None, rounding=0.0)
+
+
+def _records(label: str, curve: BatchCurve, gradients: Mapping[str, GradientInTerms]) -> Records:
+    """Return one row for each distance, of all parameters together and of each; the window is the distance plus 1."""
+    parts = [
+        {
+            "label": label,
+            "parameter": name,
+            **columns_of(each.terms),
+            **columns_of(each.truncated),
+            "state_log10_norm": curve.log10_norm[: len(each.terms.distance)],
+            "state_log10_norm_mean": curve.log10_norm_mean[: len(each.terms.distance)],
+        }
+        for name, each in gradients.items()
+    ]
+    return InColumns(list(parts[0]), parts).records
+
+
+def _shown(found: Contributions, records: Records) -> Report:
     label = found.network.loaded.label
     head: list[Block] = [
         Line(describe(found.network), label, "title"),
@@ -59,8 +176,7 @@ def contributions_report(found: Contributions) -> Report:
     else:
         groups.append([Line("The layer has no parameters: there is no gradient to take apart.")])
         full = []
-    data = Deferred(lambda: envelope(_COMMAND) | {"runs": [_data(found)]})
-    return Report(_COMMAND, groups, data, Records(CSV_HEADER, _Rows(found)), full=full)
+    return Report("contributions", groups, records=records, full=full)
 
 
 def _layer_words(found: Contributions) -> str:
@@ -180,7 +296,7 @@ def _share(value: float) -> str | None:
     gap = abs(1.0 - value)
     if gap < 1e-2:
         return "1" if gap < 5e-6 else f"{value:.{4 if gap > 1e-4 else 5}f}"
-    return f"{value:.3f}" if abs(value) >= 1e-3 or value == 0 else plain_number(value, digits=2)
+    return f"{value:.3f}" if abs(value) >= 1e-3 or value == 0 else significant(value, digits=2)
 
 
 def _windows_table(joint: Terms) -> Table:
@@ -215,7 +331,7 @@ def _windows_table(joint: Terms) -> Table:
 def _bias(value: float, terms: Terms) -> str | None:
     if math.isnan(value):
         return None
-    return f"< {terms.rounding:.0e}" if value < terms.rounding else plain_number(value, digits=2)
+    return f"< {terms.rounding:.0e}" if value < terms.rounding else significant(value, digits=2)
 
 
 def _marks(joint: Terms, window: int) -> str:
@@ -271,7 +387,7 @@ def _named_terms(found: Contributions) -> list[Block]:
             [str(k), _size(terms, last - k), _share(float(terms.share[last - k])), _share(float(terms.kept[last - k]))]
             for k in steps
         ]
-        whole = power_of_ten(terms.log10_total) if terms.value is None else plain_number(terms.value, digits=5)
+        whole = power_of_ten(terms.log10_total) if terms.value is None else significant(terms.value, digits=5)
         rows.append(["sum", whole, "1" if terms.exists else None, None])
         tables.append(Table(columns, rows, title=title))
     return tables
@@ -288,70 +404,4 @@ def _size(terms: Terms, d: int) -> str:
     """Return a term: the number itself where the parameter is one number, else its norm."""
     if terms.value is None or not terms.exists:
         return power_of_ten(float(terms.log10_norm[d]))
-    return plain_number(terms.value * float(terms.share[d]) + 0.0, digits=5)  # + 0.0: without the sign of a zero
-
-
-# For programs.
-
-
-def _data(found: Contributions) -> dict[str, Any]:
-    ok = found.verdict is None
-    return {
-        "label": found.network.loaded.label,
-        "cell": found.network.loaded.cell.name,
-        "status": "ok" if ok else "nonfinite",
-        "seq_len": found.network.spec.seq_len,
-        "layer": found.network.problem.names[found.layer],
-        "loss_step": found.network.problem.seq_len,
-        "spec": resolved_spec(found.network),
-        "verdict": verdict_data(found.verdict) if found.verdict is not None else None,
-        "state_curve": None
-        if found.state_curve is None
-        else curve_data(found.state_curve) | sequences_data(found.network),
-        "joint": _terms_data(found.joint) if found.joint is not None else None,
-        "parameters": {name: _terms_data(terms) for name, terms in (found.parameters or {}).items()},
-    }
-
-
-def _terms_data(terms: Terms) -> dict[str, Any]:
-    count = len(terms.share)
-    return {
-        "log10_norm": number(terms.log10_total),
-        "value": number(terms.value),
-        "terms": {
-            "distance": range(count),
-            "log10_norm": Numbers(terms.log10_norm),
-            "log10_relative": Numbers(terms.log10_relative),
-            "share": Numbers(terms.share),
-        },
-        "truncated": {
-            "window": range(1, count + 1),
-            "share_kept": Numbers(terms.kept),
-            "norm_kept": Numbers(terms.norm_kept),
-            "cosine": Numbers(terms.cosine),
-            "bias": Numbers(terms.bias),
-        },
-        "smallest_window": [
-            {"tolerance": e, "by_bias": terms.window(e), "by_cosine": terms.window_by_cosine(e)} for e in TOLERANCES
-        ],
-    }
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """One row for each distance, of all parameters together and of each; the window is the distance plus 1."""
-
-    found: Contributions
-
-    def __iter__(self) -> Iterator[Sequence[Cell]]:
-        found = self.found
-        if found.joint is None or found.state_curve is None:
-            return
-        label = found.network.loaded.label
-        state_curve = [found.state_curve.median[:-1], found.state_curve.mean[:-1]]
-        for name, terms in {ALL: found.joint, **(found.parameters or {})}.items():
-            by_distance = [terms.log10_norm, terms.log10_relative, terms.share]
-            by_window = [terms.kept, terms.norm_kept, terms.cosine, terms.bias]
-            columns = [*by_distance, *by_window, *state_curve]
-            for d, row in enumerate(zip(*map(Numbers, columns), strict=True)):
-                yield label, name, d, *row
+    return significant(terms.value * float(terms.share[d]) + 0.0, digits=5)  # + 0.0: without the sign of a zero

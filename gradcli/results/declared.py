@@ -6,7 +6,7 @@ From the declaration come the keys of the JSON (`data_of`), the rows of the CSV 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from itertools import repeat
 from math import isfinite
@@ -29,7 +29,8 @@ class Key:
     Args:
         doc: what it is, in words, for the documentation.
         column: how it stands in a table; None where no table of rows shows it.
-        written: the cell that a value shows there.
+        written: the cell that a value shows there. missing: the one of None.
+        of_row: the cell, where it takes the whole row to tell.
         csv: whether it is a field of the CSV.
         optional: left out of the JSON where it is None, instead of being null.
         null: tells of a value that it is null in the JSON, where Python has something empty.
@@ -38,9 +39,18 @@ class Key:
     doc: str
     column: Column | None = None
     written: Callable[[Any], Cell] = str
+    missing: Cell = None
+    of_row: Callable[[Any], Cell] | None = None
     csv: bool = True
     optional: bool = False
     null: Callable[[Any], bool] | None = None
+
+    def cell(self, row: Any, name: str) -> Cell:
+        """Return what stands in a table for the field `name` of a row."""
+        if self.of_row is not None:
+            return self.of_row(row)
+        value = getattr(row, name)
+        return self.missing if value is None else self.written(value)
 
 
 def key(
@@ -48,6 +58,8 @@ def key(
     *,
     title: str | None = None,
     written: Callable[[Any], Cell] = str,
+    missing: Cell = None,
+    of_row: Callable[[Any], Cell] | None = None,
     keep: int = 5,
     text: bool = False,
     csv: bool = True,
@@ -57,7 +69,7 @@ def key(
 ) -> Any:
     """Declare a field; see `Key`. `title`, `keep` and `text` make its `Column`, `default` is that of the dataclass."""
     column = None if title is None else Column(title, "text" if text else "number", keep=keep)
-    return field(metadata={_KEY: Key(doc, column, written, csv, optional, null)}, **default)
+    return field(metadata={_KEY: Key(doc, column, written, missing, of_row, csv, optional, null)}, **default)
 
 
 def keys_of(kind: type[Any]) -> Mapping[str, Key]:
@@ -94,22 +106,34 @@ def _entries(value: Any) -> Iterator[tuple[str, Any]]:
             yield name, None if declared.null is not None and declared.null(entry) else data_of(entry)
 
 
-def table_of(kind: type[Any], rows: Sequence[Any], *, title: str = "", note: str = "") -> list[Block]:
-    """Return the rows under the columns of their declared fields; nothing where there are none."""
-    shown = {name: declared for name, declared in keys_of(kind).items() if declared.column is not None}
-    columns = [declared.column for declared in shown.values() if declared.column is not None]
-    cells = [[_cell(declared, getattr(row, name)) for name, declared in shown.items()] for row in rows]
+def table_of(
+    kind: type[Any], rows: Sequence[Any], *, order: Sequence[str] = (), title: str = "", note: str = ""
+) -> list[Block]:
+    """Return the rows under the columns of their declared fields; nothing where there are none.
+
+    order: names of fields, where the columns stand in another order than these.
+    """
+    declared = keys_of(kind)
+    shown = {name: declared[name] for name in order or declared if declared[name].column is not None}
+    columns = [each.column for each in shown.values() if each.column is not None]
+    cells = [[each.cell(row, name) for name, each in shown.items()] for row in rows]
     return [Table(columns, cells, title=title, note=note)] if cells else []
 
 
-def _cell(declared: Key, value: Any) -> Cell:
-    return None if value is None else declared.written(value)
+def columns_of(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the fields of the CSV by their names behind a prefix: a column of many rows each, or what is in all."""
+    return {f"{prefix}{name}": getattr(value, name) for name in csv_names(type(value))}
 
 
 def records_of(kind: type[Any], rows: Sequence[Any]) -> Records:
-    """Return one record for each of some rows."""
-    header = [name for name, declared in keys_of(kind).items() if declared.csv]
+    """Return one record for each of some rows, of plain fields."""
+    header = csv_names(kind)
     return Records(header, [[_plain(getattr(row, name)) for name in header] for row in rows])
+
+
+def csv_names(kind: type[Any]) -> list[str]:
+    """Return the names of the fields that are in the CSV."""
+    return [name for name, declared in keys_of(kind).items() if declared.csv]
 
 
 def _plain(value: Any) -> Cell:
@@ -118,35 +142,39 @@ def _plain(value: Any) -> Cell:
 
 
 @dataclass(frozen=True)
-class ByDistance:
-    """Records with one row for each distance: runs with a label, and arrays by distance that are declared fields.
+class InColumns:
+    """Records that are kept as columns, which are arrays: rows are made while they are walked over, maybe millions.
 
-    The rows are made while they are walked over: there may be millions.
+    parts: what stands under each name of the header, in some rows: a column, or one cell that is in all of them.
     """
 
-    kind: type[Any]
-    runs: Sequence[tuple[str, Any]]
+    header: Sequence[str]
+    parts: Sequence[Mapping[str, Any]]
 
     @property
     def records(self) -> Records:
-        return Records(("label", *self._names), self)
-
-    @property
-    def _names(self) -> list[str]:
-        return [name for name, declared in keys_of(self.kind).items() if declared.csv]
+        return Records(self.header, self)
 
     def __iter__(self) -> Iterator[Sequence[Cell]]:
-        for label, curve in self.runs:
-            columns = [getattr(curve, name) for name in self._names]
-            for start in range(0, len(columns[0]), PART):
-                yield from zip(repeat(label), *_parts(columns, start), strict=False)
+        for part in self.parts:
+            columns = [part[name] for name in self.header]
+            count = max((len(column) for column in columns if _is_column(column)), default=1)
+            for start in range(0, count, PART):
+                yield from zip(*_slices(columns, start, min(PART, count - start)), strict=True)
 
 
-def _parts(columns: Sequence[Any], start: int) -> Iterator[Sequence[Cell]]:
-    """Yield a part of each column; columns that are one array share the numbers made of it."""
+def _is_column(value: Any) -> bool:
+    return not (value is None or isinstance(value, str | int | float))
+
+
+def _slices(columns: Sequence[Any], start: int, count: int) -> Iterator[Iterable[Cell]]:
+    """Yield some rows of each column; columns that are one array share the numbers made of it."""
     made: dict[int, Sequence[Cell]] = {}
     for column in columns:
+        if not _is_column(column):
+            yield repeat(_plain(column), count)
+            continue
         if id(column) not in made:
-            part = column[start : start + PART]
-            made[id(column)] = part if isinstance(part, range) else Numbers(part)[:]
+            part = column[start : start + count]
+            made[id(column)] = part if isinstance(part, range | list | tuple) else Numbers(part)[:]
         yield made[id(column)]

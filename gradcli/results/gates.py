@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,18 +11,158 @@ import numpy as np
 
 from gradcli.diagnostics.gate_words import functions_across, main_cause, mean
 from gradcli.diagnostics.gates import SATURATED_BELOW, Gate, Gates, Kept, Rates
-from gradcli.results.curves import plain_number, shown_distances
-from gradcli.results.model import Block, Cell, Column, Deferred, Line, Numbers, Records, Report, Table, envelope
-from gradcli.results.run_data_old import number, resolved_spec, verdict_data
+from gradcli.numbers import significant
+from gradcli.results.curves import shown_distances
+from gradcli.results.declared import InColumns, columns_of, key
+from gradcli.results.model import Block, Cell, Column, Line, Records, Report, Table, filled
+from gradcli.results.one_layer import OfOneLayer, spec_fields
+from gradcli.results.run import Verdict, verdict_of
 from gradcli.results.simulate import describe, loss_lines, verdict_lines
 
-_COMMAND = "gates"
-_OF_RATES = ("rate", "activations", "weights", "other", "direct")
-_OF_GATES = ("mean", "std", "slope", "saturated", "slope_on_gradient")
+Array = np.ndarray[Any, Any]
 
 
-def gates_report(found: Gates) -> Report:
-    """Return the report of one run."""
+@dataclass(frozen=True, kw_only=True)
+class ActivationValues:
+    """The values of an activation over trials, sequences and units, by distance 0 to T-1, each (T,)."""
+
+    function: str = key("the function's name", csv=False)
+    gamma: float = key("its largest slope", csv=False)
+    mean: Array = key("the mean")
+    std: Array = key("the standard deviation")
+    slope: Array = key("the mean of the derivative")
+    saturated: Array = key(f"the share whose slope is below {SATURATED_BELOW:.0%} of `gamma`")
+    slope_on_gradient: Array = key("by what it shrinks the gradient that goes through it; null where there is none")
+    p10: Array = key("the 10 % quantile, at the distances of `sampled_distance`", csv=False)
+    p90: Array = key("the 90 % quantile, likewise", csv=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateParts:
+    """The rate of the mean norm from distance d to d+1 in nats, and its parts: d = 0 to T-1, each (T,)."""
+
+    distance: range = key("0 to T-1")
+    rate: Array = key("their sum: ln of the mean norm there minus that here; null where it is exactly zero")
+    activations: Array = key("what slopes, gates and direct routes make of it")
+    weights: Array = key("what the transposed matrices make of it")
+    other: Array | None = key("what else arrives; null where nothing but the next step's gradient does")
+    direct: Array = key("the norm of what direct routes bring, over that of all that arrives")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptByRoute:
+    """What a direct route keeps, the gates held constant."""
+
+    state: str = key("what it is called: its state, or several of them")
+    states: Sequence[str] = key("the states on it")
+    factor: str | None = key("the name of what it multiplies by; null where that has none")
+    mean: float = key("the factor, on average over units, sequences and steps")
+    nats: float = key("what it makes of the gradient on it, a step; null where none is on it")
+    share: float = key("of what arrives at its states, by norm, what it brings")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MainCause:
+    """What the rate is owed to most."""
+
+    kind: str = key("`gates`, `activations`, `weights`, `level` (nothing to explain) or `unclear`")
+    nats: float | None = key("what the cause alone makes of the norm, a step; null where none is named")
+    rate: float | None = key("what there is to explain, in nats a step: the mean rate from distance 1 on")
+    text: str = key("the same as a sentence")
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class GatesOfLayer(OfOneLayer):
+    """What `gates` found of one layer."""
+
+    command = "gates"
+
+    loss_step: int = key("the step whose loss alone is looked at")
+    verdict: Verdict = key("the verdict on the mean norm of the layer's states, as in `simulate`")
+    activations: Mapping[str, ActivationValues] = key("each function of the equations, such as `f` or `tanh(c)`")
+    sampled_distance: Sequence[int] = key("the distances of the quantiles")
+    rates: RateParts = key(
+        "the parts of each step's rate; null (Python: empty) where `nonfinite`", null=lambda rates: not rates.distance
+    )
+    direct_routes: Sequence[KeptByRoute] = key("what direct routes keep")
+    spectral_norms: Mapping[str, float] = key("the largest singular value of each recurrent matrix")
+    cause: MainCause | None = key("the main cause; null where `nonfinite`")
+
+
+def gates_of_layer(found: Gates) -> GatesOfLayer:
+    """Return the result for one run."""
+    network = found.network
+    judged = found.verdict or found.judged
+    assert judged is not None
+    activations = {gate.activation.name: _values_of(gate) for gate in found.gates}
+    rates = _parts_of(found.rates)
+    return GatesOfLayer(
+        **spec_fields(network, finite=found.verdict is None),
+        layer=network.problem.names[found.layer],
+        loss_step=network.problem.seq_len,
+        verdict=verdict_of(judged),
+        activations=activations,
+        sampled_distance=tuple(found.sampled),
+        rates=rates,
+        direct_routes=tuple(map(_kept_by_route, found.kept)),
+        spectral_norms=dict(found.spectral_norms or {}),
+        cause=None if found.rates is None else _cause_of(found),
+        shown=_shown(found, _records(network.loaded.label, rates, activations)),
+    )
+
+
+def _values_of(gate: Gate) -> ActivationValues:
+    return ActivationValues(
+        function=gate.activation.function,
+        gamma=gate.activation.gamma,
+        mean=gate.mean,
+        std=gate.std,
+        slope=gate.slope,
+        saturated=gate.saturated,
+        slope_on_gradient=np.exp(gate.passed),
+        p10=gate.low,
+        p90=gate.high,
+    )
+
+
+def _parts_of(rates: Rates | None) -> RateParts:
+    if rates is None:
+        none = np.empty(0)
+        return RateParts(distance=range(0), rate=none, activations=none, weights=none, other=None, direct=none)
+    return RateParts(
+        distance=range(len(rates.total)),
+        rate=rates.total,
+        activations=rates.activations,
+        weights=rates.weights,
+        other=rates.other,
+        direct=rates.direct,
+    )
+
+
+def _kept_by_route(kept: Kept) -> KeptByRoute:
+    return KeptByRoute(
+        state=kept.route.label,
+        states=tuple(kept.route.states),
+        factor=kept.route.name,
+        mean=kept.mean,
+        nats=mean(kept.nats),
+        share=mean(kept.share),
+    )
+
+
+def _cause_of(found: Gates) -> MainCause:
+    cause = main_cause(found)
+    return MainCause(kind=cause.kind, nats=cause.nats, rate=cause.rate, text=cause.text)
+
+
+def _records(label: str, rates: RateParts, activations: Mapping[str, ActivationValues]) -> Records:
+    """Return one row for each distance: the parts of the rate, then every activation's moments."""
+    moments = [columns_of(values, f"{name}.") for name, values in activations.items()]
+    part = {"label": label, **columns_of(rates), **{name: column for each in moments for name, column in each.items()}}
+    return InColumns(list(part), [part]).records
+
+
+def _shown(found: Gates, records: Records) -> Report:
     label = found.network.loaded.label
     head: list[Block] = [Line(describe(found.network), label, "title"), *loss_lines(found.network, found.loss_steps)]
     groups, full = [head], [head]
@@ -46,11 +186,7 @@ def gates_report(found: Gates) -> Report:
             [_gate_table(found, seen)] if found.gates else [Line("The layer calls no function that can saturate.")],
             _matrix_lines(found),
         ]
-    header = ["label", "distance", *_OF_RATES]
-    header += [f"{gate.activation.name}.{what}" for gate in found.gates for what in _OF_GATES]
-    data = Deferred(lambda: envelope(_COMMAND) | {"runs": [_data(found)]})
-    records = Records(header, _Rows(found))
-    return Report(_COMMAND, list(filter(None, groups)), data, records, full=list(filter(None, full)))
+    return Report("gates", filled(groups), records=records, full=filled(full))
 
 
 def cause_lines(found: Gates) -> list[Block]:
@@ -93,12 +229,12 @@ def _gate_rows(gate: Gate, sampled: Sequence[int], distances: Sequence[int]) -> 
             f"{gate.saturated[d]:.0%}",
             _short(gate.slope[d]),
             None if math.isnan(gate.passed[d]) else _short(math.exp(gate.passed[d])),
-            plain_number(activation.gamma, digits=4) if row == 0 else None,
+            significant(activation.gamma, digits=4) if row == 0 else None,
         ]
 
 
 def _short(value: float) -> str:
-    text = plain_number(float(value), digits=2) if abs(value) >= 10 else f"{value:.3f}"
+    text = significant(float(value), digits=2) if abs(value) >= 10 else f"{value:.3f}"
     return "0.000" if text == "-0.000" else text
 
 
@@ -146,7 +282,7 @@ def _route_lines(found: Gates) -> list[Block]:
 
 
 def _matrix_lines(found: Gates) -> list[Block]:
-    norms = "   ".join(f"{name} {plain_number(n, digits=3)}" for name, n in (found.spectral_norms or {}).items())
+    norms = "   ".join(f"{name} {significant(n, digits=3)}" for name, n in (found.spectral_norms or {}).items())
     return [Line(f"{norms}   (largest singular value)", "matrices", "dim")] if norms else []
 
 
@@ -160,77 +296,3 @@ def _kept(kept: Kept) -> str:
 
 def _factor(name: str | None) -> str:
     return "" if name is None or name.replace(".", "").isdigit() else f"{name} = "
-
-
-# For programs.
-
-
-def _data(found: Gates) -> dict[str, Any]:
-    ok, rates = found.verdict is None, found.rates
-    cause = main_cause(found) if ok else None
-    judged = found.judged if ok else found.verdict
-    return {
-        "label": found.network.loaded.label,
-        "cell": found.network.loaded.cell.name,
-        "status": "ok" if ok else "nonfinite",
-        "seq_len": found.network.spec.seq_len,
-        "layer": found.network.problem.names[found.layer],
-        "loss_step": found.network.problem.seq_len,
-        "spec": resolved_spec(found.network),
-        "verdict": None if judged is None else verdict_data(judged),
-        "activations": {gate.activation.name: _gate_data(gate) for gate in found.gates},
-        "sampled_distance": list(found.sampled),
-        "rates": None if rates is None else {"distance": range(len(rates.total)), **_rate_data(rates)},
-        "direct_routes": [
-            {
-                "state": k.route.label,
-                "states": list(k.route.states),
-                "factor": k.route.name,
-                "mean": number(k.mean),
-                "nats": number(mean(k.nats)),
-                "share": number(mean(k.share)),
-            }
-            for k in found.kept
-        ],
-        "spectral_norms": {name: number(norm) for name, norm in (found.spectral_norms or {}).items()},
-        "cause": None
-        if cause is None
-        else {
-            "kind": cause.kind,
-            "nats": number(cause.nats),
-            "rate": number(cause.rate),
-            "text": cause.text,
-        },
-    }
-
-
-def _gate_data(gate: Gate) -> dict[str, Any]:
-    columns = dict(zip(_OF_GATES, map(Numbers, _gate_columns(gate)), strict=True))
-    sampled = {"p10": Numbers(gate.low), "p90": Numbers(gate.high)}
-    return {"function": gate.activation.function, "gamma": gate.activation.gamma, **columns, **sampled}
-
-
-def _gate_columns(gate: Gate) -> Sequence[np.ndarray[Any, Any]]:
-    return gate.mean, gate.std, gate.slope, gate.saturated, np.exp(gate.passed)
-
-
-def _rate_data(rates: Rates) -> dict[str, Any]:
-    parts = (rates.total, rates.activations, rates.weights, rates.other, rates.direct)
-    return {name: None if p is None else Numbers(p) for name, p in zip(_OF_RATES, parts, strict=True)}
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """One row for each distance: the parts of the rate, then every activation's moments."""
-
-    found: Gates
-
-    def __iter__(self) -> Iterator[Sequence[Cell]]:
-        rates = self.found.rates
-        if rates is None:
-            return
-        label = self.found.network.loaded.label
-        parts = [column or [None] * len(rates.total) for column in _rate_data(rates).values()]
-        moments = [Numbers(column) for gate in self.found.gates for column in _gate_columns(gate)]
-        for d, row in enumerate(zip(*parts, *moments, strict=True)):
-            yield label, d, *row

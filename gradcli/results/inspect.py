@@ -1,392 +1,247 @@
-"""The report of `gradcli inspect`: the recurrent layers of a checkpoint, what their weights say, what else it holds."""
+"""What `gradcli inspect` finds in a checkpoint, each number declared once; `inspect_report` is what a person reads."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from gradcli.diagnostics.spectra import LARGEST_FOR_RADIUS
-from gradcli.diagnostics.weights import DirectionWeights, Inspection, in_words
-from gradcli.prepare.limits import readable_size
-from gradcli.results.curves import plain_number
-from gradcli.results.model import Block, Cell, Column, Deferred, Line, Records, Report, Table, envelope
-from gradcli.results.run_data_old import number
-from gradcli.spec.shown import counted, flow
+from gradcli.diagnostics.weights import DirectionWeights, Inspection
+from gradcli.numbers import shape_text
+from gradcli.results.declared import key
+from gradcli.results.result import Result
 from gradcli.weights.checkpoint import Ignored
-from gradcli.weights.layers import Contents, Embedding, LinearHead, RecurrentLayer
-
-_COMMAND = "inspect"
-#: How many heads and embeddings, and how many names, are listed; the JSON has them all.
-_LISTED_PARTS = 12
-_LISTED_NAMES = 5
-_HEADER = ("layer", "direction", "parameter", "rows", "columns", "spectral_radius", "spectral_norm", "mean")
+from gradcli.weights.layers import Contents, Embedding, LinearHead, RecurrentLayer, Unsupported
 
 
-def inspect_report(found: Inspection) -> Report:
-    """Return the report of one checkpoint."""
-    groups: list[list[Block]] = [
-        [Line(_file_text(found), found.name, "title")],
-        _not_finite(found),
-        [] if found.contents.layers else _without_layers(found),
-        *_layer_groups(found),
-        _other_parts(found.contents),
-        _left_out(found),
-        _next(found),
-    ]
-    data = Deferred(lambda: _data(found))
-    return Report(_COMMAND, [group for group in groups if group], data, Records(_HEADER, _Rows(found)))
+def _thousands(count: int) -> str:
+    return f"{count:,}"
 
 
-def title_of(name: str) -> str:
-    """Return what a layer is called on the screen; a file that holds one layer alone may give it no name."""
-    return name or "(no name)"
+@dataclass(frozen=True, kw_only=True)
+class TensorInFile:
+    """A tensor of the file."""
+
+    name: str = key("its name")
+    shape: Sequence[int] = key("its shape")
+    dtype: str = key("the type of its entries")
 
 
-# For people.
+@dataclass(frozen=True, kw_only=True)
+class NonfiniteTensor:
+    """A tensor with entries that are NaN or infinite."""
+
+    tensor: str = key("its name", title="tensor", text=True, keep=9)
+    shape: Sequence[int] = key("its shape", title="shape", written=shape_text, text=True)
+    nan: int = key("how many entries are NaN", title="NaN", written=_thousands, keep=9)
+    infinite: int = key("how many are infinite", title="infinite", written=_thousands, keep=9)
+    size: int = key("how many it has", title="of", written=_thousands, keep=8)
 
 
-def _file_text(found: Inspection) -> str:
-    stored = sum(tensor.nbytes for tensor in found.tensors.values())
-    return (
-        f"{found.format}, {readable_size(found.size)}"
-        f"   {counted(len(found.tensors), 'tensor')} of {readable_size(stored)} together"
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """What is in the file, and not used."""
+
+    name: str = key("its name")
+    reason: str = key("why")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateInFile:
+    """The gate that keeps the old state."""
+
+    name: str = key("`f` or `z`")
+    mean_bias: float = key("the mean of its bias over units")
+    kept_at_rest: float | None = key("what it keeps with zero states and no input; null where it is no sigmoid")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixInFile:
+    """A recurrent matrix."""
+
+    shape: Sequence[int] = key("its shape", csv=False)
+    spectral_radius: float = key("the largest |eigenvalue|; null where it is not square, or very large")
+    spectral_norm: float = key("the largest singular value")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectionInFile:
+    """One direction of one layer."""
+
+    gate: GateInFile | None = key("the gate that keeps the state; null where none with a bias does")
+    matrices: Mapping[str, MatrixInFile] = key("each recurrent matrix")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerInFile:
+    """A recurrent layer, or a stack of them that its framework treats as one."""
+
+    name: str = key("what `--layer` calls it")
+    framework: str = key("the framework")
+    kind: str = key("the framework's name of it")
+    cell: str | None = key("the built-in cell that it runs as; null where it is none")
+    equations: str | None = key("the equations that it runs as, where it is no built-in cell")
+    activation: str | None = key("its activation, where that is not the cell's usual one")
+    input_size: int = key("features of the input")
+    hidden_size: int = key("units of each state")
+    projection_size: int | None = key("the size that its output is projected to; null without a projection")
+    output_size: int = key("the size of what it puts out at a step, of both directions together")
+    num_layers: int = key("how many layers")
+    bidirectional: bool = key("whether it has two directions")
+    reversed: bool = key("whether it reads its input from the end")
+    gate_order: Sequence[str] = key("the order of the gates in its tensors; empty where each has tensors of its own")
+    dtype: str = key("the type of its tensors")
+    parameter_count: int = key("the number of its parameters, as the framework counts them")
+    initial_states: Sequence[str] = key("the initial states that the file gives")
+    directions: Mapping[str, DirectionInFile] = key("each direction, such as `layer0.reverse`")
+    tensors: Sequence[str] = key("the tensors that it is made of")
+    notes: Sequence[str] = key("how it was read")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadInFile:
+    """A linear layer that could be a readout."""
+
+    name: str = key("its name")
+    inputs: int = key("how many inputs it has")
+    outputs: int = key("how many outputs")
+    bias: bool = key("whether it has a bias")
+    readout_of: Sequence[str] = key("the layers that it fits")
+    tensors: Sequence[str] = key("the tensors that it is made of")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingInFile:
+    """A table with a row for each token."""
+
+    name: str = key("its name")
+    tokens: int = key("how many rows it has")
+    features: int = key("how many columns")
+    input_of: Sequence[str] = key("the layers that it fits")
+    tensors: Sequence[str] = key("the tensors that it is made of")
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class CheckpointContents(Result):
+    """What `inspect` found in a checkpoint."""
+
+    command = "inspect"
+
+    file: str = key("its name, as it was given")
+    format: str = key("its format")
+    size: int = key("of the file, in bytes")
+    tensors: Sequence[TensorInFile] = key("all tensors, in the order of the file")
+    not_finite: Sequence[NonfiniteTensor] = key("those with entries that are NaN or infinite")
+    unchecked: Sequence[LeftOut] = key("those that could not be looked at")
+    layers: Sequence[LayerInFile] = key("the recurrent layers")
+    heads: Sequence[HeadInFile] = key("linear layers that could be readouts")
+    embeddings: Sequence[EmbeddingInFile] = key("embeddings")
+    unsupported: Sequence[LeftOut] = key("recurrent layers that cannot be run")
+    unused: Sequence[str] = key("the tensors that nothing of these is made of")
+    ignored: Sequence[LeftOut] = key("what is no tensor of numbers")
+
+
+def contents_fields(found: Inspection) -> dict[str, Any]:
+    """Return the fields of `CheckpointContents` for what was found."""
+    contents = found.contents
+    return {
+        "file": found.name,
+        "format": found.format,
+        "size": found.size,
+        "tensors": [TensorInFile(name=t.name, shape=tuple(t.shape), dtype=t.dtype) for t in found.tensors.values()],
+        "not_finite": [
+            NonfiniteTensor(
+                tensor=each.tensor,
+                shape=tuple(found.tensors[each.tensor].shape),
+                nan=each.nan,
+                infinite=each.infinite,
+                size=found.tensors[each.tensor].size,
+            )
+            for each in found.not_finite
+        ],
+        "unchecked": [LeftOut(name=name, reason=reason) for name, reason in found.unchecked.items()],
+        "layers": [_layer(layer, weights) for layer, weights in zip(contents.layers, found.weights, strict=True)],
+        "heads": [
+            HeadInFile(
+                name=head.name,
+                inputs=head.weight.shape[1],
+                outputs=head.weight.shape[0],
+                bias=head.bias is not None,
+                readout_of=fits(head, contents),
+                tensors=tuple(head.tensors),
+            )
+            for head in contents.heads
+        ],
+        "embeddings": [
+            EmbeddingInFile(
+                name=each.name,
+                tokens=each.table.shape[0],
+                features=each.table.shape[1],
+                input_of=fits(each, contents),
+                tensors=tuple(each.tensors),
+            )
+            for each in contents.embeddings
+        ],
+        "unsupported": _left_out(contents.unsupported),
+        "unused": found.unused,
+        "ignored": _left_out(found.ignored),
+    }
+
+
+def _left_out(parts: Sequence[Unsupported | Ignored]) -> Sequence[LeftOut]:
+    return [LeftOut(name=each.name, reason=each.reason) for each in parts]
+
+
+def _layer(layer: RecurrentLayer, weights: Sequence[DirectionWeights]) -> LayerInFile:
+    return LayerInFile(
+        name=layer.name,
+        framework=layer.framework,
+        kind=layer.kind,
+        cell=layer.cell if isinstance(layer.cell, str) else None,
+        equations=None if isinstance(layer.cell, str) else layer.cell["equations"],
+        activation=layer.activation,
+        input_size=layer.input_size,
+        hidden_size=layer.hidden_size,
+        projection_size=projection(layer),
+        output_size=layer.output_size,
+        num_layers=layer.num_layers,
+        bidirectional=layer.bidirectional,
+        reversed=layer.reversed,
+        gate_order=tuple(layer.gate_order),
+        dtype=layer.dtype,
+        parameter_count=layer.parameter_count,
+        initial_states=tuple(layer.initial_states),
+        directions={each.name: _direction(each) for each in weights},
+        tensors=tuple(layer.tensors),
+        notes=tuple(layer.notes),
     )
 
 
-def _without_layers(found: Inspection) -> list[Block]:
-    if found.contents.unsupported:
-        return [Line("of the recurrent layers in this file gradcli can run none", "NONE", "warn")]
-    shapes = [f"{tensor.name} {_shape(tensor.shape)}" for tensor in found.tensors.values()]
-    tensors = f"; its tensors: {_some(shapes)}" if shapes else ""
-    return [Line(f"gradcli recognises no recurrent layer in this file{tensors}", "NONE", "warn")]
-
-
-def _not_finite(found: Inspection) -> list[Block]:
-    """Return every tensor that is not finite, and what follows for the layers that are made of it."""
-    if not found.not_finite:
-        return []
-    wrong = {each.tensor for each in found.not_finite}
-    layers = [title_of(layer.name) for layer in found.contents.layers if not wrong.isdisjoint(layer.tensors)]
-    refused = f"; {_some(layers)} cannot be run with them" if layers else ""
-    text = f"{counted(len(wrong), 'tensor')} of {len(found.tensors):,} with entries that are NaN or infinite{refused}"
-    columns = [
-        Column("tensor", "text", keep=9),
-        Column("shape", "text", keep=5),
-        Column("NaN", spec=",", keep=9),
-        Column("infinite", spec=",", keep=9),
-        Column("of", spec=",", keep=8),
-    ]
-    rows = [
-        (
-            each.tensor,
-            _shape(found.tensors[each.tensor].shape),
-            each.nan,
-            each.infinite,
-            found.tensors[each.tensor].size,
-        )
-        for each in found.not_finite
-    ]
-    return [Line(text, "NOT FINITE", "bad"), Table(columns, rows)]
-
-
-def _layer_groups(found: Inspection) -> Iterator[list[Block]]:
-    explained = next((position for position, weights in enumerate(found.weights) if weights), 0)
-    for position, (layer, weights) in enumerate(zip(found.contents.layers, found.weights, strict=True)):
-        yield [
-            Line(_layer_text(layer), title_of(layer.name), "title"),
-            *(Line(note, "note", "dim") for note in layer.notes),
-        ]
-        if weights:
-            yield [_weights_table(weights, explained=position == explained)]
-        yield _words(layer, weights)
-
-
-def _layer_text(layer: RecurrentLayer) -> str:
-    cell = f"the built-in cell {layer.cell}" if isinstance(layer.cell, str) else "a cell of its own"
-    activation = f" with {layer.activation}" if layer.activation else ""
-    layers = counted(layer.num_layers, "layer") + (" of two directions" if layer.bidirectional else "")
-    backwards = "   reads its input from the end" if layer.reversed else ""
-    size = _projection(layer)
-    projected = f" projected to {size}" if size is not None else ""
-    sizes = f"hidden {layer.hidden_size}{projected}, input {layer.input_size}, output {layer.output_size}"
-    parts = [layer.dtype, counted(layer.parameter_count, "parameter")]
-    if layer.gate_order:
-        parts.append(f"gates stored in the order {' '.join(layer.gate_order)}")
-    states = f"   initial states {', '.join(layer.initial_states)}" if layer.initial_states else ""
-    return (
-        f"{layer.framework} {layer.kind}, runs as {cell}{activation}\n"
-        f"{layers}   {sizes}{backwards}\n"
-        f"{'   '.join(parts)}{states}"
+def _direction(weights: DirectionWeights) -> DirectionInFile:
+    gate = weights.gate
+    return DirectionInFile(
+        gate=None
+        if gate is None
+        else GateInFile(name=gate.name, mean_bias=gate.mean_bias, kept_at_rest=gate.kept_at_rest),
+        matrices={
+            matrix.name: MatrixInFile(
+                shape=tuple(matrix.shape),
+                spectral_radius=float(matrix.spectral_radius[0]),
+                spectral_norm=float(matrix.spectral_norm[0]),
+            )
+            for matrix in weights.matrices
+        },
     )
 
 
-def _projection(layer: RecurrentLayer) -> int | None:
+def projection(layer: RecurrentLayer) -> int | None:
     """Return the size that the output of each direction is projected to, None without a projection."""
     size = layer.output_size // (2 if layer.bidirectional else 1)
     return None if size == layer.hidden_size else size
 
 
-def _weights_table(weights: Sequence[DirectionWeights], *, explained: bool) -> Table:
-    gates = list(dict.fromkeys(each.gate.name for each in weights if each.gate is not None))
-    bias = f"mean b_{'/'.join(gates)}"
-    columns = [
-        Column("direction", "text", keep=9),
-        Column("matrix", "text", keep=9),
-        Column("shape", "text", keep=4),
-        Column("spectral radius", keep=8),
-        Column("spectral norm", keep=7),
-        Column(bias, keep=6),
-        Column("keeps", keep=5),
-    ]
-    rows: list[list[Cell]] = []
-    for each in weights:
-        rows += _rows_of_direction(each, alone=len(weights) == 1)
-    return Table(columns, rows, note=_explanation(weights) if explained else "")
-
-
-def _rows_of_direction(weights: DirectionWeights, *, alone: bool) -> Iterator[list[Cell]]:
-    gate = weights.gate
-    for position, matrix in enumerate(weights.matrices):
-        of_gate = gate if gate is not None and matrix.name == f"W_h{gate.name}" else None
-        yield [
-            weights.name if position == 0 and not alone else "",
-            matrix.name,
-            _shape(matrix.shape),
-            None if np.isnan(matrix.spectral_radius[0]) else _short(matrix.spectral_radius[0]),
-            _short(matrix.spectral_norm[0]),
-            None if of_gate is None else f"{of_gate.mean_bias:.3f}",
-            None if of_gate is None or of_gate.kept_at_rest is None else f"{of_gate.kept_at_rest:.0%}",
-        ]
-
-
-def _explanation(weights: Sequence[DirectionWeights]) -> str:
-    parts = ["spectral norm: the largest singular value"]
-    matrices = [matrix for each in weights for matrix in each.matrices]
-    if not all(np.isnan(matrix.spectral_radius[0]) for matrix in matrices):
-        parts.insert(0, "spectral radius: the largest |eigenvalue|")
-    if any(matrix.shape[0] == matrix.shape[1] > LARGEST_FOR_RADIUS for matrix in matrices):
-        parts.append(f"the spectral radius of more than {LARGEST_FOR_RADIUS:,} rows would take too long")
-    gates = list(dict.fromkeys(each.gate.name for each in weights if each.gate and each.gate.kept_at_rest is not None))
-    for gate in gates:
-        name, state = ("forget", "c") if gate == "f" else ("update", "h")
-        parts.append(
-            f"keeps: of {state}[t-1], what the {name} gate lets through with zero states and no input,"
-            f" the mean of sigmoid(b_{gate})"
-        )
-    return "; ".join(parts)
-
-
-def _words(layer: RecurrentLayer, weights: Sequence[DirectionWeights]) -> list[Block]:
-    found = []
-    for each in weights:
-        for matrix in each.matrices:
-            if (text := in_words(layer, matrix)) is not None:
-                found.append(Line(text, matrix.name if len(weights) == 1 else each.name))
-    return list(found)
-
-
-def _other_parts(contents: Contents) -> list[Block]:
-    """Return the table of heads and embeddings, those first that fit a layer."""
-    fitting = [(_head_row(head, contents), _fits(head, contents)) for head in contents.heads]
-    fitting += [(_embedding_row(each, contents), _fits(each, contents)) for each in contents.embeddings]
-    if not fitting:
-        return []
-    rows = [row for row, _ in sorted(fitting, key=lambda pair: not pair[1])]
-    more = len(rows) - _LISTED_PARTS
-    columns = [Column("also here", "text", keep=9), Column("", "text", keep=9), Column("could be", "text", keep=5)]
-    note = f"and {more:,} more, which --format json lists" if more > 0 else ""
-    return [Table(columns, rows[:_LISTED_PARTS], note=note)]
-
-
-def _fits(part: LinearHead | Embedding, contents: Contents) -> list[str]:
+def fits(part: LinearHead | Embedding, contents: Contents) -> list[str]:
     """Return the names of the layers that a head could read out, or an embedding be the input of."""
     if isinstance(part, LinearHead):
         return [layer.name for layer in contents.layers if part in contents.heads_of(layer)]
     return [layer.name for layer in contents.layers if part in contents.embeddings_of(layer)]
-
-
-def _head_row(head: LinearHead, contents: Contents) -> list[Cell]:
-    outputs, inputs = head.weight.shape
-    bias = "" if head.bias is not None else ", no bias"
-    return [head.name, f"linear head {inputs:,} -> {outputs:,}{bias}", _could_be("readout", _fits(head, contents))]
-
-
-def _embedding_row(embedding: Embedding, contents: Contents) -> list[Cell]:
-    tokens, features = embedding.table.shape
-    fits = _could_be("input", _fits(embedding, contents))
-    return [embedding.name, f"embedding {tokens:,} tokens x {features:,}", fits]
-
-
-def _could_be(what: str, layers: Sequence[str]) -> str:
-    return f"{what} of {_some(list(map(title_of, layers)))}" if layers else ""
-
-
-def _left_out(found: Inspection) -> list[Block]:
-    lines: list[Block] = [
-        Line(f"{title_of(each.name)}: {each.reason}", "cannot run", "warn") for each in found.contents.unsupported
-    ]
-    unused = found.unused
-    if unused and found.contents != Contents():
-        lines.append(Line(f"{counted(len(unused), 'tensor')} used by nothing above: {_some(unused)}", "unused", "dim"))
-    unchecked = [Ignored(name, reason) for name, reason in found.unchecked.items()]
-    for reason, names in _by_reason(unchecked).items():
-        lines.append(Line(f"{_some(names)}: {reason}", "not looked at", "dim"))
-    for reason, names in _by_reason(found.ignored).items():
-        lines.append(Line(f"{_some(names)}: {reason}", "ignored", "dim"))
-    return lines
-
-
-def _by_reason(ignored: Sequence[Ignored]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for each in ignored:
-        found.setdefault(each.reason, []).append(each.name)
-    return found
-
-
-def _next(found: Inspection) -> list[Block]:
-    sound = [layer for layer, weights in zip(found.contents.layers, found.weights, strict=True) if weights]
-    if found.contents.layers and not sound:
-        return []
-    if sound:
-        file, name = shlex.quote(found.name), shlex.quote(sound[0].name)
-        text = f"gradcli simulate {file} --layer {name} -T 200\ngradcli inspect {file} --spec {name} > my.yaml"
-        return [Line(text, "next", "dim")]
-    if found.tensors and not found.contents.unsupported:
-        example = f"weights: {{file: {flow(found.name)}, map: {{PARAMETER: TENSOR, ...}}}}"
-        return [
-            Line(f"give the tensors to the parameters of a cell of your own, in its spec:\n{example}", "next", "dim")
-        ]
-    return []
-
-
-def _some(names: Sequence[str]) -> str:
-    """Return a few names, and how many more there are."""
-    shown = ", ".join(names[:_LISTED_NAMES])
-    more = len(names) - _LISTED_NAMES
-    return f"{shown} and {more:,} more" if more > 0 else shown
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape)) or "scalar"
-
-
-def _short(value: float) -> str:
-    """Return a number to three decimals, so that columns line up; one that these cannot show, to three digits."""
-    if value != 0 and not 0.01 <= abs(value) < 100:
-        return plain_number(value, digits=3)
-    return f"{value:.3f}"
-
-
-# For programs.
-
-
-def _data(found: Inspection) -> dict[str, Any]:
-    contents = found.contents
-    return envelope(_COMMAND) | {
-        "file": found.name,
-        "format": found.format,
-        "size": found.size,
-        "tensors": [{"name": t.name, "shape": list(t.shape), "dtype": t.dtype} for t in found.tensors.values()],
-        "not_finite": [
-            {
-                "tensor": each.tensor,
-                "nan": each.nan,
-                "infinite": each.infinite,
-                "size": found.tensors[each.tensor].size,
-            }
-            for each in found.not_finite
-        ],
-        "unchecked": [{"name": name, "reason": reason} for name, reason in found.unchecked.items()],
-        "layers": [
-            _layer_data(layer, weights, found) for layer, weights in zip(contents.layers, found.weights, strict=True)
-        ],
-        "heads": [
-            {
-                "name": head.name,
-                "inputs": head.weight.shape[1],
-                "outputs": head.weight.shape[0],
-                "bias": head.bias is not None,
-                "readout_of": _fits(head, contents),
-                "tensors": list(head.tensors),
-            }
-            for head in contents.heads
-        ],
-        "embeddings": [
-            {
-                "name": each.name,
-                "tokens": each.table.shape[0],
-                "features": each.table.shape[1],
-                "input_of": _fits(each, contents),
-                "tensors": list(each.tensors),
-            }
-            for each in contents.embeddings
-        ],
-        "unsupported": [{"name": each.name, "reason": each.reason} for each in contents.unsupported],
-        "unused": found.unused,
-        "ignored": [{"name": each.name, "reason": each.reason} for each in found.ignored],
-    }
-
-
-def _layer_data(layer: RecurrentLayer, weights: Sequence[DirectionWeights], found: Inspection) -> dict[str, Any]:
-    built_in = isinstance(layer.cell, str)
-    return {
-        "name": layer.name,
-        "framework": layer.framework,
-        "kind": layer.kind,
-        "cell": layer.cell if built_in else None,
-        "equations": None if isinstance(layer.cell, str) else layer.cell["equations"],
-        "activation": layer.activation,
-        "input_size": layer.input_size,
-        "hidden_size": layer.hidden_size,
-        "projection_size": _projection(layer),
-        "output_size": layer.output_size,
-        "num_layers": layer.num_layers,
-        "bidirectional": layer.bidirectional,
-        "reversed": layer.reversed,
-        "gate_order": list(layer.gate_order),
-        "dtype": layer.dtype,
-        "parameter_count": layer.parameter_count,
-        "initial_states": list(layer.initial_states),
-        "directions": {each.name: _direction_data(each) for each in weights},
-        "tensors": list(layer.tensors),
-        "notes": list(layer.notes),
-    }
-
-
-def _direction_data(weights: DirectionWeights) -> dict[str, Any]:
-    gate = weights.gate
-    return {
-        "gate": None
-        if gate is None
-        else {"name": gate.name, "mean_bias": number(gate.mean_bias), "kept_at_rest": number(gate.kept_at_rest)},
-        "matrices": {
-            matrix.name: {
-                "shape": list(matrix.shape),
-                "spectral_radius": number(matrix.spectral_radius[0]),
-                "spectral_norm": number(matrix.spectral_norm[0]),
-            }
-            for matrix in weights.matrices
-        },
-    }
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """One row for each recurrent matrix, and one for the bias of the gate that keeps."""
-
-    found: Inspection
-
-    def __iter__(self) -> Iterator[Sequence[Cell]]:
-        for layer, weights in zip(self.found.contents.layers, self.found.weights, strict=True):
-            for each in weights:
-                for matrix in each.matrices:
-                    spectrum = number(matrix.spectral_radius[0]), number(matrix.spectral_norm[0])
-                    yield layer.name, each.name, matrix.name, *matrix.shape, *spectrum, None
-                if each.gate is not None:
-                    bias = layer.parameters[f"{each.name}.b_{each.gate.name}"].shape
-                    mean = number(each.gate.mean_bias)
-                    yield layer.name, each.name, f"b_{each.gate.name}", *bias, None, None, None, mean

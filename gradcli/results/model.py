@@ -14,6 +14,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from gradcli import __version__
+from gradcli.results.suites import Suites
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,6 +79,11 @@ class Verbatim:
 Block = Line | Table | Verbatim
 
 
+def filled(groups: Sequence[Sequence[Block]]) -> list[Sequence[Block]]:
+    """Return the groups in which there is something."""
+    return [group for group in groups if group]
+
+
 @dataclass(frozen=True)
 class Records:
     """The rows of the CSV: full precision, one header. `rows` may be made while they are walked over."""
@@ -134,6 +140,26 @@ class Deferred(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._made)
 
+    def __repr__(self) -> str:
+        return repr(self._made)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What makes it may hold anything; a copy has what is made.
+        return dict, (plain(self),)
+
+
+def plain(value: Any) -> Any:
+    """Return data of a report as dicts, lists, and what they hold, all of it made.
+
+    >>> plain(Deferred(lambda: {"distance": range(3)}))
+    {'distance': [0, 1, 2]}
+    """
+    if isinstance(value, Mapping):
+        return {name: plain(entry) for name, entry in value.items()}
+    if isinstance(value, Numbers):
+        return value[:]
+    return [plain(entry) for entry in value] if isinstance(value, Sequence) and not isinstance(value, str) else value
+
 
 @dataclass(frozen=True)
 class Report:
@@ -143,6 +169,7 @@ class Report:
     data: what `--format json` prints; finite numbers, strings, sequences, mappings and None only.
     records: what `--format csv` prints. latex: what `--format latex` prints, of commands that derive formulas.
     full: the blocks that `--full` prints in place of `blocks`; none where there is no more to say.
+    suites: what `--format junit` and `--format github` print, of commands that test.
     """
 
     command: str
@@ -151,6 +178,7 @@ class Report:
     records: Records = field(default_factory=lambda: Records((), ()))
     latex: str = ""
     full: Sequence[Sequence[Block]] = ()
+    suites: Suites | None = None
 
     def in_full(self) -> Report:
         """Return the same report with all that a person may read of it."""

@@ -24,16 +24,16 @@ from gradcli.language.notation import Text
 from gradcli.language.routes import PathGraph
 from gradcli.prepare.build import Network
 from gradcli.results.clipping import clip_blocks
-from gradcli.results.contributions import contributions_report
+from gradcli.results.contributions import contributions_of_layer
 from gradcli.results.directions import direction_hint
 from gradcli.results.float32 import float32_lines
 from gradcli.results.formulas import equation_formulas, jacobian_formulas
-from gradcli.results.gates import cause_lines, gates_report
-from gradcli.results.inspect import inspect_report
-from gradcli.results.jacobian import jacobian_report
+from gradcli.results.gates import cause_lines, gates_of_layer
+from gradcli.results.inspect_report import contents_of
+from gradcli.results.jacobian_report import jacobian_of_layer
 from gradcli.results.model import Block, Line, Report, Table, Verbatim
 from gradcli.results.page import Content, Folded, Page, Section
-from gradcli.results.paths import direct_lines, jacobian_tables, paths_report
+from gradcli.results.paths_report import direct_lines, jacobian_tables, paths_of_layer
 from gradcli.results.pictures import BarChart, HeatMap, LineChart, Picture
 from gradcli.results.pictures_of_contributions import contributions_picture, truncation_picture
 from gradcli.results.pictures_of_gates import gates_picture, rates_picture
@@ -41,6 +41,7 @@ from gradcli.results.pictures_of_jacobian import singular_values_picture
 from gradcli.results.pictures_of_paths import routes_picture
 from gradcli.results.pictures_of_run import clip_picture, curve_picture, matrix_picture, run_words, states_picture
 from gradcli.results.remedies import effect, next_line, remedy_options, remedy_table
+from gradcli.results.result import Result
 from gradcli.results.run import resolved_spec
 from gradcli.results.simulate import describe, note_lines, simulation, verdict_lines
 from gradcli.results.versions import versions_table
@@ -99,24 +100,24 @@ def run_page(found: RunFindings) -> Page:
         *told.now([Line(describe(network), style="dim"), *note_lines(network)]),
     ]
     sections = [
-        Section("The checkpoint", _about(found.inspection, inspect_report, (), told, network)),
+        Section("The checkpoint", _about(found.inspection, contents_of, (), told, network)),
         Section("Why", told.now(why(found))),
         Section("What would help", _remedies(found, told)),
         Section("What clipping would do", _clipping(measured, told)),
         Section("The states", _drawn([states_picture(measured)] if len(measured.states) > 1 else [], network)),
-        Section("Directions", _about(found.jacobian, jacobian_report, [singular_values_picture], told, network)),
+        Section("Directions", _about(found.jacobian, jacobian_of_layer, [singular_values_picture], told, network)),
         Section(
             "Where the parameters' gradient comes from",
             _about(
-                found.contributions, contributions_report, [contributions_picture, truncation_picture], told, network
+                found.contributions, contributions_of_layer, [contributions_picture, truncation_picture], told, network
             ),
         ),
         Section(
-            "Gates and activations", _about(found.gates, gates_report, [gates_picture, rates_picture], told, network)
+            "Gates and activations", _about(found.gates, gates_of_layer, [gates_picture, rates_picture], told, network)
         ),
-        Section("Routes through the cell", _about(found.paths, paths_report, [routes_picture], told, network)),
+        Section("Routes through the cell", _about(found.paths, paths_of_layer, [routes_picture], told, network)),
         Section("From every step to every step", _matrix(found)),
-        Section("The run in numbers", _about(measured, lambda run: simulation(run).shown, (), told, network)),
+        Section("The run in numbers", _about(measured, simulation, (), told, network)),
         Section("Equations", equations(network)),
         Section("The spec", spec_content(network)),
         Section("Left out", [Line(text) for text in found.refused]),
@@ -193,7 +194,7 @@ def _matrix(found: RunFindings) -> list[Content]:
 
 def _about(
     seen: _Seen | None,
-    report: Callable[[_Seen], Report],
+    result: Callable[[_Seen], Result],
     pictures: Sequence[Callable[[_Seen], Picture]],
     told: _Told,
     network: Network,
@@ -201,7 +202,7 @@ def _about(
     """Return what of a report is not told yet: sentences, then pictures, and the tables folded."""
     if seen is None:
         return []
-    blocks = told.rest(report(seen))
+    blocks = told.rest(result(seen).shown)
     tables = [block for block in blocks if isinstance(block, Table)]
     lines = [block for block in blocks if not isinstance(block, Table)]
     return [

@@ -1,202 +1,199 @@
-"""The report of `gradcli paths`: the formulas of one step, the routes and their shares, and the direct route alone."""
+"""What `gradcli paths` finds of one layer, each number declared once; `paths_report` is what a person reads."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gradcli.diagnostics.paths import CARRIES, DirectCurve, Paths, RouteTable, Share
-from gradcli.diagnostics.paths_tracer import LONGEST_ROUTE, MOST_ROUTES
-from gradcli.diagnostics.verdict_words import grouped
-from gradcli.language.formula import FormulaWriter, JacobianBlock, StepJacobian, step_jacobian
+from gradcli.language.formula import FormulaWriter, JacobianBlock, StepJacobian
 from gradcli.language.graph import Node
-from gradcli.language.notation import Latex, Text, signed_sum
+from gradcli.language.notation import signed_sum
 from gradcli.language.routes import Diagonal
-from gradcli.results.curves import log10_text, plain_number, power_of_ten, shown_distances
-from gradcli.results.formulas import JACOBIAN_TITLES
-from gradcli.results.model import Block, Cell, Column, Deferred, Line, Numbers, Records, Report, Table, envelope
-from gradcli.results.run_data_old import number, resolved_spec, verdict_data
-from gradcli.results.simulate import describe, verdict_lines
+from gradcli.results.declared import key
+from gradcli.results.one_layer import OfOneSpec, spec_fields
+from gradcli.results.run import Verdict, verdict_of
 
-_COMMAND = "paths"
-#: From this projection on, a route is clearly more than the whole of which it is a part.
-_MORE_THAN_ALL = 1.5
-#: A projection below this is no float any more, or has lost digits.
-_SMALLEST = 1e-300
-_NOTHING_EARLIER = "No state depends on an earlier one: there is no way back through time."
-_LATEX_BREAK = r" \\"
+Array = np.ndarray[Any, Any]
 
-CSV_HEADER = (
-    "label",
-    "layer",
-    "section",
-    "start",
-    "end",
-    "distance",
-    "route",
-    "log10_norm",
-    "log10_relative",
-    "projection",
-    "cosine",
-)
+#: What the numbers of routes are over all trials and sequences.
+AGGREGATES = {
+    "log10_norm": "median over trials and sequences",
+    "log10_relative": "median over the sequences whose gradient is not zero",
+    "projection": "routes: mean over the sequences whose gradient is not zero; direct: their median",
+    "cosine": "median over the sequences in which neither vector is zero",
+}
+#: Whole numbers beyond this are no longer exact where a reader makes floats of them.
+_LARGEST_EXACT = 2**53
 
 
-def paths_report(found: Paths) -> Report:
-    """Return the report of the routes of one layer."""
-    writer = FormulaWriter(found.graph, Text())
-    jacobian = step_jacobian(found.graph, Text())
-    title = Line(describe(found.network), found.network.loaded.label, "title")
-    notes = [Line(text, style="dim") for text in _notes(found)]
-    head: list[Block] = [title, *notes]
-    formulas = jacobian_tables(jacobian)
-    routes: list[list[Block]] = [[_routes(found, table, writer)] for table in found.tables]
-    groups, full = [head], [head]
-    if found.verdict is not None:
-        groups += [verdict_lines(found.verdict), *formulas]
-        full = []
-    else:
-        sentences = direct_lines(found)
-        curves: list[list[Block]] = [[_direct_table(curve, found)] for curve in found.direct]
-        more = Line("formulas of whole steps, the direct route by distance: --full", "more", "dim")
-        groups += [sentences, *routes, *formulas[:1], [more] if found.tables else []]
-        full += [sentences, *routes, *formulas, *curves]
-    return Report(
-        _COMMAND,
-        [group for group in groups if group],
-        Deferred(lambda: envelope(_COMMAND) | {"runs": [_run_data(found, jacobian, writer)]}),
-        Records(CSV_HEADER, list(_csv_rows(found, writer))),
-        _latex(found),
-        [group for group in full if group],
+@dataclass(frozen=True, kw_only=True)
+class RouteFormula:
+    """A term of a block: one route within the step."""
+
+    route: str = key("the route, such as `c -> f -> h -> c`")
+    formula: str = key("what it multiplies by, in the notation of the screen")
+    latex: str = key("the same as LaTeX")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockFormula:
+    """A block of the Jacobian of one step, as formulas."""
+
+    of: str = key("the state that is derived")
+    by: str = key("the earlier state that it is derived by")
+    lag: int = key("how many steps earlier")
+    derivative: str = key("`partial` (earlier states independent) or `total` (as functions of each other)")
+    name: str = key("its name, such as `dc[t]/dc[t-1]`")
+    count: int = key("how many routes there are")
+    terms: Sequence[RouteFormula] = key("each of them: `route`, `formula`, `latex`; empty where there are too many")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepFormulas:
+    """The Jacobian of one step, derived from the equations."""
+
+    blocks: Sequence[BlockFormula] = key("its blocks")
+    definitions: Mapping[str, str] = key("the symbols in the formulas")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouteShare:
+    """What one route, or all with the same last step, passes on; null where no sequence has a gradient."""
+
+    route: str = key("the route")
+    formula: str = key("what it multiplies by", csv=False)
+    log10_norm: float | None = key("log10 of the norm of its vector")
+    log10_relative: float | None = key("log10 of that relative to the whole gradient")
+    projection: float | None = key("v . total / |total|^2; those of all routes add up to 1")
+    cosine: float | None = key("of the angle between the two")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoutesBetween:
+    """The routes from one state at the loss back to another."""
+
+    start: str = key("the state that they start from")
+    end: str = key("the state that they lead back to")
+    distance: int = key("how many steps earlier")
+    count: int | str | None = key(
+        "how many there are; a text where a float could not hold it; null: not counted", csv=False
+    )
+    listed: str = key("what `shares` has: `routes`, or `last steps` of them all where there are too many", csv=False)
+    log10_norm: float | None = key("log10 of the norm of the whole gradient", csv=False)
+    fraction_zero: float = key("of the sequences, how many have none", csv=False)
+    residual: float | None = key("|sum of the routes - whole| / |whole|, the largest", csv=False)
+    shares: Sequence[RouteShare] = key("what each passes on, the largest first", csv=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectRouteByDistance:
+    """A direct route, gates held constant, beside the whole gradient of its states, at D distances, each (D,)."""
+
+    state: str = key("what it is called: its state, or several of them")
+    states: Sequence[str] = key("the states on it")
+    coefficient: str = key("what it multiplies by in a step")
+    carries_to: int = key(f"the distance up to which its projection is at least {CARRIES:g} throughout")
+    distance: Array = key("the distances")
+    log10_direct: Array = key("log10 of the norm that it alone passes on")
+    log10_total: Array = key("log10 of that of the whole gradient")
+    projection: Array = key("of the one on the other; null where there is no gradient")
+    cosine: Array = key("of the angle between the two")
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class PathsOfLayer(OfOneSpec):
+    """What `paths` found of one layer."""
+
+    command = "paths"
+
+    layer: int = key("its number, from 0")
+    step: int = key("the step from which distances count: where the loss counts last")
+    verdict: Verdict | None = key("null unless `nonfinite`")
+    aggregates: Mapping[str, str] = key("what each number is over all trials and sequences")
+    jacobian: StepFormulas = key("one step's Jacobian as formulas")
+    routes: Sequence[RoutesBetween] = key("the routes, for each end")
+    direct: Sequence[DirectRouteByDistance] = key("the direct routes by distance")
+
+
+def paths_fields(found: Paths, writer: FormulaWriter, text: StepJacobian, latex: StepJacobian) -> dict[str, Any]:
+    """Return the fields of `PathsOfLayer` for what was found.
+
+    Args:
+        writer: of formulas as text. text, latex: the Jacobian of one step.
+    """
+    return {
+        **spec_fields(found.network, finite=found.verdict is None),
+        "layer": found.layer,
+        "step": found.step,
+        "verdict": None if found.verdict is None else verdict_of(found.verdict),
+        "aggregates": AGGREGATES,
+        "jacobian": StepFormulas(
+            blocks=tuple(map(_block, text.blocks, latex.blocks)), definitions=dict(text.definitions)
+        ),
+        "routes": tuple(_routes(found, table, writer) for table in found.tables),
+        "direct": tuple(_direct(curve, writer) for curve in found.direct),
+    }
+
+
+def _block(block: JacobianBlock, twin: JacobianBlock) -> BlockFormula:
+    return BlockFormula(
+        of=block.target,
+        by=block.source,
+        lag=block.lag,
+        derivative="total" if block.is_total else "partial",
+        name=block.name,
+        count=block.count,
+        terms=tuple(
+            RouteFormula(
+                route=term.route,
+                formula=signed_sum([(term.sign, term.text)]),
+                latex=signed_sum([(in_latex.sign, in_latex.text)]),
+            )
+            for term, in_latex in zip(block.terms, twin.terms, strict=True)
+        ),
     )
 
 
-def _notes(found: Paths) -> Iterator[str]:
-    """Yield what is to be known of the layer, and of the step at which routes start."""
-    layers = len(found.network.problem.plans)
-    if found.layer < layers - 1:
-        yield (
-            f"layer {found.layer} of 0 to {layers - 1}: routes inside it, of the gradient that the layers above pass on"
-            f" at step {found.step} alone"
-        )
-    elif layers > 1:
-        yield f"layer {found.layer}, the top one"
-    problem = found.network.problem
-    if len(problem.loss.steps) > 1:
-        yield f"the loss at step {found.step} alone: what enters at other steps takes the same routes from there"
-    if found.step < problem.seq_len:
-        yield f"the loss counts last at step {found.step}: distances are counted from there"
+def _routes(found: Paths, table: RouteTable, writer: FormulaWriter) -> RoutesBetween:
+    return RoutesBetween(
+        start=table.start,
+        end=table.end,
+        distance=table.distance,
+        count=str(table.count) if table.count is not None and table.count > _LARGEST_EXACT else table.count,
+        listed="routes" if table.is_complete else "last steps",
+        log10_norm=table.log10_norm,
+        fraction_zero=table.zeros,
+        residual=table.residual,
+        shares=tuple(
+            RouteShare(
+                route=route_name(found, table, share, writer),
+                formula=writer.formula(share.route),
+                log10_norm=share.log10_norm,
+                log10_relative=share.log10_relative,
+                projection=share.projection,
+                cosine=share.cosine,
+            )
+            for share in largest_first(table.shares)
+        ),
+    )
 
 
-# Formulas.
-
-
-def jacobian_tables(jacobian: StepJacobian) -> list[list[Block]]:
-    """Return the blocks of the Jacobian, the partial derivatives and the total ones each in a table."""
-    if not jacobian.blocks:
-        return [[Line(_NOTHING_EARLIER)]]
-    partial = [block for block in jacobian.blocks if not block.is_total]
-    total = [block for block in jacobian.blocks if block.is_total]
-    symbols = [f"{symbol} = {formula}" for symbol, formula in jacobian.definitions]
-    where = f"where {', '.join(symbols)}" if symbols else ""
-    groups: list[list[Block]] = [[_formula_table(JACOBIAN_TITLES[False], partial)]]
-    if total:
-        groups.append([_formula_table(JACOBIAN_TITLES[True], total)])
-    if where:
-        groups[-1].append(Line(where))
-    return groups
-
-
-def _formula_table(title: str, blocks: Sequence[JacobianBlock]) -> Table:
-    columns = [Column("", "text", keep=9), Column("formula", "text", keep=9), Column("route back", "text", keep=6)]
-    rows: list[list[Cell]] = []
-    for block in blocks:
-        if not block.terms:
-            rows.append([f"{block.name} =", f"a sum over {grouped(block.count)} routes", None])
-        for index, term in enumerate(block.terms):
-            sign = "-" if term.sign < 0 else "+" if index else ""
-            rows.append([f"{block.name} =" if not index else "", f"{sign} {term.text}".strip(), term.route])
-    return Table(columns, rows, title=title)
-
-
-def _latex(found: Paths) -> str:
-    """Return the formulas as an align* environment of amsmath."""
-    jacobian = step_jacobian(found.graph, Latex())
-    lines = [line for block in jacobian.blocks for line in _latex_lines(block)]
-    lines += [(f"{symbol} &= {formula}", "") for symbol, formula in jacobian.definitions]
-    if not lines:
-        return f"% {_NOTHING_EARLIER}\n"
-    ends = [*[_LATEX_BREAK] * (len(lines) - 1), ""]
-    comments = [f"  % {route}" if route else "" for _, route in lines]
-    rows = [f"  {text}{end}{note}" for (text, _), end, note in zip(lines, ends, comments, strict=True)]
-    return "\n".join([r"\begin{align*}", *rows, r"\end{align*}", ""])
-
-
-def _latex_lines(block: JacobianBlock) -> Iterator[tuple[str, str]]:
-    if not block.terms:
-        yield rf"{block.name} &= \text{{a sum over {block.count} routes}}", ""
-    for index, term in enumerate(block.terms):
-        if index == 0:
-            yield f"{block.name} &= {signed_sum([(term.sign, term.text)])}", term.route
-        else:
-            yield rf"&\quad {'-' if term.sign < 0 else '+'} {term.text}", term.route
-
-
-# Routes.
-
-
-def _routes(found: Paths, table: RouteTable, writer: FormulaWriter) -> Block:
-    if table.shares:
-        return _route_table(found, table, writer)
-    return Line(f"No route leads {_ends(found, table)}: the gradient there is exactly zero.")
-
-
-def _route_table(found: Paths, table: RouteTable, writer: FormulaWriter) -> Block:
-    if all(share.log10_relative is None for share in table.shares):
-        return Line(f"{routes_title(found, table)}: the gradient is exactly zero")
-    columns = [
-        Column("route" if table.is_complete else "last step of the routes", "text", keep=9),
-        Column("norm", keep=7),
-        Column("relative", keep=6),
-        Column("projection", keep=9),
-        Column("", "bar", keep=3),
-        Column("cosine", keep=5),
-    ]
-    # Long names need the room that bars would take.
-    long = table.is_complete and table.distance > 1
-    rows: list[list[Cell]] = [
-        [
-            route_name(found, table, share, writer),
-            power_of_ten(share.log10_norm),
-            _maybe_power(share.log10_relative),
-            _signed(share.projection),
-            None if share.projection is None or long else min(abs(share.projection), 1.0),
-            _signed(share.cosine),
-        ]
-        for share in largest_first(table.shares)
-    ]
-    rows.append(["all together", power_of_ten(table.log10_norm), "1", "1", None, "1"])
-    return Table(columns, rows, title=routes_title(found, table), note=_route_note(table))
-
-
-def routes_title(found: Paths, table: RouteTable) -> str:
-    ends = _ends(found, table)
-    if table.count == 1:
-        return f"The only route {ends}"
-    if table.is_complete:
-        return f"All {table.count} routes {ends}"
-    count = "Routes" if table.count is None else f"The {_many(table.count)} routes"
-    return f"{count} {ends}, by their last step"
-
-
-def _ends(found: Paths, table: RouteTable) -> str:
-    return f"from {table.start}[{found.step}] back to {table.end}[{found.step - table.distance}]"
-
-
-def _many(count: int) -> str:
-    return grouped(count) if count < 10**6 else f"10^{math.log10(count):.1f}"
+def _direct(curve: DirectCurve, writer: FormulaWriter) -> DirectRouteByDistance:
+    return DirectRouteByDistance(
+        state=curve.route.label,
+        states=tuple(curve.route.states),
+        coefficient=coefficient(curve, writer),
+        carries_to=curve.carries_to,
+        distance=curve.distances,
+        log10_direct=curve.log10_direct,
+        log10_total=curve.log10_total,
+        projection=curve.projection,
+        cosine=curve.cosine,
+    )
 
 
 def route_name(found: Paths, table: RouteTable, share: Share, writer: FormulaWriter) -> str:
@@ -204,74 +201,11 @@ def route_name(found: Paths, table: RouteTable, share: Share, writer: FormulaWri
     return writer.route(share.route, step)
 
 
-def _route_note(table: RouteTable) -> str:
-    parts = ["vectors add up, norms do not: the projections on the whole gradient add up to 1"]
-    if not table.is_complete:
-        parts.append(
-            "each row is the sum of all routes that end so, whatever came before"
-            f" (one by one up to {MOST_ROUTES} routes over {LONGEST_ROUTE} steps)"
-        )
-    if table.zeros:
-        parts.append(f"in {table.zeros:.0%} of the sequences the gradient is exactly zero")
-    return "; ".join(parts)
-
-
 def largest_first(shares: Sequence[Share]) -> list[Share]:
     return sorted(shares, key=lambda share: -abs(share.projection or 0.0))
 
 
-def _maybe_power(log10: float | None) -> str:
-    return "-" if log10 is None else power_of_ten(log10)
-
-
-def _signed(value: float | None) -> str:
-    """Return a share or a cosine to three digits."""
-    return "-" if value is None or math.isnan(value) else plain_number(value, digits=3) if value else "0"
-
-
-# The direct route.
-
-
-def direct_lines(found: Paths) -> list[Block]:
-    """Say of every direct route whether it carries the gradient; nothing where nothing was measured."""
-    if not found.tables:
-        return []
-    if not found.direct:
-        states = " and ".join(found.graph.states)
-        text = (
-            f"None: no step takes {states} over entry by entry, so all of the gradient goes through matrices or gates."
-        )
-        return [Line(text, "direct route")]
-    writer = FormulaWriter(found.graph, Text())
-    return [Line(direct_sentence(curve, writer), "direct route") for curve in found.direct]
-
-
-def direct_sentence(curve: DirectCurve, writer: FormulaWriter) -> str:
-    """Say whether the direct route of a state carries its gradient, and how far back."""
-    state = curve.route.label
-    name = f"{state} -> {state} at every step, {_coefficient(curve, writer)}"
-    seen = np.flatnonzero(~np.isnan(curve.projection) & (curve.distances > 0))
-    if not seen.size:
-        return f"{name}: but the gradient of {state} is exactly zero."
-    last = int(seen[-1])
-    farthest, share = int(curve.distances[last]), float(curve.projection[last])
-    steps = f"{grouped(farthest)} step{'' if farthest == 1 else 's'} back"
-    # In most sequences both may be exactly zero, where some have a gradient still.
-    direct = float(curve.log10_direct[last])
-    ratio = direct if math.isinf(direct) else direct - float(curve.log10_total[last])
-    if curve.carries_to >= farthest:
-        answer = f"It carries the gradient of {state}: {steps} its projection on the whole is {_signed(share)}"
-        more = ", so that other routes work against it" if share > _MORE_THAN_ALL else ""
-        return f"{name}. {answer}{more}; it is at least {CARRIES:g} at every distance."
-    size = f"{steps} its norm is {power_of_ten(ratio)} of the whole gradient's"
-    rest = "the other routes carry it" if ratio <= 0 else "the other routes work against it"
-    if curve.carries_to >= int(curve.distances[min(1, last)]):
-        far = f"{grouped(curve.carries_to)} step{'' if curve.carries_to == 1 else 's'}"
-        return f"{name}. It carries the gradient of {state} up to {far} back only: {size}; beyond, {rest}."
-    return f"{name}. It does not carry the gradient of {state}: {size}; {rest}."
-
-
-def _coefficient(curve: DirectCurve, writer: FormulaWriter) -> str:
+def coefficient(curve: DirectCurve, writer: FormulaWriter) -> str:
     """Return what a route multiplies by in a step: one coefficient, or of several states each with its ends."""
     if len(curve.route.edges) == 1:
         return _diagonal(curve.route.edges[0].coefficient, writer)
@@ -284,144 +218,3 @@ def _coefficient(curve: DirectCurve, writer: FormulaWriter) -> str:
 def _diagonal(coefficient: Node, writer: FormulaWriter) -> str:
     is_one = coefficient.is_number and coefficient.data == 1.0
     return signed_sum([writer.product([] if is_one else [(Diagonal(coefficient), 0)])])
-
-
-def _direct_table(curve: DirectCurve, found: Paths) -> Table:
-    place = {int(distance): index for index, distance in enumerate(curve.distances)}
-    also = [curve.carries_to, *(table.distance for table in found.tables)]
-    shown = [place[d] for d in shown_distances(int(curve.distances[-1]), also) if d in place]
-    columns = [
-        Column("distance", keep=9),
-        Column("log10 direct", keep=8),
-        Column("log10 all", keep=8),
-        Column("relative", keep=6),
-        Column("projection", keep=9),
-        Column("", "bar", keep=3),
-        Column("cosine", keep=5),
-    ]
-    rows: list[list[Cell]] = []
-    for i in shown:
-        direct, whole = float(curve.log10_direct[i]), float(curve.log10_total[i])
-        projection = float(curve.projection[i])
-        rows.append(
-            [
-                int(curve.distances[i]),
-                log10_text(direct),
-                log10_text(whole),
-                None if math.isinf(whole) else power_of_ten(direct - whole),
-                f"< {_SMALLEST:g}" if abs(projection) < _SMALLEST and math.isfinite(direct) else _signed(projection),
-                None if math.isnan(projection) else min(abs(projection), 1.0),
-                _signed(float(curve.cosine[i])),
-            ]
-        )
-    return Table(columns, rows, title=f"The direct route of {curve.route.label} beside its whole gradient")
-
-
-# For programs.
-
-
-def _run_data(found: Paths, jacobian: StepJacobian, writer: FormulaWriter) -> dict[str, Any]:
-    network = found.network
-    data: dict[str, Any] = {
-        "label": network.loaded.label,
-        "cell": network.loaded.cell.name,
-        "status": "ok" if found.verdict is None else found.verdict.kind,
-        "seq_len": network.spec.seq_len,
-        "spec": resolved_spec(network),
-        "layer": found.layer,
-        "step": found.step,
-        "aggregates": {
-            "log10_norm": "median over trials and sequences",
-            "log10_relative": "median over the sequences whose gradient is not zero",
-            "projection": "routes: mean over the sequences whose gradient is not zero; direct: their median",
-            "cosine": "median over the sequences in which neither vector is zero",
-        },
-        "jacobian": {
-            "blocks": _blocks_data(jacobian, step_jacobian(found.graph, Latex())),
-            "definitions": dict(jacobian.definitions),
-        },
-        "routes": [_table_data(found, table, writer) for table in found.tables],
-        "direct": [_curve_data(curve, writer) for curve in found.direct],
-    }
-    return data if found.verdict is None else data | {"verdict": verdict_data(found.verdict)}
-
-
-def _blocks_data(text: StepJacobian, latex: StepJacobian) -> list[dict[str, Any]]:
-    return [
-        {
-            "of": block.target,
-            "by": block.source,
-            "lag": block.lag,
-            "derivative": "total" if block.is_total else "partial",
-            "name": block.name,
-            "count": block.count,
-            "terms": [
-                {
-                    "route": term.route,
-                    "formula": signed_sum([(term.sign, term.text)]),
-                    "latex": signed_sum([(twin.sign, twin.text)]),
-                }
-                for term, twin in zip(block.terms, other.terms, strict=True)
-            ],
-        }
-        for block, other in zip(text.blocks, latex.blocks, strict=True)
-    ]
-
-
-def _table_data(found: Paths, table: RouteTable, writer: FormulaWriter) -> dict[str, Any]:
-    return {
-        "start": table.start,
-        "end": table.end,
-        "distance": table.distance,
-        "count": None if table.count is None else str(table.count) if table.count > 2**53 else table.count,
-        "listed": "routes" if table.is_complete else "last steps",
-        "log10_norm": number(table.log10_norm),
-        "fraction_zero": table.zeros,
-        "residual": number(table.residual),
-        "shares": [
-            {
-                "route": route_name(found, table, share, writer),
-                "formula": writer.formula(share.route),
-                "log10_norm": number(share.log10_norm),
-                "log10_relative": number(share.log10_relative),
-                "projection": number(share.projection),
-                "cosine": number(share.cosine),
-            }
-            for share in largest_first(table.shares)
-        ],
-    }
-
-
-def _curve_data(curve: DirectCurve, writer: FormulaWriter) -> dict[str, Any]:
-    return {
-        "state": curve.route.label,
-        "states": list(curve.route.states),
-        "coefficient": _coefficient(curve, writer),
-        "carries_to": curve.carries_to,
-        "distance": [int(d) for d in curve.distances],
-        "log10_direct": Numbers(curve.log10_direct),
-        "log10_total": Numbers(curve.log10_total),
-        "projection": Numbers(curve.projection),
-        "cosine": Numbers(curve.cosine),
-    }
-
-
-def _csv_rows(found: Paths, writer: FormulaWriter) -> Iterator[list[Cell]]:
-    label, layer = found.network.loaded.label, found.network.problem.names[found.layer]
-    for table in found.tables:
-        section = "routes" if table.is_complete else "last steps"
-        for share in largest_first(table.shares):
-            figures = (share.log10_norm, share.log10_relative, share.projection, share.cosine)
-            name = route_name(found, table, share, writer)
-            ends = (table.start, table.end, table.distance)
-            yield [label, layer, section, *ends, name, *map(number, figures)]
-    for curve in found.direct:
-        state = curve.route.label
-        route = f"{state} -> {state}"
-        for i, distance in enumerate(curve.distances):
-            direct = float(curve.log10_direct[i])
-            with np.errstate(invalid="ignore"):
-                relative = direct - float(curve.log10_total[i])
-            figures = (direct, relative, float(curve.projection[i]), float(curve.cosine[i]))
-            ends = (state, state, int(distance))
-            yield [label, layer, "direct", *ends, route, *map(number, figures)]

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.remedies import LONGER, Remedies, Remedy, outcome, trouble_of
 from gradcli.diagnostics.remedy_code import FRAMEWORKS
-from gradcli.diagnostics.verdict_words import KIND_WORDS, grouped
-from gradcli.results.curves import horizon_text, power_of_ten
+from gradcli.diagnostics.verdict_words import KIND_WORDS
+from gradcli.numbers import grouped, power_of_ten
+from gradcli.results.curves import horizon_text
 from gradcli.results.declared import key
 from gradcli.results.model import Block, Cell, Column, Line, Table
 from gradcli.results.run import Verdict, verdict_of

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from gradcli.results.declared import ByDistance, key, keys_of
+from gradcli.results.clipping_rows import Clipping, clipping_row
+from gradcli.results.declared import InColumns, columns_of, key
 from gradcli.results.model import Deferred
+from gradcli.results.norm_curve import Curve, curve_fields
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from gradcli.diagnostics import clipping, predictions, verdict
-    from gradcli.diagnostics.curve import Curve as Norms
+    from gradcli.diagnostics import predictions, verdict
     from gradcli.diagnostics.float32 import Float32 as SeenInFloat32
     from gradcli.diagnostics.measure import Measured
     from gradcli.prepare.build import Network
@@ -77,26 +79,20 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Curve:
-    """Norms of the gradient by distance d = T - k, each of shape (T+1,): log10, -inf (null) for an exact zero."""
+class BatchCurve(Curve):
+    """A curve over sequences that may differ in length."""
 
-    distance: range = key("0 to T")
-    log10_norm: Array = key("the median over sequences")
-    log10_norm_p10: Array = key("the 10 % quantile")
-    log10_norm_p90: Array = key("the 90 % quantile")
-    log10_norm_mean: Array = key("the mean of the norms, which the verdict is on")
-    log10_ratio: Array = key("r: the mean relative to that at distance 1")
+    sequences: Sequence[int] | None = key(
+        "how many sequences reach each distance; only where their lengths differ", csv=False, optional=True
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Headline(Curve):
+class Headline(BatchCurve):
     """The curve that the verdict is on."""
 
     zero_from: int | None = key("the first distance from which it is exactly zero to the end", csv=False)
     layers: Sequence[str] = key("the layers whose states it joins", csv=False)
-    sequences: Sequence[int] | None = key(
-        "how many sequences reach each distance, where their lengths differ", csv=False, optional=True
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,23 +133,6 @@ class Prediction:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clipping:
-    """What one clipping method does; medians over trials."""
-
-    method: str = key("`norm`, `value`, `step_norm` or `step_value`")
-    threshold: float = key("its threshold")
-    log10_norm_before: float | None = key("log10 of the norm of all parameter gradients")
-    log10_norm_after: float | None = key("the same, clipped")
-    scale: float | None = key("norm after / norm before")
-    cosine: float | None = key("of the angle between the two gradients")
-    fraction_clipped: float = key("of the trials (`norm`), entries (`value`) or states (inside BPTT)")
-    loss_before: float | None = key("the batch loss")
-    loss_after_unclipped: float | None = key("after one step of gradient descent")
-    loss_after_clipped: float | None = key("after one step along the clipped gradient")
-    curve: Curve | None = key("the curve as clipped, where the method changes it", csv=False, optional=True)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Float32:
     """What training in float32 would see."""
 
@@ -175,7 +154,7 @@ class Weights:
     notes: Sequence[str] = key("how it was read")
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Run:
     """One spec, run and measured."""
 
@@ -188,7 +167,7 @@ class Run:
     spec: Mapping[str, Any] = key("the spec with every default filled in; read again, it gives the same run")
     notes: Sequence[str] = key("what else to know of it")
     verdict: Verdict = key("how far the gradient reaches")
-    loss: float | None = key("the mean loss")
+    loss: float | None = key("the batch loss, the mean over trials")
     curve: Headline = key(
         "norms by distance, from the last loss alone; null (Python: empty) where `nonfinite`",
         null=lambda curve: not curve.distance,
@@ -199,6 +178,18 @@ class Run:
     predictions: Sequence[Prediction] = key("rates that theory gives")
     clip: Sequence[Clipping] = key("what clipping would do")
     float32: Float32 | None = key("what training in float32 would see; null for float64")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {judged_words(self.label, self.verdict)}>"
+
+
+def judged_words(label: str, verdict: Verdict | None) -> str:
+    """Return a label and the verdict beside it in a few words: "lstm: vanishing, horizon 14"."""
+    if verdict is None:
+        return label
+    horizon = verdict.horizon.threshold
+    reach = "" if horizon is None or verdict.kind in ("dead", "nonfinite") else f", horizon {horizon}"
+    return f"{label}: {verdict.kind}{reach}"
 
 
 def run_fields(measured: Measured) -> dict[str, Any]:
@@ -214,8 +205,8 @@ def run_fields(measured: Measured) -> dict[str, Any]:
         "spec": resolved_spec(network),
         "notes": tuple(network.notes),
         "verdict": verdict_of(measured.verdict),
-        "loss": None if curve is None else float(measured.losses.mean()),
-        "curve": _headline(measured, curve),
+        "loss": None if curve is None else float(network.problem.loss.of_batch(measured.losses).mean()),
+        "curve": _headline(measured),
         "total": None
         if measured.total is None
         else Total(log10_norm=measured.total.median, log10_norm_mean=measured.total.mean),
@@ -232,7 +223,7 @@ def run_fields(measured: Measured) -> dict[str, Any]:
             for name, shape in network.shapes.items()
         },
         "predictions": tuple(map(_prediction, measured.predictions)),
-        "clip": tuple(map(_clipping, measured.clipped)),
+        "clip": tuple(map(clipping_row, measured.clipped)),
         "float32": float32_of(measured.float32),
     }
 
@@ -255,16 +246,13 @@ def weights_of(network: Network) -> Weights | None:
 def resolved_spec(network: Network) -> Mapping[str, Any]:
     """Return the spec with every default filled in, made when it is looked into."""
 
-    def resolved() -> dict[str, Any]:
-        found = {
-            "input_size": network.problem.plans[0].cell.shapes.input_size,
-            "tied": network.loaded.tied,
-            "input_at": network.loaded.input_at,
-        }
-        data: dict[str, Any] = network.spec.model_copy(update=found).model_dump(mode="json", exclude_none=True)
-        return data
-
-    return Deferred(resolved)
+    found = {
+        "input_size": network.problem.plans[0].cell.shapes.input_size,
+        "tied": network.loaded.tied,
+        "input_at": network.loaded.input_at,
+    }
+    spec = network.spec.model_copy(update=found)  # and not the network, with all of its arrays
+    return Deferred(partial(spec.model_dump, mode="json", exclude_none=True))
 
 
 def verdict_of(found: verdict.Verdict) -> Verdict:
@@ -300,60 +288,30 @@ def _horizon(found: verdict.Verdict) -> Horizon:
     return Horizon(threshold=found.horizon_threshold, float32=found.horizon_float32)
 
 
-def curve_fields(curve: Norms) -> dict[str, Any]:
-    """Return the fields of `Curve`."""
-    return {
-        "distance": range(len(curve.median)),
-        "log10_norm": curve.median,
-        "log10_norm_p10": curve.low,
-        "log10_norm_p90": curve.high,
-        "log10_norm_mean": curve.mean,
-        "log10_ratio": curve.mean - curve.reference,
-    }
-
-
 def sequences_of(network: Network) -> Sequence[int] | None:
-    """Return how many sequences reach each distance, where their lengths differ."""
-    begins = network.problem.begins
-    found: list[int] | None = None if begins is None else begins.reaching(network.problem.seq_len).tolist()
+    """Return how many of the sequences that the curve is of reach each distance, where their lengths differ."""
+    from gradcli.diagnostics.measure import headline_layers
+
+    problem = network.problem
+    if problem.begins is None:
+        return None
+    found: list[int] = problem.begins.reaching(problem.seq_len, problem.entered(headline_layers(problem))).tolist()
     return found
 
 
-def _headline(measured: Measured, curve: Norms | None) -> Headline:
+def _headline(measured: Measured) -> Headline:
     return Headline(
-        **(curve_fields(curve) if curve is not None else _without_distances()),
+        **curve_fields(measured.curve),
         zero_from=measured.verdict.zero_from,
         layers=tuple(measured.headline),
         sequences=sequences_of(measured.network),
     )
 
 
-def _without_distances() -> dict[str, Any]:
-    import numpy as np
-
-    return {"distance": range(0), **{name: np.empty(0) for name in keys_of(Curve) if name != "distance"}}
-
-
 def _prediction(found: predictions.Prediction) -> Prediction:
     low, high = found.spread or (None, None)
     state = None if found.spread is None else found.state
     return Prediction(name=found.name, rate_per_step=found.rate_per_step, state=state, smallest=low, largest=high)
-
-
-def _clipping(found: clipping.Clipped) -> Clipping:
-    return Clipping(
-        method=found.method,
-        threshold=found.threshold,
-        log10_norm_before=found.log10_norm_before,
-        log10_norm_after=found.log10_norm_after,
-        scale=found.scale,
-        cosine=found.cosine,
-        fraction_clipped=found.fraction_clipped,
-        loss_before=found.loss_before,
-        loss_after_unclipped=found.loss_after_unclipped,
-        loss_after_clipped=found.loss_after_clipped,
-        curve=None if found.curve is None else Curve(**curve_fields(found.curve)),
-    )
 
 
 def float32_of(seen: SeenInFloat32 | None) -> Float32 | None:
@@ -372,4 +330,5 @@ def float32_of(seen: SeenInFloat32 | None) -> Float32 | None:
 
 def curve_records(runs: Sequence[Run]) -> Records:
     """Return the curves of some runs as the CSV has them, full precision; a run without one has no rows."""
-    return ByDistance(Curve, [(run.label, run.curve) for run in runs]).records
+    parts = [{"label": run.label, **columns_of(run.curve)} for run in runs]
+    return InColumns(list(parts[0]), parts).records

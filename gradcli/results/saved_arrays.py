@@ -18,8 +18,9 @@ def saved_arrays(measured: Measured) -> dict[str, Array]:
 
     * ``x`` (R, T, B, input); ``param.<layer>.<name>`` (R, ...), or (R, T, ...) where weights are not tied;
       ``state.<layer>.<name>`` (R, T+1, B, H), index 0 the initial state; ``target`` (R, steps, B, H) or class numbers
-      (R, steps, B), or ``vector`` (R, H); ``at`` (steps,). With the loss at the final states of both directions
-      ``at`` is T, and what counts there is ``[state.<layer>.h, state.<layer>.reverse.h]`` of the top layer.
+      (R, steps, B), or ``vector`` (R, H), or ``output_gradient`` (B, steps, H), the same in all trials; ``at``
+      (steps,). With the loss at the final states of both directions ``at`` is T, and what counts there is
+      ``[state.<layer>.h, state.<layer>.reverse.h]`` of the top layer.
     * ``grad_state.<layer>.<name>`` mantissas of the gradient of each sequence's own loss, with
       ``log2_state.<layer>.<name>`` (R, T+1, B); ``grad_param.<layer>.<name>`` mantissas of that of the batch loss, with
       ``log2_param.<layer>.<name>`` (R,). gradient = mantissa * 2**log2.

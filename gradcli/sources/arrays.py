@@ -11,6 +11,7 @@ from gradcli.errors import InputFileError
 from gradcli.sources.csv_table import Columns, add_column, column_number, read_csv
 from gradcli.sources.files import MAX_SERIES_BYTES, FieldError, require_file, unreadable
 from gradcli.sources.npz import read_header, read_npz, require_numbers
+from gradcli.spec.given import Given
 
 ENDINGS = (".csv", ".npy", ".npz")
 _BLOCK_ENTRIES = 2**20
@@ -38,6 +39,19 @@ def read_array(path: Path, name: str, *, key: str | None = None, columns: Column
         return read_csv(path, name, columns)
     array = _map_npy(path, name) if ending == ".npy" else read_npz(path, name, key)
     return array if columns is None else _chosen(array, columns, name)
+
+
+def array_of(file: str | Given, folder: Path, *, key: str | None = None, columns: Columns | None = None) -> np.ndarray:
+    """Return the array of a file in `folder`, as a spec names it, or the one that Python gave in its place.
+
+    Raises as `read_array` does.
+    """
+    if not isinstance(file, Given):
+        return read_array(folder / file, file, key=key, columns=columns)
+    if key is not None:
+        raise FieldError(f"{file} is no .npz, and has no keys", "key")
+    array: np.ndarray = file.values
+    return array if columns is None else _chosen(array, columns, str(file))
 
 
 def _chosen(array: np.ndarray, columns: Columns, name: str) -> np.ndarray:

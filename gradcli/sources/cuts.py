@@ -13,6 +13,7 @@ import numpy as np
 from gradcli.errors import InputFileError, UsageError
 from gradcli.sources.arrays import read_array
 from gradcli.sources.files import FieldError
+from gradcli.spec.given import Given
 from gradcli.spec.inputs import LENGTHS_ENDINGS, FileInput, TextInput, TokensInput
 
 
@@ -96,7 +97,7 @@ def cut_windows(
     Raises InputFileError where it is too short for one window, FieldError where the stride makes it so for the others.
     """
     window = extent.seq_len + one_more
-    _require_steps(length, window, extent.seq_len, model.path, what, one_more=one_more)
+    _require_steps(length, window, extent.seq_len, str(model.path), what, one_more=one_more)
     starts = window_starts(length, window, extent.batch_size, model.stride)
     if starts[-1] + window > length:
         fitting = (length - window) // int(starts[1]) + 1
@@ -135,7 +136,7 @@ def cut_recordings(
             f"{model.path} holds {sequences} sequences, but batch_size is {extent.batch_size}; "
             f"set batch_size to at most {sequences}, or give an array (steps, features) to cut windows from"
         )
-    _require_steps(steps, extent.seq_len + one_more, extent.seq_len, model.path, what, one_more=one_more)
+    _require_steps(steps, extent.seq_len + one_more, extent.seq_len, str(model.path), what, one_more=one_more)
     batch_size = min(sequences, extent.batch_size)
     every = _read_lengths(model, folder, sequences, steps, smallest=1 + one_more)
     lengths = np.minimum(every[:batch_size] - one_more, extent.seq_len)
@@ -190,7 +191,7 @@ def lengths_file(model: FileInput | TokensInput) -> tuple[str, str | None]:
     given = str(model.lengths)
     if given.lower().endswith(LENGTHS_ENDINGS):
         return given, None
-    if not model.path.lower().endswith(".npz"):
+    if isinstance(model.path, Given) or not model.path.lower().endswith(".npz"):
         raise FieldError(f"expected a list, or a file that ends in .npy or .csv; got {given!r}", "lengths")
     return model.path, given
 

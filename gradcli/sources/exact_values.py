@@ -1,4 +1,4 @@
-"""Exact values, as nested lists, of parameters, initial states, targets and vectors."""
+"""Exact values, as nested lists or arrays, of parameters, initial states, targets and vectors."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 
 from gradcli.sources.initialisers import InitialiserError
+from gradcli.spec.given import Given
+
+#: Exact values as a spec has them.
+ExactValues = float | list[Any] | Given
 
 
-def exact_array(values: float | list[Any], shape: tuple[int, ...], *, count: int | None = None) -> np.ndarray:
+def exact_array(values: ExactValues, shape: tuple[int, ...], *, count: int | None = None) -> np.ndarray:
     """Return exact values as a float64 array; a single number fills the whole shape.
 
     With `count`, what is wanted is `count` arrays of `shape`, stacked: (count, *shape). The values may then be one
@@ -27,9 +31,11 @@ def exact_array(values: float | list[Any], shape: tuple[int, ...], *, count: int
     return exact_view(values, shape, count=count).copy()
 
 
-def exact_view(values: float | list[Any], shape: tuple[int, ...], *, count: int | None = None) -> np.ndarray:
+def exact_view(values: ExactValues, shape: tuple[int, ...], *, count: int | None = None) -> np.ndarray:
     """Return what `exact_array` does, read-only and without repeating anything in memory."""
     wanted = shape if count is None else (count, *shape)
+    if isinstance(values, Given):
+        return np.broadcast_to(_of_array(values.values, shape, wanted), wanted)
     if not isinstance(values, list):
         return np.broadcast_to(_finite(values, ""), wanted)
     given = _shape_of(values, "")
@@ -39,6 +45,20 @@ def exact_view(values: float | list[Any], shape: tuple[int, ...], *, count: int 
     flat: list[float] = []
     _flatten(values, "", flat)
     return np.broadcast_to(np.reshape(flat, given), wanted)
+
+
+def _of_array(values: np.ndarray, shape: tuple[int, ...], wanted: tuple[int, ...]) -> np.ndarray:
+    """Return an array of one of two shapes, all of whose numbers are finite, as float64."""
+    if values.shape not in (shape, wanted):
+        expected = str(shape) if wanted in (shape, (1, *shape)) else f"{shape}, or {wanted}"
+        raise InitialiserError(f"expected an array {expected}; got shape {values.shape}")
+    with np.errstate(over="ignore"):
+        found = np.asarray(values, dtype=np.float64)
+    finite = np.isfinite(found)
+    if not finite.all():
+        place = np.unravel_index(int(np.argmin(finite)), found.shape)
+        raise InitialiserError(f"expected finite numbers; got {values[place]} at [{', '.join(map(str, place))}]")
+    return found
 
 
 def _describe(shape: tuple[int, ...]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from gradcli.errors import InputFileError, UsageError
-from gradcli.sources.arrays import ENDINGS, read_array, require_finite
+from gradcli.sources.arrays import ENDINGS, array_of, read_array, require_finite
 from gradcli.sources.axes import how_read, may_be_time_first, sequences_first
 from gradcli.sources.cuts import Cut, Extent, cut_recordings, cut_windows, refuse_lengths
 from gradcli.sources.files import FieldError
@@ -107,16 +107,17 @@ class TokensSource(SymbolSource):
 
 def open_series(model: FileInput, folder: Path, input_size: int | None, extent: Extent) -> SeriesSource:
     """Return the source of a file of numbers; raise as `open_input` does."""
-    series = read_array(folder / model.path, model.path, key=model.key, columns=model.columns)
+    name = str(model.path)
+    series = array_of(model.path, folder, key=model.key, columns=model.columns)
     if series.ndim == 1:
         series = series[:, np.newaxis]
     if series.ndim not in (2, 3):
         raise InputFileError(
-            f"{model.path}: expected an array (steps,), (steps, features) or (sequences, steps, features); "
+            f"{name}: expected an array (steps,), (steps, features) or (sequences, steps, features); "
             f"got shape {series.shape}"
         )
-    series = sequences_first(series, model.layout, model.path, 3)
-    _require_size(input_size, series.shape[-1], model.path, "features a step")
+    series = sequences_first(series, model.layout, name, 3)
+    _require_size(input_size, series.shape[-1], name, "features a step")
     notes: tuple[str, ...] = ()
     if series.ndim == 2:
         refuse_lengths(model)
@@ -130,9 +131,9 @@ def open_series(model: FileInput, folder: Path, input_size: int | None, extent: 
         every, used = lengths.tolist(), np.minimum(lengths[: cut.batch_size], extent.seq_len).tolist()
     # Of what is standardised, all counts; else what the run does not read may be anything.
     counts = every if model.standardize else used
-    require_finite(recordings, model.path, counts, several=series.ndim == 3)
+    require_finite(recordings, name, counts, several=series.ndim == 3)
     change = standardisation_of(recordings, counts) if model.standardize else None
-    return SeriesSource(series, cut, extent, scale=model.scale, change=change, name=model.path, notes=notes)
+    return SeriesSource(series, cut, extent, scale=model.scale, change=change, name=name, notes=notes)
 
 
 def _doubt(model: FileInput | TokensInput, shape: tuple[int, ...], extent: Extent) -> tuple[str, ...]:

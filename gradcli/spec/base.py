@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Tag,
 from pydantic_core import PydanticCustomError, core_schema
 
 from gradcli.errors import did_you_mean
+from gradcli.spec.given import written_out
 from gradcli.spec.shown import shown
 
 NAME_KEY = "name"
@@ -37,10 +38,9 @@ class Choice(SpecModel):
     MAIN: ClassVar[str | None] = None
 
     @model_serializer
-    def _short_form(self) -> Any:
-        arguments = {
-            field: getattr(self, field) for field in type(self).model_fields if getattr(self, field) is not None
-        }
+    def _short_form(self, info: Any) -> Any:
+        found = {field: getattr(self, field) for field in type(self).model_fields}
+        arguments = {field: written_out(value, info) for field, value in found.items() if value is not None}
         if not arguments:
             return self.NAME
         if self.MAIN is not None and list(arguments) == [self.MAIN]:

@@ -1,7 +1,7 @@
-"""The defaults of the fields that options of the command line stand for.
+"""The defaults of the fields that options of the command line stand for, and of options that are no fields.
 
-They are fields of `gradcli.spec.models.Spec`, which takes them from here: a help text shows them without the models,
-whose import takes longer than the help.
+The fields are those of `gradcli.spec.models.Spec`, which takes them from here: a help text shows them without the
+models, whose import takes longer than the help.
 """
 
 HIDDEN_SIZE = 64
@@ -11,3 +11,5 @@ BATCH_SIZE = 16
 TRIALS = 4
 SEED = 0
 CLIP_NORM = 1.0
+#: Of Lyapunov exponents, so many are computed: the leading ones.
+LYAPUNOV_EXPONENTS = 8

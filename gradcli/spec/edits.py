@@ -24,7 +24,7 @@ def edited(loaded: LoadedSpec, overrides: Sequence[str]) -> LoadedSpec:
     """
     positions = loaded.positions.copy()
     # What was left to the input or the checkpoint must stay so.
-    data = loaded.spec.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    data = loaded.spec.model_dump(exclude_unset=True, exclude_none=True)
     problems = apply_overrides(data, overrides, positions)
     spec, findings = check(Spec, data)
     problems += [positions.problem(*finding) for finding in findings]

@@ -12,14 +12,15 @@ from pydantic_core import ErrorDetails
 
 from gradcli.errors import did_you_mean
 from gradcli.spec.base import NAME_KEY, Choice
+from gradcli.spec.given import Given
 from gradcli.spec.initialisers import Constant
 from gradcli.spec.models import CellBlock, Spec, is_initial_state
 from gradcli.spec.shown import Path, counted, got, shown
 
 Model = TypeVar("Model", bound=BaseModel)
 
-# Published keys that this version reads as a mistake of their own: "unknown key" would be wrong.
-LATER_KEYS = ("expect",)
+#: Members of a union that no value in a file is meant for.
+_UNWRITTEN = (NoneType, Given)
 
 # Up to so many known keys are listed; of more, only the nearest is named.
 FEW = 8
@@ -162,7 +163,7 @@ def _is_tagged(kind: Any) -> bool:
 def _without_none(kind: Any) -> Any:
     kind = _bare(kind)
     if _is_union(kind):
-        members = [member for member in get_args(kind) if member is not NoneType]
+        members = _members(kind)
         if len(members) == 1:
             return _without_none(members[0])
     return kind
@@ -173,7 +174,7 @@ def _is_union(kind: Any) -> bool:
 
 
 def _members(kind: Any) -> list[Any]:
-    return [member for member in get_args(kind) if member is not NoneType]
+    return [member for member in get_args(kind) if member not in _UNWRITTEN]
 
 
 def _is_model(kind: Any) -> bool:
@@ -250,8 +251,6 @@ def _pattern_broken(text: str, pattern: str) -> str:
 
 def _unknown_key(trail: _Trail) -> str:
     key = str(trail.path[-1])
-    if key in LATER_KEYS and trail.owner in (Spec, CellBlock):
-        return "not offered by this version of gradcli"
     known = list(trail.owner.model_fields)
     if trail.owner is Spec:
         known = ["h_0" if name == "initial_states" else name for name in known]

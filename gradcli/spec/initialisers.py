@@ -12,10 +12,11 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from gradcli.spec.base import Choice, choice_of
+from gradcli.spec.given import Given, OrGiven
 
 Finite = Annotated[float, Field(ge=-1e300, le=1e300)]
 Positive = Annotated[float, Field(gt=0, le=1e300)]
-Values = float | list[Any]
+Values = Annotated[float | list[Any] | Given, OrGiven(float | list[Any])]
 
 
 class Zeros(Choice):

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from gradcli.spec.base import BareKind, SpecModel
 from gradcli.spec.files import NamesFile
+from gradcli.spec.given import Given, OrGiven
 from gradcli.spec.initialisers import Finite, Positive
 
 
@@ -66,6 +67,7 @@ class OneHotInput(SpecModel):
 FilePath = Annotated[
     str, Field(min_length=1, max_length=4096, description="relative to the spec's folder"), NamesFile()
 ]
+PathOrGiven = Annotated[FilePath | Given, OrGiven(FilePath), NamesFile()]
 ArrayKey = Annotated[
     str, Field(min_length=1, max_length=256, description="which array of a .npz; not needed where it holds one")
 ]
@@ -91,7 +93,7 @@ class FileInput(SpecModel):
     """A series from a .csv (one row a step), .npy or .npz file: (steps, features) or (sequences, steps, features)."""
 
     kind: Literal["file"]
-    path: FilePath
+    path: PathOrGiven
     key: ArrayKey | None = None
     layout: Layout | None = None
     columns: Annotated[

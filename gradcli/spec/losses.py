@@ -7,14 +7,14 @@ without the half of the squared error.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from gradcli.spec.base import BareKind, Choice, SpecModel, choice_of
 from gradcli.spec.initialisers import Exact, NormalState, UniformState, Zeros
-from gradcli.spec.inputs import ArrayKey, FilePath, Layout
+from gradcli.spec.inputs import ArrayKey, FilePath, Layout, PathOrGiven
 
 MAX_SEQ_LEN = 10_000_000
 MAX_CLASSES = 1_000_000
@@ -146,12 +146,28 @@ class SumLoss(SpecModel):
     reduction: SumAlone = "sum"
 
 
+class GivenLoss(SpecModel):
+    """L = sum over all steps of g[t] . h[t], where the gradient g[t] that enters the output is given for each sequence.
+
+    It is that of a whole batch's loss, whatever that is: parameters get the sum over sequences of what comes of it.
+    file: a .npy, .npz or .csv, (sequences, T, output size).
+    """
+
+    kind: Literal["given"]
+    file: PathOrGiven
+    key: ArrayKey | None = None
+    layout: Layout | None = None
+
+    at: ClassVar[At] = "every"
+    reduction: ClassVar[Reduction] = "sum"
+
+
 #: Losses that always read out through a linear layer, and those that can.
 ReadoutLoss = CrossEntropyLoss | BinaryCrossEntropyLoss
 TargetLoss = MSELoss | ReadoutLoss
 
 Loss = Annotated[
-    Annotated[TargetLoss | ProjectionLoss | SumLoss, Field(discriminator="kind")],
+    Annotated[TargetLoss | ProjectionLoss | SumLoss | GivenLoss, Field(discriminator="kind")],
     BareKind(),
 ]
 

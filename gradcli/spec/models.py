@@ -9,6 +9,7 @@ from pydantic import Field, model_serializer, model_validator
 
 from gradcli.spec import defaults
 from gradcli.spec.base import BareKey, Choice, SpecModel, choice_of
+from gradcli.spec.expectations import Expect
 from gradcli.spec.initialisers import Finite, Initialiser, InitialState, Positive, Values
 from gradcli.spec.inputs import Input, NormalInput
 from gradcli.spec.losses import MAX_SEQ_LEN, Loss, MSELoss
@@ -116,6 +117,7 @@ class Spec(SpecModel):
     clip: list[Clip] = [NormClip(threshold=defaults.CLIP_NORM)]
     thresholds: Thresholds = Thresholds()
     learning_rate: Positive = 0.01
+    expect: Expect | None = None
 
     @model_validator(mode="before")
     @classmethod

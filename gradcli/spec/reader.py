@@ -14,9 +14,10 @@ from typing import Any
 
 from gradcli import cells
 from gradcli.errors import InputFileError, Problem, SpecError, UsageError
-from gradcli.spec import yaml12
+from gradcli.spec import examples, yaml12
 from gradcli.spec.explain import Finding, check
 from gradcli.spec.files import Read, files_named, standard_input
+from gradcli.spec.given import GivenArrays
 from gradcli.spec.models import CellBlock, InputAt, Spec, is_initial_state, is_tied, steps_with_input
 from gradcli.spec.overrides import apply_options, apply_overrides, split_path
 from gradcli.spec.positions import Positions
@@ -117,6 +118,7 @@ def load_spec(
     examine_cell: Callable[[LoadedSpec], object] | None = None,
     checkpoints: Checkpoints | None = None,
     layer: str | None = None,
+    arrays: GivenArrays | None = None,
 ) -> LoadedSpec:
     """Return the spec that `target` names: a YAML file, ``-`` for standard input, a built-in cell, or a checkpoint.
 
@@ -127,18 +129,19 @@ def load_spec(
     examine_cell: raises SpecError where the equations have mistakes. Called where the rest of the spec has mistakes,
     with defaults in the place of all the rest, so that all mistakes are told at once.
     checkpoints: opens the checkpoint that the spec's `weights` name, where there are any. layer: the layer of it, as
-    `--layer` says.
+    `--layer` says. arrays: what Python gives, in the place of what the file says.
     Raises UsageError for an unknown cell, InputFileError for a file that cannot be read, SpecError for a bad spec.
     """
     origin = _find(target, checkpoints)
     positions = origin.positions
-    line = _CommandLine(options, overrides, layer)
+    line = _CommandLine(options, overrides, layer, arrays or GivenArrays())
     data, wrong = line.applied_to(origin.data, positions)
     problems = positions.mistakes() + wrong
     trained, mistakes = _trained(data, origin, checkpoints)
     if trained is not None:
         # Once more, now on what the checkpoint settles: a part of its loss may be set, such as loss.at.
-        data, _ = line.applied_to({**trained.fields, **origin.data}, positions)
+        data, wrong = line.applied_to({**trained.fields, **origin.data}, positions)
+        problems += wrong
     spec, findings = _checked(data)
     findings += mistakes
     if isinstance(data.get("cell"), str) and _EQUATIONS.search(data["cell"]):
@@ -166,18 +169,21 @@ def load_spec(
 
 @dataclass(frozen=True)
 class _CommandLine:
-    """What the command line says of a spec."""
+    """What the command line, or the arguments of a function, say of a spec."""
 
     options: Mapping[str, object]
     overrides: Sequence[str]
     layer: str | None
+    arrays: GivenArrays
 
     def applied_to(self, data: Mapping[str, Any], positions: Positions) -> tuple[dict[str, Any], list[Problem]]:
         """Return the plain data of a spec with all of it in place, and what is wrong with it."""
         # The document keeps what was in the file.
         changed = deepcopy(dict(data)) if self.overrides else dict(data)
         apply_options(changed, self.options, positions)
+        self.arrays.apply(changed, positions)
         problems = apply_overrides(changed, self.overrides, positions)
+        problems += self.arrays.apply_sizes(changed, positions)
         if isinstance(name := changed.get("cell"), str):
             changed["cell"] = cells.find(name) or name
         weights = _opened(changed.get("weights"))
@@ -271,7 +277,7 @@ def _find(target: str | Mapping[str, Any], checkpoints: Checkpoints | None) -> _
     if (known := cells.find(target)) is not None:
         return _Origin({"cell": known}, Positions(f"built-in cell {known}", None), known, FilePath())
     hint = f"; to read the file, write {os.curdir}{os.sep}{printable(target)}" if os.path.isfile(target) else ""
-    raise UsageError(f"{cells.unknown(target)}{hint}")
+    raise UsageError(f"{cells.unknown(target)}{hint or examples.hint(target)}")
 
 
 def _given(fields: Mapping[str, Any]) -> _Origin:
@@ -297,7 +303,7 @@ def _bytes_of(target: str) -> bytes:
         with open(target, "rb") as file:
             return file.read(yaml12.MAX_BYTES + 1)
     except FileNotFoundError:
-        raise InputFileError(f"{name}: there is no such file") from None
+        raise InputFileError(f"{name}: there is no such file{examples.hint(target)}") from None
     except IsADirectoryError:
         raise InputFileError(f"{name}: is a folder; expected a spec, a YAML file") from None
     except OSError as error:
@@ -322,6 +328,8 @@ def _checked(data: dict[str, Any]) -> tuple[Spec | None, list[Finding]]:
     spec, wrong = check(Spec, clean)
     if "weights" in data and "cell" not in data:
         wrong = [finding for finding in wrong if finding.path]  # what is wrong with the weights says it all
+    if spec is not None and spec.expect is not None and spec.expect.clip_fraction is not None and not spec.clip:
+        findings.append(Finding(("expect", "clip_fraction"), "there is no method under `clip:` that could clip"))
     return (spec if not findings else None), [*wrong, *findings]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from gradcli import cells
 from gradcli.spec.models import Spec
+from gradcli.spec.verdict_kinds import VERDICT_KINDS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -32,10 +33,11 @@ SPEC_NOTES: Mapping[str, str] = {
     "weights": "trained weights from a checkpoint, which win over init",
     "initial_states": "the state before the first step, h_0 for h, c_0 for c; zeros unless given",
     "input": "what x[t] is: zeros, constant, normal, uniform, sine, one_hot, file, text or tokens",
-    "loss": "mse, cross_entropy, binary_cross_entropy, projection or sum; at: last, final, every, or steps from 1",
+    "loss": "mse, cross_entropy, binary_cross_entropy, projection, sum or given; at: last, final, every, or steps",
     "clip": "methods to try: norm, value, step_norm, step_value",
     "thresholds": "of the mean norm relative to that at distance 1",
     "learning_rate": "of the gradient descent step that the clipping rows take",
+    "expect": "what `gradcli check` asserts of the run",
 }
 CELL_NOTES: Mapping[str, str] = {
     "name": "what messages and tables call the cell",
@@ -54,6 +56,17 @@ CELL_NOTES: Mapping[str, str] = {
     "year": "of the publication",
     "notes": "which variant this is",
 }
+EXPECT_NOTES: Mapping[str, str] = {
+    "verdict": f"the kind of verdict, or a list of those that will do: {', '.join(VERDICT_KINDS)}",
+    "horizon": 'steps back until the norm is below the vanishing threshold, such as ">= 50"; unbounded if it never is',
+    "rate_per_step": 'the factor a step, such as "0.9..1.1"',
+    "half_life": 'steps in which the gradient halves, such as "> 20"; unbounded where it does not fall',
+    "peak": 'the largest norm relative to that at distance 1, such as "< 1e3"',
+    "finite": "whether every number of the forward and the backward pass is finite",
+    "certificate": "whether the weights alone prove that the gradient vanishes, whatever the input",
+    "lyapunov": 'the leading Lyapunov exponent in nats a step, such as "<= 0.05"',
+    "clip_fraction": 'the share that the first method under `clip` clips, such as "< 0.5"',
+}
 
 _INITIAL_STATE_KEY = "^[A-Za-z_][A-Za-z0-9_]*_0$"
 
@@ -65,6 +78,8 @@ def spec_schema() -> dict[str, Any]:
     initial_state = next(iter(fields.pop("initial_states")["patternProperties"].values()))
     _describe(fields, SPEC_NOTES)
     _describe(body["$defs"]["CellBlock"]["properties"], CELL_NOTES)
+    _describe(body["$defs"]["Expect"]["properties"], EXPECT_NOTES)
+    body["$defs"]["Expect"]["minProperties"] = 1
     body["patternProperties"] = {_INITIAL_STATE_KEY: initial_state | {"description": SPEC_NOTES["initial_states"]}}
     name, block = fields["cell"].pop("anyOf")
     fields["cell"]["anyOf"] = [

@@ -64,6 +64,8 @@ def _lines(name: str) -> Iterator[str]:
     yield ""
     for field in _BEHAVIOUR:
         yield from field_lines(field, defaults[field])
+    yield _sentence(f"{SPEC_NOTES['expect']}:")
+    yield '# expect: {verdict: stable, horizon: ">= 50"}'
 
 
 def field_lines(name: str, value: Any) -> Iterator[str]:

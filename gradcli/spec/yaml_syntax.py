@@ -40,7 +40,11 @@ _BY_CONTEXT = (
     ("while scanning a tag", "a text that starts with '!' must be quoted"),
     ("while parsing a tag", "a text that starts with '!' must be quoted"),
     ("while scanning a directive", "a text that starts with '%' must be quoted"),
-    ("while scanning a block scalar", "only +, - or an indentation from 1 to 9 can follow '|' or '>' on its line"),
+    (
+        "while scanning a block scalar",
+        "only +, - or an indentation from 1 to 9 can follow '|' or '>' on its line; if a comparison is meant, quote it:"
+        ' ">= 50"',
+    ),
 )
 
 

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gradcli.errors import InputFileError, ResourceError
-from gradcli.weights.checkpoint import Checkpoint
+
+if TYPE_CHECKING:  # the endings alone, for completion, need no NumPy
+    from gradcli.weights.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)

@@ -177,6 +177,54 @@ def test_interrupt_during_the_imports_is_no_traceback(module: str, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
+# gradcli, ended in the middle of a library that makes another error of what is raised in it, or none at all.
+WRAPPING = """
+import os, signal, sys, time
+import gradcli.commands
+from dataclasses import replace
+from functools import wraps
+from gradcli.__main__ import main
+from gradcli.commands.command import COMMANDS
+
+class Library:
+    def __del__(self):
+        os.kill(os.getpid(), NUMBER)
+
+@wraps(gradcli.simulate)
+def simulate(**options):
+    if SWALLOWS:
+        Library()
+        time.sleep(60)
+    try:
+        os.kill(os.getpid(), NUMBER)
+    except BaseException as stop:
+        raise ValueError(f"wrapped: {stop!r}") from None
+
+NUMBER, SWALLOWS = int(sys.argv.pop(1)), sys.argv.pop(1) == "swallows"
+COMMANDS["simulate"] = replace(COMMANDS["simulate"], function=simulate)
+sys.argv[0] = "gradcli"
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("library", ["wraps", "swallows"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_that_a_library_takes_for_its_own_error_ends_the_run(
+    number: signal.Signals, code: int, library: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WRAPPING, str(int(number)), library, "simulate", "lstm", "-o", "out.csv"],
+        env=environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
+    assert list(tmp_path.iterdir()) == []
+
+
 # In this process: what is left when all goes well.
 
 

@@ -82,6 +82,28 @@ def test_no_color_wins(run: Run, arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    "arguments", [["--help"], ["simulate", "-h"], ["simulat"], ["simulate", "x", "--seq-len", "x"]]
+)
+def test_color_of_help_and_usage_errors(run: Run, arguments: list[str]) -> None:
+    def shown(**env: str) -> str:
+        done = run(*arguments, fake="echo", env=env)
+        return done.stdout + done.stderr
+
+    for env in ({}, {"GITHUB_ACTIONS": "true"}, {"PY_COLORS": "1"}, {"TERM": "dumb"}, {"FORCE_COLOR": ""}):
+        assert "\x1b" not in shown(**env), env
+    forced = shown(FORCE_COLOR="1")
+    assert "\x1b[" in forced
+    assert re.sub("\x1b\\[[0-9;]*m", "", forced) == shown()
+
+
+@needs_pty
+@pytest.mark.parametrize("arguments", [["--help"], ["simulate", "-h"], ["simulate", "x"]])
+def test_columns_are_obeyed(tmp_path: Path, arguments: list[str]) -> None:
+    shown = re.sub("\x1b\\[[0-9;]*m", "", on_a_terminal(tmp_path, *arguments, COLUMNS="60"))
+    assert max(map(len, shown.splitlines())) <= 60
+
+
+@pytest.mark.parametrize(
     "env",
     [
         {"TERMINAL_WIDTH": "x"},

@@ -15,7 +15,7 @@ from measured import table_of
 
 from gradcli.diagnostics.weights import LARGEST_FOR_RADIUS, inspect_checkpoint
 from gradcli.formats import render
-from gradcli.results.inspect import inspect_report
+from gradcli.results.inspect_report import contents_of
 from gradcli.results.model import Report
 from gradcli.weights.checkpoint import Ignored
 from gradcli.weights.layers import Contents, Unsupported
@@ -62,9 +62,12 @@ def contents() -> tuple[Table, Contents]:
     return table, Contents(layers, (head(table, "fc"),), (embedding(table, "emb"),), unsupported)
 
 
+def inspected(table: Table, found: Contents, size: int) -> Report:
+    return contents_of(inspect_checkpoint(table, found, size)).report
+
+
 def report() -> Report:
-    table, found = contents()
-    return inspect_report(inspect_checkpoint(table, found, 4321))
+    return inspected(*contents(), 4321)
 
 
 SCREEN = """\
@@ -220,7 +223,7 @@ def test_a_projection_has_a_norm_only_and_says_its_size() -> None:
     arrays["rnn.layer0.W_mh"] = scaled(3, 4, 2.0)
     table = Table(arrays)
     layer = of_parameters(table, "rnn", PROJECTED, "LSTM", output_size=3)
-    found = inspect_report(inspect_checkpoint(table, Contents((layer,)), 1))
+    found = inspected(table, Contents((layer,)), 1)
     screen = table_of(found)
     assert "PyTorch LSTM, runs as a cell of its own" in screen
     assert "hidden 4 projected to 3, input 2, output 3" in screen
@@ -235,7 +238,7 @@ def test_a_projection_has_a_norm_only_and_says_its_size() -> None:
 
 def test_without_a_recurrent_layer_it_says_what_there_is() -> None:
     table = Table({"conv.weight": np.ones((2, 3, 4)), "scale": np.ones(())}, name="a file.npz")
-    found = inspect_report(inspect_checkpoint(table, Contents(), 300))
+    found = inspected(table, Contents(), 300)
     assert (
         table_of(found)
         == """\
@@ -253,7 +256,7 @@ next   give the tensors to the parameters of a cell of your own, in its spec:
 
 def test_a_file_of_layers_that_cannot_run() -> None:
     table = Table({"gate.weight_hh": np.ones((2, 2))})
-    found = inspect_report(inspect_checkpoint(table, Contents(unsupported=(Unsupported("gate", "it is odd"),)), 300))
+    found = inspected(table, Contents(unsupported=(Unsupported("gate", "it is odd"),)), 300)
     screen = table_of(found)
     assert "NONE   of the recurrent layers in this file gradcli can run none" in screen
     assert "cannot run   gate: it is odd" in screen
@@ -263,7 +266,7 @@ def test_a_file_of_layers_that_cannot_run() -> None:
 def test_numbers_that_are_not_finite_are_null_in_json() -> None:
     table = Table({"rnn.layer0.W_xh": np.ones((2, 1)), "rnn.layer0.W_hh": np.full((2, 2), 1.7e308)})
     layer = of_parameters(table, "rnn", equations.rnn(bias=False), "RNN")
-    data = json_of(inspect_report(inspect_checkpoint(table, Contents((layer,)), 1)))
+    data = json_of(inspected(table, Contents((layer,)), 1))
     matrix = data["layers"][0]["directions"]["layer0"]["matrices"]["W_hh"]
     assert matrix["spectral_radius"] is None
     assert matrix["spectral_norm"] is None
@@ -277,7 +280,7 @@ def test_many_heads_are_cut_and_those_that_fit_come_first() -> None:
     table = Table(arrays)
     layer = of_parameters(table, "rnn", equations.rnn(bias=False), "RNN")
     heads = tuple(head(table, f"head{number}") for number in range(20))
-    found = inspect_report(inspect_checkpoint(table, Contents((layer,), heads), 1))
+    found = inspected(table, Contents((layer,), heads), 1)
     screen = table_of(found)
     assert "and 8 more, which --format json lists" in screen
     assert screen.index("head19") < screen.index("head0 ")
@@ -288,7 +291,7 @@ def test_names_are_quoted_for_the_shell() -> None:
     arrays = {"my rnn.layer0.W_xh": np.ones((2, 1)), "my rnn.layer0.W_hh": scaled(2, 2, 0.9)}
     table = Table(arrays, name="my model.pt")
     layer = of_parameters(table, "my rnn", equations.rnn(bias=False), "RNN")
-    screen = table_of(inspect_report(inspect_checkpoint(table, Contents((layer,)), 1)))
+    screen = table_of(inspected(table, Contents((layer,)), 1))
     assert "gradcli simulate 'my model.pt' --layer 'my rnn' -T 200" in screen
 
 
@@ -296,6 +299,6 @@ def test_what_would_take_too_long_is_said() -> None:
     rows = LARGEST_FOR_RADIUS + 1
     table = Table({"rnn.layer0.W_xh": np.ones((rows, 1)), "rnn.layer0.W_hh": scaled(rows, rows, 2.0)})
     layer = of_parameters(table, "rnn", equations.rnn(bias=False), "RNN")
-    screen = table_of(inspect_report(inspect_checkpoint(table, Contents((layer,)), 1)))
+    screen = table_of(inspected(table, Contents((layer,)), 1))
     assert "the spectral radius of more than 2,048 rows would take too long" in " ".join(screen.split())
     assert "W_hh    2049 x 2049          2.000" in screen

@@ -34,6 +34,8 @@ GOOD = [
     "cell: rnn\nloss: {kind: binary_cross_entropy, at: every, target: {file: {path: y.npz, key: y}}}\n",
     "cell: rnn\nloss: binary_cross_entropy\n",
     'cell: {equations: "h[t] = W @ h[t-1]", shapes: {W: [hidden, 2]}, chrono: {b: -1}, init: {W: zeros}}\n',
+    'cell: rnn\nexpect: {verdict: stable, horizon: 14, peak: "0.9..1.1", finite: true, lyapunov: "<= -.5e-3"}\n',
+    "cell: rnn\nexpect: {verdict: [dead, nonfinite], horizon: == 14, peak: < 1e3}\n",
 ]
 BAD = [
     "{}\n",
@@ -57,6 +59,13 @@ BAD = [
     "cell: lstm\nloss: {kind: binary_cross_entropy, outputs: 0}\n",
     "cell: lstm\nclip: {norm: 1}\n",
     "cell: lstm\nthresholds: {vanishing: 2}\n",
+    "cell: lstm\nexpect: {}\n",
+    "cell: lstm\nexpect: {verdict: []}\n",
+    "cell: lstm\nexpect: {verdict: fine}\n",
+    "cell: lstm\nexpect: {rate_per_step: 0.9}\n",
+    "cell: lstm\nexpect: {rate_per_step: == 0.9}\n",
+    "cell: lstm\nexpect: {horizon: => 50}\n",
+    "cell: lstm\nexpect: {horison: < 50}\n",
 ]
 
 

@@ -188,7 +188,11 @@ def test_a_byte_order_mark_at_the_start_is_skipped() -> None:
         ("a: - 1", "1:4: a '- ' list cannot start here; put it on a line of its own"),
         ("*: 1", "1:1: a text that starts with '*' must be quoted: \"*\""),
         ("a: !<x", "1:4: a text that starts with '!' must be quoted"),
-        ("a: |0\n  b", "1:4: only +, - or an indentation from 1 to 9 can follow '|' or '>' on its line"),
+        (
+            "a: |0\n  b",
+            "1:4: only +, - or an indentation from 1 to 9 can follow '|' or '>' on its line; if a comparison is meant,"
+            ' quote it: ">= 50"',
+        ),
         ('a: "\\q"', "1:6: there is no escape \\q; write a backslash twice, or use single quotes"),
         ('a: "\\U00110000"', "1:7: this escape is out of range: there is no such character"),
     ],

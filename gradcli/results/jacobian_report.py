@@ -1,0 +1,237 @@
+"""What a person reads of `gradcli jacobian`: singular values by distance, what the weights prove, and exponents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gradcli.diagnostics import verdict
+from gradcli.diagnostics.certificate import Certificate
+from gradcli.diagnostics.curve import median_of_trials
+from gradcli.diagnostics.layer_jacobian import JacobianFindings
+from gradcli.diagnostics.lyapunov import Lyapunov
+from gradcli.numbers import grouped, log10_text, power_of_ten, significant, threshold
+from gradcli.prepare.build import Network
+from gradcli.results.curves import flag
+from gradcli.results.declared import InColumns, columns_of, table_of
+from gradcli.results.jacobian import (
+    FrobeniusNorms,
+    JacobianOfLayer,
+    LastFactor,
+    RecurrentMatrix,
+    SingularValues,
+    error_of,
+    fields_without_jacobian,
+    jacobian_fields,
+)
+from gradcli.results.model import Block, Cell, Column, Line, Records, Report, Table, filled
+from gradcli.results.simulate import describe, verdict_lines
+from gradcli.spec.models import Thresholds
+
+#: Of more exponents than that, the table shows the first ones.
+_EXPONENTS = 8
+
+
+def jacobian_of_layer(found: JacobianFindings) -> JacobianOfLayer:
+    """Return the result for one layer's Jacobian."""
+    fields = jacobian_fields(found)
+    label = found.network.loaded.label
+    growth, exponents = _lyapunov_blocks(found)
+    product = _product_table(fields["singular_values"], fields["one_step"], found.network.spec.thresholds)
+    answer: list[list[Block]] = [
+        [Line(describe(found.network), label, "title"), Line(_what(found), style="dim")],
+        verdict_lines(found.verdict),
+        [
+            growth,
+            *_transient(found),
+            *([] if found.certificate is None else _certificate_lines(found.certificate)),
+            *_at_rest(found),
+        ],
+        [product],
+    ]
+    groups: list[list[Block]] = [*answer, [Line("each recurrent matrix, and the exponents: --full", "more", "dim")]]
+    note = "departure: Henrici's sqrt(||W||_F^2 - sum |lambda|^2), 0 for normal matrices"
+    matrices = table_of(RecurrentMatrix, fields["matrices"], note=note)
+    full = filled([*answer, matrices, [exponents]])
+    return JacobianOfLayer(**fields, shown=Report("jacobian", groups, records=_records(fields), full=full))
+
+
+def jacobian_not_finite(network: Network, index: int, found: verdict.Verdict) -> JacobianOfLayer:
+    """Return the result where a number was not finite, which is the verdict alone.
+
+    Args:
+        index: of the layer. found: the verdict that says so.
+    """
+    fields = fields_without_jacobian(network, index, found)
+    blocks: list[list[Block]] = [[Line(describe(network), network.loaded.label, "title")], verdict_lines(found)]
+    return JacobianOfLayer(**fields, shown=Report("jacobian", blocks, records=_records(fields)))
+
+
+def _records(fields: Mapping[str, Any]) -> Records:
+    frobenius: FrobeniusNorms = fields["frobenius"]
+    values: SingularValues = fields["singular_values"]
+    part = {
+        "label": fields["label"],
+        "distance": values.distance,
+        "log10_frobenius": frobenius.log10_norm[list(values.distance)],
+        **columns_of(values),
+        **columns_of(fields["one_step"], "step_"),
+        "log10_bound": values.log10_bound,
+    }
+    return InColumns(list(part), [part]).records
+
+
+def _what(found: JacobianFindings) -> str:
+    plan = found.network.problem.plans[found.network.problem.names.index(found.layer)]
+    states = ", ".join(plan.states)
+    which = f" of {found.layer}" if len(found.network.problem.names) > 1 else ""
+    trials = found.network.spec.trials
+    sequence = f"the {'first' if found.network.problem.begins is None else 'longest'} sequence"
+    sample = sequence if trials == 1 else f"median over {trials} trials, {sequence} of each"
+    size = grouped(found.spectra.size)
+    return f"J = dS[T]/dS[T-d], S = ({states}){which}: {size} entries   {sample}   the verdict is on the norm ||J||_F"
+
+
+def _product_table(values: SingularValues, factor: LastFactor, thresholds: Thresholds) -> Table:
+    bounded = bool(np.isfinite(values.log10_bound).any())
+    columns = [
+        Column("distance", keep=9),
+        Column("largest", keep=9),
+        Column("bound", keep=3),
+        Column("median", keep=6),
+        Column("smallest", keep=7),
+        Column("condition", keep=4),
+        Column(f">= {threshold(thresholds.vanishing)}", keep=8),
+        Column("eff. rank", keep=5),
+        Column("step norm", keep=3),
+        Column("radius", keep=2),
+        Column("", "flag", keep=7),
+    ]
+    rows: list[list[Cell]] = [
+        [
+            d,
+            log10_text(float(values.log10_largest[i])),
+            log10_text(float(values.log10_bound[i])) if bounded else None,
+            _log10_or_unresolved(float(values.log10_median[i])),
+            _log10_or_unresolved(float(values.log10_smallest[i])),
+            "" if math.isnan(values.log10_condition[i]) else power_of_ten(float(values.log10_condition[i])),
+            f"{values.surviving[i]:.0f}",
+            significant(float(values.effective_rank[i]), digits=3),
+            "" if math.isnan(factor.spectral_norm[i]) else significant(float(factor.spectral_norm[i]), digits=3),
+            "" if math.isnan(factor.spectral_radius[i]) else significant(float(factor.spectral_radius[i]), digits=3),
+            flag(float(values.log10_largest[i]), thresholds),
+        ]
+        for i, d in enumerate(values.distance)
+    ]
+    notes = [
+        f"log10 of the singular values; >= {threshold(thresholds.vanishing)}: how many directions keep that much;"
+        " eff. rank: effective rank; step norm, radius: of the last factor alone"
+    ]
+    if np.isnan(values.log10_median).any() or np.isnan(values.log10_smallest).any():
+        notes.append("~0: too small beside the largest for double precision to tell from rounding")
+    return Table(columns, rows, note="\n".join(notes))
+
+
+def _log10_or_unresolved(value: float) -> str:
+    return "~0" if math.isnan(value) else log10_text(value)
+
+
+def _transient(found: JacobianFindings) -> list[Block]:
+    """Return the line on growth before the fall, which a product of non-normal matrices can have."""
+    peak = float(np.median(found.spectra.peak))
+    distance = int(np.median(found.spectra.peak_distance))
+    last = len(found.curve) - 1
+    if peak <= math.log10(1.05) or distance == last:
+        return []
+    text = (
+        f"the largest singular value peaks at {power_of_ten(peak)}, {grouped(distance)} steps back: a gain that fades"
+        " later, which factors that are not normal matrices can have"
+    )
+    return [Line(text, "transient", "warn")]
+
+
+def _certificate_lines(certificate: Certificate) -> list[Block]:
+    growth = float(np.median(certificate.growth))
+    gammas = ", ".join(
+        f"{name} {significant(gamma, digits=4)}" if gamma is not None else f"{name} none"
+        for name, gamma in certificate.gammas.items()
+    )
+    slopes = f"; gamma, the largest slope: {gammas}" if gammas else ""
+    if math.isinf(growth):
+        where = (
+            f": that of {certificate.unbounded[0]} by {certificate.unbounded[1]} has none"
+            if certificate.unbounded
+            else ""
+        )
+        text = f"none: not every derivative is bounded for every input{where}{slopes}"
+        return [Line(text, "certificate", "dim")]
+    value = significant(growth, digits=4)
+    single = certificate.blocks.shape[1] == 1
+    name = f"gamma * sigma_max = {value}" if single and certificate.gammas else f"bound a step = {value}"
+    if certificate.growth.max() < 1.0:
+        text = f"{name} < 1: whatever the input, the gradient cannot explode and falls at least that fast{slopes}"
+        return [Line(text, "certificate", "good")]
+    text = f"{name}, not below 1: proves nothing; exploding needs more than 1, vanishing is as possible{slopes}"
+    return [Line(text, "certificate", "dim")]
+
+
+def _at_rest(found: JacobianFindings) -> list[Block]:
+    if found.at_rest is None:
+        return []
+    text = f"zero states, no input: spectral radius {significant(found.at_rest, digits=4)}"
+    if found.critical_gain is not None:
+        text += f"; critical, 1, with the recurrent matrices times {significant(found.critical_gain, digits=4)}"
+    return [Line(text, "at rest", "dim")]
+
+
+def _lyapunov_blocks(found: JacobianFindings) -> tuple[Line, Table]:
+    """Return the line on the leading exponent, and the table of several."""
+    ly = found.lyapunov
+    leading = float(np.median(ly.exponents[:, 0]))
+    error = error_of(ly, 0)
+    if math.isinf(leading):
+        text = "the leading exponent is -infinity: every direction is mapped to exactly zero"
+    else:
+        size = "" if math.isnan(error) else f" +- {significant(error, digits=2)}"
+        factor = significant(math.exp(leading), digits=4)
+        text = f"lambda_1 = {significant(leading, digits=4)}{size} nats a step, a factor {factor}"
+    parts = [text, _predictability(ly, leading, error), _dimension(ly)]
+    mean = f"mean over {grouped(ly.steps)} {'step' if ly.steps == 1 else 'steps'}"
+    mean += f" after {grouped(ly.burn_in)} others" if ly.burn_in else ""
+    shown = min(_EXPONENTS, ly.exponents.shape[1])
+    columns = [Column("", "text", keep=9), *(Column(f"{i + 1}", keep=9 - i) for i in range(shown))]
+    middle = median_of_trials(ly.exponents)
+    errors = [error_of(ly, i) for i in range(shown)]
+    rows: list[list[Cell]] = [["lambda", *(_exponent_text(float(v)) for v in middle[:shown])]]
+    if not all(map(math.isnan, errors)):
+        rows.append(["+-", *("" if math.isnan(e) else significant(e, digits=2) for e in errors)])
+    title = f"Lyapunov exponents, nats a step: {mean}"
+    count = ly.exponents.shape[1]
+    more = f"{shown} of {grouped(ly.size)}; --exponents all for the rest" if count < ly.size else ""
+    if count > shown:
+        more = f"the first {shown} of {grouped(count)} computed, all in the JSON"
+    return Line("; ".join(part for part in parts if part), "growth"), Table(columns, rows, title=title, note=more)
+
+
+def _exponent_text(value: float) -> str:
+    return "-inf" if math.isinf(value) else significant(value, digits=4)
+
+
+def _predictability(ly: Lyapunov, leading: float, error: float) -> str:
+    if not leading > 0:
+        return "no direction grows, so there is no predictability limit"
+    if not math.isnan(error) and leading < 2 * error:
+        return "not told from zero by its standard error"
+    time = float(np.median(ly.predictability_time()))
+    return f"predictability time ln 2 / lambda_1 = {significant(time, digits=3)} steps, a length for truncated BPTT"
+
+
+def _dimension(ly: Lyapunov) -> str:
+    dimension = ly.kaplan_yorke_dimension()
+    if np.isnan(dimension).any():
+        return "Kaplan-Yorke dimension: needs more exponents (--exponents all)"
+    middle = float(np.median(dimension))
+    return f"Kaplan-Yorke dimension {significant(middle, digits=4)} of {ly.size}" if middle else ""
