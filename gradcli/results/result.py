@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
 
 from gradcli.errors import ExitCode, UsageError, did_you_mean
 from gradcli.results.declared import data_of
-from gradcli.results.model import Deferred, Report, envelope, plain
+from gradcli.results.envelope import envelope
+from gradcli.results.model import Deferred, Report, plain
 from gradcli.results.run import judged_words
 
 if TYPE_CHECKING:
