@@ -101,7 +101,10 @@ class Result:
         Args:
             width: columns of the screen; None for no limit.
             full: everything that was measured, not just what it comes to.
-            format: one of `gradcli.formats.FORMATS`.
+            format: table, json, csv or markdown; latex for the formulas of `paths`; junit or github for `check`.
+
+        Raises:
+            UsageError: the result has no such format.
         """
         from gradcli.formats import render
 
