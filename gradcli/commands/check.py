@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias, Unpack
 
 from gradcli.commands.command import command
+from gradcli.commands.completions import specs
 from gradcli.commands.options import FILES, RESOURCES, Argument, Option, Resources
 from gradcli.errors import ExitCode, UsageError
 from gradcli.formats import CHECK_FORMATS
@@ -57,6 +58,7 @@ def check(
             metavar="FILE|FOLDER|GLOB...",
             help="Spec files; folders, whose specs with an `expect:` block are meant; or globs in quotes.",
             typed=list[str],
+            complete=specs,
         ),
     ],
     *,

@@ -14,8 +14,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from gradcli.diagnostics.verdict_words import grouped
 from gradcli.formats.figure_style import INK, LOOKS, SOFT, clean, say, shortened
+from gradcli.numbers import grouped
 from gradcli.results.pictures import Array, Bar, BarChart, HeatMap
 
 #: Its lightness rises evenly, so that it is right in grey and for the colour-blind.

@@ -6,11 +6,14 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 from gradcli.errors import UsageError
 
 if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
+
     from gradcli.engine.plan import LayerPlan
     from gradcli.engine.problem import Problem
 
@@ -111,5 +114,35 @@ def blas_threads(asked: int | None, problem: Problem | None = None) -> Iterator[
         raise UsageError(
             "--threads: NumPy computes here with a linear algebra library whose threads cannot be set; leave it out"
         )
-    with found.limit(limits=count):
+    with _limits.set(found, count):
         yield
+
+
+class _Limits:
+    """The number of threads of BLAS, which is one for the whole process, set by blocks that run in several threads.
+
+    The last of the blocks to end leaves BLAS as the first one found it; meanwhile the latest to begin has its way.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._running = 0
+        self._found: Any = None
+
+    @contextmanager
+    def set(self, controller: ThreadpoolController, count: int) -> Iterator[None]:
+        with self._lock:
+            limits = controller.limit(limits=count)
+            if not self._running:
+                self._found = limits
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running -= 1
+                if not self._running:
+                    self._found.restore_original_limits()
+
+
+_limits = _Limits()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gradcli.diagnostics.verdict_words import grouped
 from gradcli.language.cell import SizedCell
 from gradcli.language.equation import EquationWriter
 from gradcli.language.formula import JacobianBlock, step_jacobian
 from gradcli.language.mathml import MathML
 from gradcli.language.notation import Text
 from gradcli.language.routes import PathGraph
+from gradcli.numbers import grouped
 from gradcli.results.page import Formula, Formulas, Mathematics
 
 #: What the blocks of the Jacobian are, by whether they are total derivatives.

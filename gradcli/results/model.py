@@ -13,13 +13,10 @@ from itertools import chain
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from gradcli import __version__
 from gradcli.results.suites import Suites
 
 if TYPE_CHECKING:
     import numpy as np
-
-SCHEMA_VERSION = 1
 
 #: Long lists and tables are made plain, and written, so many numbers or rows at a time.
 PART = 2048
@@ -79,6 +76,11 @@ class Verbatim:
 Block = Line | Table | Verbatim
 
 
+def filled(groups: Sequence[Sequence[Block]]) -> list[Sequence[Block]]:
+    """Return the groups in which there is something."""
+    return [group for group in groups if group]
+
+
 @dataclass(frozen=True)
 class Records:
     """The rows of the CSV: full precision, one header. `rows` may be made while they are walked over."""
@@ -135,6 +137,26 @@ class Deferred(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._made)
 
+    def __repr__(self) -> str:
+        return repr(self._made)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What makes it may hold anything; a copy has what is made.
+        return dict, (plain(self),)
+
+
+def plain(value: Any) -> Any:
+    """Return data of a report as dicts, lists, and what they hold, all of it made.
+
+    >>> plain(Deferred(lambda: {"distance": range(3)}))
+    {'distance': [0, 1, 2]}
+    """
+    if isinstance(value, Mapping):
+        return {name: plain(entry) for name, entry in value.items()}
+    if isinstance(value, Numbers):
+        return value[:]
+    return [plain(entry) for entry in value] if isinstance(value, Sequence) and not isinstance(value, str) else value
+
 
 @dataclass(frozen=True)
 class Report:
@@ -158,8 +180,3 @@ class Report:
     def in_full(self) -> Report:
         """Return the same report with all that a person may read of it."""
         return replace(self, blocks=self.full or self.blocks, full=())
-
-
-def envelope(command: str) -> dict[str, Any]:
-    """Return the keys that open every command's `data`; a change that breaks a reader raises the schema version."""
-    return {"schema_version": SCHEMA_VERSION, "command": command, "gradcli_version": __version__}

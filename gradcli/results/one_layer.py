@@ -12,18 +12,18 @@ from gradcli.results.result import OneRun
 from gradcli.results.run import resolved_spec
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class OfOneSpec(OneRun):
     """What was found of one spec."""
 
-    label: str = key("its short name")
+    label: str = key("the file's name without its ending, or the cell's")
     cell: str = key("the name of its cell")
     status: str = key("`ok`, or `nonfinite` where there is no gradient")
     seq_len: int = key("T")
     spec: Mapping[str, Any] = key("the spec with every default filled in; read again, it gives the same run")
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class OfOneLayer(OfOneSpec):
     """What was found of one layer."""
 

@@ -10,13 +10,13 @@ import numpy as np
 
 from gradcli.diagnostics.paths import CARRIES, DirectCurve, Paths, RouteTable
 from gradcli.diagnostics.paths_tracer import LONGEST_ROUTE, MOST_ROUTES
-from gradcli.diagnostics.verdict_words import grouped
 from gradcli.language.formula import FormulaWriter, JacobianBlock, StepJacobian, step_jacobian
 from gradcli.language.notation import Latex, Text, signed_sum
-from gradcli.results.curves import log10_text, plain_number, power_of_ten, shown_distances
+from gradcli.numbers import grouped, log10_text, power_of_ten, significant
+from gradcli.results.curves import shown_distances
 from gradcli.results.declared import InColumns, columns_of, csv_names
 from gradcli.results.formulas import JACOBIAN_TITLES
-from gradcli.results.model import Block, Cell, Column, Line, Records, Report, Table
+from gradcli.results.model import Block, Cell, Column, Line, Records, Report, Table, filled
 from gradcli.results.paths import (
     DirectRouteByDistance,
     PathsOfLayer,
@@ -27,7 +27,7 @@ from gradcli.results.paths import (
     paths_fields,
     route_name,
 )
-from gradcli.results.simulate import describe, filled, verdict_lines
+from gradcli.results.simulate import describe, verdict_lines
 
 Array = np.ndarray[Any, Any]
 
@@ -247,7 +247,7 @@ def _maybe_power(log10: float | None) -> str:
 
 def _signed(value: float | None) -> str:
     """Return a share or a cosine to three digits."""
-    return "-" if value is None or math.isnan(value) else plain_number(value, digits=3) if value else "0"
+    return "-" if value is None or math.isnan(value) else significant(value, digits=3) if value else "0"
 
 
 # The direct route.

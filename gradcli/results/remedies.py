@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.remedies import LONGER, Remedies, Remedy, outcome, trouble_of
 from gradcli.diagnostics.remedy_code import FRAMEWORKS
-from gradcli.diagnostics.verdict_words import KIND_WORDS, grouped
-from gradcli.results.curves import horizon_text, power_of_ten
+from gradcli.diagnostics.verdict_words import KIND_WORDS
+from gradcli.numbers import grouped, power_of_ten
+from gradcli.results.curves import horizon_text
 from gradcli.results.declared import key
 from gradcli.results.model import Block, Cell, Column, Line, Table
 from gradcli.results.run import Verdict, verdict_of
@@ -124,10 +125,12 @@ class RemedyThatHelped:
 
     name: str = key("what it is")
     set: Sequence[str] = key("the texts of `--set` that apply it")
-    horizon: Steps = key("`before` and `after`; null: to the beginning")
-    log10_ratio: Change = key("log10 of r at T, `before` and `after`")
+    horizon: Steps = key("the horizon; null: to the beginning")
+    log10_ratio: Change = key("log10 of r at T")
     verdict: Verdict = key("the verdict with it")
-    code: Mapping[str, str | None] = key("lines for `torch` and `keras`; null where it has no such layer")
+    code: Mapping[str, str | None] = key(
+        "the lines that do it, for `torch` and `keras`; null where that framework has no such layer"
+    )
 
 
 def remedies_that_helped(remedies: Remedies) -> Sequence[RemedyThatHelped]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
 
 from gradcli.errors import ExitCode, UsageError, did_you_mean
 from gradcli.results.declared import data_of
-from gradcli.results.model import Deferred, Report, envelope
+from gradcli.results.envelope import envelope
+from gradcli.results.model import Deferred, Report, plain
+from gradcli.results.run import judged_words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,7 +41,7 @@ def check_picture(name: str | None, known: Sequence[str], command: str) -> None:
         )
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Result:
     """The outcome of a command. Its attributes are the keys of the JSON, each documented where it is declared.
 
@@ -66,7 +69,7 @@ class Result:
     @property
     def report(self) -> Report:
         """The outcome as a format takes it."""
-        return replace(self.shown, data=Deferred(self.to_dict))
+        return replace(self.shown, data=Deferred(self._document))
 
     @property
     def verdicts(self) -> Sequence[tuple[str, str]]:
@@ -80,7 +83,12 @@ class Result:
         return ExitCode.DONE
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the document that ``--format json`` prints, as plain data."""
+        """Return the document that ``--format json`` prints, as dicts, lists, numbers, texts and None."""
+        found: dict[str, Any] = plain(self._document())
+        return found
+
+    def _document(self) -> Mapping[str, Any]:
+        """Return the same with long lists as the arrays that they are."""
         return envelope(self.command) | self._keys()
 
     def _keys(self) -> dict[str, Any]:
@@ -93,7 +101,10 @@ class Result:
         Args:
             width: columns of the screen; None for no limit.
             full: everything that was measured, not just what it comes to.
-            format: one of `gradcli.formats.FORMATS`.
+            format: table, json, csv or markdown; latex for the formulas of `paths`; junit or github for `check`.
+
+        Raises:
+            UsageError: the result has no such format.
         """
         from gradcli.formats import render
 
@@ -101,10 +112,10 @@ class Result:
         return render(report, format, width=width, color=False, unicode=True)
 
     def save(self, file: str | PathLike[str]) -> None:
-        """Write the result to a file, whose ending tells what: .json, .csv, .md, .txt, or .npz for the arrays.
+        """Write the result to a file, by its ending: .json, .csv, .md, .txt; .npz for the arrays; or that of a picture.
 
         Raises:
-            UsageError: another ending, or arrays of a run that was not recorded.
+            UsageError: another ending, arrays of a run that was not recorded, or matplotlib is not installed.
             OutputError: the file cannot be written.
         """
         from gradcli.formats.saving import save
@@ -165,7 +176,18 @@ class Result:
         np.savez(file, **arrays)
 
     def __repr__(self) -> str:
-        return self.to_text(width=None)
+        runs: Sequence[Any] = getattr(self, "runs", ())
+        words = "; ".join(judged_words(run.label, getattr(run, "verdict", None)) for run in runs)
+        return f"<{type(self).__name__}{words and ' '}{words}>"
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy has, in this process or another: all but what pictures by a run would need."""
+        from gradcli.results.pictures import kept
+
+        return self.__dict__ | {"gallery": partial(dict, kept(self.gallery()))}
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         """Return how a notebook shows the result: see IPython's `_repr_mimebundle_`."""
@@ -174,7 +196,7 @@ class Result:
         return bundle(self)
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class OneRun(Result):
     """The outcome of a command for one spec: that run, which is the only one in ``runs`` of the JSON."""
 
@@ -221,26 +243,3 @@ class Html(Text):
 
         with replacing(Path(file)) as written:
             written.write(self.text.encode())
-
-
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Undeclared(Result):
-    """The outcome of a command whose numbers are not declared yet."""
-
-    command = ""
-    judged: Sequence[tuple[str, str]] = ()
-
-    @classmethod
-    def of(cls, report: Report, label: str, verdict: Any) -> Undeclared:
-        return cls(shown=report, judged=[] if verdict is None else [(label, verdict.kind)])
-
-    @property
-    def report(self) -> Report:
-        return self.shown
-
-    @property
-    def verdicts(self) -> Sequence[tuple[str, str]]:
-        return self.judged
-
-    def to_dict(self) -> dict[str, Any]:
-        return dict(self.shown.data)
