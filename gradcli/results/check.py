@@ -55,8 +55,8 @@ class CheckedFile:
 
     file: str = key("as it was named or found")
     status: Status = key("`passed`, `failed`, or `error` where something could not be checked")
-    checks: Sequence[Check] = key("its checks: `name`, `status`, `expected`, `measured`, `message`, `line`")
-    mistakes: Sequence[Mistake] = key("what is wrong with the spec: `line`, `column`, `path`, `message`")
+    checks: Sequence[Check] = key("its checks")
+    mistakes: Sequence[Mistake] = key("what is wrong with the spec")
     error: str | None = key("why else it could not be checked")
     seconds: float = key("how long it took")
     exit_code: ExitCode = ExitCode.DONE

@@ -55,10 +55,10 @@ class KeptByRoute:
 
     state: str = key("what it is called: its state, or several of them")
     states: Sequence[str] = key("the states on it")
-    factor: str | None = key("the name of what it multiplies by; null where that has none")
-    mean: float = key("the factor, on average over units, sequences and steps")
+    factor: str | None = key("what it multiplies by, as the equations write it; null where that has no name")
+    mean: float = key("the factor, on average over units, sequences and steps; of several states its modulus")
     nats: float = key("what it makes of the gradient on it, a step; null where none is on it")
-    share: float = key("of what arrives at its states, by norm, what it brings")
+    share: float = key("what it brings of all that arrives at its states, by norm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,9 @@ class MainCause:
     """What the rate is owed to most."""
 
     kind: str = key("`gates`, `activations`, `weights`, `level` (nothing to explain) or `unclear`")
-    nats: float | None = key("what the cause alone makes of the norm, a step; null where none is named")
+    nats: float | None = key(
+        "what the named cause alone makes of it, with the sign of the rate (negative: a loss); null where none is named"
+    )
     rate: float | None = key("what there is to explain, in nats a step: the mean rate from distance 1 on")
     text: str = key("the same as a sentence")
 
@@ -78,14 +80,16 @@ class GatesOfLayer(OfOneLayer):
     command = "gates"
 
     loss_step: int = key("the step whose loss alone is looked at")
-    verdict: Verdict = key("the verdict on the mean norm of the layer's states, as in `simulate`")
+    verdict: Verdict = key("the verdict on the mean norm of the layer's states")
     activations: Mapping[str, ActivationValues] = key("each function of the equations, such as `f` or `tanh(c)`")
     sampled_distance: Sequence[int] = key("the distances of the quantiles")
     rates: RateParts = key(
         "the parts of each step's rate; null (Python: empty) where `nonfinite`", null=lambda rates: not rates.distance
     )
     direct_routes: Sequence[KeptByRoute] = key("what direct routes keep")
-    spectral_norms: Mapping[str, float] = key("the largest singular value of each recurrent matrix")
+    spectral_norms: Mapping[str, float] = key(
+        "the largest singular value of each recurrent matrix, the median over trials, with `tied: false` over steps too"
+    )
     cause: MainCause | None = key("the main cause; null where `nonfinite`")
 
 

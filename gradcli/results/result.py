@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
 
 from gradcli.errors import ExitCode, UsageError, did_you_mean
 from gradcli.results.declared import data_of
-from gradcli.results.model import Deferred, Report, envelope, plain
+from gradcli.results.envelope import envelope
+from gradcli.results.model import Deferred, Report, plain
 from gradcli.results.run import judged_words
 
 if TYPE_CHECKING:
@@ -100,7 +101,10 @@ class Result:
         Args:
             width: columns of the screen; None for no limit.
             full: everything that was measured, not just what it comes to.
-            format: one of `gradcli.formats.FORMATS`.
+            format: table, json, csv or markdown; latex for the formulas of `paths`; junit or github for `check`.
+
+        Raises:
+            UsageError: the result has no such format.
         """
         from gradcli.formats import render
 

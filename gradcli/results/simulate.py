@@ -67,7 +67,9 @@ class Simulation(Run, OneRun):
 
     command = "simulate"
 
-    remedies: Sequence[RemedyThatHelped] = key("what was run and helped, the best first")
+    remedies: Sequence[RemedyThatHelped] = key(
+        "[what was run and helped](remedies.md#what-simulate-tries), the best first"
+    )
 
 
 def simulation(

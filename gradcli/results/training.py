@@ -84,7 +84,7 @@ class TrainedWeights:
     spectral_radius: Mapping[str, float] = key("the largest |eigenvalue| of each recurrent matrix")
     spectral_norm: Mapping[str, float] = key("the largest singular value")
     bias: Mapping[str, float] = key("the mean bias of each gate")
-    gates: Mapping[str, TrainedGate] = key("the gates of the top layer: `mean` and `saturated`")
+    gates: Mapping[str, TrainedGate] = key("the gates of the top layer")
 
 
 def trained_weights(runs: Sequence[WeightsOfRun]) -> Mapping[str, TrainedWeights]:
