@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import signal
 from pathlib import Path
 
@@ -20,6 +21,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 WITHOUT_TORCH = importlib.util.find_spec("torch") is None
+WITHOUT_CHROMIUM = not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
 _SKIPPED: list[str] = []
 
 
@@ -43,11 +45,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the quick tests, and skip the comparisons with PyTorch where it is not installed."""
+    """Mark the quick tests, and skip those of PyTorch and of Chromium where these are not installed."""
     for item in items:
         needs_torch = item.get_closest_marker("torch") is not None
         if needs_torch and WITHOUT_TORCH:
             item.add_marker(pytest.mark.skip(reason="PyTorch is not installed"))
+        if item.get_closest_marker("chromium") is not None and WITHOUT_CHROMIUM:
+            item.add_marker(pytest.mark.skip(reason="Chromium is not installed"))
         if not needs_torch and not item.get_closest_marker("slow") and is_quick(item.path):
             item.add_marker(pytest.mark.quick)
 

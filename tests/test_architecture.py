@@ -23,7 +23,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("engine", "sources", "weights"),
     ("output_files",),
     ("language", "spec", "cells"),
-    ("errors", "__init__"),
+    ("errors", "numbers", "__init__"),
 )
 # The spec reader looks built-in cells up, and cells are read by the same YAML reader as specs; the names of elementwise
 # functions are the language's.

@@ -11,7 +11,7 @@ from in_process import gradcli
 
 from gradcli import cells
 from gradcli.errors import SpecError, UsageError
-from gradcli.results.cells import cell_report
+from gradcli.results.cells import cell_in_full
 from gradcli.spec.reader import load_spec
 from gradcli.spec.schema import spec_schema
 from gradcli.spec.starter import starter_spec
@@ -58,7 +58,7 @@ def test_a_name_is_found_wherever_one_is_asked_for(name: str) -> None:
     assert (loaded.label, loaded.spec.cell) == (own, own)
     assert load_spec("rnn", overrides=[f"cell={name}"]).spec.cell == own
     assert starter_spec(name) == starter_spec(own)
-    assert cell_report(name).data == cell_report(own).data
+    assert cell_in_full(name).report.data == cell_in_full(own).report.data
     assert own in map(cells.find, cells.completions(name))
     jsonschema.validate({"cell": name}, spec_schema())
 
@@ -106,8 +106,8 @@ def test_completion_offers_cells_then_aliases() -> None:
 
 def test_the_list_at_80_columns_keeps_what_a_cell_is() -> None:
     from gradcli.formats import render
-    from gradcli.results.cells import zoo_report
+    from gradcli.results.cells import zoo_list
 
-    screen = render(zoo_report(), "table", width=80, color=False, unicode=True)
+    screen = render(zoo_list().report, "table", width=80, color=False, unicode=True)
     assert "title" in screen
     assert "no room for: reference" in screen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -58,6 +59,10 @@ class Delivery:
             )
         if self.output is not None:
             check_writable(self.output)
+        elif self.command.document and shows_no_document():
+            raise UsageError(
+                f"a terminal does not show what {self.command.name} makes: write it to a file with -o FILE"
+            )
         self._check_picture()
 
     def _check_picture(self) -> None:
@@ -130,3 +135,8 @@ class Delivery:
             raise typer.Exit(ExitCode.GATE)
         if result.exit_code:
             raise typer.Exit(result.exit_code)
+
+
+def shows_no_document() -> bool:
+    """Tell whether standard output is a terminal, where a document for another program is of no use."""
+    return sys.stdout is not None and sys.stdout.isatty()

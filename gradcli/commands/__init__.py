@@ -13,6 +13,7 @@ from gradcli.commands.jacobian import jacobian as jacobian
 from gradcli.commands.paths import paths as paths
 from gradcli.commands.contributions import contributions as contributions
 from gradcli.commands.gates import gates as gates
+from gradcli.commands.report import report as report
 from gradcli.commands.inspect import inspect as inspect
 from gradcli.commands.check import check as check
 from gradcli.commands.cells import show_cells as _cells  # noqa: F401

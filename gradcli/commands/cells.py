@@ -9,7 +9,7 @@ from gradcli.commands.command import command
 from gradcli.commands.options import Argument
 
 if TYPE_CHECKING:
-    from gradcli.results.result import Result
+    from gradcli.results.cells import CellInFull, CellList
 
 
 @command("gradcli cells", "gradcli cells gru", "gradcli cells lstm --format json", name="cells")
@@ -18,13 +18,12 @@ def show_cells(
         str | None,
         Argument(metavar="[NAME]", help="A built-in cell; all of them, if not given.", complete=completions),
     ] = None,
-) -> Result:
+) -> CellList | CellInFull:
     """The built-in cells; with a name, one cell's equations, parameters and reference.
 
     Raises:
         UsageError: no cell has this name.
     """
-    from gradcli.results.cells import cell_report, zoo_report
-    from gradcli.results.result import Undeclared
+    from gradcli.results.cells import cell_in_full, zoo_list
 
-    return Undeclared(shown=zoo_report() if name is None else cell_report(name))
+    return zoo_list() if name is None else cell_in_full(name)

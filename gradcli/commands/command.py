@@ -26,6 +26,7 @@ class Command:
         examples: command lines.
         formats: that the result may be asked for in; none where it is a text.
         judged: whether `--fail-on` may ask for its verdicts.
+        document: whether what comes out is a document for another program, which no terminal shows.
         pictures: the names of what `--plot` can draw, the first unless `--picture` says otherwise.
         shared: the options that it takes beside its own, as ``**options``.
     """
@@ -35,6 +36,7 @@ class Command:
     examples: Sequence[str]
     formats: Sequence[str]
     judged: bool
+    document: bool
     pictures: Sequence[str]
     shared: type[Any]
 
@@ -53,6 +55,7 @@ def command(
     name: str | None = None,
     formats: Sequence[str] = FORMATS,
     judged: bool = False,
+    document: bool = False,
     pictures: Sequence[str] = (),
     shared: type[Any] = RunOptions,
 ) -> Callable[[Callable[Given, Found]], Callable[Given, Found]]:
@@ -77,7 +80,7 @@ def command(
             return call(*values, *given[len(values) :], **named)
 
         called = name or function.__name__
-        COMMANDS[called] = Command(called, with_checks, examples, formats, judged, pictures, shared)
+        COMMANDS[called] = Command(called, with_checks, examples, formats, judged, document, pictures, shared)
         return with_checks
 
     return register

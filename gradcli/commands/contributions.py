@@ -10,8 +10,10 @@ from gradcli.commands.options import Layer, RunOptions, Target
 
 if TYPE_CHECKING:
     from gradcli.diagnostics.contributions import Contributions
+    from gradcli.prepare.resources import Resources
     from gradcli.results.contributions import ContributionsOfLayer
     from gradcli.results.pictures import Gallery
+    from gradcli.spec.reader import LoadedSpec
 
 
 @command(
@@ -30,16 +32,23 @@ def contributions(spec: Target, *, layer: Layer = None, **options: Unpack[RunOpt
     Raises:
         GradcliError: as for `gradcli.simulate`, and for a layer that there is not.
     """
-    from gradcli.commands.layers import choose_layer, index_of_layer, require_one_direction
     from gradcli.commands.loading import load_for_layer
-    from gradcli.diagnostics.contributions import bytes_kept, measure_contributions
-    from gradcli.prepare.build import build
-    from gradcli.prepare.limits import Beside, sizes_of
     from gradcli.prepare.resources import Resources
     from gradcli.results.contributions import contributions_of_layer
 
-    may = Resources.of(options)
     loaded, layer = load_for_layer(spec, options, layer=layer)
+    found = contributions_of(loaded, layer, Resources.of(options))
+    result = contributions_of_layer(found)
+    return result.with_gallery(partial(_pictures, found))
+
+
+def contributions_of(loaded: LoadedSpec, layer: str | None, may: Resources) -> Contributions:
+    """Return what `contributions` finds of a spec; raises as it does."""
+    from gradcli.commands.layers import choose_layer, index_of_layer, require_one_direction
+    from gradcli.diagnostics.contributions import bytes_kept, measure_contributions
+    from gradcli.prepare.build import build
+    from gradcli.prepare.limits import Beside, sizes_of
+
     beside = Beside(
         lambda spec, plans: bytes_kept(plans[index_of_layer(spec, layer)], sizes_of(spec, plans)),
         "what is kept of every step",
@@ -49,9 +58,7 @@ def contributions(spec: Target, *, layer: Layer = None, **options: Unpack[RunOpt
     require_one_direction(network, "contributions")
     index = choose_layer(network, layer)
     with may.blas_threads(network.problem):
-        found = measure_contributions(network, index, progress=may.progress)
-    result = contributions_of_layer(found)
-    return result.with_gallery(partial(_pictures, found))
+        return measure_contributions(network, index, progress=may.progress)
 
 
 def _pictures(found: Contributions) -> Gallery:

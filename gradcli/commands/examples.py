@@ -9,7 +9,8 @@ from gradcli.commands.completions import example_names
 from gradcli.commands.options import Argument
 
 if TYPE_CHECKING:
-    from gradcli.results.result import Result, Text
+    from gradcli.results.examples import ExampleList
+    from gradcli.results.result import Text
 
 
 @command("gradcli examples", "gradcli examples forget-bias-1 -o my.yaml", name="examples")
@@ -18,18 +19,18 @@ def show_examples(
         str | None,
         Argument(metavar="[NAME]", help="An example; all of them, if not given.", complete=example_names),
     ] = None,
-) -> Result | Text:
+) -> ExampleList | Text:
     """Example specs, each with what it shows and its verdict; with a name, that spec.
 
     Raises:
         UsageError: no example has this name.
     """
-    from gradcli.results.result import Text, Undeclared
+    from gradcli.results.result import Text
 
     if name is not None:
         from gradcli.spec.examples import text_of
 
         return Text(text_of(name))
-    from gradcli.results.examples import examples_report
+    from gradcli.results.examples import example_list
 
-    return Undeclared(shown=examples_report())
+    return example_list()

@@ -10,8 +10,10 @@ from gradcli.commands.options import Layer, RunOptions, Target
 
 if TYPE_CHECKING:
     from gradcli.diagnostics.gates import Gates
+    from gradcli.prepare.resources import Resources
     from gradcli.results.gates import GatesOfLayer
     from gradcli.results.pictures import Gallery
+    from gradcli.spec.reader import LoadedSpec
 
 
 @command(
@@ -30,16 +32,23 @@ def gates(spec: Target, *, layer: Layer = None, **options: Unpack[RunOptions]) -
     Raises:
         GradcliError: as for `gradcli.simulate`, and for a layer that there is not.
     """
-    from gradcli.commands.layers import choose_layer, index_of_layer, require_one_direction, require_one_length
     from gradcli.commands.loading import load_for_layer
-    from gradcli.diagnostics.gates import bytes_kept, measure_gates
-    from gradcli.prepare.build import build
-    from gradcli.prepare.limits import Beside, sizes_of
     from gradcli.prepare.resources import Resources
     from gradcli.results.gates import gates_of_layer
 
-    may = Resources.of(options)
     loaded, layer = load_for_layer(spec, options, layer=layer)
+    found = gates_of(loaded, layer, Resources.of(options))
+    result = gates_of_layer(found)
+    return result.with_gallery(partial(_pictures, found))
+
+
+def gates_of(loaded: LoadedSpec, layer: str | None, may: Resources) -> Gates:
+    """Return what `gates` finds of a spec; raises as it does."""
+    from gradcli.commands.layers import choose_layer, index_of_layer, require_one_direction, require_one_length
+    from gradcli.diagnostics.gates import bytes_kept, measure_gates
+    from gradcli.prepare.build import build
+    from gradcli.prepare.limits import Beside, sizes_of
+
     beside = Beside(
         lambda spec, plans: bytes_kept(plans[index_of_layer(spec, layer)], sizes_of(spec, plans)),
         "what is kept of every step",
@@ -50,9 +59,7 @@ def gates(spec: Target, *, layer: Layer = None, **options: Unpack[RunOptions]) -
     require_one_length(network, "gates")
     index = choose_layer(network, layer)
     with may.blas_threads(network.problem):
-        found = measure_gates(network, index, progress=may.progress)
-    result = gates_of_layer(found)
-    return result.with_gallery(partial(_pictures, found))
+        return measure_gates(network, index, progress=may.progress)
 
 
 def _pictures(found: Gates) -> Gallery:

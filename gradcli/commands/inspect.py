@@ -16,6 +16,8 @@ from gradcli.errors import UsageError
 from gradcli.output_files import require_unwritten, written
 
 if TYPE_CHECKING:
+    from gradcli.diagnostics.weights import Inspection
+    from gradcli.prepare.resources import Resources as May
     from gradcli.results.inspect import CheckpointContents
     from gradcli.results.result import Text
     from gradcli.weights.checkpoint import Checkpoint
@@ -64,17 +66,25 @@ def inspect(file: File, *, spec: SpecOfLayer = None, **options: Unpack[Resources
         GradcliError: a file that cannot be read or was refused, a missing package, work beyond a limit, or a layer
             that there is not.
     """
-    from gradcli.diagnostics.weights import inspect_checkpoint, memory_needed
-    from gradcli.prepare.limits import memory_limit, require_memory_for
     from gradcli.prepare.resources import Resources as May
     from gradcli.results.inspect_report import contents_of
     from gradcli.results.result import Text
+
+    target = os.fspath(file)
+    if spec is not None:
+        with _opened(target) as (checkpoint, contents):
+            return Text(_spec_of_layer(target, checkpoint, contents, spec))
+    found = inspection_of(target, May.of(options))
+    return contents_of(found)
+
+
+def inspection_of(target: str, may: May) -> Inspection:
+    """Return what `inspect` finds of a checkpoint; raises as it does."""
+    from gradcli.diagnostics.weights import inspect_checkpoint, memory_needed
+    from gradcli.prepare.limits import memory_limit, require_memory_for
     from gradcli.spec.shown import printable
 
-    target, may = os.fspath(file), May.of(options)
     with _opened(target) as (checkpoint, contents):
-        if spec is not None:
-            return Text(_spec_of_layer(target, checkpoint, contents, spec))
         for layer in contents.layers:
             require_memory_for(
                 memory_needed(checkpoint, layer),
@@ -83,10 +93,9 @@ def inspect(file: File, *, spec: SpecOfLayer = None, **options: Unpack[Resources
                 max_memory=may.max_memory,
             )
         with may.blas_threads():
-            found = inspect_checkpoint(
+            return inspect_checkpoint(
                 checkpoint, contents, Path(target).stat().st_size, may.progress, largest=memory_limit(may.max_memory)
             )
-    return contents_of(found)
 
 
 def _spec_of_layer(target: str, checkpoint: Checkpoint, contents: Contents, name: str) -> str:

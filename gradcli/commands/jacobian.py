@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from gradcli.diagnostics.verdict import Verdict
     from gradcli.engine.plan import LayerPlan
     from gradcli.prepare.build import Network
+    from gradcli.prepare.resources import Resources
     from gradcli.results.jacobian import JacobianOfLayer
     from gradcli.results.pictures import Gallery
     from gradcli.spec.models import Spec
+    from gradcli.spec.reader import LoadedSpec
 
 ALL = "all"
 #: Matrices of N x N float64 alive at once for each trial: the product, its peak, a step's result, and those of a SVD.
@@ -70,17 +72,36 @@ def jacobian(
     """
     from gradcli.commands.layers import choose_layer
     from gradcli.commands.loading import load_for_layer
-    from gradcli.diagnostics.layer_jacobian import measure_jacobian
     from gradcli.diagnostics.verdict import Verdict
-    from gradcli.prepare.build import build
-    from gradcli.prepare.limits import Beside
     from gradcli.prepare.resources import Resources
-    from gradcli.results.curves import shown_distances
     from gradcli.results.jacobian_report import jacobian_not_finite, jacobian_of_layer
 
     count = None if _count(str(exponents)) == ALL else int(exponents)
-    may = Resources.of(options)
     loaded, layer = load_for_layer(spec, options, layer=layer)
+    network, found = jacobian_of(loaded, layer, Resources.of(options), exponents=count, burn_in=burn_in)
+    result = (
+        jacobian_not_finite(network, choose_layer(network, layer), found)
+        if isinstance(found, Verdict)
+        else jacobian_of_layer(found)
+    )
+    return result.with_gallery(partial(_pictures, network, found))
+
+
+def jacobian_of(
+    loaded: LoadedSpec,
+    layer: str | None,
+    may: Resources,
+    *,
+    exponents: int | None = defaults.LYAPUNOV_EXPONENTS,
+    burn_in: int | None = None,
+) -> tuple[Network, JacobianFindings | Verdict]:
+    """Return what `jacobian` finds of a spec, with the network; raises as it does. exponents: None for all."""
+    from gradcli.commands.layers import choose_layer
+    from gradcli.diagnostics.layer_jacobian import measure_jacobian
+    from gradcli.prepare.build import build
+    from gradcli.prepare.limits import Beside
+    from gradcli.results.curves import shown_distances
+
     with may.blas_threads():
         beside = Beside(partial(_matrix_bytes, layer=layer), "the products of Jacobians")
         network = build(loaded, max_memory=may.max_memory, beside=beside)
@@ -89,12 +110,11 @@ def jacobian(
             network,
             index,
             shown_distances(network.spec.seq_len),
-            exponents=count,
+            exponents=exponents,
             burn_in=burn_in,
             progress=may.progress,
         )
-    result = jacobian_not_finite(network, index, found) if isinstance(found, Verdict) else jacobian_of_layer(found)
-    return result.with_gallery(partial(_pictures, network, found))
+    return network, found
 
 
 def _pictures(network: Network, found: JacobianFindings | Verdict) -> Gallery:

@@ -214,6 +214,10 @@ class Arrays(TypedDict, total=False):
     output_gradient: ArrayLike  # (batch, T, output size): dL/dy at every step, in the place of the loss
 
 
+#: The stage of which `progress` is told files; of all others it is told steps.
+FILES = "files"
+
+
 class Resources(TypedDict, total=False):
     """What a run may take, and what it tells of itself meanwhile."""
 

@@ -14,8 +14,10 @@ from gradcli.formats import FORMATS, FORMULA_FORMATS
 if TYPE_CHECKING:
     from gradcli.diagnostics.paths import Paths
     from gradcli.prepare.build import Network
+    from gradcli.prepare.resources import Resources
     from gradcli.results.paths import PathsOfLayer
     from gradcli.results.pictures import Gallery
+    from gradcli.spec.reader import LoadedSpec
 
 
 @command(
@@ -61,15 +63,39 @@ def paths(
     Raises:
         GradcliError: as for `gradcli.simulate`, and a state, layer or distance that there is not.
     """
-    from gradcli.commands.layers import choose_layer, require_one_direction, require_one_length
     from gradcli.commands.loading import load_for_layer
-    from gradcli.diagnostics.paths import formulas_of, trace_paths
-    from gradcli.prepare.build import build
     from gradcli.prepare.resources import Resources
     from gradcli.results.paths_report import paths_of_layer
 
-    may = Resources.of(options)
     loaded, layer = load_for_layer(spec, options, layer=layer)
+    found = paths_of(
+        loaded,
+        layer,
+        Resources.of(options),
+        distance=distance,
+        start=start,
+        end=end,
+        formulas_only=formulas_only,
+    )
+    result = paths_of_layer(found)
+    return result if formulas_only else result.with_gallery(partial(_pictures, found))
+
+
+def paths_of(
+    loaded: LoadedSpec,
+    layer: str | None,
+    may: Resources,
+    *,
+    distance: int = 1,
+    start: str | None = None,
+    end: str | None = None,
+    formulas_only: bool = False,
+) -> Paths:
+    """Return what `paths` finds of a spec; raises as it does."""
+    from gradcli.commands.layers import choose_layer, require_one_direction, require_one_length
+    from gradcli.diagnostics.paths import formulas_of, trace_paths
+    from gradcli.prepare.build import build
+
     with may.blas_threads():
         network = build(loaded, max_memory=may.max_memory)
     if not formulas_only:
@@ -82,13 +108,9 @@ def paths(
     ends = [_state("--to", end, states)] if end is not None else states
     _check_distance(network, distance)
     with may.blas_threads(network.problem):
-        found = (
-            formulas_of(network, chosen)
-            if formulas_only
-            else trace_paths(network, layer=chosen, distance=distance, start=first, ends=ends, progress=may.progress)
-        )
-    result = paths_of_layer(found)
-    return result if formulas_only else result.with_gallery(partial(_pictures, found))
+        if formulas_only:
+            return formulas_of(network, chosen)
+        return trace_paths(network, layer=chosen, distance=distance, start=first, ends=ends, progress=may.progress)
 
 
 def _pictures(found: Paths) -> Gallery:

@@ -13,7 +13,7 @@ from gradcli.diagnostics.clipping import Clipped
 from gradcli.diagnostics.curve import median_of_trials
 from gradcli.diagnostics.lyapunov import Lyapunov
 from gradcli.diagnostics.verdict import Verdict
-from gradcli.diagnostics.verdict_words import grouped, scientific
+from gradcli.numbers import grouped, scientific
 
 Value = float | str | bool | None
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from gradcli.diagnostics.gates import Gates, Kept
-from gradcli.diagnostics.verdict_words import factor, grouped, number
+from gradcli.numbers import factor, grouped, number
 
 CauseKind = Literal["level", "gates", "activations", "weights", "unclear"]
 

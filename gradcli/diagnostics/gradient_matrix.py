@@ -47,8 +47,10 @@ class GradientMatrix:
     verdict: Verdict | None = None
 
 
-def measure_gradient_matrix(network: Network, *, progress: Progress | None = None) -> GradientMatrix:
-    """Run a network once for each of at most `MOST_STEPS` steps, with the loss at that step alone.
+def measure_gradient_matrix(
+    network: Network, *, most: int = MOST_STEPS, progress: Progress | None = None
+) -> GradientMatrix:
+    """Run a network once for each of at most `most` steps, with the loss at that step alone.
 
     Args:
         network: what to run. progress: told the rows done, and the rows in all.
@@ -64,7 +66,7 @@ def measure_gradient_matrix(network: Network, *, progress: Progress | None = Non
         )
     moved = len(problem.loss.steps) == 1
     counted = np.arange(1, problem.seq_len + 1) if moved else np.sort(problem.loss.steps)
-    steps = _thinned(counted)
+    steps = _thinned(counted, most)
     states = np.concatenate([[0], steps])
     engine = Engine(problem)
     rows: list[Array] = []
@@ -81,11 +83,11 @@ def measure_gradient_matrix(network: Network, *, progress: Progress | None = Non
     return GradientMatrix(network, steps, states, np.array(rows), moved, len(counted))
 
 
-def _thinned(steps: Array) -> Array:
-    """Return at most `MOST_STEPS` of ascending steps, evenly spaced, the first and the last among them."""
-    if len(steps) <= MOST_STEPS:
+def _thinned(steps: Array, most: int) -> Array:
+    """Return at most `most` of ascending steps, evenly spaced, the first and the last among them."""
+    if len(steps) <= most:
         return steps
-    return np.asarray(steps[np.linspace(0, len(steps) - 1, MOST_STEPS).round().astype(int)])
+    return np.asarray(steps[np.linspace(0, len(steps) - 1, most).round().astype(int)])
 
 
 def _row(problem: Problem, log2_norm: Array, step: int, states: Array) -> Array:

@@ -6,6 +6,7 @@ adds two biases, of which one is set and the other made 0; Keras's GRU has two r
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -218,3 +219,20 @@ def clip_steps(stock: StockLayer | None, threshold: float) -> Code:
     clipped = f"g * ({threshold:g} / g.norm(dim=-1, keepdim=True)).clamp(max=1)"
     others = ", for every state" if stock is None else ", and so for c" if stock.kind == "LSTM" else ""
     return {TORCH: f"h.register_hook(lambda g: {clipped})  # at every step of a loop of your own{others}"}
+
+
+def one_a_line(code: str) -> str:
+    """Return a line of code (ASCII) with each statement on a line of its own, those of a loop below its head.
+
+    >>> print(one_a_line("for d in both: w = d.get(); d.set(w)"))
+    for d in both:
+        w = d.get()
+        d.set(w)
+    """
+    starts: list[tuple[int, str]] = []
+    for statement in ast.parse(code).body:
+        starts.append((statement.col_offset, ""))
+        if isinstance(statement, ast.For):
+            starts += [(inner.col_offset, "    ") for inner in statement.body]
+    ends = [start for start, _ in starts[1:]] + [len(code)]
+    return "\n".join(indent + code[start:end].rstrip("; ") for (start, indent), end in zip(starts, ends, strict=True))

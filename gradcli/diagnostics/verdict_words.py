@@ -10,6 +10,7 @@ import numpy as np
 from gradcli.diagnostics.curve_fit import MIN_POINTS_LAW, TailFit
 from gradcli.diagnostics.curve_landmarks import HUMP, MIN_TURN, ROUNDING, Landmarks, last_where
 from gradcli.diagnostics.shares import largest_first, share_text
+from gradcli.numbers import factor, grouped, number, ratio, threshold
 from gradcli.spec.verdict_kinds import VerdictKind
 
 if TYPE_CHECKING:
@@ -328,56 +329,10 @@ def _dip(curve: Landmarks) -> str | None:
     return f"{depth} at {_steps(curve.reference + lowest)} back, but recovers"
 
 
-def number(value: float) -> str:
-    """Write a number with two significant digits, or all of its whole ones: 0.69, 1.9, 36, 687."""
-    if value >= 10:
-        return grouped(round(value))
-    return f"{value:.2g}" if value >= 0.001 or value == 0 else scientific(value, 1)
-
-
-def scientific(value: float, digits: int) -> str:
-    """Write a number as 1e-3 or 2.5e6, without padding."""
-    mantissa, exponent = f"{value:.{digits}e}".split("e")
-    return f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{int(exponent)}"
-
-
-def threshold(value: float) -> str:
-    """Write a threshold as people do: 1e-3, 0.05, 1e3."""
-    return f"{value:.4g}" if 0.01 <= value < 1000 else scientific(value, 3)
-
-
-def ratio(log10_ratio: float) -> str:
-    """Write a ratio from its log10: 0.13, 3.9, 10^-16.1, or 0 where it is exactly zero."""
-    if np.isneginf(log10_ratio):
-        return "0"
-    return number(10.0**log10_ratio) if -3 <= log10_ratio < 4 else _power_of_ten(log10_ratio)
-
-
-def _power_of_ten(exponent: float) -> str:
-    return f"10^{exponent:.1f}".removesuffix(".0")
-
-
 def _times(log10_ratio: float) -> str:
     """Write a ratio to the gradient one step back: "0.13 of its size", "3.9 times its size"."""
     text = ratio(log10_ratio)
     return "its own size" if text == "1" else f"{text} {'times' if log10_ratio > 0 else 'of'} its size"
-
-
-def factor(log10_rate: float) -> str:
-    """Write a factor a step so that its difference from 1 has two digits: 0.69, 0.9981, 1.1, 2."""
-    if not -2 <= log10_rate < 4:
-        return _power_of_ten(log10_rate) if abs(log10_rate) >= 300 else scientific(10.0**log10_rate, 1)
-    rate = 10.0**log10_rate
-    gap = abs(1 - rate)
-    if gap < 1e-9:
-        return "1"
-    digits = f"{rate:.{max(0, 1 - math.floor(math.log10(gap)))}f}" if rate >= 0.1 else f"{rate:.2g}"
-    return digits.rstrip("0").rstrip(".") if "." in digits else digits
-
-
-def grouped(count: int) -> str:
-    """Write a whole number, with commas from 10,000 on."""
-    return f"{count:,}" if count >= 10_000 else str(count)
 
 
 def _steps(count: int) -> str:

@@ -11,9 +11,9 @@ from itertools import groupby
 
 import numpy as np
 
-from gradcli.diagnostics.verdict_words import grouped
 from gradcli.formats.canvas import kept_points, runs_of, value_range
 from gradcli.formats.text import display_width, pad, printable, wrap
+from gradcli.numbers import grouped
 from gradcli.results.pictures import LineChart, Series
 
 #: Of a pipe, which has no width.

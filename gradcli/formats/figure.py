@@ -32,12 +32,13 @@ _BODY, _ROW, _LINE, _LEGEND_LINE, _TITLE_LINE, _EDGE = 3.4, 0.27, 0.15, 0.18, 0.
 _TITLE, _SUBTITLE, _LEGEND = 74, 112, 104
 
 
-def figure_of(picture: Picture) -> Figure:
-    """Return a picture as a figure."""
-    with _own_style():
-        title = wrap(clean(picture.title), _TITLE, break_words=True)
-        below = wrap(clean(picture.subtitle), _SUBTITLE, break_words=True) if picture.subtitle else []
-        figure = Figure(figsize=(_WIDTH, _HEIGHT), dpi=_DPI)
+def figure_of(picture: Picture, width: float = _WIDTH) -> Figure:
+    """Return a picture as a figure, `width` inches wide; the narrower, the larger its letters on a page."""
+    share = width / _WIDTH
+    with own_style():
+        title = _wrapped(picture.title, share * _TITLE)
+        below = _wrapped(picture.subtitle, share * _SUBTITLE)
+        figure = Figure(figsize=(width, _HEIGHT), dpi=_DPI)
         axes = figure.add_subplot()
         match picture:
             case LineChart():
@@ -46,7 +47,7 @@ def figure_of(picture: Picture) -> Figure:
                 draw_heat(figure, axes, picture)
             case BarChart():
                 draw_bars(axes, picture)
-        rows = _add_legend(figure)
+        rows = _add_legend(figure, int(share * _LEGEND))
         heading = _TITLE_LINE * len(title) + _LINE * len(below) + _EDGE
         figure.set_figheight(heading + _body(picture) + _LEGEND_LINE * rows)
         _add_heading(figure, title, below)
@@ -58,17 +59,21 @@ def rendered(picture: Picture, format: str) -> bytes:  # noqa: A002
     figure = figure_of(picture)
     title, description = clean(picture.title), clean(picture.description)
     file = io.BytesIO()
-    with _own_style():
+    with own_style():
         figure.savefig(file, format=format, metadata=_metadata(format, title, description))
     return _described(file.getvalue(), picture) if format == "svg" else file.getvalue()
 
 
 @contextmanager
-def _own_style() -> Iterator[None]:
+def own_style() -> Iterator[None]:
     """Draw by our own rules, not by the user's matplotlibrc; that a font lacks a letter is not worth a warning."""
     with style.context(["default", rules()]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
+
+
+def _wrapped(text: str, characters: float) -> list[str]:
+    return wrap(clean(text), int(characters), break_words=True) if text else []
 
 
 def _add_heading(figure: Figure, title: list[str], below: list[str]) -> None:
@@ -80,7 +85,9 @@ def _add_heading(figure: Figure, title: list[str], below: list[str]) -> None:
         (below, _LINE, 8, SOFT, "normal"),
     ):
         for text in lines:
-            figure.text(_EDGE / _WIDTH, place, text, va="top", fontsize=size, color=color, fontweight=weight)
+            figure.text(
+                _EDGE / figure.get_figwidth(), place, text, va="top", fontsize=size, color=color, fontweight=weight
+            )
             place -= line / height
     engine = figure.get_layout_engine()
     assert isinstance(engine, ConstrainedLayoutEngine)
@@ -95,13 +102,16 @@ def _body(picture: Picture) -> float:
     return 0.7 + _ROW * max(len(picture.bars) + groups, 4)
 
 
-def _add_legend(figure: Figure) -> int:
-    """Add a legend below the axes, where it covers no curve, and return its rows; for one thing there is none."""
+def _add_legend(figure: Figure, room: int) -> int:
+    """Add a legend below the axes, where it covers no curve, and return its rows; for one thing there is none.
+
+    room: the characters that fit into the width.
+    """
     handles, labels = figure.axes[0].get_legend_handles_labels()
     if len(labels) < 2:
         return 0
-    texts = [shortened(label, _LEGEND - 8) for label in labels]
-    columns = max(1, min(len(texts), _LEGEND // (max(map(len, texts)) + 8)))
+    texts = [shortened(label, room - 8) for label in labels]
+    columns = max(1, min(len(texts), room // (max(map(len, texts)) + 8)))
     figure.legend(handles, texts, loc="outside lower left", ncols=columns, frameon=False, fontsize=8, handlelength=3.2)
     return -(-len(texts) // columns)
 

@@ -14,8 +14,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from gradcli.diagnostics.verdict_words import grouped
 from gradcli.formats.figure_style import INK, LOOKS, SOFT, clean, say, shortened
+from gradcli.numbers import grouped
 from gradcli.results.pictures import Array, Bar, BarChart, HeatMap
 
 #: Its lightness rises evenly, so that it is right in grey and for the colour-blind.
@@ -27,7 +27,7 @@ _HEADING = 0.9
 
 
 def draw_heat(figure: Figure, axes: Axes, picture: HeatMap) -> None:
-    """Draw a heat map, one even square for each number: hatched where it is exactly zero, white where there is none."""
+    """Draw a heat map, one even square for each number: hatched where it is exactly zero, empty where there is none."""
     values = picture.values
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
@@ -36,9 +36,9 @@ def draw_heat(figure: Figure, axes: Axes, picture: HeatMap) -> None:
     colours = ScalarMappable(Normalize(low, high), colormaps[_COLOURS])
     image: Array = np.asarray(colours.to_rgba(np.where(np.isfinite(values), values, low)))
     image[np.isneginf(values), 3] = 0.0
-    image[np.isnan(values)] = 1.0
     rows, columns = values.shape
     zeros = bool(np.isneginf(values).any())
+    image[np.isnan(values)] = (1.0, 1.0, 1.0, float(zeros))  # where there is a hatch, it lies under all of them
     if zeros:
         axes.add_patch(
             Rectangle((-0.5, -0.5), columns, rows, facecolor="white", edgecolor=SOFT, hatch="////", linewidth=0)

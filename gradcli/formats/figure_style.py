@@ -11,8 +11,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from gradcli.diagnostics.verdict_words import grouped
 from gradcli.formats.text import printable, wrap
+from gradcli.numbers import grouped
 
 #: Figures do not depend on the user's matplotlibrc; text in them is never parsed, and stays text in SVG.
 RULES: dict[str, Any] = {

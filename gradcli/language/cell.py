@@ -34,6 +34,7 @@ class SizedCell:
 
     states: for each state, in the order of the equations, the node of its value at t.
     lags: for each state the largest k in ``[t-k]``, at least 1.
+    calls: the function that a name of the equations stands for, where that is not the one of the same name.
     """
 
     graph: Graph
@@ -44,6 +45,7 @@ class SizedCell:
     equations: tuple[Equation, ...]
     values: dict[str, Node]
     concatenations: dict[tuple[int, ...], list[Node]]
+    calls: dict[str, str]
 
 
 class ParsedCell:
@@ -82,7 +84,15 @@ class ParsedCell:
             raise CellError(problems)
         low = self._lowering
         return SizedCell(
-            low.graph, low.states, self._lags, self.output, shapes, self.equations, low.values, low.concatenations
+            low.graph,
+            low.states,
+            self._lags,
+            self.output,
+            shapes,
+            self.equations,
+            low.values,
+            low.concatenations,
+            low.calls,
         )
 
 

@@ -11,7 +11,7 @@ from itertools import chain, count, groupby
 
 from gradcli.language.across import ACROSS, DEFAULT_EPS
 from gradcli.language.graph import Dependence, Node, reachable
-from gradcli.language.notation import Text, signed_sum
+from gradcli.language.notation import Text
 from gradcli.language.routes import AcrossJacobian, Diagonal, Edge, Factor, Matrix, PathGraph, Route
 
 #: A Jacobian block of more routes than that is not written out.
@@ -146,7 +146,7 @@ class FormulaWriter:
 
     def formula(self, route: Route) -> str:
         """Return the product of a route's factors, with its sign."""
-        return signed_sum([self.product(_placed(route.edges))])
+        return self.notation.signed_sum([self.product(_placed(route.edges))])
 
     def _term(self, route: Route, tails: dict[tuple[Edge, ...], str]) -> tuple[int, str]:
         head, tail = _at_first_step(route)
@@ -167,7 +167,7 @@ class FormulaWriter:
             several = sum(other[0].target == tail[0].target for other in set(tails)) > 1
             if tails.count(tail) > 1 and not taken and not several:
                 sign, text = self.product(_placed(tail, behind=1))
-                self._tails[symbol] = signed_sum([(sign, text)])
+                self._tails[symbol] = self.notation.signed_sum([(sign, text)])
                 found[tail] = symbol
         return found
 
@@ -211,13 +211,13 @@ class FormulaWriter:
         return self.notation.times_elementwise.join(words)
 
     def _power(self, node: Node, behind: int, times: int) -> str:
-        return self.notation.power(self._bracketed(node, behind, _ATOM), str(times))
+        return self.notation.power(self._bracketed(node, behind, _ATOM), self.notation.number(times))
 
     # Expressions.
 
     def _bracketed(self, node: Node, behind: int, needed: int) -> str:
         text, level = self._expression(node, behind)
-        return text if level >= needed else f"({text})"
+        return text if level >= needed else self.notation.bracketed(text)
 
     def _expression(self, node: Node, behind: int) -> tuple[str, int]:
         """Return an expression as it stands at t - behind, and how tightly it binds."""
@@ -279,7 +279,7 @@ class FormulaWriter:
         for constant, parts in self._collected(node):
             text = self._scaled(abs(constant), parts, behind)[0] if parts else self.notation.number(abs(constant))
             terms.append((-1 if constant < 0 else 1, text))
-        return signed_sum(sorted(terms, key=lambda term: term[0] < 0))
+        return self.notation.signed_sum(sorted(terms, key=lambda term: term[0] < 0))
 
     def _flattened(self, node: Node) -> tuple[float, list[Node]]:
         """Return a product as its constant and its other factors; what has a name is one factor."""
@@ -309,7 +309,7 @@ class FormulaWriter:
     def _product_of_vectors(self, node: Node, behind: int) -> tuple[str, int]:
         constant, parts = self._flattened(node)
         text, level = self._scaled(abs(constant), parts, behind)
-        return (f"-{text}", _SUM) if constant < 0 else (text, level)
+        return (self.notation.signed_sum([(-1, text)]), _SUM) if constant < 0 else (text, level)
 
     def _scaled(self, constant: float, parts: Sequence[Node], behind: int) -> tuple[str, int]:
         if constant == 1.0 and len(set(parts)) == 1:
@@ -328,7 +328,7 @@ class FormulaWriter:
         name, eps = node.data
         argument = self._argument(node.args[0], behind)
         usual = eps == DEFAULT_EPS or not ACROSS[name].is_norm
-        return argument if usual else f"{argument}, {self.notation.number(eps)}"
+        return argument if usual else self.notation.listed([argument, self.notation.number(eps)])
 
     def _argument(self, node: Node, behind: int) -> str:
         """Return the argument of a function; a sum with matrices in it gets a symbol, explained elsewhere."""

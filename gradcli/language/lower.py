@@ -60,7 +60,8 @@ class Lowering:
         self.scalars = scalars
         self.constants = constants
         self.activation = activation
-        self._replaced = (ACTIVATION_NAME, USUAL_ACTIVATION) if replaces_usual else (ACTIVATION_NAME,)
+        replaced = (ACTIVATION_NAME, USUAL_ACTIVATION) if replaces_usual else (ACTIVATION_NAME,)
+        self.calls = {} if activation is None else dict.fromkeys(replaced, activation)
         self.batch_size = batch_size
         self.places: dict[Node, Place] = {}
         self._texts: dict[Node, tuple[Statement, ast.expr]] = {}
@@ -289,9 +290,9 @@ class Lowering:
         if not isinstance(tree.func, ast.Name):
             raise _Mistake(place, "only functions of the list can be called: " + ", ".join(CALLABLE))
         name = tree.func.id
-        if name in self._replaced and self.activation is not None:
+        if name in self.calls:
             self.uses_activation = True
-            name = self.activation
+            name = self.calls[name]
         if name == ACTIVATION_NAME:
             raise _Mistake(
                 place, "phi stands for the function that 'activation:' names; give it, as in 'activation: tanh'"

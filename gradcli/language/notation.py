@@ -1,7 +1,8 @@
 """How expressions are written: as text in the names of the equations, and as LaTeX. See `formula` for what is written.
 
-Both leave the signs of products out. In text a product of a matrix and a vector is ``W_hh h[t-1]`` and an elementwise
-one ``f (1 - f)``; in LaTeX the latter has its dot. ``[a > 0]`` is 1 where that holds, else 0 (Iverson's bracket).
+A third notation is in `mathml`. All leave the signs of products out. In text a product of a matrix and a vector is
+``W_hh h[t-1]`` and an elementwise one ``f (1 - f)``; in the others the latter has its dot. ``[a > 0]`` is 1 where that
+holds, else 0 (Iverson's bracket).
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ _LATEX_CALLS = {name: rf"\{name}({{}})" for name in ("tanh", "exp", "log", "sin"
     "sqrt": r"\sqrt{{{}}}",
     "abs": r"\lvert {} \rvert",
 }
-_GREEK = re.compile(
+GREEK = re.compile(
     "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|pi|rho|sigma|tau|phi|chi|psi|omega"
 )
-_LONGEST_ITALIC = 3  # letters of a subscript; a longer one is a word and stands upright
+LONGEST_ITALIC = 3  # letters of a subscript; a longer one is a word and stands upright
 
 
 class Text:
@@ -70,6 +71,20 @@ class Text:
     def diagonal(self, entries: str) -> str:
         return f"diag({entries})"
 
+    def bracketed(self, text: str) -> str:
+        return f"({text})"
+
+    def listed(self, texts: Sequence[str]) -> str:
+        """Return the arguments of a function of several."""
+        return ", ".join(texts)
+
+    def concatenated(self, texts: Sequence[str]) -> str:
+        return f"[{', '.join(texts)}]"
+
+    def signed_sum(self, terms: Sequence[tuple[int, str]]) -> str:
+        """Return a sum of signed terms: (1, "a"), (-1, "b") -> a - b."""
+        return signed_sum(terms)
+
 
 class Latex(Text):
     """LaTeX, for an align* environment of amsmath."""
@@ -83,12 +98,12 @@ class Latex(Text):
     partial = r"\frac{{\partial {}}}{{\partial {}}}"
 
     def variable(self, name: str, behind: int, *, is_state: bool) -> str:
-        head, tail = _split(name)
+        head, tail = split(name)
         step = f"t-{behind}" if behind else "t"
         return f"{_head(head)}_{{{_subscript(tail) + ',' if tail else ''}{step}}}"
 
     def parameter(self, name: str) -> str:
-        head, tail = _split(name)
+        head, tail = split(name)
         return f"{_head(head)}_{{{_subscript(tail)}}}" if tail else _head(head)
 
     def number(self, value: float) -> str:
@@ -114,7 +129,7 @@ class Latex(Text):
         return rf"\mathrm{{diag}}({entries})"
 
 
-def _split(name: str) -> tuple[str, str]:
+def split(name: str) -> tuple[str, str]:
     """Return the letter or word of a name, and its subscript: W_hf -> W, hf; h1 -> h, 1."""
     head, _, tail = name.partition("_")
     letters = head.rstrip("0123456789")
@@ -124,15 +139,20 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _head(head: str) -> str:
-    if _GREEK.fullmatch(head):
+    if GREEK.fullmatch(head):
         return rf"\{head}"
     return head if len(head) == 1 else rf"\mathrm{{{_escaped(head)}}}"
 
 
 def _subscript(tail: str) -> str:
-    if _GREEK.fullmatch(tail):
+    if is_greek_subscript(tail):
         return rf"\{tail}"
-    return tail if len(tail) <= _LONGEST_ITALIC and tail.isalnum() else rf"\mathrm{{{_escaped(tail)}}}"
+    return tail if len(tail) <= LONGEST_ITALIC and tail.isalnum() else rf"\mathrm{{{_escaped(tail)}}}"
+
+
+def is_greek_subscript(tail: str) -> bool:
+    """Tell whether a subscript is the name of a Greek letter; two letters are two: W_xi is from x to i."""
+    return len(tail) > 2 and GREEK.fullmatch(tail) is not None
 
 
 def _escaped(name: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradcli.diagnostics.measure import Measured
-from gradcli.diagnostics.verdict_words import grouped, threshold
+from gradcli.numbers import grouped, threshold
 from gradcli.prepare.arms import run_on
 from gradcli.results.model import Block, Line
 from gradcli.results.simulate import length_lines, sample_words

@@ -2,52 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from gradcli import cells
 from gradcli.errors import UsageError
 from gradcli.language.cell import ParsedCell, parse_cell
+from gradcli.numbers import shape_text
 from gradcli.results.cell_sizes import parameters_per_unit, state_size, symbolic_shapes
-from gradcli.results.model import Block, Column, Line, Records, Report, Table, Verbatim, envelope
+from gradcli.results.declared import key, records_of, table_of
+from gradcli.results.model import Block, Column, Line, Records, Report, Table, Verbatim, filled
+from gradcli.results.result import Result
 from gradcli.spec.models import CellBlock
 
-_COMMAND = "cells"
-_LISTED = ("name", "title", "year", "reference", "state_size", "parameters_per_unit")
+
+@dataclass(frozen=True, kw_only=True)
+class ListedCell:
+    """A built-in cell in the list."""
+
+    name: str = key("its name", title="name", text=True, keep=9)
+    title: str | None = key("what it is called in full", title="title", text=True, keep=8)
+    year: int | None = key("when it was published", title="year", keep=6)
+    reference: str | None = key("where", title="reference", text=True, keep=3)
+    state_size: str = key("the numbers that a step hands on, as a formula in H", title="state")
+    parameters_per_unit: str = key(
+        "the number of parameters divided by H, as a formula in H and I", title="parameters per unit", keep=7
+    )
 
 
-def zoo_report() -> Report:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class CellList(Result):
+    """The built-in cells."""
+
+    command = "cells"
+
+    cells: Sequence[ListedCell] = key("the built-in cells by name")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParameterOfCell:
+    """A parameter of a cell."""
+
+    shape: Sequence[str] = key("its shape, in terms of `hidden_size` and `input_size`")
+    copies: int = key("how many parameters of PyTorch's it stands for")
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class CellInFull(Result):
+    """One built-in cell."""
+
+    command = "cells"
+
+    name: str = key("its name")
+    aliases: Sequence[str] = key("what else it is found by")
+    title: str | None = key("what it is called in full")
+    year: int | None = key("when it was published")
+    reference: str | None = key("where")
+    notes: str | None = key("what is chosen where papers differ")
+    equations: str = key("its equations")
+    output: str = key("the state that feeds the loss and the next layer")
+    states: Sequence[str] = key("its states")
+    state_size: str = key("the numbers that a step hands on, as a formula in H")
+    parameters_per_unit: str = key("the number of parameters divided by H, as a formula in H and I")
+    activation: str | None = key("what `phi` in the equations is")
+    constants: Mapping[str, float] = key("the numbers that have names in the equations")
+    parameters: Mapping[str, ParameterOfCell] = key("its parameters")
+    init: Mapping[str, Any] = key("its usual initialisation, as a spec has it")
+    tied: bool = key("whether all steps have the same parameters")
+
+
+def zoo_list() -> CellList:
     """Return the list of all built-in cells."""
-    rows = [_listed(name) for name in cells.names()]
-    columns = [
-        Column("name", "text", keep=9),
-        Column("state", "number", keep=5),
-        Column("parameters per unit", "number", keep=7),
-        Column("year", "number", keep=6),
-        Column("title", "text", keep=8),
-        Column("reference", "text", keep=3),
-    ]
-    shown = [
-        [row[key] for key in ("name", "state_size", "parameters_per_unit", "year", "title", "reference")]
-        for row in rows
-    ]
+    listed = [_listed(name) for name in cells.names()]
     note = "H hidden units, I inputs. state: the numbers that a step hands on to the next"
+    order = ("name", "state_size", "parameters_per_unit", "year", "title", "reference")
+    table = table_of(ListedCell, listed, order=order, note=note)
     hint = Line("gradcli cells NAME shows one cell's equations and parameters", style="dim")
-    data = envelope(_COMMAND) | {"cells": rows}
-    records = Records(_LISTED, [[row[key] for key in _LISTED] for row in rows])
-    return Report(_COMMAND, [[Table(columns, shown, note=note)], [hint]], data, records)
+    shown = Report("cells", [table, [hint]], records=records_of(ListedCell, listed))
+    return CellList(cells=listed, shown=shown)
 
 
-def _listed(name: str) -> dict[str, Any]:
+def _listed(name: str) -> ListedCell:
     """Return what the list says of one cell."""
     block = cells.load(name).cell
     parsed = _parsed(block)
-    per_unit = parameters_per_unit(parsed, _twice(block))
-    values = (name, block.title, block.year, block.reference, state_size(parsed), per_unit)
-    return dict(zip(_LISTED, values, strict=True))
+    return ListedCell(
+        name=name,
+        title=block.title,
+        year=block.year,
+        reference=block.reference,
+        state_size=state_size(parsed),
+        parameters_per_unit=parameters_per_unit(parsed, _twice(block)),
+    )
 
 
-def cell_report(name: str) -> Report:
+def cell_in_full(name: str) -> CellInFull:
     """Return one built-in cell: its equations, its parameters with their shapes, its initialisation and its reference.
 
     Raises UsageError if no cell has this name.
@@ -61,7 +111,7 @@ def cell_report(name: str) -> Report:
     init = {pattern: initialiser.model_dump(mode="json") for pattern, initialiser in block.init.items()}
     twice = _twice(block)
     size, per_unit = state_size(parsed), parameters_per_unit(parsed, twice)
-    rows = [(parameter, " x ".join(shape) or "scalar") for parameter, shape in shapes.items()]
+    rows = [(parameter, shape_text(shape)) for parameter, shape in shapes.items()]
     about = (("also called", ", ".join(also)), ("reference", block.reference), ("notes", block.notes))
     groups: list[list[Block]] = [
         [Line(block.title or "", name, "title")],
@@ -74,27 +124,28 @@ def cell_report(name: str) -> Report:
         [Verbatim(_as_yaml(block, init))],
         [Line(text, label, "dim") for label, text in about if text],
     ]
-    data = envelope(_COMMAND) | {
-        "name": name,
-        "aliases": list(also),
-        "title": block.title,
-        "year": block.year,
-        "reference": block.reference,
-        "notes": block.notes,
-        "equations": block.equations,
-        "output": parsed.output,
-        "states": list(parsed.states),
-        "state_size": size,
-        "parameters_per_unit": per_unit,
-        "activation": block.activation,
-        "constants": dict(block.constants),
-        "parameters": {
-            parameter: {"shape": list(shape), "copies": 1 + (parameter in twice)} for parameter, shape in shapes.items()
+    return CellInFull(
+        name=name,
+        aliases=tuple(also),
+        title=block.title,
+        year=block.year,
+        reference=block.reference,
+        notes=block.notes,
+        equations=block.equations,
+        output=parsed.output,
+        states=tuple(parsed.states),
+        state_size=size,
+        parameters_per_unit=per_unit,
+        activation=block.activation,
+        constants=dict(block.constants),
+        parameters={
+            parameter: ParameterOfCell(shape=shape, copies=1 + (parameter in twice))
+            for parameter, shape in shapes.items()
         },
-        "init": init,
-        "tied": block.tied is not False,
-    }
-    return Report(_COMMAND, [group for group in groups if group], data, Records(("parameter", "shape"), rows))
+        init=init,
+        tied=block.tied is not False,
+        shown=Report("cells", filled(groups), records=Records(("parameter", "shape"), rows)),
+    )
 
 
 def _twice(block: CellBlock) -> set[str]:

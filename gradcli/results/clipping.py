@@ -7,46 +7,26 @@ from collections.abc import Sequence
 
 from gradcli.diagnostics.clipping import Clipped
 from gradcli.diagnostics.measure import Measured
-from gradcli.results.curves import plain_number, power_of_ten
+from gradcli.numbers import percent, power_of_ten
+from gradcli.results.clipping_rows import Clipping, clipping_row, loss_text, method_text
+from gradcli.results.declared import table_of
 from gradcli.results.float32 import float32_clipping
-from gradcli.results.model import Block, Cell, Column, Line, Table
-
-_LOSS_DIGITS = 4
+from gradcli.results.model import Block, Line
 
 
 def clip_blocks(measured: Measured) -> list[Block]:
     """Return the table of the clipping methods and what to make of it; nothing where none was asked for."""
     if not measured.clipped:
         return []
-    columns = [
-        Column("clipping", "text", keep=9),
-        Column("norm before", keep=8),
-        Column("after", keep=8),
-        Column("scale", keep=5),
-        Column("cosine", keep=5),
-        Column("clipped", keep=4),
-        Column("loss unclipped", keep=6),
-        Column("loss clipped", keep=7),
-    ]
-    rows: list[list[Cell]] = [
-        [
-            method_text(c),
-            power_of_ten(c.log10_norm_before),
-            power_of_ten(c.log10_norm_after),
-            _scale(c),
-            "-" if c.cosine is None else plain_number(c.cosine, digits=4),
-            _percent(c.fraction_clipped),
-            loss_text(c.loss_after_unclipped),
-            loss_text(c.loss_after_clipped),
-        ]
-        for c in measured.clipped
-    ]
     rate = measured.network.spec.learning_rate
     note = (
         f"loss: {loss_text(measured.clipped[0].loss_before)} before, shown after one step of gradient descent"
         f" (learning rate {rate:g})"
     )
-    return [Table(columns, rows, note=note), Line(clipping_sentences(measured))]
+    return [
+        *table_of(Clipping, list(map(clipping_row, measured.clipped)), note=note),
+        Line(clipping_sentences(measured)),
+    ]
 
 
 def clip_lines(measured: Measured) -> list[Block]:
@@ -62,33 +42,8 @@ def _reached(clipped: Clipped) -> str:
     if math.isnan(clipped.log10_norm_before):
         return "the norm is not finite"
     share = clipped.fraction_clipped
-    reached = "not reached" if share == 0 else "reached" if share == 1 else f"reached in {_percent(share)}"
+    reached = "not reached" if share == 0 else "reached" if share == 1 else f"reached in {percent(share)}"
     return f"{reached} (norm {power_of_ten(clipped.log10_norm_before)})"
-
-
-def method_text(clipped: Clipped) -> str:
-    """Return a method as it is asked for: norm 1."""
-    return f"{clipped.method} {clipped.threshold:g}"
-
-
-def loss_text(loss: float | None) -> str:
-    """Return a loss, or that it is not finite."""
-    return "not finite" if loss is None else plain_number(loss, _LOSS_DIGITS)
-
-
-def _scale(clipped: Clipped) -> str:
-    if clipped.scale is None:
-        return "-"
-    if clipped.scale == 0:  # it may be too small for a float
-        return power_of_ten(clipped.log10_norm_after - clipped.log10_norm_before)
-    return plain_number(clipped.scale, digits=3)
-
-
-def _percent(fraction: float) -> str:
-    """Return a share in percent; what is not quite nothing or all does not round to it."""
-    if 0 < fraction < 0.01:
-        return "< 1%"
-    return "> 99%" if 0.99 < fraction < 1 else f"{fraction:.0%}"
 
 
 def clipping_sentences(measured: Measured) -> str:

@@ -13,15 +13,16 @@ import numpy as np
 from gradcli.diagnostics.curve_landmarks import reference_distance
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.training import WeightsOfRun
-from gradcli.diagnostics.verdict_words import KIND_WORDS, grouped
+from gradcli.diagnostics.verdict_words import KIND_WORDS
+from gradcli.numbers import grouped, log10_text
 from gradcli.results.arms import common_words, differences, lengths_of, vanishing_words
-from gradcli.results.curves import half_life_text, horizon_text, log10_text, rate_text, shown_distances
+from gradcli.results.curves import half_life_text, horizon_text, rate_text, shown_distances
 from gradcli.results.declared import key
 from gradcli.results.directions import headline_note
-from gradcli.results.model import Block, Cell, Column, Line, Report, Table
+from gradcli.results.model import Block, Cell, Column, Line, Report, Table, filled
 from gradcli.results.result import Result
 from gradcli.results.run import Run, curve_records, run_of
-from gradcli.results.simulate import STYLES, filled, weights_words
+from gradcli.results.simulate import STYLES, weights_words
 from gradcli.results.training import TrainedWeights, trained_weights, weights_tables
 
 Array = np.ndarray[Any, Any]
@@ -44,9 +45,11 @@ class Comparison(Result):
     command = "compare"
 
     runs: Sequence[Run] = key("the runs, in the order in which the specs were given")
-    ranking: Sequence[Place] = key("the runs by reach: `rank`, `label`, `horizon`, `beyond_sequence`")
+    ranking: Sequence[Place] = key("the runs by reach")
     notes: Sequence[str] = key("where what they were run on differs, what was borrowed, what was made equal")
-    weights: Mapping[str, TrainedWeights] = key("of trained weights of one cell, by label; else empty")
+    weights: Mapping[str, TrainedWeights] = key(
+        "by label, where all are of one cell and some are [trained](weights.md#before-and-after); else empty"
+    )
 
 
 def comparison(
@@ -71,7 +74,7 @@ def comparison(
     tables: list[list[Block]] = [[table] for table in weights_tables(weights)]
     first_look: list[list[Block]] = [
         [title, *(Line(words) for words in apart), *(Line(note, style="dim") for note in notes)],
-        [Line(farthest(ranking), style="title"), _summary(ranking), *lengths_of(arms)],
+        [Line(farthest(ranking), style="title"), summary_table(ranking), *lengths_of(arms)],
         [_verdict_line(arm) for arm in arms],
         *tables,
     ]
@@ -153,7 +156,8 @@ def farthest(ranking: Sequence[Measured]) -> str:
     return f"The gradient reaches farthest in {names}: {how_far}."
 
 
-def _summary(ranking: Sequence[Measured]) -> Table:
+def summary_table(ranking: Sequence[Measured]) -> Table:
+    """Return the ranking: a row for each run, the farthest first."""
     columns = [
         Column("rank", keep=7),
         Column("cell", "text", keep=9),

@@ -11,12 +11,13 @@ import numpy as np
 
 from gradcli.diagnostics.contributions import TOLERANCES, Contributions, Terms
 from gradcli.diagnostics.curve import Curve
-from gradcli.diagnostics.verdict_words import grouped
-from gradcli.results.curves import bars, log10_text, plain_number, power_of_ten, shown_distances
+from gradcli.numbers import grouped, log10_text, power_of_ten, significant
+from gradcli.results.curves import bars, shown_distances
 from gradcli.results.declared import InColumns, columns_of, key
 from gradcli.results.model import Block, Cell, Column, Line, Records, Report, Table
+from gradcli.results.norm_curve import curve_fields
 from gradcli.results.one_layer import OfOneLayer, spec_fields
-from gradcli.results.run import BatchCurve, Verdict, curve_fields, sequences_of, verdict_of
+from gradcli.results.run import BatchCurve, Verdict, sequences_of, verdict_of
 from gradcli.results.simulate import describe, length_lines, loss_lines, verdict_lines
 
 Array = np.ndarray[Any, Any]
@@ -61,7 +62,7 @@ class SmallestWindow:
 class GradientInTerms:
     """A gradient G, of one parameter or of several as one vector, and its terms; medians over trials."""
 
-    log10_norm: float | None = key("log10 |G|; null for an exact zero")
+    log10_norm: float = key("log10 |G|; null for an exact zero")
     value: float | None = key("G itself, where it is one number of one trial")
     terms: TermsByDistance = key("the terms g_d by distance")
     truncated: TruncatedByWindow = key("truncated BPTT by window")
@@ -295,7 +296,7 @@ def _share(value: float) -> str | None:
     gap = abs(1.0 - value)
     if gap < 1e-2:
         return "1" if gap < 5e-6 else f"{value:.{4 if gap > 1e-4 else 5}f}"
-    return f"{value:.3f}" if abs(value) >= 1e-3 or value == 0 else plain_number(value, digits=2)
+    return f"{value:.3f}" if abs(value) >= 1e-3 or value == 0 else significant(value, digits=2)
 
 
 def _windows_table(joint: Terms) -> Table:
@@ -330,7 +331,7 @@ def _windows_table(joint: Terms) -> Table:
 def _bias(value: float, terms: Terms) -> str | None:
     if math.isnan(value):
         return None
-    return f"< {terms.rounding:.0e}" if value < terms.rounding else plain_number(value, digits=2)
+    return f"< {terms.rounding:.0e}" if value < terms.rounding else significant(value, digits=2)
 
 
 def _marks(joint: Terms, window: int) -> str:
@@ -386,7 +387,7 @@ def _named_terms(found: Contributions) -> list[Block]:
             [str(k), _size(terms, last - k), _share(float(terms.share[last - k])), _share(float(terms.kept[last - k]))]
             for k in steps
         ]
-        whole = power_of_ten(terms.log10_total) if terms.value is None else plain_number(terms.value, digits=5)
+        whole = power_of_ten(terms.log10_total) if terms.value is None else significant(terms.value, digits=5)
         rows.append(["sum", whole, "1" if terms.exists else None, None])
         tables.append(Table(columns, rows, title=title))
     return tables
@@ -403,4 +404,4 @@ def _size(terms: Terms, d: int) -> str:
     """Return a term: the number itself where the parameter is one number, else its norm."""
     if terms.value is None or not terms.exists:
         return power_of_ten(float(terms.log10_norm[d]))
-    return plain_number(terms.value * float(terms.share[d]) + 0.0, digits=5)  # + 0.0: without the sign of a zero
+    return significant(terms.value * float(terms.share[d]) + 0.0, digits=5)  # + 0.0: without the sign of a zero

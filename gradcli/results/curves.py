@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gradcli.diagnostics.curve_landmarks import LOG10_FLOAT32_EPSILON
 from gradcli.diagnostics.verdict import Verdict
-from gradcli.diagnostics.verdict_words import threshold
+from gradcli.numbers import significant, threshold
 from gradcli.spec.models import Thresholds
 
 #: Leading digits of the distances shown, from dense to sparse, how many rows fit a screen, and how many a first look.
@@ -42,42 +42,6 @@ def _spaced(last: int, rows: int) -> list[int]:
     return sorted(chosen | {0, last})
 
 
-def log10_text(value: float) -> str:
-    """Return a log10 norm as text: -0.42, -16.5, -30103.0; "0 exactly" for the logarithm of an exact zero.
-
-    >>> log10_text(-30102.9996), log10_text(-0.4213), log10_text(-math.inf)
-    ('-30103.0', '-0.42', '0 exactly')
-    """
-    if math.isinf(value):
-        return "0 exactly"
-    text = f"{value:.2f}" if abs(value) < 9.995 else f"{value:.1f}"
-    return text.removeprefix("-") if float(text) == 0 else text
-
-
-def power_of_ten(log10: float) -> str:
-    """Return 10**log10 as text, however large or small: 0.15, 128, 5.9e-04, 10^-39487.0.
-
-    >>> power_of_ten(math.log10(0.15)), power_of_ten(math.log10(128)), power_of_ten(-39487.0), power_of_ten(-math.inf)
-    ('0.15', '128', '10^-39487.0', '0')
-    """
-    if math.isnan(log10):
-        return "not finite"
-    if math.isinf(log10):
-        return "0"
-    return f"10^{log10:.1f}" if abs(log10) >= 100 else plain_number(10.0**log10, digits=2)
-
-
-def plain_number(value: float, digits: int) -> str:
-    """Return a number to some digits, with a power of ten where it is below 1e-3 or not below 1e4.
-
-    >>> plain_number(0.12345, 2), plain_number(1234.5, 2), plain_number(0.00012345, 2), plain_number(12345678.0, 4)
-    ('0.12', '1234', '1.2e-04', '1.235e+07')
-    """
-    if value != 0 and not 1e-3 <= abs(value) < 1e4:
-        return f"{value:.{digits - 1}e}"
-    return f"{value:.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
-
-
 def range_text(low: float, high: float) -> str | None:
     """Return the range of two log10 norms as text; None where both are exact zeros."""
     return None if math.isinf(low) and math.isinf(high) else f"{_short(low)} .. {_short(high)}"
@@ -100,12 +64,12 @@ def horizon_text(verdict: Verdict, seq_len: int) -> str:
 
 def rate_text(verdict: Verdict) -> str | None:
     """Return the factor a step; None where there is none."""
-    return None if verdict.rate_per_step is None else plain_number(verdict.rate_per_step, digits=4)
+    return None if verdict.rate_per_step is None else significant(verdict.rate_per_step, digits=4)
 
 
 def half_life_text(verdict: Verdict) -> str | None:
     """Return the half-life in steps; None where the gradient does not fall."""
-    return None if verdict.half_life is None else plain_number(verdict.half_life, digits=3)
+    return None if verdict.half_life is None else significant(verdict.half_life, digits=3)
 
 
 def flag(log10_ratio: float, thresholds: Thresholds) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradcli.diagnostics.measure import Measured, first_distances
-from gradcli.diagnostics.verdict_words import grouped
+from gradcli.numbers import grouped
 from gradcli.results.model import Block, Line
 
 

@@ -1,23 +1,47 @@
-"""The list of the example specs as a report."""
+"""The list of the example specs as a result."""
 
 from __future__ import annotations
 
-from gradcli.diagnostics.verdict_words import KIND_WORDS
-from gradcli.results.model import Column, Line, Records, Report, Table, envelope
-from gradcli.spec.examples import examples
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
 
-_COMMAND = "examples"
-_LISTED = ("name", "verdict", "title")
+from gradcli.diagnostics.verdict_words import KIND_WORDS
+from gradcli.results.declared import key, records_of, table_of
+from gradcli.results.model import Line, Report
+from gradcli.results.result import Result
+from gradcli.spec.examples import examples
+from gradcli.spec.verdict_kinds import VerdictKind
+
 _KINDS = {word.upper(): kind for kind, word in KIND_WORDS.items()}
 
 
-def examples_report() -> Report:
-    """Return the list of all examples; data and records have the kind of each verdict, people read its word."""
-    found = examples()
-    rows = [[example.name, _KINDS[example.verdict], example.title] for example in found]
-    columns = [Column("name", "text", keep=9), Column("verdict", "text", keep=8), Column("shows", "text", keep=9)]
-    # The first word of each is enough where it stands in a column: "reaches".
-    shown = [[example.name, example.verdict.split()[0].lower(), example.title] for example in found]
+def _first_word(kind: str) -> str:
+    """Return the first word of a kind, which is enough where it stands in a column: reaches."""
+    return KIND_WORDS[cast(VerdictKind, kind)].split()[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedExample:
+    """An example in the list."""
+
+    name: str = key("its name", title="name", text=True, keep=9)
+    verdict: str = key("the kind of its verdict", title="verdict", written=_first_word, text=True, keep=8)
+    title: str = key("what it shows", title="shows", text=True, keep=9)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class ExampleList(Result):
+    """The example specs."""
+
+    command = "examples"
+
+    examples: Sequence[ListedExample] = key("the examples by name")
+
+
+def example_list() -> ExampleList:
+    """Return the list of all examples."""
+    listed = [ListedExample(name=each.name, verdict=_KINDS[each.verdict], title=each.title) for each in examples()]
     hint = Line("gradcli examples NAME -o my.yaml writes one of them, to run as it is and to change", style="dim")
-    data = envelope(_COMMAND) | {"examples": [dict(zip(_LISTED, row, strict=True)) for row in rows]}
-    return Report(_COMMAND, [[Table(columns, shown)], [hint]], data, Records(_LISTED, rows))
+    shown = Report("examples", [table_of(ListedExample, listed), [hint]], records=records_of(ListedExample, listed))
+    return ExampleList(examples=listed, shown=shown)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from gradcli.diagnostics.float32 import Float32
-from gradcli.diagnostics.verdict_words import grouped
+from gradcli.numbers import grouped
 from gradcli.results.model import Block, Line
 
 

@@ -11,12 +11,13 @@ import numpy as np
 
 from gradcli.diagnostics.gate_words import functions_across, main_cause, mean
 from gradcli.diagnostics.gates import SATURATED_BELOW, Gate, Gates, Kept, Rates
-from gradcli.results.curves import plain_number, shown_distances
+from gradcli.numbers import significant
+from gradcli.results.curves import shown_distances
 from gradcli.results.declared import InColumns, columns_of, key
-from gradcli.results.model import Block, Cell, Column, Line, Records, Report, Table
+from gradcli.results.model import Block, Cell, Column, Line, Records, Report, Table, filled
 from gradcli.results.one_layer import OfOneLayer, spec_fields
 from gradcli.results.run import Verdict, verdict_of
-from gradcli.results.simulate import describe, filled, loss_lines, verdict_lines
+from gradcli.results.simulate import describe, loss_lines, verdict_lines
 
 Array = np.ndarray[Any, Any]
 
@@ -54,10 +55,10 @@ class KeptByRoute:
 
     state: str = key("what it is called: its state, or several of them")
     states: Sequence[str] = key("the states on it")
-    factor: str | None = key("the name of what it multiplies by; null where that has none")
-    mean: float | None = key("the factor, on average over units, sequences and steps")
-    nats: float | None = key("what it makes of the gradient on it, a step; null where none is on it")
-    share: float | None = key("of what arrives at its states, by norm, what it brings")
+    factor: str | None = key("what it multiplies by, as the equations write it; null where that has no name")
+    mean: float = key("the factor, on average over units, sequences and steps; of several states its modulus")
+    nats: float = key("what it makes of the gradient on it, a step; null where none is on it")
+    share: float = key("what it brings of all that arrives at its states, by norm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,9 @@ class MainCause:
     """What the rate is owed to most."""
 
     kind: str = key("`gates`, `activations`, `weights`, `level` (nothing to explain) or `unclear`")
-    nats: float | None = key("what the cause alone makes of the norm, a step; null where none is named")
+    nats: float | None = key(
+        "what the named cause alone makes of it, with the sign of the rate (negative: a loss); null where none is named"
+    )
     rate: float | None = key("what there is to explain, in nats a step: the mean rate from distance 1 on")
     text: str = key("the same as a sentence")
 
@@ -77,14 +80,16 @@ class GatesOfLayer(OfOneLayer):
     command = "gates"
 
     loss_step: int = key("the step whose loss alone is looked at")
-    verdict: Verdict = key("the verdict on the mean norm of the layer's states, as in `simulate`")
+    verdict: Verdict = key("the verdict on the mean norm of the layer's states")
     activations: Mapping[str, ActivationValues] = key("each function of the equations, such as `f` or `tanh(c)`")
     sampled_distance: Sequence[int] = key("the distances of the quantiles")
     rates: RateParts = key(
         "the parts of each step's rate; null (Python: empty) where `nonfinite`", null=lambda rates: not rates.distance
     )
     direct_routes: Sequence[KeptByRoute] = key("what direct routes keep")
-    spectral_norms: Mapping[str, float] = key("the largest singular value of each recurrent matrix")
+    spectral_norms: Mapping[str, float] = key(
+        "the largest singular value of each recurrent matrix, the median over trials, with `tied: false` over steps too"
+    )
     cause: MainCause | None = key("the main cause; null where `nonfinite`")
 
 
@@ -169,7 +174,7 @@ def _shown(found: Gates, records: Records) -> Report:
         groups.append(verdict_lines(found.verdict))
         full = []
     elif found.rates is not None and found.judged is not None:
-        answer: list[Block] = [*verdict_lines(found.judged), Line(main_cause(found).text, "main cause", "title")]
+        answer: list[Block] = [*verdict_lines(found.judged), *cause_lines(found)]
         seen = found.sampled
         groups += [
             answer,
@@ -186,6 +191,11 @@ def _shown(found: Gates, records: Records) -> Report:
             _matrix_lines(found),
         ]
     return Report("gates", filled(groups), records=records, full=filled(full))
+
+
+def cause_lines(found: Gates) -> list[Block]:
+    """Return the main cause in words; nothing where a number was not finite."""
+    return [] if found.verdict is not None else [Line(main_cause(found).text, "main cause", "title")]
 
 
 def _gate_table(found: Gates, distances: Sequence[int]) -> Table:
@@ -223,12 +233,12 @@ def _gate_rows(gate: Gate, sampled: Sequence[int], distances: Sequence[int]) -> 
             f"{gate.saturated[d]:.0%}",
             _short(gate.slope[d]),
             None if math.isnan(gate.passed[d]) else _short(math.exp(gate.passed[d])),
-            plain_number(activation.gamma, digits=4) if row == 0 else None,
+            significant(activation.gamma, digits=4) if row == 0 else None,
         ]
 
 
 def _short(value: float) -> str:
-    text = plain_number(float(value), digits=2) if abs(value) >= 10 else f"{value:.3f}"
+    text = significant(float(value), digits=2) if abs(value) >= 10 else f"{value:.3f}"
     return "0.000" if text == "-0.000" else text
 
 
@@ -276,7 +286,7 @@ def _route_lines(found: Gates) -> list[Block]:
 
 
 def _matrix_lines(found: Gates) -> list[Block]:
-    norms = "   ".join(f"{name} {plain_number(n, digits=3)}" for name, n in (found.spectral_norms or {}).items())
+    norms = "   ".join(f"{name} {significant(n, digits=3)}" for name, n in (found.spectral_norms or {}).items())
     return [Line(f"{norms}   (largest singular value)", "matrices", "dim")] if norms else []
 
 

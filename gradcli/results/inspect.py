@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gradcli.diagnostics.numbers import shape_text
 from gradcli.diagnostics.weights import DirectionWeights, Inspection
+from gradcli.numbers import shape_text
 from gradcli.results.declared import key
 from gradcli.results.result import Result
 from gradcli.weights.checkpoint import Ignored
@@ -51,7 +51,7 @@ class GateInFile:
     """The gate that keeps the old state."""
 
     name: str = key("`f` or `z`")
-    mean_bias: float | None = key("the mean of its bias over units")
+    mean_bias: float = key("the mean of its bias over units")
     kept_at_rest: float | None = key("what it keeps with zero states and no input; null where it is no sigmoid")
 
 
@@ -60,8 +60,8 @@ class MatrixInFile:
     """A recurrent matrix."""
 
     shape: Sequence[int] = key("its shape", csv=False)
-    spectral_radius: float | None = key("the largest |eigenvalue|; null where it is not square, or very large")
-    spectral_norm: float | None = key("the largest singular value")
+    spectral_radius: float = key("the largest |eigenvalue|; null where it is not square, or very large")
+    spectral_norm: float = key("the largest singular value")
 
 
 @dataclass(frozen=True, kw_only=True)

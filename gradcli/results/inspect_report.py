@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.diagnostics.numbers import shape_text
 from gradcli.diagnostics.spectra import LARGEST_FOR_RADIUS
 from gradcli.diagnostics.weights import DirectionWeights, Inspection, in_words
+from gradcli.numbers import shape_text, significant
 from gradcli.prepare.limits import readable_size
-from gradcli.results.curves import plain_number
 from gradcli.results.declared import InColumns, columns_of, csv_names, table_of
 from gradcli.results.inspect import (
     CheckpointContents,
@@ -23,8 +22,7 @@ from gradcli.results.inspect import (
     fits,
     projection,
 )
-from gradcli.results.model import Block, Cell, Column, Line, Records, Report, Table
-from gradcli.results.simulate import filled
+from gradcli.results.model import Block, Cell, Column, Line, Records, Report, Table, filled
 from gradcli.spec.shown import counted, flow
 from gradcli.weights.checkpoint import Ignored
 from gradcli.weights.layers import Contents, Embedding, LinearHead, RecurrentLayer
@@ -269,5 +267,5 @@ def _some(names: Sequence[str]) -> str:
 def _short(value: float) -> str:
     """Return a number to three decimals, so that columns line up; one that these cannot show, to three digits."""
     if value != 0 and not 0.01 <= abs(value) < 100:
-        return plain_number(value, digits=3)
+        return significant(value, digits=3)
     return f"{value:.3f}"

@@ -14,11 +14,10 @@ from gradcli.diagnostics.certificate import Certificate
 from gradcli.diagnostics.curve import median_of_trials, quantiles
 from gradcli.diagnostics.layer_jacobian import JacobianFindings
 from gradcli.diagnostics.lyapunov import Lyapunov
-from gradcli.diagnostics.numbers import shape_text
 from gradcli.diagnostics.spectra import MatrixSpectrum
 from gradcli.engine.linearised import full_state_size
+from gradcli.numbers import shape_text, significant
 from gradcli.prepare.build import Network
-from gradcli.results.curves import plain_number
 from gradcli.results.declared import key, keys_of
 from gradcli.results.one_layer import OfOneLayer, spec_fields
 from gradcli.results.run import Verdict, verdict_of
@@ -64,11 +63,11 @@ class LargestPeak:
     """Where the largest singular value is largest."""
 
     distance: int = key("the distance")
-    log10_largest: float | None = key("log10 of it there")
+    log10_largest: float = key("log10 of it there")
 
 
 def _median_text(value: float) -> str:
-    return "" if math.isnan(value) else plain_number(value, digits=4)
+    return "" if math.isnan(value) else significant(value, digits=4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +76,13 @@ class RecurrentMatrix:
 
     name: str = key("its name", title="recurrent matrix", text=True, keep=9)
     shape: Sequence[int] = key("its shape", title="shape", written=shape_text, text=True, keep=4)
-    spectral_norm: float | None = key(
+    spectral_norm: float = key(
         "the largest singular value", title="largest singular value", written=_median_text, keep=9
     )
-    spectral_radius: float | None = key(
+    spectral_radius: float = key(
         "the largest |eigenvalue|; null where it is not square", title="spectral radius", written=_median_text, keep=8
     )
-    departure_from_normality: float | None = key(
+    departure_from_normality: float = key(
         "sqrt(||W||_F^2 - sum |lambda|^2), 0 for normal matrices",
         title="departure from normality",
         written=_median_text,
@@ -94,7 +93,7 @@ class RecurrentMatrix:
 class ProvenBound:
     """What the weights prove for every input."""
 
-    bound_per_step: float | None = key("the factor a step that the bound grows by in the end; null: there is none")
+    bound_per_step: float = key("the factor a step that the bound grows by in the end; null: there is none")
     proves_vanishing: bool = key("whether that is below 1 in every trial")
     gamma: Mapping[str, float | None] = key("the largest slope of each activation; null where it has none")
     unbounded: Sequence[str] | None = key("state, and matrix or state, of the first derivative without a bound")
@@ -117,9 +116,9 @@ class LyapunovExponents:
     complete: bool = key("whether these are all")
     steps: int = key("over how many steps they are the mean")
     burn_in: int = key("how many steps before those were left out")
-    predictability_time: float | None = key("ln 2 / lambda_1 in steps; null where nothing grows")
-    kaplan_yorke_dimension: float | None = key("null where it needs more exponents")
-    entropy: float | None = key("the sum of the positive ones; null where it needs more")
+    predictability_time: float = key("ln 2 / lambda_1 in steps; null where nothing grows")
+    kaplan_yorke_dimension: float = key("null where it needs more exponents")
+    entropy: float = key("the sum of the positive ones; null where it needs more")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -133,7 +132,7 @@ class JacobianOfLayer(OfOneLayer):
     frobenius: FrobeniusNorms = key("||J||_F at every distance", null=lambda norms: not norms.distance)
     singular_values: SingularValues = key("the singular values of J", null=lambda values: not values.distance)
     one_step: LastFactor = key("the last factor of J alone", null=lambda factor: not factor.distance)
-    peak: LargestPeak = key("where the largest singular value peaks", null=lambda peak: peak.log10_largest is None)
+    peak: LargestPeak = key("where the largest singular value peaks", null=lambda peak: math.isnan(peak.log10_largest))
     matrices: Sequence[RecurrentMatrix] = key("the recurrent matrices")
     certificate: ProvenBound | None = key("what the weights prove; null where they are not tied")
     at_rest: AtRest = key("the step at rest")
@@ -191,7 +190,7 @@ def fields_without_jacobian(network: Network, index: int, found: verdict.Verdict
         "frobenius": FrobeniusNorms(distance=range(0), log10_norm=none),
         "singular_values": SingularValues(**values, distance=()),
         "one_step": LastFactor(distance=(), spectral_norm=none, spectral_radius=none),
-        "peak": LargestPeak(distance=0, log10_largest=None),
+        "peak": LargestPeak(distance=0, log10_largest=math.nan),
         "matrices": (),
         "certificate": None,
         "at_rest": AtRest(spectral_radius=None, critical_gain=None),
@@ -201,9 +200,9 @@ def fields_without_jacobian(network: Network, index: int, found: verdict.Verdict
             complete=False,
             steps=0,
             burn_in=0,
-            predictability_time=None,
-            kaplan_yorke_dimension=None,
-            entropy=None,
+            predictability_time=math.nan,
+            kaplan_yorke_dimension=math.nan,
+            entropy=math.nan,
         ),
     }
 

@@ -13,9 +13,9 @@ from gradcli.diagnostics.certificate import Certificate
 from gradcli.diagnostics.curve import median_of_trials
 from gradcli.diagnostics.layer_jacobian import JacobianFindings
 from gradcli.diagnostics.lyapunov import Lyapunov
-from gradcli.diagnostics.verdict_words import grouped, threshold
+from gradcli.numbers import grouped, log10_text, power_of_ten, significant, threshold
 from gradcli.prepare.build import Network
-from gradcli.results.curves import flag, log10_text, plain_number, power_of_ten
+from gradcli.results.curves import flag
 from gradcli.results.declared import InColumns, columns_of, table_of
 from gradcli.results.jacobian import (
     FrobeniusNorms,
@@ -27,8 +27,8 @@ from gradcli.results.jacobian import (
     fields_without_jacobian,
     jacobian_fields,
 )
-from gradcli.results.model import Block, Cell, Column, Line, Records, Report, Table
-from gradcli.results.simulate import describe, filled, verdict_lines
+from gradcli.results.model import Block, Cell, Column, Line, Records, Report, Table, filled
+from gradcli.results.simulate import describe, verdict_lines
 from gradcli.spec.models import Thresholds
 
 #: Of more exponents than that, the table shows the first ones.
@@ -119,9 +119,9 @@ def _product_table(values: SingularValues, factor: LastFactor, thresholds: Thres
             _log10_or_unresolved(float(values.log10_smallest[i])),
             "" if math.isnan(values.log10_condition[i]) else power_of_ten(float(values.log10_condition[i])),
             f"{values.surviving[i]:.0f}",
-            plain_number(float(values.effective_rank[i]), digits=3),
-            "" if math.isnan(factor.spectral_norm[i]) else plain_number(float(factor.spectral_norm[i]), digits=3),
-            "" if math.isnan(factor.spectral_radius[i]) else plain_number(float(factor.spectral_radius[i]), digits=3),
+            significant(float(values.effective_rank[i]), digits=3),
+            "" if math.isnan(factor.spectral_norm[i]) else significant(float(factor.spectral_norm[i]), digits=3),
+            "" if math.isnan(factor.spectral_radius[i]) else significant(float(factor.spectral_radius[i]), digits=3),
             flag(float(values.log10_largest[i]), thresholds),
         ]
         for i, d in enumerate(values.distance)
@@ -156,7 +156,7 @@ def _transient(found: JacobianFindings) -> list[Block]:
 def _certificate_lines(certificate: Certificate) -> list[Block]:
     growth = float(np.median(certificate.growth))
     gammas = ", ".join(
-        f"{name} {plain_number(gamma, digits=4)}" if gamma is not None else f"{name} none"
+        f"{name} {significant(gamma, digits=4)}" if gamma is not None else f"{name} none"
         for name, gamma in certificate.gammas.items()
     )
     slopes = f"; gamma, the largest slope: {gammas}" if gammas else ""
@@ -168,7 +168,7 @@ def _certificate_lines(certificate: Certificate) -> list[Block]:
         )
         text = f"none: not every derivative is bounded for every input{where}{slopes}"
         return [Line(text, "certificate", "dim")]
-    value = plain_number(growth, digits=4)
+    value = significant(growth, digits=4)
     single = certificate.blocks.shape[1] == 1
     name = f"gamma * sigma_max = {value}" if single and certificate.gammas else f"bound a step = {value}"
     if certificate.growth.max() < 1.0:
@@ -181,9 +181,9 @@ def _certificate_lines(certificate: Certificate) -> list[Block]:
 def _at_rest(found: JacobianFindings) -> list[Block]:
     if found.at_rest is None:
         return []
-    text = f"zero states, no input: spectral radius {plain_number(found.at_rest, digits=4)}"
+    text = f"zero states, no input: spectral radius {significant(found.at_rest, digits=4)}"
     if found.critical_gain is not None:
-        text += f"; critical, 1, with the recurrent matrices times {plain_number(found.critical_gain, digits=4)}"
+        text += f"; critical, 1, with the recurrent matrices times {significant(found.critical_gain, digits=4)}"
     return [Line(text, "at rest", "dim")]
 
 
@@ -195,9 +195,9 @@ def _lyapunov_blocks(found: JacobianFindings) -> tuple[Line, Table]:
     if math.isinf(leading):
         text = "the leading exponent is -infinity: every direction is mapped to exactly zero"
     else:
-        size = "" if math.isnan(error) else f" +- {plain_number(error, digits=2)}"
-        factor = plain_number(math.exp(leading), digits=4)
-        text = f"lambda_1 = {plain_number(leading, digits=4)}{size} nats a step, a factor {factor}"
+        size = "" if math.isnan(error) else f" +- {significant(error, digits=2)}"
+        factor = significant(math.exp(leading), digits=4)
+        text = f"lambda_1 = {significant(leading, digits=4)}{size} nats a step, a factor {factor}"
     parts = [text, _predictability(ly, leading, error), _dimension(ly)]
     mean = f"mean over {grouped(ly.steps)} {'step' if ly.steps == 1 else 'steps'}"
     mean += f" after {grouped(ly.burn_in)} others" if ly.burn_in else ""
@@ -207,7 +207,7 @@ def _lyapunov_blocks(found: JacobianFindings) -> tuple[Line, Table]:
     errors = [error_of(ly, i) for i in range(shown)]
     rows: list[list[Cell]] = [["lambda", *(_exponent_text(float(v)) for v in middle[:shown])]]
     if not all(map(math.isnan, errors)):
-        rows.append(["+-", *("" if math.isnan(e) else plain_number(e, digits=2) for e in errors)])
+        rows.append(["+-", *("" if math.isnan(e) else significant(e, digits=2) for e in errors)])
     title = f"Lyapunov exponents, nats a step: {mean}"
     count = ly.exponents.shape[1]
     more = f"{shown} of {grouped(ly.size)}; --exponents all for the rest" if count < ly.size else ""
@@ -217,7 +217,7 @@ def _lyapunov_blocks(found: JacobianFindings) -> tuple[Line, Table]:
 
 
 def _exponent_text(value: float) -> str:
-    return "-inf" if math.isinf(value) else plain_number(value, digits=4)
+    return "-inf" if math.isinf(value) else significant(value, digits=4)
 
 
 def _predictability(ly: Lyapunov, leading: float, error: float) -> str:
@@ -226,7 +226,7 @@ def _predictability(ly: Lyapunov, leading: float, error: float) -> str:
     if not math.isnan(error) and leading < 2 * error:
         return "not told from zero by its standard error"
     time = float(np.median(ly.predictability_time()))
-    return f"predictability time ln 2 / lambda_1 = {plain_number(time, digits=3)} steps, a length for truncated BPTT"
+    return f"predictability time ln 2 / lambda_1 = {significant(time, digits=3)} steps, a length for truncated BPTT"
 
 
 def _dimension(ly: Lyapunov) -> str:
@@ -234,4 +234,4 @@ def _dimension(ly: Lyapunov) -> str:
     if np.isnan(dimension).any():
         return "Kaplan-Yorke dimension: needs more exponents (--exponents all)"
     middle = float(np.median(dimension))
-    return f"Kaplan-Yorke dimension {plain_number(middle, digits=4)} of {ly.size}" if middle else ""
+    return f"Kaplan-Yorke dimension {significant(middle, digits=4)} of {ly.size}" if middle else ""

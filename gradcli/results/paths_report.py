@@ -10,12 +10,13 @@ import numpy as np
 
 from gradcli.diagnostics.paths import CARRIES, DirectCurve, Paths, RouteTable
 from gradcli.diagnostics.paths_tracer import LONGEST_ROUTE, MOST_ROUTES
-from gradcli.diagnostics.verdict_words import grouped
 from gradcli.language.formula import FormulaWriter, JacobianBlock, StepJacobian, step_jacobian
 from gradcli.language.notation import Latex, Text, signed_sum
-from gradcli.results.curves import log10_text, plain_number, power_of_ten, shown_distances
+from gradcli.numbers import grouped, log10_text, power_of_ten, significant
+from gradcli.results.curves import shown_distances
 from gradcli.results.declared import InColumns, columns_of, csv_names
-from gradcli.results.model import Block, Cell, Column, Line, Records, Report, Table
+from gradcli.results.formulas import JACOBIAN_TITLES
+from gradcli.results.model import Block, Cell, Column, Line, Records, Report, Table, filled
 from gradcli.results.paths import (
     DirectRouteByDistance,
     PathsOfLayer,
@@ -26,7 +27,7 @@ from gradcli.results.paths import (
     paths_fields,
     route_name,
 )
-from gradcli.results.simulate import describe, filled, verdict_lines
+from gradcli.results.simulate import describe, verdict_lines
 
 Array = np.ndarray[Any, Any]
 
@@ -46,14 +47,14 @@ def paths_of_layer(found: Paths) -> PathsOfLayer:
     title = Line(describe(found.network), found.network.loaded.label, "title")
     notes = [Line(text, style="dim") for text in _notes(found)]
     head: list[Block] = [title, *notes]
-    formulas = _jacobian_tables(text)
+    formulas = jacobian_tables(text)
     routes: list[list[Block]] = [[_routes(found, table, writer)] for table in found.tables]
     groups, full = [head], [head]
     if found.verdict is not None:
         groups += [verdict_lines(found.verdict), *formulas]
         full = []
     else:
-        sentences = _direct_lines(found, writer)
+        sentences = direct_lines(found)
         curves: list[list[Block]] = [[_direct_table(curve, found)] for curve in found.direct]
         more = Line("formulas of whole steps, the direct route by distance: --full", "more", "dim")
         groups += [sentences, *routes, *formulas[:1], [more] if found.tables else []]
@@ -123,7 +124,7 @@ def _notes(found: Paths) -> Iterator[str]:
 # Formulas.
 
 
-def _jacobian_tables(jacobian: StepJacobian) -> list[list[Block]]:
+def jacobian_tables(jacobian: StepJacobian) -> list[list[Block]]:
     """Return the blocks of the Jacobian, the partial derivatives and the total ones each in a table."""
     if not jacobian.blocks:
         return [[Line(_NOTHING_EARLIER)]]
@@ -131,11 +132,9 @@ def _jacobian_tables(jacobian: StepJacobian) -> list[list[Block]]:
     total = [block for block in jacobian.blocks if block.is_total]
     symbols = [f"{symbol} = {formula}" for symbol, formula in jacobian.definitions]
     where = f"where {', '.join(symbols)}" if symbols else ""
-    groups: list[list[Block]] = [
-        [_formula_table("One step, derived from the equations (earlier states independent)", partial)]
-    ]
+    groups: list[list[Block]] = [[_formula_table(JACOBIAN_TITLES[False], partial)]]
     if total:
-        groups.append([_formula_table("The same in all (earlier states as functions of each other)", total)])
+        groups.append([_formula_table(JACOBIAN_TITLES[True], total)])
     if where:
         groups[-1].append(Line(where))
     return groups
@@ -248,13 +247,14 @@ def _maybe_power(log10: float | None) -> str:
 
 def _signed(value: float | None) -> str:
     """Return a share or a cosine to three digits."""
-    return "-" if value is None or math.isnan(value) else plain_number(value, digits=3) if value else "0"
+    return "-" if value is None or math.isnan(value) else significant(value, digits=3) if value else "0"
 
 
 # The direct route.
 
 
-def _direct_lines(found: Paths, writer: FormulaWriter) -> list[Block]:
+def direct_lines(found: Paths) -> list[Block]:
+    """Say of every direct route whether it carries the gradient; nothing where nothing was measured."""
     if not found.tables:
         return []
     if not found.direct:
@@ -263,6 +263,7 @@ def _direct_lines(found: Paths, writer: FormulaWriter) -> list[Block]:
             f"None: no step takes {states} over entry by entry, so all of the gradient goes through matrices or gates."
         )
         return [Line(text, "direct route")]
+    writer = FormulaWriter(found.graph, Text())
     return [Line(direct_sentence(curve, writer), "direct route") for curve in found.direct]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradcli.diagnostics.curve import median_of_trials, quantiles
 from gradcli.diagnostics.layer_jacobian import JacobianFindings
-from gradcli.results.curves import log10_text, plain_number
+from gradcli.numbers import log10_text, significant
 from gradcli.results.jacobian import log10_bounds, middle
 from gradcli.results.pictures import Array, Axis, Gallery, Level, LineChart, Series
 from gradcli.results.pictures_of_run import (
@@ -68,7 +68,7 @@ def lyapunov_picture(found: JacobianFindings) -> LineChart:
     exponents: Array = median_of_trials(found.lyapunov.exponents)
     count, leading = len(exponents), float(exponents[0])
     growing = int((exponents > 0).sum())
-    words = "minus infinity" if math.isinf(leading) else f"{plain_number(leading, digits=4)} nats a step"
+    words = "minus infinity" if math.isinf(leading) else f"{significant(leading, digits=4)} nats a step"
     return LineChart(
         "lyapunov",
         _title(found),

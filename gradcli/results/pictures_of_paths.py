@@ -7,7 +7,7 @@ from functools import partial
 from gradcli.diagnostics.paths import Paths
 from gradcli.language.formula import FormulaWriter
 from gradcli.language.notation import Text
-from gradcli.results.curves import plain_number
+from gradcli.numbers import significant
 from gradcli.results.paths import largest_first, route_name
 from gradcli.results.paths_report import direct_sentence, routes_title
 from gradcli.results.pictures import Axis, Bar, BarChart, Gallery, LineChart, Picture, Series
@@ -38,7 +38,7 @@ def routes_picture(found: Paths) -> Picture:
         group = routes_title(found, table)
         bars += [Bar(name, [share.projection], group) for name, share in zip(names, shares, strict=False)]
         if shares and shares[0].projection is not None:
-            main.append(f"{names[0]} ({plain_number(shares[0].projection, digits=2)})")
+            main.append(f"{names[0]} ({significant(shares[0].projection, digits=2)})")
     more = f"; {left_out} smaller ones are not drawn" if left_out else ""
     words = f"main route{'s' if len(main) > 1 else ''} of the gradient: {', '.join(main)}" if main else "no gradient"
     sentences = [direct_sentence(curve, writer) for curve in found.direct]

@@ -13,12 +13,13 @@ from gradcli.diagnostics.curve_landmarks import LOG10_FLOAT32_EPSILON, reference
 from gradcli.diagnostics.gradient_matrix import GradientMatrix
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.verdict import Verdict
-from gradcli.diagnostics.verdict_words import KIND_WORDS, factor, grouped, ratio, threshold
+from gradcli.diagnostics.verdict_words import KIND_WORDS
+from gradcli.numbers import factor, grouped, log10_text, ratio, threshold
 from gradcli.prepare.build import Network
 from gradcli.results.arms import common_words
-from gradcli.results.clipping import clipping_sentences, method_text
+from gradcli.results.clipping import clipping_sentences
+from gradcli.results.clipping_rows import method_text
 from gradcli.results.compare import farthest, rank
-from gradcli.results.curves import log10_text
 from gradcli.results.directions import headline_note
 from gradcli.results.pictures import (
     Array,

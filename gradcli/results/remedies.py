@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.remedies import LONGER, Remedies, Remedy, outcome, trouble_of
 from gradcli.diagnostics.remedy_code import FRAMEWORKS
-from gradcli.diagnostics.verdict_words import KIND_WORDS, grouped
-from gradcli.results.curves import power_of_ten
+from gradcli.diagnostics.verdict_words import KIND_WORDS
+from gradcli.numbers import grouped, power_of_ten
+from gradcli.results.curves import horizon_text
 from gradcli.results.declared import key
-from gradcli.results.model import Block, Line
+from gradcli.results.model import Block, Cell, Column, Line, Table
 from gradcli.results.run import Verdict, verdict_of
 from gradcli.spec.positions import SET
 from gradcli.spec.reader import STANDARD_INPUT
@@ -34,6 +35,38 @@ def remedy_blocks(remedies: Remedies, seq_len: int, *, full: bool = False) -> li
     if full and remedies.trouble is not None:
         blocks += [Line(text, style="dim") for text in _what_was_tried(remedies)]
     return blocks
+
+
+def remedy_table(remedies: Remedies, seq_len: int) -> list[Block]:
+    """Return what helped in a table, before and after; a sentence where nothing did, or not all was run.
+
+    Args:
+        seq_len: of the run.
+    """
+    columns = [
+        Column("try", "text", keep=9),
+        Column("verdict", "text", keep=6),
+        Column("with it", "text", keep=9),
+        Column("horizon", keep=8),
+        Column("horizon with it", keep=9),
+        Column(f"relative norm at {grouped(seq_len)}", keep=5),
+        Column("norm with it", keep=6),
+    ]
+    rows: list[list[Cell]] = [
+        [
+            remedy_options(remedy),
+            *(KIND_WORDS[run.verdict.kind] for run in (remedy.before, remedy.after)),
+            *(horizon_text(run.verdict, seq_len) for run in (remedy.before, remedy.after)),
+            *(
+                None if math.isnan(run.log10_ratio) else power_of_ten(run.log10_ratio)
+                for run in (remedy.before, remedy.after)
+            ),
+        ]
+        for remedy in remedies.found
+    ]
+    tables: list[Block] = [Table(columns, rows)] if rows else []
+    notes = [] if remedies.trouble is None else _what_was_tried(remedies)
+    return [*tables, *(Line(words, style="dim") for words in notes)]
 
 
 def remedy_options(remedy: Remedy) -> str:
@@ -92,10 +125,12 @@ class RemedyThatHelped:
 
     name: str = key("what it is")
     set: Sequence[str] = key("the texts of `--set` that apply it")
-    horizon: Steps = key("`before` and `after`; null: to the beginning")
-    log10_ratio: Change = key("log10 of r at T, `before` and `after`")
+    horizon: Steps = key("the horizon; null: to the beginning")
+    log10_ratio: Change = key("log10 of r at T")
     verdict: Verdict = key("the verdict with it")
-    code: Mapping[str, str | None] = key("lines for `torch` and `keras`; null where it has no such layer")
+    code: Mapping[str, str | None] = key(
+        "the lines that do it, for `torch` and `keras`; null where that framework has no such layer"
+    )
 
 
 def remedies_that_helped(remedies: Remedies) -> Sequence[RemedyThatHelped]:

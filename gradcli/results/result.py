@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
 
 from gradcli.errors import ExitCode, UsageError, did_you_mean
 from gradcli.results.declared import data_of
-from gradcli.results.model import Deferred, Report, envelope, plain
+from gradcli.results.envelope import envelope
+from gradcli.results.model import Deferred, Report, plain
 from gradcli.results.run import judged_words
 
 if TYPE_CHECKING:
@@ -218,24 +219,27 @@ class Text:
         return self.text
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class Undeclared(Result):
-    """The outcome of a command whose numbers are not declared yet."""
-
-    command = ""
-    judged: Sequence[tuple[str, str]] = ()
-
-    @classmethod
-    def of(cls, report: Report, label: str, verdict: Any) -> Undeclared:
-        return cls(shown=report, judged=[] if verdict is None else [(label, verdict.kind)])
+@dataclass(frozen=True)
+class Html(Text):
+    """The outcome of a command that is a page: one whole HTML document."""
 
     @property
-    def report(self) -> Report:
-        return self.shown
+    def html(self) -> str:
+        """The document."""
+        return self.text
 
-    @property
-    def verdicts(self) -> Sequence[tuple[str, str]]:
-        return self.judged
+    def __repr__(self) -> str:
+        return f"<a page of {len(self.text):,} characters; save it with .save(FILE.html)>"
 
-    def _document(self) -> Mapping[str, Any]:
-        return self.shown.data
+    def save(self, file: str | PathLike[str]) -> None:
+        """Write the page to a file.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        from pathlib import Path
+
+        from gradcli.output_files import replacing
+
+        with replacing(Path(file)) as written:
+            written.write(self.text.encode())

@@ -16,9 +16,11 @@ from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.predictions import Prediction
 from gradcli.diagnostics.remedies import NO_REMEDIES, Remedies
 from gradcli.diagnostics.verdict import Verdict
-from gradcli.diagnostics.verdict_words import KIND_WORDS, factor, grouped, number, ratio
+from gradcli.diagnostics.verdict_words import KIND_WORDS
+from gradcli.numbers import factor, grouped, log10_text, number, power_of_ten, ratio, significant
 from gradcli.prepare.build import Network
-from gradcli.results.clipping import clip_blocks, clip_lines, method_text
+from gradcli.results.clipping import clip_blocks, clip_lines
+from gradcli.results.clipping_rows import method_text
 from gradcli.results.curves import (
     FEW_ROWS,
     ROWS,
@@ -26,9 +28,6 @@ from gradcli.results.curves import (
     flag,
     half_life_text,
     horizon_text,
-    log10_text,
-    plain_number,
-    power_of_ten,
     range_text,
     rate_text,
     shown_distances,
@@ -36,7 +35,7 @@ from gradcli.results.curves import (
 from gradcli.results.declared import key
 from gradcli.results.directions import direction_hint, headline_note
 from gradcli.results.float32 import float32_lines
-from gradcli.results.model import Block, Cell, Column, Line, Records, Report, Style, Table
+from gradcli.results.model import Block, Cell, Column, Line, Records, Report, Style, Table, filled
 from gradcli.results.remedies import RemedyThatHelped, next_line, remedies_that_helped, remedy_blocks
 from gradcli.results.result import OneRun
 from gradcli.results.run import Run, curve_records, run_fields
@@ -68,7 +67,9 @@ class Simulation(Run, OneRun):
 
     command = "simulate"
 
-    remedies: Sequence[RemedyThatHelped] = key("what was run and helped, the best first")
+    remedies: Sequence[RemedyThatHelped] = key(
+        "[what was run and helped](remedies.md#what-simulate-tries), the best first"
+    )
 
 
 def simulation(
@@ -108,11 +109,6 @@ def _shown(measured: Measured, remedies: Remedies, records: Records) -> Report:
         [*all_that_helped, *then],
     ]
     return Report("simulate", filled(first_look), records=records, full=filled(full))
-
-
-def filled(groups: Sequence[Sequence[Block]]) -> list[Sequence[Block]]:
-    """Return the groups in which there is something."""
-    return [group for group in groups if group]
 
 
 def _asked_for_clipping(measured: Measured) -> bool:
@@ -326,17 +322,17 @@ def _prediction_text(prediction: Prediction) -> str:
         return f"{rate} a step by mean field: many independent weights, with this input"
     if prediction.name == "active":
         return f"{rate} a step on the units that are on (at rest, exactly at the kink, there is no slope)"
-    low, high = (plain_number(value, digits=2) for value in prediction.spread or ())
+    low, high = (significant(value, digits=2) for value in prediction.spread or ())
     units = f", on the slowest units ({low} to {high} among all)" if low != high else ""
     scale = 1.0 - prediction.rate_per_step
-    steps = plain_number(1.0 / scale, digits=2) if scale > 1e-2 else number(1.0 / scale) if scale > 1e-9 else ""
+    steps = significant(1.0 / scale, digits=2) if scale > 1e-2 else number(1.0 / scale) if scale > 1e-9 else ""
     memory = f": a memory of {steps} steps" if steps and scale < 1.0 else ""
     return f"{rate} a step through {prediction.state} alone at rest{units}{memory}"
 
 
 def _rate(value: float) -> str:
     """Return a factor a step to four digits, or to so many that it is not taken for 1."""
-    text = plain_number(value, digits=4)
+    text = significant(value, digits=4)
     return factor(math.log10(value)) if text == "1" else text
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gradcli.diagnostics.gates import SATURATED_BELOW
 from gradcli.diagnostics.training import GateStatistics, WeightsOfRun
-from gradcli.results.curves import plain_number
+from gradcli.numbers import significant
 from gradcli.results.declared import key
 from gradcli.results.model import Cell, Column, Table
 
@@ -49,7 +49,7 @@ def _parameter_rows(runs: Sequence[WeightsOfRun]) -> list[list[Cell]]:
     for field, words in _OF_PARAMETERS.items():
         tables: list[Mapping[str, float]] = [getattr(run, field) for run in runs]
         for name in dict.fromkeys(name for table in tables for name in table):
-            shown = [plain_number(table[name], digits=3) if name in table else None for table in tables]
+            shown = [significant(table[name], digits=3) if name in table else None for table in tables]
             rows.append([_short(name, runs), words, *shown])
     return rows
 
@@ -84,7 +84,7 @@ class TrainedWeights:
     spectral_radius: Mapping[str, float] = key("the largest |eigenvalue| of each recurrent matrix")
     spectral_norm: Mapping[str, float] = key("the largest singular value")
     bias: Mapping[str, float] = key("the mean bias of each gate")
-    gates: Mapping[str, TrainedGate] = key("the gates of the top layer: `mean` and `saturated`")
+    gates: Mapping[str, TrainedGate] = key("the gates of the top layer")
 
 
 def trained_weights(runs: Sequence[WeightsOfRun]) -> Mapping[str, TrainedWeights]:

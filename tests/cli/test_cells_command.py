@@ -14,7 +14,7 @@ from gradcli import cells
 from gradcli.formats import render
 from gradcli.language.cell import parse_cell
 from gradcli.results.cell_sizes import parameters_per_unit, state_size, symbolic_shapes
-from gradcli.results.cells import cell_report, zoo_report
+from gradcli.results.cells import cell_in_full, zoo_list
 
 
 def test_the_list_has_every_cell(run: Run) -> None:
@@ -27,7 +27,7 @@ def test_the_list_has_every_cell(run: Run) -> None:
 
 @pytest.mark.parametrize("name", cells.names())
 def test_one_cell_in_full(name: str) -> None:
-    report = cell_report(name)
+    report = cell_in_full(name).report
     block = cells.load(name).cell
     assert report.data["equations"] == block.equations
     assert report.data["reference"] == block.reference
@@ -58,7 +58,7 @@ def test_the_list_on_a_screen_and_in_a_pipe(run: Run) -> None:
     header = run("cells", "--format", "csv").stdout.splitlines()[0]
     assert header == "name,title,year,reference,state_size,parameters_per_unit"
     for width in (80, 40):
-        lines = render(zoo_report(), "table", width=width, color=False, unicode=True).splitlines()
+        lines = render(zoo_list().report, "table", width=width, color=False, unicode=True).splitlines()
         assert max(map(len, lines)) <= width
         assert all(any(line.startswith(name) for line in lines) for name in cells.names())
 
@@ -93,16 +93,16 @@ SIZES = {
 
 @pytest.mark.parametrize("name", SIZES)
 def test_state_size_and_parameters_per_unit(name: str) -> None:
-    listed = {row["name"]: row for row in zoo_report().data["cells"]}
+    listed = {row["name"]: row for row in zoo_list().report.data["cells"]}
     assert (listed[name]["state_size"], listed[name]["parameters_per_unit"]) == SIZES[name]
-    in_full = cell_report(name).data
+    in_full = cell_in_full(name).report.data
     assert (in_full["state_size"], in_full["parameters_per_unit"]) == SIZES[name]
 
 
 @pytest.mark.parametrize("name", cells.names())
 def test_the_formula_gives_the_number_of_parameters(name: str) -> None:
     hidden_size, input_size = 7, 5
-    listed = next(row for row in zoo_report().data["cells"] if row["name"] == name)
+    listed = next(row for row in zoo_list().report.data["cells"] if row["name"] == name)
     formula = re.sub(r"(?<=\d)(?=[HI])", "*", listed["parameters_per_unit"])
     block = cells.load(name).cell
     parsed = parse_cell(block.equations, constants=block.constants, shapes=block.shapes, activation=block.activation)
@@ -125,5 +125,5 @@ def test_formulas_of_other_sizes() -> None:
 
 
 def test_list_is_sorted_and_has_records() -> None:
-    report = zoo_report()
+    report = zoo_list().report
     assert [row[0] for row in report.records.rows] == sorted(cells.names())

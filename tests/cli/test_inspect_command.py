@@ -92,8 +92,8 @@ def test_every_tensor_that_is_not_finite_is_listed_with_how_many_entries(table: 
     )
     found = gradcli("inspect", FILE, "--format", "json").report()
     assert found["not_finite"] == [
-        {"tensor": "plain.layer0.W_hh", "nan": 1, "infinite": 2, "size": 4},
-        {"tensor": "plain.layer0.b_h", "nan": 2, "infinite": 0, "size": 2},
+        {"tensor": "plain.layer0.W_hh", "shape": [2, 2], "nan": 1, "infinite": 2, "size": 4},
+        {"tensor": "plain.layer0.b_h", "shape": [2], "nan": 2, "infinite": 0, "size": 2},
     ]
     measured = {layer["name"]: layer["directions"] for layer in found["layers"]}
     assert list(measured["encoder.rnn"]) == ["layer0"]

@@ -12,7 +12,7 @@ from measured import SMALL, loaded, measured
 from gradcli.errors import SpecError
 from gradcli.prepare.build import build
 from gradcli.prepare.trained import CheckpointFiles
-from gradcli.results.cells import cell_report
+from gradcli.results.cells import cell_in_full
 from gradcli.results.declared import data_of
 from gradcli.results.run import run_of
 from gradcli.spec.reader import load_spec
@@ -101,8 +101,8 @@ def test_the_number_of_parameters_is_that_of_torch() -> None:
         found = data_of(run_of(measured(cell, seq_len=2, trials=1, batch_size=1)))
         assert found["parameter_count"] == count
         assert {entry["copies"] for name, entry in found["parameters"].items() if ".W_" in name} == {1}
-    assert cell_report("lstm").data["parameters"]["b_f"] == {"shape": ["hidden_size"], "copies": 2}
-    assert cell_report("slstm").data["parameters"]["b_f"]["copies"] == 1
+    assert cell_in_full("lstm").report.data["parameters"]["b_f"] == {"shape": ["hidden_size"], "copies": 2}
+    assert cell_in_full("slstm").report.data["parameters"]["b_f"]["copies"] == 1
 
 
 FILES = [
