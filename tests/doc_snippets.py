@@ -10,7 +10,8 @@ How a page says what a snippet is; the comment stands on the line above the bloc
     ```yaml                    a whole spec: it is simulated, over a short sequence
     <!-- fragment of lstm -->  above a yaml block: a part of a spec, simulated with this cell
     <!-- file: my.yaml -->     above any block: it is written to this file, for the commands that follow; a spec is also
-                               simulated, unless the comment goes on "; refused"
+                               simulated, unless the comment goes on "; refused", or "; of another program" where it
+                               is read by one
     <!-- not a spec -->        above a yaml block: only read
 
 The lists of keys are made anew as well (see `tests/doc_keys.py`). After a change of the program's output:
@@ -248,7 +249,9 @@ def walk(page: Path, terminal: Terminal) -> Iterator[tuple[Block, Command, tuple
     """Write the files of a page and run its commands, in order; yield each command with its output."""
     for block in blocks_of(page):
         if block.file is not None:
-            (terminal.folder / block.file).write_text(block.text, encoding="utf-8")
+            file = terminal.folder / block.file
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(block.text, encoding="utf-8")
         if block.is_run:
             for command in commands_of(block):
                 yield block, command, terminal.run(command.line)

@@ -20,8 +20,10 @@ from gradcli import cells
 from gradcli.errors import ExitCode
 from gradcli.language.across import ACROSS, DEFAULT_EPS
 from gradcli.language.functions import ELEMENTWISE, FUNCTIONS
+from gradcli.results.check import PRECEDENCE
 from gradcli.spec import yaml12
 from gradcli.spec.base import alternatives_of
+from gradcli.spec.expectations import Expect
 from gradcli.spec.initialisers import Initialiser, InitialState
 from gradcli.spec.losses import ClassTarget, Target
 from gradcli.spec.models import CellBlock, Clip, Spec, Thresholds
@@ -92,7 +94,7 @@ def _yaml_blocks() -> list[Block]:
 @pytest.mark.parametrize("block", _yaml_blocks(), ids=lambda block: block.place)
 def test_yaml_runs(block: Block, tmp_path: Path) -> None:
     assert not yaml12.read(block.text, block.place).mistakes
-    if block.note == "not a spec" or block.note.endswith("; refused"):
+    if block.note == "not a spec" or block.note.endswith(("; refused", "; of another program")):
         return
     text = block.text
     if block.note.startswith("fragment of "):
@@ -113,9 +115,10 @@ def test_shell_scripts_have_no_syntax_error(page: Path) -> None:
 
 @each_page
 def test_every_block_is_of_a_known_kind(page: Path) -> None:
-    notes = re.compile(r"|exits with \d+|not run: .+|fragment of [\w-]+|file: \S+?(; refused)?|not a spec")
+    file = r"file: \S+?(; refused|; of another program)?"
+    notes = re.compile(rf"|exits with \d+|not run: .+|fragment of [\w-]+|{file}|not a spec")
     for block in blocks_of(page):
-        assert block.language in ("console", "yaml", "python", "sh"), block.place
+        assert block.language in ("console", "yaml", "python", "sh", "make"), block.place
         assert notes.fullmatch(block.note), f"{block.place}: {block.note}"
         assert block.language != "python" or block.file, f"{block.place}: a script needs a file to be run"
 
@@ -216,6 +219,18 @@ def test_weights_page_has_every_ending() -> None:
 
 def test_spec_page_has_every_threshold() -> None:
     _check_table(named(section(text_of("spec.md"), "Thresholds")), Thresholds, {})
+
+
+def test_spec_page_has_every_expectation() -> None:
+    rows = named(section(text_of("spec.md"), "Expect"))
+    _check_table(rows, Expect, {})
+    for name, field in Expect.model_fields.items():
+        assert (rows[name][1] == "comparison") == ("Comparison" in str(field.annotation)), name
+
+
+def test_ci_page_has_every_exit_code_in_the_order_in_which_they_win() -> None:
+    codes = [int(row[0]) for row in rows_of(section(text_of("ci.md"), "Exit codes")) if row[0].isdigit()]
+    assert codes == [*PRECEDENCE, ExitCode.DONE]
 
 
 def _check_arguments(model: type[BaseModel], text: str, leave_out: frozenset[str] = frozenset()) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias, Unpack
 
 from gradcli.commands.command import command
-from gradcli.commands.options import RESOURCES, Argument, Option, Resources
+from gradcli.commands.completions import specs
+from gradcli.commands.options import FILES, RESOURCES, Argument, Option, Resources
 from gradcli.errors import ExitCode, UsageError
 from gradcli.formats import CHECK_FORMATS
 
@@ -57,6 +58,7 @@ def check(
             metavar="FILE|FOLDER|GLOB...",
             help="Spec files; folders, whose specs with an `expect:` block are meant; or globs in quotes.",
             typed=list[str],
+            complete=specs,
         ),
     ],
     *,
@@ -142,7 +144,8 @@ def check(
         if update and earlier is not None:
             earlier.write({file.file: file.entry for file in found if file.entry is not None})
     warnings = [] if earlier is None else earlier.warnings(update=update)
-    return check_result(found, skipped=gathered.skipped, warnings=warnings)
+    written = os.fspath(baseline) if update and baseline is not None else None
+    return check_result(found, skipped=gathered.skipped, baseline=written, warnings=warnings)
 
 
 def _check_all(asked: Sequence[Asked], jobs: int) -> list[CheckedFile]:
@@ -160,7 +163,7 @@ def _check_all(asked: Sequence[Asked], jobs: int) -> list[CheckedFile]:
 
     def tell(done: int) -> None:
         if may.progress is not None:
-            may.progress("files", done, len(asked))
+            may.progress(FILES, done, len(asked))
 
     parts = run_apart(check_file, [replace(one, resources=share) for one in asked], jobs, on_done=tell)
     found = []

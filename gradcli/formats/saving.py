@@ -6,7 +6,8 @@ from os import PathLike
 from pathlib import Path
 
 from gradcli.errors import UsageError, did_you_mean
-from gradcli.formats import FORMAT_OF_ENDING, render_pieces
+from gradcli.formats import FORMAT_OF_ENDING, PICTURE_ENDINGS, render_pieces
+from gradcli.formats.drawing import write_picture
 from gradcli.output_files import replacing
 from gradcli.results.result import Result
 
@@ -16,11 +17,14 @@ _ARRAYS = ".npz"
 def save(result: Result, file: str | PathLike[str]) -> None:
     """Write a result to a file; see `gradcli.results.result.Result.save`."""
     path = Path(file)
-    endings = [*FORMAT_OF_ENDING, _ARRAYS]
+    endings = [*FORMAT_OF_ENDING, _ARRAYS, *PICTURE_ENDINGS]
     if path.suffix.lower() not in endings:
         raise UsageError(
             f"{path}: the ending says what is written: {', '.join(endings)}{did_you_mean(path.suffix, endings)}"
         )
+    if path.suffix.lower() in PICTURE_ENDINGS:
+        write_picture(result.picture(), path)
+        return
     with replacing(path) as written:
         if path.suffix.lower() == _ARRAYS:
             result.save_arrays(written)

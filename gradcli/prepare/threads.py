@@ -6,11 +6,14 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 from gradcli.errors import UsageError
 
 if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
+
     from gradcli.engine.plan import LayerPlan
     from gradcli.engine.problem import Problem
 
@@ -111,5 +114,38 @@ def blas_threads(asked: int | None, problem: Problem | None = None) -> Iterator[
         raise UsageError(
             "--threads: NumPy computes here with a linear algebra library whose threads cannot be set; leave it out"
         )
-    with found.limit(limits=count):
+    with _limits.set(found, count):
         yield
+
+
+class _Limits:
+    """The number of threads of BLAS, which is one for the whole process, set by blocks within and beside each other.
+
+    The latest block that still runs has its way; the last one to end leaves BLAS as the first one found it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._running: dict[object, int] = {}
+        self._found: Any = None
+
+    @contextmanager
+    def set(self, controller: ThreadpoolController, count: int) -> Iterator[None]:
+        block = object()
+        with self._lock:
+            limits = controller.limit(limits=count)
+            if not self._running:
+                self._found = limits
+            self._running[block] = count
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._running[block]
+                if self._running:
+                    controller.limit(limits=list(self._running.values())[-1])
+                else:
+                    self._found.restore_original_limits()
+
+
+_limits = _Limits()

@@ -21,7 +21,7 @@ Status = Literal["passed", "failed", "error"]
 #: The name of the case of a file that could not be checked, and of one that the baseline lacks.
 SPEC, BASELINE = "spec", "baseline"
 #: Of several reasons to fail the first in this list makes the exit code.
-_PRECEDENCE = (ExitCode.USAGE, ExitCode.INTERNAL, ExitCode.INPUT_FILE, ExitCode.RESOURCE, ExitCode.GATE)
+PRECEDENCE = (ExitCode.USAGE, ExitCode.INTERNAL, ExitCode.INPUT_FILE, ExitCode.RESOURCE, ExitCode.GATE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class CheckedFile:
     reads: Sequence[Read] = ()
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Checked(Result):
     """What became of all files."""
 
@@ -74,6 +74,7 @@ class Checked(Result):
     status: Status = key("`passed`, `failed`, or `error`: the worst of all files")
     counts: Mapping[str, int] = key("how many `files`, `checks`, `passed`, `failed`, `errors`, and files `skipped`")
     files: Sequence[CheckedFile] = key("each file, in the order of the arguments")
+    baseline: str | None = key("the baseline that was written; null where none was")
     warnings: Sequence[str] = key("what is to be told beside")
     code: ExitCode = field(default=ExitCode.DONE)
 
@@ -138,8 +139,14 @@ def broken_file(
     )
 
 
-def check_result(files: Sequence[CheckedFile], *, skipped: int, warnings: Sequence[str]) -> Checked:
-    """Return the result for all files."""
+def check_result(
+    files: Sequence[CheckedFile], *, skipped: int, baseline: str | None, warnings: Sequence[str]
+) -> Checked:
+    """Return the result for all files.
+
+    Args:
+        skipped: how many others were passed over. baseline: what was written, if anything was.
+    """
     checks = [check for file in files for check in file.checks]
     statuses = [check.status for check in checks]
     counts = {
@@ -156,14 +163,15 @@ def check_result(files: Sequence[CheckedFile], *, skipped: int, warnings: Sequen
         status=worst,
         counts=counts,
         files=files,
+        baseline=baseline,
         warnings=warnings,
         code=_worst([file.exit_code for file in files]),
-        shown=_report(files, counts, worst, suites),
+        shown=_report(files, counts, worst, suites, baseline),
     )
 
 
 def _worst(codes: Sequence[ExitCode]) -> ExitCode:
-    return next((code for code in _PRECEDENCE if code in codes), ExitCode.DONE)
+    return next((code for code in PRECEDENCE if code in codes), ExitCode.DONE)
 
 
 def _conclusion(files: Sequence[CheckedFile], counts: Mapping[str, int]) -> str:
@@ -188,11 +196,15 @@ _LABELS: Mapping[Status, tuple[str, Style]] = {
 }
 
 
-def _report(files: Sequence[CheckedFile], counts: Mapping[str, int], worst: Status, suites: Suites) -> Report:
+def _report(
+    files: Sequence[CheckedFile], counts: Mapping[str, int], worst: Status, suites: Suites, baseline: str | None
+) -> Report:
     label, style = _LABELS[worst]
     head: list[Block] = [Line(suites.conclusion, label, style)]
     if skipped := counts["skipped"]:
         head.append(Line(f"{counted(skipped, 'YAML file')} without `expect:` passed over", style="dim"))
+    if baseline is not None:
+        head.append(Line(f"the baseline is written: {_shown(baseline)}", style="dim"))
     head += [Line(text, "warning", "warn") for text in suites.warnings]
     broken = [lines for suite in suites.suites if (lines := _file_lines(suite))]
     table = _table(files)

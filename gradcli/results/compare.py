@@ -38,7 +38,7 @@ class Place:
     beyond_sequence: bool = key("whether its curve is above the threshold to the very beginning")
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Comparison(Result):
     """What `compare` found of several specs."""
 

@@ -69,7 +69,7 @@ class GradientInTerms:
     smallest_window: Sequence[SmallestWindow] = key("the windows that are enough, for each tolerance")
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class ContributionsOfLayer(OfOneLayer):
     """What `contributions` found of one layer."""
 

@@ -73,7 +73,7 @@ class MainCause:
     text: str = key("the same as a sentence")
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class GatesOfLayer(OfOneLayer):
     """What `gates` found of one layer."""
 

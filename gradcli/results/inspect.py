@@ -117,7 +117,7 @@ class EmbeddingInFile:
     tensors: Sequence[str] = key("the tensors that it is made of")
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class CheckpointContents(Result):
     """What `inspect` found in a checkpoint."""
 

@@ -121,7 +121,7 @@ class LyapunovExponents:
     entropy: float = key("the sum of the positive ones; null where it needs more")
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class JacobianOfLayer(OfOneLayer):
     """What `jacobian` found of one layer. Where it is `nonfinite`, only the verdict is there."""
 

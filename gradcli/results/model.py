@@ -137,6 +137,26 @@ class Deferred(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._made)
 
+    def __repr__(self) -> str:
+        return repr(self._made)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What makes it may hold anything; a copy has what is made.
+        return dict, (plain(self),)
+
+
+def plain(value: Any) -> Any:
+    """Return data of a report as dicts, lists, and what they hold, all of it made.
+
+    >>> plain(Deferred(lambda: {"distance": range(3)}))
+    {'distance': [0, 1, 2]}
+    """
+    if isinstance(value, Mapping):
+        return {name: plain(entry) for name, entry in value.items()}
+    if isinstance(value, Numbers):
+        return value[:]
+    return [plain(entry) for entry in value] if isinstance(value, Sequence) and not isinstance(value, str) else value
+
 
 @dataclass(frozen=True)
 class Report:

@@ -12,7 +12,7 @@ from gradcli.results.result import OneRun
 from gradcli.results.run import resolved_spec
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class OfOneSpec(OneRun):
     """What was found of one spec."""
 
@@ -23,7 +23,7 @@ class OfOneSpec(OneRun):
     spec: Mapping[str, Any] = key("the spec with every default filled in; read again, it gives the same run")
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class OfOneLayer(OfOneSpec):
     """What was found of one layer."""
 

@@ -105,7 +105,7 @@ class DirectRouteByDistance:
     cosine: Array = key("of the angle between the two")
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class PathsOfLayer(OfOneSpec):
     """What `paths` found of one layer."""
 

@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from gradcli.errors import UsageError
+
 Array = np.ndarray[Any, Any]
 
 #: What a series is, from which a format takes its line: the mean of the norms, the median beside it, one of several
@@ -141,5 +143,46 @@ class BarChart:
 
 Picture = LineChart | HeatMap | BarChart
 
+
+@dataclass(frozen=True)
+class ByRun:
+    """Makes a picture that takes a run of its own."""
+
+    make: Callable[[], Picture]
+
+    def __call__(self) -> Picture:
+        return self.make()
+
+
+@dataclass(frozen=True)
+class Made:
+    """Gives a picture that has been made."""
+
+    picture: Picture
+
+    def __call__(self) -> Picture:
+        return self.picture
+
+
+@dataclass(frozen=True)
+class NotKept:
+    """Stands for a picture that takes a run of its own, in a copy of a result that cannot run any more."""
+
+    name: str
+
+    def __call__(self) -> Picture:
+        raise UsageError(
+            f"the picture {self.name!r} takes a run of its own, for which a copy of a result has not kept all; draw it"
+            " from the result itself"
+        )
+
+
 #: The pictures of a result by name, each made when it is asked for; the first one unless another is.
 Gallery = Mapping[str, Callable[[], Picture]]
+
+
+def kept(gallery: Gallery) -> Gallery:
+    """Return the pictures as data, which can be copied and sent to another process; those by a run are not kept."""
+    return {
+        name: NotKept(name) if isinstance(make, ByRun | NotKept) else Made(make()) for name, make in gallery.items()
+    }

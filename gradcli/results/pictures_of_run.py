@@ -26,6 +26,7 @@ from gradcli.results.pictures import (
     Axis,
     Bar,
     BarChart,
+    ByRun,
     Gallery,
     HeatMap,
     Level,
@@ -129,7 +130,7 @@ def pictures_of_run(measured: Measured, matrix: Callable[[], GradientMatrix]) ->
         "curve": partial(curve_picture, measured),
         "states": partial(states_picture, measured),
         "clip": partial(clip_picture, measured),
-        "matrix": lambda: matrix_picture(measured, matrix()),
+        "matrix": ByRun(lambda: matrix_picture(measured, matrix())),
     }
 
 

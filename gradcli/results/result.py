@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
 
 from gradcli.errors import ExitCode, UsageError, did_you_mean
 from gradcli.results.declared import data_of
 from gradcli.results.envelope import envelope
-from gradcli.results.model import Deferred, Report
+from gradcli.results.model import Deferred, Report, plain
+from gradcli.results.run import judged_words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +41,7 @@ def check_picture(name: str | None, known: Sequence[str], command: str) -> None:
         )
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Result:
     """The outcome of a command. Its attributes are the keys of the JSON, each documented where it is declared.
 
@@ -67,7 +69,7 @@ class Result:
     @property
     def report(self) -> Report:
         """The outcome as a format takes it."""
-        return replace(self.shown, data=Deferred(self.to_dict))
+        return replace(self.shown, data=Deferred(self._document))
 
     @property
     def verdicts(self) -> Sequence[tuple[str, str]]:
@@ -81,7 +83,12 @@ class Result:
         return ExitCode.DONE
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the document that ``--format json`` prints, as plain data."""
+        """Return the document that ``--format json`` prints, as dicts, lists, numbers, texts and None."""
+        found: dict[str, Any] = plain(self._document())
+        return found
+
+    def _document(self) -> Mapping[str, Any]:
+        """Return the same with long lists as the arrays that they are."""
         return envelope(self.command) | self._keys()
 
     def _keys(self) -> dict[str, Any]:
@@ -94,7 +101,10 @@ class Result:
         Args:
             width: columns of the screen; None for no limit.
             full: everything that was measured, not just what it comes to.
-            format: one of `gradcli.formats.FORMATS`.
+            format: table, json, csv or markdown; latex for the formulas of `paths`; junit or github for `check`.
+
+        Raises:
+            UsageError: the result has no such format.
         """
         from gradcli.formats import render
 
@@ -102,10 +112,10 @@ class Result:
         return render(report, format, width=width, color=False, unicode=True)
 
     def save(self, file: str | PathLike[str]) -> None:
-        """Write the result to a file, whose ending tells what: .json, .csv, .md, .txt, or .npz for the arrays.
+        """Write the result to a file, by its ending: .json, .csv, .md, .txt; .npz for the arrays; or that of a picture.
 
         Raises:
-            UsageError: another ending, or arrays of a run that was not recorded.
+            UsageError: another ending, arrays of a run that was not recorded, or matplotlib is not installed.
             OutputError: the file cannot be written.
         """
         from gradcli.formats.saving import save
@@ -137,19 +147,18 @@ class Result:
         return plot(self, file, picture)
 
     def to_chart(self, *, width: int | None = 80, picture: str | None = None, unicode: bool = True) -> str:
-        """Return a picture with curves as a chart of characters.
+        """Return a picture as a chart of characters.
 
         Args:
             width: columns of the screen. picture: which one; see `picture`. unicode: whether characters may be others
                 than ASCII.
 
         Raises:
-            UsageError: there is no such picture, or it has no curves.
+            UsageError: there is no such picture.
         """
         from gradcli.formats.chart import chart_lines
-        from gradcli.formats.drawing import drawable
 
-        lines = chart_lines(drawable(self.picture(picture)), width=width, color=False, unicode=unicode)
+        lines = chart_lines(self.picture(picture), width=width, color=False, unicode=unicode)
         return "".join(f"{line}\n" for line in lines)
 
     def save_arrays(self, file: BinaryIO) -> None:
@@ -166,7 +175,18 @@ class Result:
         np.savez(file, **arrays)
 
     def __repr__(self) -> str:
-        return self.to_text(width=None)
+        runs: Sequence[Any] = getattr(self, "runs", ())
+        words = "; ".join(judged_words(run.label, getattr(run, "verdict", None)) for run in runs)
+        return f"<{type(self).__name__}{words and ' '}{words}>"
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy has, in this process or another: all but what pictures by a run would need."""
+        from gradcli.results.pictures import kept
+
+        return self.__dict__ | {"gallery": partial(dict, kept(self.gallery()))}
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         """Return how a notebook shows the result: see IPython's `_repr_mimebundle_`."""
@@ -175,7 +195,7 @@ class Result:
         return bundle(self)
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class OneRun(Result):
     """The outcome of a command for one spec: that run, which is the only one in ``runs`` of the JSON."""
 

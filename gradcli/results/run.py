@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gradcli.results.clipping_rows import Clipping, clipping_row
@@ -163,7 +164,7 @@ class Weights:
     notes: Sequence[str] = key("how it was read")
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Run:
     """One spec, run and measured."""
 
@@ -191,6 +192,18 @@ class Run:
     predictions: Sequence[Prediction] = key("rates that theory gives")
     clip: Sequence[Clipping] = key("what clipping would do")
     float32: Float32 | None = key("[what float32 sees](numbers.md#what-float32-sees); null with `dtype: float64`")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {judged_words(self.label, self.verdict)}>"
+
+
+def judged_words(label: str, verdict: Verdict | None) -> str:
+    """Return a label and the verdict beside it in a few words: "lstm: vanishing, horizon 14"."""
+    if verdict is None:
+        return label
+    horizon = verdict.horizon.threshold
+    reach = "" if horizon is None or verdict.kind in ("dead", "nonfinite") else f", horizon {horizon}"
+    return f"{label}: {verdict.kind}{reach}"
 
 
 def run_fields(measured: Measured) -> dict[str, Any]:
@@ -247,16 +260,13 @@ def weights_of(network: Network) -> Weights | None:
 def resolved_spec(network: Network) -> Mapping[str, Any]:
     """Return the spec with every default filled in, made when it is looked into."""
 
-    def resolved() -> dict[str, Any]:
-        found = {
-            "input_size": network.problem.plans[0].cell.shapes.input_size,
-            "tied": network.loaded.tied,
-            "input_at": network.loaded.input_at,
-        }
-        data: dict[str, Any] = network.spec.model_copy(update=found).model_dump(mode="json", exclude_none=True)
-        return data
-
-    return Deferred(resolved)
+    found = {
+        "input_size": network.problem.plans[0].cell.shapes.input_size,
+        "tied": network.loaded.tied,
+        "input_at": network.loaded.input_at,
+    }
+    spec = network.spec.model_copy(update=found)  # and not the network, with all of its arrays
+    return Deferred(partial(spec.model_dump, mode="json", exclude_none=True))
 
 
 def verdict_of(found: verdict.Verdict) -> Verdict:

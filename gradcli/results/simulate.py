@@ -61,7 +61,7 @@ _STATES, _LAYERS = 12, 6
 _FIRST_STEP_TELLS = 1.0
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Simulation(Run, OneRun):
     """What `simulate` found of one spec."""
 

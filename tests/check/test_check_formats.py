@@ -165,7 +165,8 @@ def test_each_finding_is_one_command_and_nothing_else_is(suites: Suites) -> None
 def test_the_runner_finds_the_file_and_the_line(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).write_text(
-        "cell: {equations: 'h[t] = 0.5 * h[t-1] + W @ x[t]'}\nseq_len: 30\n# 3\nexpect:\n  finite: true\n  horizon: '> 99'\n"
+        "cell: {equations: 'h[t] = 0.5 * h[t-1] + W @ x[t]'}\nseq_len: 30\n\n"
+        "expect:\n  finite: true\n  horizon: '> 99'\n"
     )
     done = check(f"./{name}", "--format", "github")
     assert done.code == 3

@@ -20,8 +20,6 @@ import gradcli
 from gradcli.errors import ExitCode
 
 ROOT = Path(gradcli.__file__).parents[1]
-#: What stands under the final names before half of the attempts.
-OLD = b"what was there before\n"
 #: The signals that end a run, as a terminal, a scheduler or the system sends them; none can tidy up after KILL.
 SIGNALS = {name: signal.Signals[f"SIG{name}"] for name in ("INT", "TERM", "HUP", "KILL")}
 _TEMPORARY = ".gradcli-"
@@ -36,10 +34,14 @@ Process = subprocess.Popen[str]
 
 @dataclass(frozen=True)
 class Command:
-    """A command line that writes files of these names, and no others, into the folder in which it runs."""
+    """A command line that writes files of these names, and no others, into the folder in which it runs.
+
+    before: what stands under the names of its outputs in half of the attempts.
+    """
 
     arguments: tuple[str, ...]
     outputs: tuple[str, ...]
+    before: bytes = b"what was there before\n"
 
     def start(self, folder: Path, limit: int | None = None) -> Process:
         """Start it in a group of its own, as a shell does; with `limit`, no file can grow beyond so many bytes."""
@@ -160,7 +162,7 @@ def attempt(
         ending.act(process, folder)
         _, errors = process.communicate(timeout=_LONGEST_SECONDS)
     found = {path.name: path.read_bytes() for path in folder.iterdir()}
-    before = OLD if old else None
+    before = command.before if old else None
     finished = [name for name in command.outputs if found.get(name) == whole.files[name]]
     kept = [name for name in command.outputs if found.get(name) == before]
     left = [name for name in found if name.startswith(_TEMPORARY)]
@@ -206,4 +208,4 @@ def _lay_out(command: Command, folder: Path, old: bool) -> None:
     folder.mkdir(parents=True)
     if old:
         for name in command.outputs:
-            (folder / name).write_bytes(OLD)
+            (folder / name).write_bytes(command.before)

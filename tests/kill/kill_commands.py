@@ -27,6 +27,7 @@ from pathlib import Path
 
 from tests.kill.attempts import (
     OUT_OF_SPACE,
+    ROOT,
     SIGNALS,
     Command,
     Outcome,
@@ -38,6 +39,7 @@ from tests.kill.attempts import (
 )
 
 _SIZES = ("--hidden-size", "128", "-T", "150")  # files of some 10 MB take their time to write
+_CONFIGS = ROOT / "examples" / "configs"
 COMMANDS = {
     "simulate": Command(
         ("simulate", "rnn", *_SIZES, "-o", "run.json", "--save", "run.npz", "--quiet"), ("run.json", "run.npz")
@@ -45,6 +47,22 @@ COMMANDS = {
     "compare": Command(
         ("compare", "rnn", "irnn", *_SIZES, "-o", "runs.csv", "--save", "runs.npz", "--quiet"),
         ("runs.csv", "runs.npz"),
+    ),
+    "simulate --plot": Command(("simulate", "rnn", "--plot", "run.svg", "--quiet"), ("run.svg",)),
+    "report": Command(("report", "rnn", "-T", "30", "-o", "page.html", "--quiet"), ("page.html",)),
+    "check --update": Command(
+        (
+            "check",
+            f"{_CONFIGS}/rnn.yaml",
+            f"{_CONFIGS}/lstm.yaml",
+            "--baseline",
+            "base.json",
+            "--update",
+            "--jobs",
+            "2",
+        ),
+        ("base.json",),
+        before=b'{"schema_version": 1, "command": "check", "layout": 1, "gradcli_version": "0", "files": {}}\n',
     ),
     "init": Command(("init", "lstm", "-o", "my.yaml", "--quiet"), ("my.yaml",)),
 }

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from kill.attempts import (
-    OLD,
     OUT_OF_SPACE,
     SIGNALS,
     Command,
@@ -48,7 +47,7 @@ def test_a_signal_leaves_whole_files_or_none(name: str, old: bool, whole: Whole,
 def test_without_space_the_old_files_stay(part: float, whole: Whole, tmp_path: Path) -> None:
     found = attempt(SAVING, whole, OUT_OF_SPACE, tmp_path / "run", old=True, limit=int(part * whole.largest))
     assert (found.code, found.left, found.faults) == (4, 0, ())
-    assert (tmp_path / "run" / "run.npz").read_bytes() == OLD
+    assert (tmp_path / "run" / "run.npz").read_bytes() == SAVING.before
 
 
 def test_what_may_not_be_left_is_seen(whole: Whole, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import re
 from importlib.resources import files
 
 import pytest
-from document import Element, read
+from hostile_text import HOSTILE, SHOWN
+from html_document import Element, read
 
 from gradcli.formats.figure_style import LOOKS, ROLE_LOOKS
 from gradcli.formats.html import Ids, blocks
@@ -15,9 +16,6 @@ from gradcli.formats.page_svg import inlined
 from gradcli.results.model import Block, Column, Line, Table, Verbatim
 from gradcli.results.page import Content, Folded, Formula, Formulas, Mathematics, Page, Section
 from gradcli.results.pictures import Axis, BarChart, Picture
-
-HOSTILE = "<script>alert(1)</script> \"quoted\" 'so' & &amp; \x1b[31m \u202egnp.exe \x00 ]]> --> </style>"
-SHOWN = "<script>alert(1)</script> \"quoted\" 'so' & &amp; [31m gnp.exe ]]> --> </style>"
 
 TABLE = Table(
     [Column("distance"), Column("what", "text"), Column("", "bar"), Column("", "flag"), Column("empty")],

@@ -10,9 +10,9 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from document import Element, read
+from hostile_text import HOSTILE, SHOWN
+from html_document import Element, read
 from in_process import gradcli as run
-from test_page_format import HOSTILE, SHOWN
 
 import gradcli
 from gradcli import cells
