@@ -40,6 +40,7 @@ from unittest.mock import patch
 import gradcli
 from gradcli.diagnostics.verdict_words import KIND_WORDS
 from gradcli.errors import ExitCode
+from gradcli.numbers import power_of_ten
 from gradcli.results.model import Line
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -312,7 +313,7 @@ def measured_remedy(path: Path) -> tuple[str, str, str]:
     verdict = report.data["runs"][0]["verdict"]
     horizon = verdict["horizon"]["threshold"]
     reach = ">= 100" if horizon is None else str(horizon)
-    return reach, f"{verdict['rate_per_step']:.3f}", f"{10 ** verdict['end']['log10_ratio']:.1e}"
+    return reach, f"{verdict['rate_per_step']:.3f}", power_of_ten(verdict["end"]["log10_ratio"])
 
 
 def refresh_remedies(page: Path) -> None:

@@ -272,7 +272,7 @@ def test_an_overflow_is_told_by_the_direction_s_own_step() -> None:
     assert finished.code == ExitCode.DONE
     # 1 -> 1e100 -> ... -> 1e300 -> infinity at its fourth step, position 6, after which layer1 is not finite either.
     place = "step 4, layer0.reverse: h[t] = a * h[t-1] + W @ x[t]"
-    assert f"{place}, where 1e+100 is multiplied by 1e+300 (in all 2 trials)" in finished.stdout
+    assert f"{place}, where 1e100 is multiplied by 1e300 (in all 2 trials)" in finished.stdout
 
 
 @pytest.mark.parametrize("at_once", [1, 2])
