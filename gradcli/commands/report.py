@@ -7,7 +7,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
 from gradcli.commands.command import command
-from gradcli.commands.options import CheckpointLayer, Clip, RunOptions, Targets
+from gradcli.commands.options import CheckpointLayer, Clip, OneOrMoreTargets, RunOptions
 from gradcli.errors import ResourceError, UsageError
 
 if TYPE_CHECKING:
@@ -31,11 +31,13 @@ _ROWS_OF_MATRIX, _LONGEST_OF_MATRIX = 24, 1000
     formats=(),
     document=True,
 )
-def report(specs: Targets, *, clip: Clip = None, layer: CheckpointLayer = None, **options: Unpack[RunOptions]) -> Html:
+def report(
+    specs: OneOrMoreTargets, *, clip: Clip = None, layer: CheckpointLayer = None, **options: Unpack[RunOptions]
+) -> Html:
     """One page to read in a browser: verdict, pictures, causes, remedies, equations, the spec; or several side by side.
 
     Args:
-        specs: as for `gradcli.simulate`; several are compared.
+        specs: as for `gradcli.simulate`; one, or several to be compared.
         clip, layer, options: as for `gradcli.simulate`; they apply to every spec.
 
     Raises:
