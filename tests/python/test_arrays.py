@@ -140,7 +140,9 @@ def test_what_is_set_of_the_input_counts() -> None:
 
 
 def test_remedies_run_on_the_same_arrays() -> None:
-    found = gradcli.simulate("lstm", hidden_size=H, inputs=np.repeat(X, 15, axis=1), output_gradient=np.repeat(G, 15, 1))
+    found = gradcli.simulate(
+        "lstm", hidden_size=H, inputs=np.repeat(X, 15, axis=1), output_gradient=np.repeat(G, 15, 1)
+    )
     assert found.verdict.kind == "vanishing"
     assert any("b_f" in " ".join(remedy.set) for remedy in found.remedies)
 
