@@ -140,7 +140,9 @@ def test_what_is_set_of_the_input_counts() -> None:
 
 
 def test_remedies_run_on_the_same_arrays() -> None:
-    found = gradcli.simulate("lstm", hidden_size=H, inputs=np.repeat(X, 15, axis=1), output_gradient=np.repeat(G, 15, 1))
+    found = gradcli.simulate(
+        "lstm", hidden_size=H, inputs=np.repeat(X, 15, axis=1), output_gradient=np.repeat(G, 15, 1)
+    )
     assert found.verdict.kind == "vanishing"
     assert any("b_f" in " ".join(remedy.set) for remedy in found.remedies)
 
@@ -252,5 +254,5 @@ def test_a_spec_that_says_another_size_is_told_with_its_place(files: Path) -> No
 
 def test_a_checkpoint_that_reads_other_features_is_told() -> None:
     checkpoint = Path(__file__).parents[2] / "examples" / "checkpoints" / "digits-lstm.safetensors"
-    with pytest.raises(gradcli.GradcliError, match="input_size is 8, but inputs of shape .* has 2 features"):
+    with pytest.raises(gradcli.GradcliError, match=r"input_size is 8, but inputs of shape .* has 2 features"):
         gradcli.simulate(checkpoint, inputs=X)
