@@ -147,19 +147,18 @@ class Result:
         return plot(self, file, picture)
 
     def to_chart(self, *, width: int | None = 80, picture: str | None = None, unicode: bool = True) -> str:
-        """Return a picture with curves as a chart of characters.
+        """Return a picture as a chart of characters.
 
         Args:
             width: columns of the screen. picture: which one; see `picture`. unicode: whether characters may be others
                 than ASCII.
 
         Raises:
-            UsageError: there is no such picture, or it has no curves.
+            UsageError: there is no such picture.
         """
         from gradcli.formats.chart import chart_lines
-        from gradcli.formats.drawing import drawable
 
-        lines = chart_lines(drawable(self.picture(picture)), width=width, color=False, unicode=unicode)
+        lines = chart_lines(self.picture(picture), width=width, color=False, unicode=unicode)
         return "".join(f"{line}\n" for line in lines)
 
     def save_arrays(self, file: BinaryIO) -> None:
