@@ -14,7 +14,7 @@ How a page says what a snippet is; the comment stands on the line above the bloc
                                is read by one
     <!-- not a spec -->        above a yaml block: only read
 
-After a change of the program's output:
+The lists of keys are made anew as well (see `tests/doc_keys.py`). After a change of the program's output:
 
     python -m tests.doc_snippets
 """
@@ -347,11 +347,14 @@ def refresh_rates(page: Path) -> None:
 
 def main() -> None:
     """Refresh all pages and examples."""
+    from tests.doc_keys import refresh
+
     refresh_rates(ROOT / "docs" / "initialisation.md")
     refresh_remedies(ROOT / "docs" / "remedies.md")
     for path in sorted(CONFIGS.glob("*.yaml")):
         refresh_config(path)
     for page in PAGES:
+        refresh(page)
         with tempfile.TemporaryDirectory() as folder:
             refresh_page(page, Terminal(Path(folder)))
 

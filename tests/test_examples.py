@@ -14,6 +14,8 @@ import pytest
 from doc_snippets import CONFIGS, ROOT, Terminal, stated_verdict, verdict_line
 
 import gradcli
+from gradcli.diagnostics.verdict_words import KIND_WORDS
+from gradcli.spec.reader import load_spec
 
 SPECS = sorted(CONFIGS.glob("*.yaml"))
 SCRIPT = CONFIGS / "ci-gate.sh"
@@ -59,6 +61,21 @@ def test_the_commands_of_the_header_run(path: Path, terminal: Terminal) -> None:
     for command in commands:
         lines = terminal.run(command)
         assert terminal.code == 0, "\n".join(lines)
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_it_expects_the_verdict_that_the_header_states(path: Path) -> None:
+    expect = load_spec(str(path)).spec.expect
+    assert expect is not None
+    assert isinstance(expect.verdict, str)
+    assert stated_verdict(path).startswith(f"{KIND_WORDS[expect.verdict].upper()}, ")
+    assert path.read_text(encoding="utf-8").splitlines()[-1].startswith("expect: {verdict: ")
+
+
+def test_all_of_them_are_what_they_expect(terminal: Terminal) -> None:
+    lines = terminal.run("gradcli check examples/configs")
+    assert terminal.code == 0, "\n".join(lines)
+    assert re.fullmatch(rf"PASSED   1\d\d checks passed, in {len(SPECS)} files", lines[0])
 
 
 def test_the_index_lists_every_example() -> None:

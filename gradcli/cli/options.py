@@ -45,13 +45,15 @@ def delivery_options(command: Command, *, saving: bool) -> dict[str, inspect.Par
 
 def _format(command: Command) -> Any:
     formats = list(command.formats)
+    programs = "JSON or CSV for programs" if "csv" in formats else "JSON for programs"
+    tests = ", JUnit XML and GitHub annotations for continuous integration" if "junit" in formats else ""
     latex = "; LaTeX: the formulas alone" if "latex" in formats else ""
     return Annotated[
         str | None,
         typer.Option(
             "--format",
             metavar="|".join(formats),
-            help=f"A table for people, JSON or CSV for programs, Markdown for notes{latex}.",
+            help=f"A table for people, {programs}{tests}, Markdown for notes{latex}.",
             show_default=f"{formats[0]}, or what the ending of FILE says",
             autocompletion=lambda: formats,
             rich_help_panel=OUTPUT,

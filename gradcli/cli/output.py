@@ -70,9 +70,8 @@ def emit(
     pieces = render_pieces(report, format, width=screen.width, color=screen.color, unicode=screen.unicode)
     if chart is not None:
         from gradcli.formats.chart import chart_lines
-        from gradcli.formats.drawing import drawable
 
-        above = chart_lines(drawable(chart), width=screen.width, color=screen.color, unicode=screen.unicode)
+        above = chart_lines(chart, width=screen.width, color=screen.color, unicode=screen.unicode)
         pieces = chain((f"{line}\n" for line in (*above, "")), pieces)
     emit_text(pieces, output, quiet=quiet)
 

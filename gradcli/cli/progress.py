@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
+from gradcli.commands.options import FILES
 from gradcli.output_files import unless_finished
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _END_OF_BAR = "\n\x1b[?25h"
 
 
 class Bar:
-    """Shows how far a pass over the sequence is; called with (stage, steps done, steps in all)."""
+    """Shows how far a pass over the sequence is; called with (stage, steps or files done, all of them)."""
 
     def __init__(self, stream: TextIO, patience: float = _PATIENCE_SECONDS) -> None:
         self._stream = stream
@@ -39,7 +40,8 @@ class Bar:
         if self._task is None or stage != self._stage:
             if self._task is not None:
                 progress.remove_task(self._task)
-            self._task, self._stage = progress.add_task(stage, total=total), stage
+            unit = "" if stage == FILES else "steps"
+            self._task, self._stage = progress.add_task(stage, total=total, unit=unit), stage
         progress.update(self._task, completed=done, refresh=True)
 
     def _start(self) -> Progress:
@@ -47,7 +49,12 @@ class Bar:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         console = Console(file=self._stream)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+        )
         self._progress = Progress(*columns, TimeRemainingColumn(), console=console, transient=True, auto_refresh=False)
         self._progress.start()
         return self._progress

@@ -11,7 +11,7 @@ from os import PathLike
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from gradcli.commands.options import Option, SupportsArray
+from gradcli.commands.options import Argument, Option, ReadSpec, SupportsArray
 from gradcli.errors import UsageError
 
 _WORDS: Mapping[Any, str] = {
@@ -24,6 +24,7 @@ _WORDS: Mapping[Any, str] = {
     Sequence: "a list",
     Callable: "a function",
     SupportsArray: "an array",
+    ReadSpec: "a spec",
 }
 
 
@@ -61,12 +62,12 @@ def _mark(hint: Any) -> tuple[Any, Any]:
 
 
 def checked(name: str, value: Any, mark: Any, hint: Any) -> Any:
-    """Return an argument of a call, numbers of NumPy as Python's; None, which stands for what is not given, as it is.
+    """Return an argument of a call, numbers of NumPy as Python's; None is an option that is not given.
 
     Raises:
         UsageError: it is not of its type, or out of its bounds.
     """
-    if value is None:
+    if value is None and not isinstance(mark, Argument):
         return None
     if not _is(value, hint):
         raise UsageError(f"{name}: expected {_named(hint)}; got {_shown(value)}")
@@ -99,6 +100,8 @@ def _is(value: Any, hint: Any) -> bool:
         return isinstance(value, bool)
     if hint in (int, float):
         return isinstance(value, Integral if hint is int else Real) and not isinstance(value, bool)
+    if hint in (None, NoneType):
+        return value is None
     if hint is SupportsArray:
         return hasattr(value, "__array__")
     kind = origin or hint
@@ -114,6 +117,8 @@ def _named(hint: Any) -> str:
         return " or ".join(dict.fromkeys(_named(member) for member in get_args(hint) if member is not NoneType))
     if origin is Literal:
         return " or ".join(map(repr, get_args(hint)))
+    if origin is Sequence and get_args(hint) != (Any,):
+        return f"a list, each entry {_named(*get_args(hint))}"
     return _WORDS[origin or hint]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias, Unpack
 
 from gradcli.commands.command import command
 from gradcli.commands.completions import specs
-from gradcli.commands.options import RESOURCES, Argument, Option, Resources
+from gradcli.commands.options import FILES, RESOURCES, Argument, Option, Resources
 from gradcli.errors import ExitCode, UsageError
 from gradcli.formats import CHECK_FORMATS
 
@@ -163,7 +163,7 @@ def _check_all(asked: Sequence[Asked], jobs: int) -> list[CheckedFile]:
 
     def tell(done: int) -> None:
         if may.progress is not None:
-            may.progress("files", done, len(asked))
+            may.progress(FILES, done, len(asked))
 
     parts = run_apart(check_file, [replace(one, resources=share) for one in asked], jobs, on_done=tell)
     found = []

@@ -27,9 +27,7 @@ Options = Mapping[str, Any]
 Clips = ClipLike | Sequence[ClipLike] | None
 
 
-def load(
-    spec: SpecLike | LoadedSpec, options: Options, *, clip: Clips = None, checkpoint_layer: str | None = None
-) -> LoadedSpec:
+def load(spec: SpecLike, options: Options, *, clip: Clips = None, checkpoint_layer: str | None = None) -> LoadedSpec:
     """Return a spec with what the options of a command say of it.
 
     Args:
@@ -43,7 +41,7 @@ def load(
 
 
 def load_all(
-    specs: Sequence[SpecLike | LoadedSpec], options: Options, *, clip: Clips = None, checkpoint_layer: str | None = None
+    specs: Sequence[SpecLike], options: Options, *, clip: Clips = None, checkpoint_layer: str | None = None
 ) -> list[LoadedSpec]:
     """Return several specs; `checkpoint_layer` is that of each of them that has trained weights.
 
@@ -58,9 +56,7 @@ def load_all(
     return found
 
 
-def load_for_layer(
-    spec: SpecLike | LoadedSpec, options: Options, *, layer: str | None
-) -> tuple[LoadedSpec, str | None]:
+def load_for_layer(spec: SpecLike, options: Options, *, layer: int | str | None) -> tuple[LoadedSpec, str | None]:
     """Return a spec, and the layer of its stack that `layer` means.
 
     In a spec with trained weights, `layer` may be a layer of the checkpoint instead, of which the top layer is meant.
@@ -68,20 +64,21 @@ def load_for_layer(
     Raises:
         GradcliError: as for `load`.
     """
+    layer = None if layer is None else str(layer)
     of_stack = layer is None or _OF_STACK.fullmatch(layer) is not None
     loaded = _load(spec, options, None, None if of_stack else layer)
     require_unwritten(loaded.files)
     return loaded, layer if of_stack or loaded.spec.weights is None else None
 
 
-def _load(spec: SpecLike | LoadedSpec, options: Options, clip: Clips, layer: str | None) -> LoadedSpec:
+def _load(spec: SpecLike, options: Options, clip: Clips, layer: str | None) -> LoadedSpec:
     if isinstance(spec, LoadedSpec):
         return spec
     fields = {name: options[name] for name in _FIELDS if options.get(name) is not None}
     if clip:
         fields["clip"] = [_clip(each) for each in ([clip] if isinstance(clip, str | Mapping) else clip)]
     loaded = load_spec(
-        spec if isinstance(spec, str | Mapping) else _as_file(os.fspath(spec)),
+        spec if isinstance(spec, str | Mapping) else _as_file(spec),
         options=fields,
         overrides=_overrides(options.get("set")),
         examine_cell=parse,
@@ -92,8 +89,9 @@ def _load(spec: SpecLike | LoadedSpec, options: Options, clip: Clips, layer: str
     return with_initial_state(loaded, options)
 
 
-def _as_file(path: str) -> str:
+def _as_file(given: Any) -> str:
     """Return a path that no name of a built-in cell could be taken for."""
+    path: str = os.fspath(given)
     return path if os.sep in path else os.path.join(os.curdir, path)
 
 

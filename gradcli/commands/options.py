@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import Annotated, Any, Protocol, TypeAlias, TypedDict
+from typing import Annotated, Any, Protocol, TypeAlias, TypedDict, runtime_checkable
 
 from gradcli.commands.completions import checkpoint_layers, clip_methods, layers, set_paths, specs
 from gradcli.errors import UsageError
@@ -92,8 +92,19 @@ def memory_size(size: int | str) -> int:
     return count
 
 
+@runtime_checkable
+class ReadSpec(Protocol):
+    """A spec that has been read already: a `gradcli.spec.reader.LoadedSpec`, which is imported when it is needed."""
+
+    @property
+    def spec(self) -> Any: ...
+
+    @property
+    def positions(self) -> Any: ...
+
+
 #: A YAML file, "-" for standard input, the name of a built-in cell, a checkpoint, or a spec as a mapping.
-SpecLike: TypeAlias = str | PathLike[str] | Mapping[str, Any]
+SpecLike: TypeAlias = str | PathLike[str] | Mapping[str, Any] | ReadSpec
 Target = Annotated[
     SpecLike,
     Argument(
@@ -113,9 +124,11 @@ Targets = Annotated[Sequence[SpecLike], _SPECS]
 #: The same where one is enough, which Python may give by itself.
 OneOrMoreTargets = Annotated[SpecLike | Sequence[SpecLike], _SPECS]
 Layer = Annotated[
-    str | None,
+    int | str | None,
     Option(
         metavar="LAYER",
+        typed=str | None,
+        read=str,
         help="Which layer of a stack, its number or a name such as layer1; or which layer of a checkpoint.",
         default="the top one",
         complete_for=layers,
@@ -168,7 +181,7 @@ class SpecOptions(TypedDict, total=False):
     trials: Annotated[int, Option(help="Draws of the weights.", panel=SPEC, default=str(defaults.TRIALS))]
     seed: Annotated[int, Option(help="Seed of all that is drawn.", panel=SPEC, default=str(defaults.SEED))]
     set: Annotated[
-        Mapping[str, Any] | Sequence[str],
+        Mapping[str, Any] | str | Sequence[str],
         Option(
             metavar="PATH=VALUE",
             help="Any field of the spec, for example init.b_f=1; may be given several times.",
@@ -199,6 +212,10 @@ class Arrays(TypedDict, total=False):
     params: Mapping[str, ArrayLike]  # by name or glob, as in a spec; matrices are (out, in)
     h_0: ArrayLike | Mapping[str, ArrayLike]  # of the output, or by state; each (hidden,) or (batch, hidden)
     output_gradient: ArrayLike  # (batch, T, output size): dL/dy at every step, in the place of the loss
+
+
+#: The stage of which `progress` is told files; of all others it is told steps.
+FILES = "files"
 
 
 class Resources(TypedDict, total=False):

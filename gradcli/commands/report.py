@@ -7,7 +7,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
 from gradcli.commands.command import command
-from gradcli.commands.options import CheckpointLayer, Clip, OneOrMoreTargets, RunOptions
+from gradcli.commands.options import CheckpointLayer, Clip, OneOrMoreTargets, ReadSpec, RunOptions
 from gradcli.errors import ResourceError, UsageError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def report(
     from gradcli.results.result import Html
 
     require_matplotlib()
-    given = [specs] if isinstance(specs, str | PathLike | Mapping) else specs
+    given = [specs] if isinstance(specs, str | PathLike | Mapping | ReadSpec) else specs
     require_one_from_standard_input(given)
     loaded = load_all(given, options, clip=clip, checkpoint_layer=layer)
     may = Resources.of(options)

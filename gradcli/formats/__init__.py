@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 
+from gradcli.errors import UsageError, did_you_mean
 from gradcli.results.model import Report
 
 FORMATS = ("table", "json", "csv", "markdown")
@@ -54,9 +55,14 @@ def render_pieces(report: Report, name: str, *, width: int | None, color: bool, 
 
     The pieces are made as they are asked for; those of JSON and CSV are short, however long the report.
     width: columns of the screen, None for no limit. color: ANSI colours. unicode: characters beyond ASCII may be used.
+
+    Raises:
+        UsageError: there is no such format, or the report has not what it takes.
     """
-    if name not in (*FORMATS, *FORMULA_FORMATS, *CHECK_FORMATS):
-        raise ValueError(f"no format is called {name!r}")
+    known = tuple(dict.fromkeys((*FORMATS, *FORMULA_FORMATS, *CHECK_FORMATS)))
+    if name not in known:
+        hint = did_you_mean(str(name), known)
+        raise UsageError(f"no format is called {name!r}; known: {', '.join(known)}{hint}")
     render_format = import_module(f"gradcli.formats.{name}").render
     return _gathered(render_format(report, width=width, color=color, unicode=unicode))
 

@@ -1,4 +1,4 @@
-"""A line chart for the terminal: curves in Braille dots, or in letters and signs where there is nothing but ASCII.
+"""Charts for the terminal: curves in Braille dots, or in letters and signs where there is nothing but ASCII.
 
 Own code, because what exists tells several curves apart by their colour alone, and draws an exact zero as some number.
 """
@@ -12,9 +12,11 @@ from itertools import groupby
 import numpy as np
 
 from gradcli.formats.canvas import kept_points, runs_of, value_range
-from gradcli.formats.text import display_width, pad, printable, wrap
-from gradcli.numbers import grouped
-from gradcli.results.pictures import LineChart, Series
+from gradcli.formats.chart_grids import bar_lines, has_numbers, heat_lines
+from gradcli.formats.chart_pen import Pen
+from gradcli.formats.text import display_width, pad
+from gradcli.numbers import CHOSEN, grouped, significant
+from gradcli.results.pictures import BarChart, HeatMap, LineChart, Picture, Series
 
 #: Of a pipe, which has no width.
 _USUAL_WIDTH = 80
@@ -29,57 +31,27 @@ _BRAILLE = 0x2800
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 _DOTS_DOWN, _DOTS_ACROSS = 4, 2
 _COLOURS = ("34", "33", "32", "35", "36", "31", "94", "37")
-_DIM, _BOLD = "2", "1"
 _ZERO = "zero"
 #: A space within a label: no other line goes through it.
 _BLANK = "\xa0"
 
 
-@dataclass(frozen=True)
-class _Signs:
-    """The characters of a chart: of the series, of lines across and down, of the axes."""
-
-    marks: str
-    level: str
-    mark: str
-    side: str
-    tick: str
-    corner: str
-    bottom: str
-
-
-_UNICODE = _Signs("●○▲△■□◆◇", "╌", "┊", "│", "┤", "└", "─")
-_ASCII = _Signs("*ox+#@%&", "-", ":", "|", "+", "+", "-")
-
-
-def chart_lines(picture: LineChart, *, width: int | None, color: bool, unicode: bool) -> list[str]:
-    """Return a line chart as lines of at most `width` columns; without a width, of a usual screen.
+def chart_lines(picture: Picture, *, width: int | None, color: bool, unicode: bool) -> list[str]:
+    """Return a picture as lines of at most `width` columns; without a width, of a usual screen.
 
     Args:
         color: whether ANSI colours may be used. unicode: whether characters beyond ASCII may.
     """
-    pen = _Pen(max(width or _USUAL_WIDTH, _NARROWEST), color, unicode)
-    lines = [pen.styled(line, _BOLD) for line in pen.wrapped(picture.title)]
-    if not any(np.isfinite(one.y).any() for one in picture.series):
-        return [*lines, *pen.wrapped(picture.description)]
-    return [*lines, *_Plot(picture, pen).lines()]
-
-
-@dataclass(frozen=True)
-class _Pen:
-    width: int
-    color: bool
-    unicode: bool
-
-    @property
-    def signs(self) -> _Signs:
-        return _UNICODE if self.unicode else _ASCII
-
-    def wrapped(self, text: str) -> list[str]:
-        return wrap(printable(text, unicode=self.unicode), self.width, break_words=True)
-
-    def styled(self, text: str, code: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self.color and text.strip() else text
+    pen = Pen(max(width or _USUAL_WIDTH, _NARROWEST), color, unicode)
+    title = [pen.styled(line, pen.BOLD) for line in pen.wrapped(picture.title)]
+    match picture:
+        case LineChart() if any(np.isfinite(one.y).any() for one in picture.series):
+            return [*title, *_Plot(picture, pen).lines()]
+        case BarChart() if has_numbers(picture):
+            return [*title, *bar_lines(picture, pen)]
+        case HeatMap() if np.isfinite(picture.values).any():
+            return [*title, *heat_lines(picture, pen)]
+    return [*title, *pen.wrapped(picture.description)]
 
 
 @dataclass
@@ -102,7 +74,7 @@ class _Cells:
     def is_free(self, row: int, columns: range) -> bool:
         return all(self.chars[row][column] == " " for column in columns)
 
-    def text(self, row: int, pen: _Pen) -> str:
+    def text(self, row: int, pen: Pen) -> str:
         """Return a row, what is alike in colour together."""
         found = ""
         for code, cells in groupby(zip(self.chars[row], self.codes[row], strict=True), key=lambda cell: cell[1]):
@@ -114,7 +86,7 @@ class _Cells:
 class _Plot:
     """One chart: what it spans, and where things lie on it."""
 
-    def __init__(self, picture: LineChart, pen: _Pen) -> None:
+    def __init__(self, picture: LineChart, pen: Pen) -> None:
         self.picture, self.pen, self.signs = picture, pen, pen.signs
         self.rows = _FEW_ROWS if pen.width < _NARROW else _ROWS
         self.low, self.high = value_range(picture, bands=False)
@@ -139,7 +111,7 @@ class _Plot:
         self._levels(cells)
         self._marks(cells)
         labels = {self._row(tick): _short(tick) for tick in self.ticks}
-        found = [self.pen.styled(line, _DIM) for line in self.pen.wrapped(self.picture.y.text)]
+        found = [self.pen.styled(line, Pen.DIM) for line in self.pen.wrapped(self.picture.y.text)]
         for row in range(self.rows):
             label = labels.get(row, "")
             sign = self.signs.tick if label else self.signs.side
@@ -205,25 +177,25 @@ class _Plot:
         """Draw thresholds where no curve is, each with its name where there is room on its row."""
         for level in self.picture.levels:
             row = self._row(level.value)
-            label = printable(level.label, unicode=self.pen.unicode)
+            label = self.pen.plain(level.label)
             length = display_width(label)
             places = [p for p in (self.columns - length, 1) if 1 <= p <= self.columns - length]
             free = [p for p in places if cells.is_free(row, range(p - 1, min(p + length + 1, self.columns)))]
             if free and length == len(label):
                 for offset, char in enumerate(f" {label} "):
                     if free[0] - 1 + offset < self.columns:
-                        cells.put(row, free[0] - 1 + offset, _BLANK if char == " " else char, _DIM)
+                        cells.put(row, free[0] - 1 + offset, _BLANK if char == " " else char, Pen.DIM)
             else:
                 self.unsaid.append(f"{self.signs.level} {label}")
             for column in range(self.columns):
-                cells.put(row, column, self.signs.level, _DIM, over=False)
+                cells.put(row, column, self.signs.level, Pen.DIM, over=False)
 
     def _marks(self, cells: _Cells) -> None:
         for mark in self.picture.marks:
             column = self._column(mark.position)
             for row in range(self.rows):
                 if cells.chars[row][column] in (" ", self.signs.level):
-                    cells.put(row, column, self.signs.mark, _DIM)
+                    cells.put(row, column, self.signs.mark, Pen.DIM)
 
     def _zero_rows(self) -> list[str]:
         """Return a row for each curve that is exactly zero somewhere, with its sign where it is."""
@@ -251,7 +223,7 @@ class _Plot:
                 end = start + len(text)
         title = self.pen.wrapped(self.picture.x.text)
         centred = [f"{' ' * max((self.pen.width - display_width(part)) // 2, 0)}{part}" for part in title]
-        return [line, "".join(labels).rstrip(), *(self.pen.styled(part, _DIM) for part in centred)]
+        return [line, "".join(labels).rstrip(), *(self.pen.styled(part, Pen.DIM) for part in centred)]
 
     def _legend(self) -> list[str]:
         """Return what the signs mean; a single curve needs none."""
@@ -306,4 +278,4 @@ def _nice(low: float, high: float, count: int, *, whole: bool = False) -> list[f
 
 def _short(value: float) -> str:
     """Write a number of the axis as short as it is: -15, 0.5, -40,000."""
-    return grouped(round(value)) if value == round(value) and value >= 0 else f"{value:.6g}"
+    return grouped(round(value)) if value == round(value) and value >= 0 else significant(value, CHOSEN)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gradcli.errors import UsageError
 from gradcli.formats import PICTURE_ENDINGS
 from gradcli.output_files import replacing
-from gradcli.results.pictures import LineChart, Picture
+from gradcli.results.pictures import Picture
 from gradcli.results.result import Result
 
 if TYPE_CHECKING:
@@ -59,17 +59,6 @@ def write_picture(picture: Picture, path: Path) -> None:
     found = render_picture(picture, picture_ending(path))
     with replacing(path) as file:
         file.write(found)
-
-
-def drawable(picture: Picture) -> LineChart:
-    """Return a picture that the terminal can draw.
-
-    Raises:
-        UsageError: it is none of curves.
-    """
-    if not isinstance(picture, LineChart):
-        raise UsageError(f"the picture {picture.name!r} has no curves, and the terminal draws curves alone; use --plot")
-    return picture
 
 
 def draw(picture: Picture) -> Figure:

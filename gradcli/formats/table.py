@@ -170,7 +170,7 @@ class _Drawn:
     def lines(self, index: int) -> list[str]:
         cell = self.cells[index]
         if self.column.kind == "bar" and isinstance(cell, (int, float)):
-            return [_bar(cell, self.width, unicode=self.pen.unicode)]
+            return [drawn_bar(cell, self.width, unicode=self.pen.unicode)]
         if self.fixed:
             return [self.texts[index]]
         return wrap(self.texts[index], self.width, break_words=True)
@@ -193,7 +193,7 @@ def _beside(cells: Sequence[Sequence[str]], columns: Sequence[_Drawn], style: St
     return lines
 
 
-def _bar(value: float, width: int, *, unicode: bool) -> str:
+def drawn_bar(value: float, width: int, *, unicode: bool) -> str:
     """Return an axis and a bar of length `value` in [0, 1], in eighths of a column where Unicode allows it."""
     share = min(max(value, 0.0), 1.0)
     if not unicode:

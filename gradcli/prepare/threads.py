@@ -119,29 +119,32 @@ def blas_threads(asked: int | None, problem: Problem | None = None) -> Iterator[
 
 
 class _Limits:
-    """The number of threads of BLAS, which is one for the whole process, set by blocks that run in several threads.
+    """The number of threads of BLAS, which is one for the whole process, set by blocks within and beside each other.
 
-    The last of the blocks to end leaves BLAS as the first one found it; meanwhile the latest to begin has its way.
+    The latest block that still runs has its way; the last one to end leaves BLAS as the first one found it.
     """
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._running = 0
+        self._running: dict[object, int] = {}
         self._found: Any = None
 
     @contextmanager
     def set(self, controller: ThreadpoolController, count: int) -> Iterator[None]:
+        block = object()
         with self._lock:
             limits = controller.limit(limits=count)
             if not self._running:
                 self._found = limits
-            self._running += 1
+            self._running[block] = count
         try:
             yield
         finally:
             with self._lock:
-                self._running -= 1
-                if not self._running:
+                del self._running[block]
+                if self._running:
+                    controller.limit(limits=list(self._running.values())[-1])
+                else:
                     self._found.restore_original_limits()
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gradcli import __version__
 from gradcli.diagnostics.baseline import Recorded
 from gradcli.errors import InputFileError
-from gradcli.results.model import envelope
+from gradcli.results.envelope import envelope
 from gradcli.spec.shown import dotted, shown
 
 #: Of the file's layout; a reader refuses another one.

@@ -67,7 +67,7 @@ class CellInFull(Result):
     parameters_per_unit: str = key("the number of parameters divided by H, as a formula in H and I")
     activation: str | None = key("what `phi` in the equations is")
     constants: Mapping[str, float] = key("the numbers that have names in the equations")
-    parameters: Mapping[str, ParameterOfCell] = key("its parameters: `shape` and `copies`")
+    parameters: Mapping[str, ParameterOfCell] = key("its parameters")
     init: Mapping[str, Any] = key("its usual initialisation, as a spec has it")
     tied: bool = key("whether all steps have the same parameters")
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from gradcli.diagnostics.expectations import CheckOutcome
 from gradcli.errors import ExitCode, Problem
+from gradcli.numbers import grouped
 from gradcli.results.baseline import Entry
 from gradcli.results.declared import key
 from gradcli.results.model import Block, Cell, Column, Line, Report, Style, Table
@@ -55,8 +56,8 @@ class CheckedFile:
 
     file: str = key("as it was named or found")
     status: Status = key("`passed`, `failed`, or `error` where something could not be checked")
-    checks: Sequence[Check] = key("its checks: `name`, `status`, `expected`, `measured`, `message`, `line`")
-    mistakes: Sequence[Mistake] = key("what is wrong with the spec: `line`, `column`, `path`, `message`")
+    checks: Sequence[Check] = key("its checks")
+    mistakes: Sequence[Mistake] = key("what is wrong with the spec")
     error: str | None = key("why else it could not be checked")
     seconds: float = key("how long it took")
     exit_code: ExitCode = ExitCode.DONE
@@ -180,7 +181,7 @@ def _conclusion(files: Sequence[CheckedFile], counts: Mapping[str, int]) -> str:
     failed = counts["failed"]
     if failed:
         of = sum(any(check.status == "failed" for check in file.checks) for file in files)
-        text = f"{failed:,} of {counted(checks, 'check')} failed, in {of:,} of {where}"
+        text = f"{grouped(failed)} of {counted(checks, 'check')} failed, in {grouped(of)} of {where}"
     elif checks:
         text = f"{counted(counts['passed'], 'check')} passed, in {where}"
     else:

@@ -45,9 +45,11 @@ class Comparison(Result):
     command = "compare"
 
     runs: Sequence[Run] = key("the runs, in the order in which the specs were given")
-    ranking: Sequence[Place] = key("the runs by reach: `rank`, `label`, `horizon`, `beyond_sequence`")
+    ranking: Sequence[Place] = key("the runs by reach")
     notes: Sequence[str] = key("where what they were run on differs, what was borrowed, what was made equal")
-    weights: Mapping[str, TrainedWeights] = key("of trained weights of one cell, by label; else empty")
+    weights: Mapping[str, TrainedWeights] = key(
+        "by label, where all are of one cell and some are [trained](weights.md#before-and-after); else empty"
+    )
 
 
 def comparison(

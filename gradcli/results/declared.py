@@ -27,7 +27,7 @@ class Key:
     """What a field means.
 
     Args:
-        doc: what it is, in words, for the documentation.
+        doc: what it is, for the documentation: Markdown, with links as seen from its pages.
         column: how it stands in a table; None where no table of rows shows it.
         written: the cell that a value shows there. missing: the one of None.
         of_row: the cell, where it takes the whole row to tell.

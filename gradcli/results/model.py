@@ -13,13 +13,10 @@ from itertools import chain
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from gradcli import __version__
 from gradcli.results.suites import Suites
 
 if TYPE_CHECKING:
     import numpy as np
-
-SCHEMA_VERSION = 1
 
 #: Long lists and tables are made plain, and written, so many numbers or rows at a time.
 PART = 2048
@@ -183,8 +180,3 @@ class Report:
     def in_full(self) -> Report:
         """Return the same report with all that a person may read of it."""
         return replace(self, blocks=self.full or self.blocks, full=())
-
-
-def envelope(command: str) -> dict[str, Any]:
-    """Return the keys that open every command's `data`; a change that breaks a reader raises the schema version."""
-    return {"schema_version": SCHEMA_VERSION, "command": command, "gradcli_version": __version__}

@@ -16,7 +16,7 @@ from gradcli.results.run import resolved_spec
 class OfOneSpec(OneRun):
     """What was found of one spec."""
 
-    label: str = key("its short name")
+    label: str = key("the file's name without its ending, or the cell's")
     cell: str = key("the name of its cell")
     status: str = key("`ok`, or `nonfinite` where there is no gradient")
     seq_len: int = key("T")

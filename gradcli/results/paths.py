@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from gradcli.diagnostics.paths import CARRIES, DirectCurve, Paths, RouteTable, Share
-from gradcli.language.formula import FormulaWriter, JacobianBlock, StepJacobian
+from gradcli.diagnostics.paths_tracer import MOST_DISTANCES
+from gradcli.language.formula import MOST_TERMS, FormulaWriter, JacobianBlock, StepJacobian
 from gradcli.language.graph import Node
 from gradcli.language.notation import signed_sum
 from gradcli.language.routes import Diagonal
@@ -49,7 +50,7 @@ class BlockFormula:
     derivative: str = key("`partial` (earlier states independent) or `total` (as functions of each other)")
     name: str = key("its name, such as `dc[t]/dc[t-1]`")
     count: int = key("how many routes there are")
-    terms: Sequence[RouteFormula] = key("each of them: `route`, `formula`, `latex`; empty where there are too many")
+    terms: Sequence[RouteFormula] = key(f"each of them; none where there are more than {MOST_TERMS}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,7 @@ class RoutesBetween:
     end: str = key("the state that they lead back to")
     distance: int = key("how many steps earlier")
     count: int | str | None = key(
-        "how many there are; a text where a float could not hold it; null: not counted", csv=False
+        "how many there are; a text above 2^53, which a float could not hold; null: not counted", csv=False
     )
     listed: str = key("what `shares` has: `routes`, or `last steps` of them all where there are too many", csv=False)
     log10_norm: float | None = key("log10 of the norm of the whole gradient", csv=False)
@@ -93,11 +94,11 @@ class RoutesBetween:
 class DirectRouteByDistance:
     """A direct route, gates held constant, beside the whole gradient of its states, at D distances, each (D,)."""
 
-    state: str = key("what it is called: its state, or several of them")
+    state: str = key("what it is called: its state, or several of them, such as `(re, im)`")
     states: Sequence[str] = key("the states on it")
     coefficient: str = key("what it multiplies by in a step")
     carries_to: int = key(f"the distance up to which its projection is at least {CARRIES:g} throughout")
-    distance: Array = key("the distances")
+    distance: Array = key(f"the distances: all up to {MOST_DISTANCES:,}, or about so many of them")
     log10_direct: Array = key("log10 of the norm that it alone passes on")
     log10_total: Array = key("log10 of that of the whole gradient")
     projection: Array = key("of the one on the other; null where there is no gradient")

@@ -125,10 +125,12 @@ class RemedyThatHelped:
 
     name: str = key("what it is")
     set: Sequence[str] = key("the texts of `--set` that apply it")
-    horizon: Steps = key("`before` and `after`; null: to the beginning")
-    log10_ratio: Change = key("log10 of r at T, `before` and `after`")
+    horizon: Steps = key("the horizon; null: to the beginning")
+    log10_ratio: Change = key("log10 of r at T")
     verdict: Verdict = key("the verdict with it")
-    code: Mapping[str, str | None] = key("lines for `torch` and `keras`; null where it has no such layer")
+    code: Mapping[str, str | None] = key(
+        "the lines that do it, for `torch` and `keras`; null where that framework has no such layer"
+    )
 
 
 def remedies_that_helped(remedies: Remedies) -> Sequence[RemedyThatHelped]:

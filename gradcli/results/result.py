@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
 
 from gradcli.errors import ExitCode, UsageError, did_you_mean
 from gradcli.results.declared import data_of
-from gradcli.results.model import Deferred, Report, envelope, plain
+from gradcli.results.envelope import envelope
+from gradcli.results.model import Deferred, Report, plain
 from gradcli.results.run import judged_words
 
 if TYPE_CHECKING:
@@ -100,7 +101,10 @@ class Result:
         Args:
             width: columns of the screen; None for no limit.
             full: everything that was measured, not just what it comes to.
-            format: one of `gradcli.formats.FORMATS`.
+            format: table, json, csv or markdown; latex for the formulas of `paths`; junit or github for `check`.
+
+        Raises:
+            UsageError: the result has no such format.
         """
         from gradcli.formats import render
 
@@ -143,19 +147,18 @@ class Result:
         return plot(self, file, picture)
 
     def to_chart(self, *, width: int | None = 80, picture: str | None = None, unicode: bool = True) -> str:
-        """Return a picture with curves as a chart of characters.
+        """Return a picture as a chart of characters.
 
         Args:
             width: columns of the screen. picture: which one; see `picture`. unicode: whether characters may be others
                 than ASCII.
 
         Raises:
-            UsageError: there is no such picture, or it has no curves.
+            UsageError: there is no such picture.
         """
         from gradcli.formats.chart import chart_lines
-        from gradcli.formats.drawing import drawable
 
-        lines = chart_lines(drawable(self.picture(picture)), width=width, color=False, unicode=unicode)
+        lines = chart_lines(self.picture(picture), width=width, color=False, unicode=unicode)
         return "".join(f"{line}\n" for line in lines)
 
     def save_arrays(self, file: BinaryIO) -> None:

@@ -11,6 +11,7 @@ from gradcli.results.clipping_rows import Clipping, clipping_row
 from gradcli.results.declared import InColumns, columns_of, key
 from gradcli.results.model import Deferred
 from gradcli.results.norm_curve import Curve, curve_fields
+from gradcli.spec.verdict_kinds import VERDICT_KINDS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,20 +62,24 @@ class Typical:
 class Verdict:
     """How far the gradient reaches: of the mean of the norms, relative to that at distance 1 (r)."""
 
-    kind: str = key("`stable`, `vanishing`, `exploding`, `transient`, `dead` or `nonfinite`")
+    kind: str = key(", ".join(f"`{kind}`" for kind in VERDICT_KINDS))
     pattern: str = key("the law of the tail: `exponential`, `polynomial`, `flat` or `mixed`")
     rate_per_step: float | None = key("the factor a step over the tail")
     half_life: float | None = key("ln 2 / -ln rate in steps; null where the gradient does not fall")
     halved_at: int | None = key("the first distance from 1 on with r <= 1/2")
-    horizon: Horizon = key("how far r stays above a bound: `threshold`, `float32`; null where it ends above it")
-    forecast: int | None = key("where the law of the tail would cross the nearer threshold beyond T; null: never")
-    peak: Peak = key("where r is largest: `distance`, `log10_ratio`")
-    end: Ratio = key("`log10_ratio`: log10 of r at T")
-    first_step: Ratio = key("`log10_ratio`: what the first step back takes, read-out included")
+    horizon: Horizon = key("the largest distance at which r is still above a bound; null where it ends above it")
+    forecast: int | None = key(
+        "the distance beyond T at which the law of the tail would cross the nearer threshold; null: crossed, or never"
+    )
+    peak: Peak = key("where r is largest")
+    end: Ratio = key("r at T")
+    first_step: Ratio = key("what the first step back takes, read-out included: the norm at distance 1 over that at 0")
     exponent: float | None = key("the power p of a polynomial tail")
     exponent_from: str | None = key("what its distances count from: `end` (r ~ d^p) or `beginning`")
-    typical: Typical | None = key("the verdict on the median: `kind`, `rate_per_step`, `half_life`, `horizon`")
-    shares: Mapping[str, float] | None = key("of all sequences, how many have which kind by their own norms")
+    typical: Typical | None = key("the verdict on the median; null of a verdict that is not on sequences, as a state's")
+    shares: Mapping[str, float] | None = key(
+        "of all sequences, how many have which kind by their own norms; null likewise"
+    )
     reason: str = key("why this kind, as a sentence")
 
 
@@ -83,7 +88,7 @@ class BatchCurve(Curve):
     """A curve over sequences that may differ in length."""
 
     sequences: Sequence[int] | None = key(
-        "how many sequences reach each distance; only where their lengths differ", csv=False, optional=True
+        "how many sequences reach each distance, where their lengths differ", csv=False, optional=True
     )
 
 
@@ -92,7 +97,9 @@ class Headline(BatchCurve):
     """The curve that the verdict is on."""
 
     zero_from: int | None = key("the first distance from which it is exactly zero to the end", csv=False)
-    layers: Sequence[str] = key("the layers whose states it joins", csv=False)
+    layers: Sequence[str] = key(
+        "the layers whose states it joins: the top one, or its [directions](numbers.md#bidirectional-layers)", csv=False
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +124,10 @@ class Parameter:
     """One parameter."""
 
     shape: Sequence[int] = key("its shape")
-    copies: int = key("how many parameters of the framework's it stands for")
+    copies: int = key(
+        "how many of the framework's it is the sum of: 2 of PyTorch's [two biases](initialisation.md#two-biases), each"
+        " with this gradient, 0 of the bias of a readout that has none, else 1"
+    )
     log10_norm: float | None = key("log10 of the norm of the batch loss's gradient, the median over trials")
 
 
@@ -125,7 +135,7 @@ class Parameter:
 class Prediction:
     """A rate that theory gives."""
 
-    name: str = key("`rest`, `mean_field`, `active`, or that of a direct route")
+    name: str = key("`rest`, `active`, `mean_field`, or `gates`: that of the slowest units of a direct route")
     rate_per_step: float | None = key("the factor a step")
     state: str | None = key("the state of a direct route", optional=True)
     smallest: float | None = key("the smallest factor among its units", optional=True)
@@ -149,7 +159,7 @@ class Weights:
     """Where trained weights come from."""
 
     file: str = key("the checkpoint")
-    layer: str | None = key("its recurrent layer")
+    layer: str | None = key("its recurrent layer; null where a map alone gives them")
     description: str = key("what it is")
     notes: Sequence[str] = key("how it was read")
 
@@ -158,26 +168,30 @@ class Weights:
 class Run:
     """One spec, run and measured."""
 
-    label: str = key("its short name")
+    label: str = key("the file's name without its ending, or the cell's; with a number where two are the same")
     cell: str = key("the name of its cell")
-    weights: Weights | None = key("where trained weights come from; null where there are none")
-    status: str = key("`ok`, or `nonfinite` where there is no gradient")
+    weights: Weights | None = key("where [trained weights](weights.md) come from; null without any")
+    status: str = key("`ok`, or `nonfinite`, where there is no gradient")
     seq_len: int = key("T")
-    parameter_count: int = key("the number of parameters")
+    parameter_count: int = key(
+        "of the recurrent layers, as the framework counts them: [two biases](initialisation.md#two-biases) are two"
+    )
     spec: Mapping[str, Any] = key("the spec with every default filled in; read again, it gives the same run")
-    notes: Sequence[str] = key("what else to know of it")
-    verdict: Verdict = key("how far the gradient reaches")
+    notes: Sequence[str] = key("how files were read, such as the means and standard deviations of their features")
+    verdict: Verdict = key("[how far the gradient reaches](numbers.md#the-verdict): of the mean of the norms")
     loss: float | None = key("the batch loss, the mean over trials")
     curve: Headline = key(
         "norms by distance, from the last loss alone; null (Python: empty) where `nonfinite`",
         null=lambda curve: not curve.distance,
     )
-    total: Total | None = key("the same from the losses at all steps; null unless there are several")
+    total: Total | None = key(
+        "the same from the losses at [all steps together](numbers.md#distance-and-gradient); null where there is one"
+    )
     states: Mapping[str, State] = key("each state's own curve, such as `layer0.h`")
     parameters: Mapping[str, Parameter] = key("each parameter, such as `layer0.W_hh`")
     predictions: Sequence[Prediction] = key("rates that theory gives")
     clip: Sequence[Clipping] = key("what clipping would do")
-    float32: Float32 | None = key("what training in float32 would see; null for float64")
+    float32: Float32 | None = key("[what float32 sees](numbers.md#what-float32-sees); null with `dtype: float64`")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {judged_words(self.label, self.verdict)}>"

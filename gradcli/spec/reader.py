@@ -291,6 +291,9 @@ def _given(fields: Mapping[str, Any]) -> _Origin:
 def _plain(value: Any) -> Any:
     """Return mappings as dicts and sequences as lists, as a file would give them, arrays among them."""
     if isinstance(value, Mapping):
+        for name in value:
+            if not isinstance(name, str):
+                raise UsageError(f"spec: a key is a text; got {shown(name)}")
         return {name: _plain(entry) for name, entry in value.items()}
     if hasattr(value, "tolist"):  # an array, or a number out of one
         return value.tolist()

@@ -43,8 +43,9 @@ ODD: Mapping[str, Mapping[str, Any]] = {
     "two steps": {"cell": "rnn", "seq_len": 2},
     "a shift": {
         "cell": {"equations": "h[t] = W_hh @ h[t-1] + W_xh @ x[t]"},
-        "params": {"W_hh": [[0, 1, 0], [0, 0, 1], [0, 0, 0]]},
-        "hidden_size": 3,
+        "params": {"W_hh": [[float(column == row + 1) for column in range(6)] for row in range(6)]},
+        "hidden_size": 6,
+        "loss": {"kind": "projection", "vector": [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]},
     },
     "beyond a float": {
         "cell": {"equations": "h[t] = a * h[t-1] + W_xh @ x[t]"},
@@ -140,6 +141,13 @@ small_runs = settings(
     max_examples=12, deadline=None, derandomize=True, database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )  # fmt: skip
+
+
+@pytest.mark.parametrize("case", [*KINDS, *ODD])
+def test_every_figure_of_every_kind_is_there_unbounded_or_missing_with_its_reason(case: str, tmp_path: Path) -> None:
+    for written in (">= 0", "<= 1e3"):
+        expect = {**dict.fromkeys(NUMBERS, written), "verdict": "stable", "finite": True}
+        agree(write(tmp_path / "spec.yaml", expect, **{**KINDS, **ODD}[case]), expect)
 
 
 @pytest.mark.parametrize("case", [*KINDS, *ODD])

@@ -20,7 +20,8 @@ from gradcli.cli import COMMANDS
 from gradcli.commands.command import Command
 from gradcli.commands.saving import saved
 from gradcli.errors import InputFileError, Problem, ResourceError, SpecError
-from gradcli.results.model import Column, Line, Records, Report, Table, envelope
+from gradcli.results.envelope import envelope
+from gradcli.results.model import Column, Line, Records, Report, Table
 from gradcli.results.result import Result
 
 BIG = "big"

@@ -14,7 +14,7 @@ from in_process import gradcli
 
 import gradcli as python
 from gradcli.commands.command import COMMANDS
-from gradcli.formats import drawing, notebook
+from gradcli.formats import drawing
 
 SMALL = ("--hidden-size", 4, "--input-size", 3, "-T", 12, "--trials", 2, "--batch-size", 2)
 WITH_PICTURES = [name for name, command in COMMANDS.items() if command.pictures]
@@ -163,14 +163,3 @@ def test_python_draws_the_same(tmp_path: Path) -> None:
         found.plot(picture="nothing")
     with pytest.raises(python.GradcliError, match="does not exist"):
         found.plot(tmp_path / "nowhere" / "a.svg")
-
-
-def test_a_notebook_shows_the_picture_above_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = python.simulate("lstm", hidden_size=4, input_size=3, seq_len=12, trials=2, batch_size=2)
-    bundle = found._repr_mimebundle_()
-    picture, separator, table = bundle["text/html"].partition("</svg>")
-    assert ElementTree.fromstring(picture + separator).get("role") == "img"
-    assert table.strip().startswith("<pre>")
-    assert bundle["text/plain"] == found.to_text(width=100)
-    monkeypatch.setattr(notebook, "find_spec", lambda name: None)
-    assert found._repr_mimebundle_()["text/html"].startswith("<pre>")

@@ -13,7 +13,7 @@ from processes import Run, command, environment
 
 import gradcli
 from gradcli.cli import COMMANDS
-from gradcli.results.model import envelope
+from gradcli.results.envelope import envelope
 
 needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX shell, devices and signals")
 

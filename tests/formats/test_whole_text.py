@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gradcli.errors import UsageError
 from gradcli.formats import FORMATS, render
 from gradcli.results.model import Report
 
@@ -42,5 +43,5 @@ def test_formats_for_programs_and_notes_ignore_the_screen(report: Report, kind: 
 
 
 def test_unknown_format_is_refused(report: Report) -> None:
-    with pytest.raises(ValueError, match="no format is called 'yaml'"):
+    with pytest.raises(UsageError, match="no format is called 'yaml'"):
         render(report, "yaml", width=80, color=False, unicode=True)

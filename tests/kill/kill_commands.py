@@ -49,6 +49,7 @@ COMMANDS = {
         ("runs.csv", "runs.npz"),
     ),
     "simulate --plot": Command(("simulate", "rnn", "--plot", "run.svg", "--quiet"), ("run.svg",)),
+    "report": Command(("report", "rnn", "-T", "30", "-o", "page.html", "--quiet"), ("page.html",)),
     "check --update": Command(
         (
             "check",

@@ -12,6 +12,7 @@ from in_process import gradcli
 from measured import loaded
 from threadpoolctl import ThreadpoolController
 
+import gradcli as python
 from gradcli.prepare import threads
 from gradcli.prepare.build import build
 from gradcli.prepare.threads import blas_threads, recurrent_products, start_with_one_thread, worthwhile_threads
@@ -48,9 +49,9 @@ def during(*cells: str, threads: int | None = None, **fields: object) -> list[in
     asked: dict[str, Any] = {**fields, "threads": threads, "progress": look}
     before = now()
     if len(cells) == 1:
-        gradcli.simulate(cells[0], **asked)
+        python.simulate(cells[0], **asked)
     else:
-        gradcli.compare(cells, **asked)
+        python.compare(cells, **asked)
     assert now() == before
     return [count for counts in seen for count in counts]
 

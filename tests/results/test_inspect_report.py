@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -185,19 +184,6 @@ def test_json() -> None:
     assert data["unsupported"] == [{"name": "gate", "reason": "its gates are not known here"}]
     assert data["unused"] == ["step"]
     assert data["ignored"][0] == {"name": "config", "reason": "text, not numbers"}
-
-
-def keys_of(data: Any) -> set[str]:
-    if isinstance(data, list):
-        return set().union(*map(keys_of, data))
-    return set(data).union(*map(keys_of, data.values())) if isinstance(data, dict) else set()
-
-
-def test_the_page_has_every_key_of_the_json() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "inspect.md").read_text(encoding="utf-8")
-    names = {"layer0", "layer0.reverse", "W_hi", "W_hf", "W_hg", "W_ho", "W_hh"}
-    for key in keys_of(json_of(report())) - names:
-        assert f"`{key}`" in page, key
 
 
 def test_csv_has_a_row_for_each_matrix_and_each_gate_that_keeps() -> None:
