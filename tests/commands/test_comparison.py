@@ -240,7 +240,7 @@ def test_one_spec_is_not_enough() -> None:
 
 
 def test_an_unknown_match_is_refused() -> None:
-    with pytest.raises(UsageError, match="--match takes one of: params; got 'size'"):
+    with pytest.raises(UsageError, match=r"match: expected 'params'; got 'size'"):
         compare([arm("a"), arm("b")], match="size")
 
 

@@ -52,7 +52,7 @@ def test_results_show_their_table_and_picture(monkeypatch: pytest.MonkeyPatch) -
     cells = [
         "import gradcli\ngradcli.simulate('lstm', seq_len=20, trials=1)",
         "gradcli.compare([{'cell': 'lstm'}, 'rnn'], seq_len=20, trials=1)",
-        "try:\n    gradcli.simulate('<b>none</b>')\nexcept gradcli.GradcliError as error:\n    print(error)",
+        "try:\n    gradcli.simulate('none')\nexcept gradcli.GradcliError as error:\n    print(error)",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     one, both, refused = executed(notebook, monkeypatch)
