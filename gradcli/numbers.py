@@ -1,42 +1,55 @@
-"""How numbers are written for people, in sentences and in tables alike."""
+"""How numbers are written for people: in sentences, tables and pictures alike, one way for each kind of number.
+
+A power of ten stands where a number is below 1e-3 or not below 1e4, without padding: 1.8e-5, 2.5e6. What no float
+holds is a power with its exponent: 10^-39487.0.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
+#: From this exponent on, powers of ten have no mantissa.
+_LARGE_EXPONENT = 100
 
-def shape_text(shape: Sequence[int | str]) -> str:
-    """Write the shape of an array: 64 x 32, 64, scalar."""
-    return " x ".join(map(str, shape)) or "scalar"
+
+#: Digits of a number that somebody has chosen, to be known again.
+CHOSEN = 6
 
 
 def significant(value: float, digits: int) -> str:
-    """Return a number to some digits, with a power of ten where it is below 1e-3 or not below 1e4.
+    """Write a number to some digits, or to all of its whole ones.
 
     >>> significant(0.12345, 2), significant(1234.5, 2), significant(0.00012345, 2), significant(12345678.0, 4)
-    ('0.12', '1234', '1.2e-04', '1.235e+07')
+    ('0.12', '1234', '1.2e-4', '1.235e7')
     """
-    if value != 0 and not 1e-3 <= abs(value) < 1e4:
-        return f"{value:.{digits - 1}e}"
+    if value != 0 and math.isfinite(value) and not 1e-3 <= abs(value) < 1e4:
+        return _scientific(value, digits)
     return f"{value:.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
 
 
-def power_of_ten(log10: float) -> str:
-    """Return 10**log10 as text, however large or small: 0.15, 128, 5.9e-04, 10^-39487.0.
+def _scientific(value: float, digits: int) -> str:
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{int(exponent)}"
 
-    >>> power_of_ten(math.log10(0.15)), power_of_ten(math.log10(128)), power_of_ten(-39487.0), power_of_ten(-math.inf)
-    ('0.15', '128', '10^-39487.0', '0')
+
+def power_of_ten(log10: float) -> str:
+    """Write 10**log10, however large or small, to two digits: a norm, or a ratio of two.
+
+    >>> power_of_ten(math.log10(0.15)), power_of_ten(math.log10(128)), power_of_ten(-16.1), power_of_ten(-39487.0)
+    ('0.15', '128', '7.9e-17', '10^-39487.0')
+    >>> power_of_ten(-math.inf), power_of_ten(math.nan)
+    ('0', 'not finite')
     """
-    if math.isnan(log10):
-        return "not finite"
-    if math.isinf(log10):
+    if log10 == -math.inf:
         return "0"
-    return f"10^{log10:.1f}" if abs(log10) >= 100 else significant(10.0**log10, digits=2)
+    if not math.isfinite(log10):
+        return "not finite"
+    return f"10^{log10:.1f}" if abs(log10) >= _LARGE_EXPONENT else significant(10.0**log10, digits=2)
 
 
 def log10_text(value: float) -> str:
-    """Return a log10 norm as text: -0.42, -16.5, -30103.0; "0 exactly" for the logarithm of an exact zero.
+    """Write a log10 norm as it is: the logarithm.
 
     >>> log10_text(-30102.9996), log10_text(-0.4213), log10_text(-math.inf)
     ('-30103.0', '-0.42', '0 exactly')
@@ -47,44 +60,14 @@ def log10_text(value: float) -> str:
     return text.removeprefix("-") if float(text) == 0 else text
 
 
-def grouped(count: int) -> str:
-    """Write a whole number, with commas from 10,000 on."""
-    return f"{count:,}" if count >= 10_000 else str(count)
-
-
-def number(value: float) -> str:
-    """Write a number with two significant digits, or all of its whole ones: 0.69, 1.9, 36, 687."""
-    if value >= 10:
-        return grouped(round(value))
-    return f"{value:.2g}" if value >= 0.001 or value == 0 else scientific(value, 1)
-
-
-def scientific(value: float, digits: int) -> str:
-    """Write a number as 1e-3 or 2.5e6, without padding."""
-    mantissa, exponent = f"{value:.{digits}e}".split("e")
-    return f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{int(exponent)}"
-
-
-def threshold(value: float) -> str:
-    """Write a threshold as people do: 1e-3, 0.05, 1e3."""
-    return f"{value:.4g}" if 0.01 <= value < 1000 else scientific(value, 3)
-
-
-def ratio(log10_ratio: float) -> str:
-    """Write a ratio from its log10: 0.13, 3.9, 10^-16.1, or 0 where it is exactly zero."""
-    if log10_ratio == -math.inf:
-        return "0"
-    return number(10.0**log10_ratio) if -3 <= log10_ratio < 4 else _power_of_ten(log10_ratio)
-
-
-def _power_of_ten(exponent: float) -> str:
-    return f"10^{exponent:.1f}".removesuffix(".0")
-
-
 def factor(log10_rate: float) -> str:
-    """Write a factor a step so that its difference from 1 has two digits: 0.69, 0.9981, 1.1, 2."""
+    """Write a factor a step, from its log10, so that its difference from 1 has two digits.
+
+    >>> [factor(math.log10(rate)) for rate in (0.69, 0.9981, 1.1, 2.0, 0.0012)]
+    ['0.69', '0.9981', '1.1', '2', '0.0012']
+    """
     if not -2 <= log10_rate < 4:
-        return _power_of_ten(log10_rate) if abs(log10_rate) >= 300 else scientific(10.0**log10_rate, 1)
+        return power_of_ten(log10_rate)
     rate = 10.0**log10_rate
     gap = abs(1 - rate)
     if gap < 1e-9:
@@ -93,8 +76,54 @@ def factor(log10_rate: float) -> str:
     return digits.rstrip("0").rstrip(".") if "." in digits else digits
 
 
-def percent(fraction: float) -> str:
-    """Return a share in percent; what is not quite nothing or all does not round to it."""
-    if 0 < fraction < 0.01:
-        return "< 1%"
-    return "> 99%" if 0.99 < fraction < 1 else f"{fraction:.0%}"
+def decimals(value: float) -> str:
+    """Write a number that counts beside 1, as an activation or nats do: three decimals, so that columns line up.
+
+    >>> decimals(0.5), decimals(-1e-9), decimals(12.3456), decimals(123456.0)
+    ('0.500', '0.000', '12.35', '1.235e5')
+    """
+    text = f"{value:.3f}" if abs(value) < 10 else significant(value, digits=4)
+    return "0.000" if text == "-0.000" else text
+
+
+def fraction(value: float) -> str:
+    """Write a share, a projection or a cosine: three decimals, more near 1 and -1, two digits near 0.
+
+    >>> [fraction(share) for share in (0.5, 0.94759, -8.054e-05, 0.99941, -0.99999, 0.9999999, 0.0)]
+    ['0.500', '0.948', '-8.1e-5', '0.9994', '-0.99999', '1', '0']
+    """
+    gap = abs(1.0 - abs(value))
+    if gap < 1e-2:
+        return f"{value:.0f}" if gap < 5e-6 else f"{value:.{4 if gap > 1e-4 else 5}f}"
+    return decimals(value) if abs(value) >= 1e-2 else significant(value, digits=2)
+
+
+def percent(share: float) -> str:
+    """Write a share in percent; what is not quite nothing or all does not round to it.
+
+    >>> percent(0.113), percent(0.004), percent(0.999), percent(1.0)
+    ('11 %', '< 1 %', '> 99 %', '100 %')
+    """
+    if 0 < share < 0.01:
+        return "< 1 %"
+    return "> 99 %" if 0.99 < share < 1 else f"{100 * share:.0f} %"
+
+
+def threshold(value: float) -> str:
+    """Write a threshold on relative norms as people do: 1e-3, 0.05, 1e3."""
+    return f"{value:.4g}" if 0.01 <= value < 1000 else _scientific(value, 4)
+
+
+def grouped(count: int) -> str:
+    """Write a whole number, with commas from 10,000 on."""
+    return f"{count:,}" if abs(count) >= 10_000 else str(count)
+
+
+def duration(steps: float) -> str:
+    """Write a time in steps, which need not be whole: 0.69, 1.9, 36, 12,345."""
+    return grouped(round(steps)) if steps >= 1e4 else significant(steps, digits=2)
+
+
+def shape_text(shape: Sequence[int | str]) -> str:
+    """Write the shape of an array: 64 x 32, 64, scalar."""
+    return " x ".join(map(str, shape)) or "scalar"

@@ -20,8 +20,10 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import gradcli.commands
 import gradcli.results
 from gradcli.results.declared import keys_of
 from gradcli.results.norm_curve import Curve
@@ -43,11 +45,17 @@ ELSEWHERE: dict[type[Any], str] = {
 def declared_classes() -> dict[str, type[Any]]:
     """Return every class with declared fields, by name."""
     found: dict[str, type[Any]] = {}
-    for module in pkgutil.iter_modules(gradcli.results.__path__, "gradcli.results."):
-        for name, value in vars(importlib.import_module(module.name)).items():
+    for module in (*_modules_of(gradcli.results), *_modules_of(gradcli.commands)):
+        for name, value in vars(module).items():
             if isinstance(value, type) and is_dataclass(value) and keys_of(value):
                 assert found.setdefault(name, value) is value, f"two classes are called {name}"
     return found
+
+
+def _modules_of(package: ModuleType) -> Iterator[ModuleType]:
+    """Yield the modules of a package."""
+    for found in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        yield importlib.import_module(found.name)
 
 
 def documents() -> list[type[Result]]:

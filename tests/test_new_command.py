@@ -76,8 +76,9 @@ def widest(spec: Target, **options: Unpack[RunOptions]) -> Widest:
     may = Resources.of(options)
     loaded = load(spec, options)
     with may.blas_threads():
-        recording = measure(build(loaded, record=True, max_memory=may.max_memory), record=True).run.recording
-    norm = max(float(np.linalg.norm(states, axis=2).max()) for states in recording.states.values())
+        run = measure(build(loaded, record=True, max_memory=may.max_memory), record=True).run
+    assert run is not None and run.recording is not None  # as it was asked for
+    norm = max(float(np.linalg.norm(states, axis=2).max()) for states in run.recording.states.values())
     found = [WidestState(label=loaded.label, norm=norm)]
     shown = Report("widest", [table_of(WidestState, found)], records=records_of(WidestState, found))
     return Widest(runs=found, shown=shown)

@@ -121,6 +121,7 @@ _SPECS = Argument(
     complete=specs,
 )
 Targets = Annotated[Sequence[SpecLike], _SPECS]
+#: The same where one is enough, which Python may give by itself.
 OneOrMoreTargets = Annotated[SpecLike | Sequence[SpecLike], _SPECS]
 Layer = Annotated[
     int | str | None,

@@ -37,7 +37,7 @@ def report(
     """One page to read in a browser: verdict, pictures, causes, remedies, equations, the spec; or several side by side.
 
     Args:
-        specs: as for `gradcli.simulate`; several are compared.
+        specs: as for `gradcli.simulate`; one, or several to be compared.
         clip, layer, options: as for `gradcli.simulate`; they apply to every spec.
 
     Raises:

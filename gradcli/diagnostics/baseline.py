@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from gradcli.diagnostics.expectations import CheckOutcome, plain_value
 from gradcli.diagnostics.figures import Figure, Value, number_text
+from gradcli.numbers import CHOSEN, significant
 
 #: Bounds are this much wider (relatively): what another machine's rounding may do to them.
 ROUNDING = 1e-6
@@ -76,7 +77,7 @@ def _expected(before: Recorded, was: float | None, tolerance: float | None) -> s
         return "none" if before.value is None else str(before.value).lower()
     text = bound_text(was)
     if tolerance is not None:
-        return f"{text}, with a tolerance of {tolerance:g}"
+        return f"{text}, with a tolerance of {significant(tolerance, CHOSEN)}"
     if before.low is None or before.high is None or before.low == before.high:
         return text
     return f"{text}, from {bound_text(before.low)} to {bound_text(before.high)} over its trials"

@@ -13,7 +13,7 @@ from gradcli.diagnostics.clipping import Clipped
 from gradcli.diagnostics.curve import median_of_trials
 from gradcli.diagnostics.lyapunov import Lyapunov
 from gradcli.diagnostics.verdict import Verdict
-from gradcli.numbers import grouped, scientific
+from gradcli.numbers import CHOSEN, grouped, power_of_ten, significant
 
 Value = float | str | bool | None
 
@@ -102,7 +102,7 @@ def _peak(verdict: Verdict) -> Figure:
     log10 = verdict.peak_log10_ratio
     where = f"at distance {verdict.peak_distance}"
     if log10 >= _LARGEST_LOG10:
-        return Figure(math.inf, f"the largest relative norm is 10^{log10:.1f}, {where}")
+        return Figure(math.inf, f"the largest relative norm is {power_of_ten(log10)}, {where}")
     return Figure(10.0**log10, f"the largest relative norm is {number_text(10.0**log10)}, {where}")
 
 
@@ -173,19 +173,20 @@ def clip_figure(clipped: Sequence[Clipped], verdict: Verdict) -> Figure:
     if math.isnan(first.log10_norm_before):
         return Figure(None, "there is no gradient to clip: its norm is not finite")
     of = _CLIPPED.get(first.method, "states' gradients at all steps")
-    share = first.fraction_clipped
-    return Figure(share, f"the share of the {of} that {first.method} {first.threshold:g} clips is {number_text(share)}")
+    share, method = first.fraction_clipped, f"{first.method} {significant(first.threshold, CHOSEN)}"
+    return Figure(
+        share,
+        f"the share of the {of} that {method} clips is {number_text(share)}",
+    )
 
 
 def number_text(value: float) -> str:
-    """Write a number with six digits at most: 0.643612, 1.1, 2.5e-7.
+    """Write a number with six digits at most, which tell apart what is compared.
 
     >>> number_text(0.643612345), number_text(1.0), number_text(2.5e-7), number_text(-0.01)
     ('0.643612', '1', '2.5e-7', '-0.01')
     """
-    if value != 0 and not 1e-4 <= abs(value) < 1e6:
-        return scientific(value, 5)
-    return f"{np.round(value, 12):.6g}"
+    return significant(float(np.round(value, 12)) if abs(value) >= 1e-3 else value, CHOSEN)
 
 
 def steps_text(steps: int) -> str:

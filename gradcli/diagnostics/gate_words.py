@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from gradcli.diagnostics.gates import Gates, Kept
-from gradcli.numbers import factor, grouped, number
+from gradcli.numbers import factor, grouped, significant
 
 CauseKind = Literal["level", "gates", "activations", "weights", "unclear"]
 
@@ -108,7 +108,7 @@ def signed(value: float) -> str:
     """
     if abs(value) < 1e-6:
         return "0"
-    return f"{'-' if value < 0 else '+'}{number(abs(value))}"
+    return f"{'-' if value < 0 else '+'}{significant(abs(value), digits=2)}"
 
 
 def _factor(nats: float) -> str:
@@ -153,13 +153,13 @@ def _slopes(found: Gates) -> str:
     most = sorted(reached, key=lambda gate: -mean(gate.carried))[:_NAMED]
     slopes = ", ".join(
         f"{gate.activation.name} ({gate.activation.function}) {_factor(mean(gate.passed))} of at most"
-        f" {number(gate.activation.gamma)}"
+        f" {significant(gate.activation.gamma, digits=2)}"
         for gate in most
     )
     return f", with the slopes where the gradient is: {slopes}" if slopes else ""
 
 
 def _matrices(found: Gates, part: float) -> str:
-    norms = ", ".join(f"{name} {number(norm)}" for name, norm in (found.spectral_norms or {}).items())
+    norms = ", ".join(f"{name} {significant(norm, digits=2)}" for name, norm in (found.spectral_norms or {}).items())
     spectral = f" (spectral norm: {norms})" if norms else ""
     return f"multiplying by them leaves a factor {_factor(part)} of the norm a step{spectral}"

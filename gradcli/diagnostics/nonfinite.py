@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradcli.engine.nonfinite import Blame
+from gradcli.numbers import significant
 
 _FLOAT64 = "dtype float64 reaches to 1.8e308"
 _SMALLER = "smaller weights, inputs or a bounded nonlinearity would keep it finite"
@@ -25,7 +26,7 @@ class Cause:
 
 def forward_cause(blame: Blame, dtype: np.dtype[np.floating]) -> Cause:
     """Return why an operation gave a number that is not finite."""
-    largest = f"beyond the largest {dtype.name} ({np.finfo(dtype).max:.2g})"
+    largest = f"beyond the largest {dtype.name} ({significant(float(np.finfo(dtype).max), digits=2)})"
     match blame.operation, blame.arguments:
         case "log", (a,) if a <= 0:
             what = "a negative number has no logarithm" if a < 0 else "zero has no logarithm"
@@ -92,4 +93,4 @@ def derivative_cause(blame: Blame) -> Cause:
 
 
 def _text(value: float) -> str:
-    return f"{value:.4g}"
+    return significant(value, digits=4)

@@ -67,17 +67,6 @@ def _closing(log2_norms: Sequence[Array], begins: Array, period: int) -> Array:
     return found
 
 
-def share_text(share: float) -> str:
-    """Write a share in percent; what is not quite nothing or all does not round to it.
-
-    >>> share_text(0.113), share_text(0.004), share_text(0.999), share_text(1.0)
-    ('11 %', 'under 1 %', 'over 99 %', '100 %')
-    """
-    if 0 < share < 0.01:
-        return "under 1 %"
-    return "over 99 %" if 0.99 < share < 1 else f"{share:.0%}".replace("%", " %")
-
-
 def largest_first(shares: Mapping[VerdictKind, float]) -> list[tuple[VerdictKind, float]]:
     """Return the kinds that there are, the most frequent first."""
     return sorted(((kind, share) for kind, share in shares.items() if share > 0), key=lambda item: -item[1])

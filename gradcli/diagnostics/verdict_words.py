@@ -9,8 +9,8 @@ import numpy as np
 
 from gradcli.diagnostics.curve_fit import MIN_POINTS_LAW, TailFit
 from gradcli.diagnostics.curve_landmarks import HUMP, MIN_TURN, ROUNDING, Landmarks, last_where
-from gradcli.diagnostics.shares import largest_first, share_text
-from gradcli.numbers import factor, grouped, number, ratio, threshold
+from gradcli.diagnostics.shares import largest_first
+from gradcli.numbers import duration, factor, grouped, percent, power_of_ten, significant, threshold
 from gradcli.spec.verdict_kinds import VerdictKind
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def detail(curve: Landmarks, tail: TailFit | None, kind: VerdictKind) -> str:
         parts.append(f"at most {_times(curve.peak)}, {_steps(curve.peak_distance)} back")
     parts.append(_dip(curve))
     if kind not in ("dead", "stable"):
-        parts.append(f"at {_steps(curve.last)} {ratio(curve.end)}")
+        parts.append(f"at {_steps(curve.last)} {power_of_ten(curve.end)}")
     if curve.period > 1:
         parts.append(f"it alternates: it dips every {_steps(curve.period)}, and is judged between the dips")
     if curve.start > 0:
@@ -93,7 +93,7 @@ def aside(verdict: Verdict, typical: Verdict) -> str:
     telling = {"exploding", "dead"} & set(others)
     if typical.kind == verdict.kind and not telling and not _reaches_otherwise(verdict, typical):
         return ""
-    counted = ", ".join(f"{share_text(share)} {_VERBS[kind]}" for kind, share in largest_first(verdict.shares))
+    counted = ", ".join(f"{percent(share)} {_VERBS[kind]}" for kind, share in largest_first(verdict.shares))
     return f"that is the mean of the norms; of the sequences {counted}; the typical one {_typical(typical)}"
 
 
@@ -121,7 +121,7 @@ def reason(curve: Landmarks, kind: VerdictKind) -> str:
     """Give the sentence that justifies the kind."""
     where = f"distance {grouped(curve.reference)}"
     low, high = threshold(curve.vanishing), threshold(curve.exploding)
-    end, peak = ratio(curve.end), f"{ratio(curve.peak)} times its value at {where}"
+    end, peak = power_of_ten(curve.end), f"{power_of_ten(curve.peak)} times its value at {where}"
     match kind:
         case "dead":
             return f"The gradient norm is exactly zero from distance {curve.zero_from} to the beginning, {curve.last}."
@@ -157,9 +157,13 @@ def left(curve: Landmarks, kind: VerdictKind) -> str:
     if kind != "stable" or curve.reference == curve.last:
         return ""
     back, at_end = f"{_steps(curve.last)} back", curve.closing
-    if ratio(at_end) == "1":
+    if power_of_ten(at_end) == "1":
         return f"{back} all of it is left"
-    return f"{back} it is {ratio(at_end)} times as large" if at_end > 0 else f"{back} {ratio(at_end)} of it is left"
+    return (
+        f"{back} it is {power_of_ten(at_end)} times as large"
+        if at_end > 0
+        else f"{back} {power_of_ten(at_end)} of it is left"
+    )
 
 
 def _describe(curve: Landmarks, tail: TailFit | None, half_life: float | None) -> str:
@@ -270,11 +274,13 @@ def _jump(curve: Landmarks, tail: TailFit) -> str | None:
         return None
     place = tail.start + largest
     verb = "falls" if change < 0 else "jumps"
-    return f"{verb} in one step, by a factor {ratio(change)} between {grouped(place)} and {_steps(place + 1)} back"
+    return (
+        f"{verb} in one step, by a factor {power_of_ten(change)} between {grouped(place)} and {_steps(place + 1)} back"
+    )
 
 
 def _power(tail: TailFit, moves: str, halved: int | None) -> str:
-    exponent = number(abs(tail.exponent or 0.0))
+    exponent = significant(abs(tail.exponent or 0.0), digits=2)
     half = "" if halved is None else f" (half is gone {_steps(halved)} back)"
     if tail.origin == "beginning":
         return (
@@ -325,13 +331,13 @@ def _dip(curve: Landmarks) -> str | None:
     lowest = int(np.argmin(inside))
     if curve.period > 1 or curve.ends_below_threshold or inside[lowest] >= math.log10(curve.vanishing) - ROUNDING:
         return None
-    depth = "exactly zero" if np.isneginf(inside[lowest]) else f"down to {ratio(float(inside[lowest]))}"
+    depth = "exactly zero" if np.isneginf(inside[lowest]) else f"down to {power_of_ten(float(inside[lowest]))}"
     return f"{depth} at {_steps(curve.reference + lowest)} back, but recovers"
 
 
 def _times(log10_ratio: float) -> str:
     """Write a ratio to the gradient one step back: "0.13 of its size", "3.9 times its size"."""
-    text = ratio(log10_ratio)
+    text = power_of_ten(log10_ratio)
     return "its own size" if text == "1" else f"{text} {'times' if log10_ratio > 0 else 'of'} its size"
 
 
@@ -341,5 +347,5 @@ def _steps(count: int) -> str:
 
 def _count(steps: float | None) -> str:
     """Write a time in steps, which need not be whole."""
-    text = number(steps or 0.0)
+    text = duration(steps or 0.0)
     return f"{text} step{'' if text == '1' else 's'}"

@@ -20,6 +20,7 @@ from gradcli import cells
 from gradcli.diagnostics.spectra import LARGEST_FOR_RADIUS, MatrixSpectrum, spectrum
 from gradcli.errors import InputFileError, ResourceError
 from gradcli.language.functions import FUNCTIONS
+from gradcli.numbers import significant
 from gradcli.weights.checkpoint import Checkpoint, Ignored, Tensor
 from gradcli.weights.layers import Contents, RecurrentLayer, Value
 
@@ -196,7 +197,7 @@ def in_words(layer: RecurrentLayer, matrix: MatrixSpectrum) -> str | None:
         return None
     bound = gamma * float(matrix.spectral_norm[0])
     if bound < 1:
-        slope = "" if gamma == 1 else f", times {function}'s largest slope {gamma:.4g},"
+        slope = "" if gamma == 1 else f", times {function}'s largest slope {significant(gamma, digits=4)},"
         return f"the spectral norm{slope} is below 1: every step shrinks the gradient, whatever the input"
     radius = float(matrix.spectral_radius[0])
     if math.isnan(radius) or function not in _SLOPE_ONE_AT_ZERO:

@@ -15,7 +15,7 @@ from gradcli.formats.canvas import kept_points, runs_of, value_range
 from gradcli.formats.chart_grids import bar_lines, has_numbers, heat_lines
 from gradcli.formats.chart_pen import Pen
 from gradcli.formats.text import display_width, pad
-from gradcli.numbers import grouped
+from gradcli.numbers import CHOSEN, grouped, significant
 from gradcli.results.pictures import BarChart, HeatMap, LineChart, Picture, Series
 
 #: Of a pipe, which has no width.
@@ -278,4 +278,4 @@ def _nice(low: float, high: float, count: int, *, whole: bool = False) -> list[f
 
 def _short(value: float) -> str:
     """Write a number of the axis as short as it is: -15, 0.5, -40,000."""
-    return grouped(round(value)) if value == round(value) and value >= 0 else f"{value:.6g}"
+    return grouped(round(value)) if value == round(value) and value >= 0 else significant(value, CHOSEN)

@@ -10,7 +10,7 @@ import numpy as np
 from gradcli.formats.chart_pen import Pen
 from gradcli.formats.table import drawn_bar
 from gradcli.formats.text import display_width, pad
-from gradcli.numbers import log10_text
+from gradcli.numbers import CHOSEN, log10_text, significant
 from gradcli.results.pictures import Array, Bar, BarChart, HeatMap
 
 _ZERO = "0"
@@ -84,7 +84,7 @@ def _finite(bar: Bar) -> list[float]:
 
 
 def _number(value: float | None) -> str:
-    return "no number" if value is None or not math.isfinite(value) else f"{value:.3g}"
+    return "no number" if value is None or not math.isfinite(value) else significant(value, digits=3)
 
 
 def _logarithm(value: float | None) -> str:
@@ -93,7 +93,7 @@ def _logarithm(value: float | None) -> str:
 
 def heat_lines(picture: HeatMap, pen: Pen) -> list[str]:
     """Return a heat map in shades, from the smallest number to the largest; exact zeros are 0, and nothing is blank."""
-    labels = [f"{number:g}" for number in picture.rows]
+    labels = [significant(number, CHOSEN) for number in picture.rows]
     margin = max(map(len, labels))
     across = pen.width - margin - 1
     rows, columns = _some(len(picture.rows), _MOST_ROWS), _some(len(picture.columns), across)
@@ -106,7 +106,7 @@ def heat_lines(picture: HeatMap, pen: Pen) -> list[str]:
     for row, of_row in zip(rows, values, strict=True):
         cells = "".join(_cell(value, low, high, shades) * wide for value in of_row)
         lines.append(f"{labels[row].rjust(margin)} {cells}".rstrip())
-    ends = [f"{picture.columns[i]:g}" for i in (columns[0], columns[-1])]
+    ends = [significant(picture.columns[i], CHOSEN) for i in (columns[0], columns[-1])]
     between = max(wide * len(columns) - len(ends[0]) - len(ends[1]), 1)
     lines.append(f"{' ' * margin} {ends[0]}{' ' * between}{ends[1]}")
     legend = f"{picture.scale.text}: {shades} from {log10_text(low)} to {log10_text(high)}"

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from gradcli.formats.figure_style import INK, LOOKS, SOFT, clean, say, shortened
-from gradcli.numbers import grouped
+from gradcli.numbers import grouped, significant
 from gradcli.results.pictures import Array, Bar, BarChart, HeatMap
 
 #: Its lightness rises evenly, so that it is right in grey and for the colour-blind.
@@ -149,4 +149,4 @@ def _plain(value: float | None) -> float:
 
 
 def _written(value: float | None) -> str:
-    return "no number" if value is None or math.isnan(value) else f"{value:.3g}"
+    return "no number" if value is None or math.isnan(value) else significant(value, digits=3)

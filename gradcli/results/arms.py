@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradcli.diagnostics.measure import Measured
-from gradcli.numbers import grouped, threshold
+from gradcli.numbers import CHOSEN, grouped, significant, threshold
 from gradcli.prepare.arms import run_on
 from gradcli.results.model import Block, Line
 from gradcli.results.simulate import length_lines, sample_words
@@ -80,7 +80,7 @@ _ALWAYS = frozenset({"path", "file", "std", "value", "low", "high", "at"})
 
 def _value(entry: Any) -> str:
     """Return a value within a block: a name as it is, numbers in full as long as they are few."""
-    return entry if isinstance(entry, str) else f"{entry:g}" if isinstance(entry, float) else shown(entry)
+    return entry if isinstance(entry, str) else significant(entry, CHOSEN) if isinstance(entry, float) else shown(entry)
 
 
 def lengths_of(arms: Sequence[Measured]) -> list[Block]:

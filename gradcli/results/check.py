@@ -8,6 +8,7 @@ from typing import Literal
 
 from gradcli.diagnostics.expectations import CheckOutcome
 from gradcli.errors import ExitCode, Problem
+from gradcli.numbers import grouped
 from gradcli.results.baseline import Entry
 from gradcli.results.declared import key
 from gradcli.results.model import Block, Cell, Column, Line, Report, Style, Table
@@ -180,7 +181,7 @@ def _conclusion(files: Sequence[CheckedFile], counts: Mapping[str, int]) -> str:
     failed = counts["failed"]
     if failed:
         of = sum(any(check.status == "failed" for check in file.checks) for file in files)
-        text = f"{failed:,} of {counted(checks, 'check')} failed, in {of:,} of {where}"
+        text = f"{grouped(failed)} of {counted(checks, 'check')} failed, in {grouped(of)} of {where}"
     elif checks:
         text = f"{counted(counts['passed'], 'check')} passed, in {where}"
     else:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gradcli.diagnostics.clipping import Clipped
 from gradcli.diagnostics.measure import Measured
-from gradcli.numbers import percent, power_of_ten
+from gradcli.numbers import CHOSEN, percent, power_of_ten, significant
 from gradcli.results.clipping_rows import Clipping, clipping_row, loss_text, method_text
 from gradcli.results.declared import table_of
 from gradcli.results.float32 import float32_clipping
@@ -21,7 +21,7 @@ def clip_blocks(measured: Measured) -> list[Block]:
     rate = measured.network.spec.learning_rate
     note = (
         f"loss: {loss_text(measured.clipped[0].loss_before)} before, shown after one step of gradient descent"
-        f" (learning rate {rate:g})"
+        f" (learning rate {significant(rate, CHOSEN)})"
     )
     return [
         *table_of(Clipping, list(map(clipping_row, measured.clipped)), note=note),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gradcli.numbers import percent, power_of_ten, significant
+from gradcli.numbers import CHOSEN, fraction, percent, power_of_ten, significant
 from gradcli.results.declared import key
 from gradcli.results.norm_curve import Curve, curve_fields
 
@@ -17,7 +17,7 @@ _LOSS_DIGITS = 4
 
 def method_text(clipped: Clipped | Clipping) -> str:
     """Return a method as it is asked for: norm 1."""
-    return f"{clipped.method} {clipped.threshold:g}"
+    return f"{clipped.method} {significant(clipped.threshold, CHOSEN)}"
 
 
 def loss_text(loss: float | None) -> str:
@@ -53,7 +53,7 @@ class Clipping:
     cosine: float | None = key(
         "of the angle between the two gradients",
         title="cosine",
-        written=lambda cosine: significant(cosine, digits=4),
+        written=fraction,
         missing="-",
     )
     fraction_clipped: float = key(

@@ -11,7 +11,7 @@ import numpy as np
 
 from gradcli.diagnostics.contributions import TOLERANCES, Contributions, Terms
 from gradcli.diagnostics.curve import Curve
-from gradcli.numbers import grouped, log10_text, power_of_ten, significant
+from gradcli.numbers import fraction, grouped, log10_text, percent, power_of_ten, significant, threshold
 from gradcli.results.curves import bars, shown_distances
 from gradcli.results.declared import InColumns, columns_of, key
 from gradcli.results.model import Block, Cell, Column, Line, Records, Report, Table
@@ -192,7 +192,7 @@ def _summary(found: Contributions, joint: Terms, curve: Curve) -> list[Block]:
     if not joint.exists:
         lines.append(Line("Every term is exactly zero, or they cancel exactly: there is no gradient.", style="bad"))
     else:
-        cosine = ", ".join(f"{1 - e:g} with {_window(joint.window_by_cosine(e), joint)}" for e in TOLERANCES)
+        cosine = ", ".join(f"{threshold(1 - e)} with {_window(joint.window_by_cosine(e), joint)}" for e in TOLERANCES)
         text = (
             f"{truncation_words(found, joint)}\n"
             f"(|G_K - G| / |G|, there and for every larger window K; by the cosine: {cosine})"
@@ -207,7 +207,7 @@ def _summary(found: Contributions, joint: Terms, curve: Curve) -> list[Block]:
 
 def truncation_words(found: Contributions, joint: Terms) -> str:
     """Say with which windows truncated BPTT keeps a gradient that there is."""
-    steps = ", ".join(f"to within {e * 100:g} % with {_window(joint.window(e), joint)}" for e in TOLERANCES)
+    steps = ", ".join(f"to within {percent(e)} with {_window(joint.window(e), joint)}" for e in TOLERANCES)
     plural = "" if joint.window(TOLERANCES[-1]) == 1 else "s"
     return f"keeps the gradient{_layer_words(found)} {steps} step{plural}"
 
@@ -286,17 +286,8 @@ def _fraction(log10: float) -> str | None:
 
 
 def _share(value: float) -> str | None:
-    """Return a share or cosine, with more digits near 1; empty where there is no gradient.
-
-    >>> _share(0.5), _share(0.94759), _share(-8.054e-05), _share(0.99941), _share(0.99999), _share(0.9999999)
-    ('0.500', '0.948', '-8.1e-05', '0.9994', '0.99999', '1')
-    """
-    if math.isnan(value):
-        return None
-    gap = abs(1.0 - value)
-    if gap < 1e-2:
-        return "1" if gap < 5e-6 else f"{value:.{4 if gap > 1e-4 else 5}f}"
-    return f"{value:.3f}" if abs(value) >= 1e-3 or value == 0 else significant(value, digits=2)
+    """Return a share or cosine; empty where there is no gradient."""
+    return None if math.isnan(value) else fraction(value)
 
 
 def _windows_table(joint: Terms) -> Table:
@@ -331,11 +322,11 @@ def _windows_table(joint: Terms) -> Table:
 def _bias(value: float, terms: Terms) -> str | None:
     if math.isnan(value):
         return None
-    return f"< {terms.rounding:.0e}" if value < terms.rounding else significant(value, digits=2)
+    return f"< {significant(terms.rounding, digits=1)}" if value < terms.rounding else significant(value, digits=2)
 
 
 def _marks(joint: Terms, window: int) -> str:
-    return ", ".join(f"{1 - e:.0%}" for e in TOLERANCES if joint.window(e) == window)
+    return ", ".join(percent(1 - e) for e in TOLERANCES if joint.window(e) == window)
 
 
 def _parameter_table(found: Contributions) -> Table:
@@ -346,8 +337,8 @@ def _parameter_table(found: Contributions) -> Table:
         Column("|gradient|", keep=8),
         Column("share at 0", keep=6),
         *([Column(f"at {last}", keep=5)] if last else []),
-        *(Column(f"K for {1 - e:.0%}", keep=7) for e in TOLERANCES),
-        *(Column(f"cosine {1 - e:g}", keep=4) for e in TOLERANCES),
+        *(Column(f"K for {percent(1 - e)}", keep=7) for e in TOLERANCES),
+        *(Column(f"cosine {threshold(1 - e)}", keep=4) for e in TOLERANCES),
     ]
     rows: list[list[Cell]] = [
         [
@@ -365,7 +356,7 @@ def _parameter_table(found: Contributions) -> Table:
 
 
 def _or(tolerances: Sequence[float]) -> str:
-    return " or ".join(f"{e * 100:g} %" for e in tolerances)
+    return " or ".join(map(percent, tolerances))
 
 
 def _named_terms(found: Contributions) -> list[Block]:

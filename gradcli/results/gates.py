@@ -11,7 +11,7 @@ import numpy as np
 
 from gradcli.diagnostics.gate_words import functions_across, main_cause, mean
 from gradcli.diagnostics.gates import SATURATED_BELOW, Gate, Gates, Kept, Rates
-from gradcli.numbers import significant
+from gradcli.numbers import decimals, percent, significant
 from gradcli.results.curves import shown_distances
 from gradcli.results.declared import InColumns, columns_of, key
 from gradcli.results.model import Block, Cell, Column, Line, Records, Report, Table, filled
@@ -31,7 +31,7 @@ class ActivationValues:
     mean: Array = key("the mean")
     std: Array = key("the standard deviation")
     slope: Array = key("the mean of the derivative")
-    saturated: Array = key(f"the share whose slope is below {SATURATED_BELOW:.0%} of `gamma`")
+    saturated: Array = key(f"the share whose slope is below {percent(SATURATED_BELOW)} of `gamma`")
     slope_on_gradient: Array = key("by what it shrinks the gradient that goes through it; null where there is none")
     p10: Array = key("the 10 % quantile, at the distances of `sampled_distance`", csv=False)
     p90: Array = key("the 90 % quantile, likewise", csv=False)
@@ -213,7 +213,7 @@ def _gate_table(found: Gates, distances: Sequence[int]) -> Table:
     rows = [row for gate in found.gates for row in _gate_rows(gate, found.sampled, distances)]
     note = (
         f"slope: the derivative phi'(a), its mean over units, and by what it shrinks the gradient that goes through it;"
-        f" largest: gamma, its largest value; saturated: |phi'(a)| below {SATURATED_BELOW:.0%} of that"
+        f" largest: gamma, its largest value; saturated: |phi'(a)| below {percent(SATURATED_BELOW)} of that"
     )
     return Table(columns, rows, note=note)
 
@@ -227,19 +227,14 @@ def _gate_rows(gate: Gate, sampled: Sequence[int], distances: Sequence[int]) -> 
         yield [
             title if row == 0 else "",
             d,
-            _short(gate.mean[d]),
-            _short(gate.std[d]),
-            f"{_short(gate.low[position])} .. {_short(gate.high[position])}",
-            f"{gate.saturated[d]:.0%}",
-            _short(gate.slope[d]),
-            None if math.isnan(gate.passed[d]) else _short(math.exp(gate.passed[d])),
+            decimals(gate.mean[d]),
+            decimals(gate.std[d]),
+            f"{decimals(gate.low[position])} .. {decimals(gate.high[position])}",
+            percent(gate.saturated[d]),
+            decimals(gate.slope[d]),
+            None if math.isnan(gate.passed[d]) else decimals(math.exp(gate.passed[d])),
             significant(activation.gamma, digits=4) if row == 0 else None,
         ]
-
-
-def _short(value: float) -> str:
-    text = significant(float(value), digits=2) if abs(value) >= 10 else f"{value:.3f}"
-    return "0.000" if text == "-0.000" else text
 
 
 def _rate_table(found: Gates, rates: Rates, distances: Sequence[int]) -> Table:
@@ -272,10 +267,7 @@ def _rate_table(found: Gates, rates: Rates, distances: Sequence[int]) -> Table:
 
 
 def _nats(value: float) -> str:
-    if math.isnan(value):
-        return "zero"
-    text = f"{value:.3f}"
-    return "0.000" if text == "-0.000" else text
+    return "zero" if math.isnan(value) else decimals(value)
 
 
 def _route_lines(found: Gates) -> list[Block]:
@@ -294,8 +286,8 @@ def _kept(kept: Kept) -> str:
     """Return what a route keeps where the gradient is, and over all units alike."""
     weighed = mean(kept.nats)
     if math.isnan(weighed):
-        return f"{kept.mean:.3f} on average over units; no gradient is on it"
-    return f"{math.exp(weighed):.3f} a step where the gradient is, {kept.mean:.3f} on average over units"
+        return f"{decimals(kept.mean)} on average over units; no gradient is on it"
+    return f"{decimals(math.exp(weighed))} a step where the gradient is, {decimals(kept.mean)} on average over units"
 
 
 def _factor(name: str | None) -> str:

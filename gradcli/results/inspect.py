@@ -7,15 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradcli.diagnostics.weights import DirectionWeights, Inspection
-from gradcli.numbers import shape_text
+from gradcli.numbers import grouped, shape_text
 from gradcli.results.declared import key
 from gradcli.results.result import Result
 from gradcli.weights.checkpoint import Ignored
 from gradcli.weights.layers import Contents, Embedding, LinearHead, RecurrentLayer, Unsupported
-
-
-def _thousands(count: int) -> str:
-    return f"{count:,}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +29,9 @@ class NonfiniteTensor:
 
     tensor: str = key("its name", title="tensor", text=True, keep=9)
     shape: Sequence[int] = key("its shape", title="shape", written=shape_text, text=True)
-    nan: int = key("how many entries are NaN", title="NaN", written=_thousands, keep=9)
-    infinite: int = key("how many are infinite", title="infinite", written=_thousands, keep=9)
-    size: int = key("how many it has", title="of", written=_thousands, keep=8)
+    nan: int = key("how many entries are NaN", title="NaN", written=grouped, keep=9)
+    infinite: int = key("how many are infinite", title="infinite", written=grouped, keep=9)
+    size: int = key("how many it has", title="of", written=grouped, keep=8)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from gradcli.diagnostics.spectra import LARGEST_FOR_RADIUS
 from gradcli.diagnostics.weights import DirectionWeights, Inspection, in_words
-from gradcli.numbers import shape_text, significant
+from gradcli.numbers import decimals, grouped, percent, shape_text, significant
 from gradcli.prepare.limits import readable_size
 from gradcli.results.declared import InColumns, columns_of, csv_names, table_of
 from gradcli.results.inspect import (
@@ -96,7 +96,8 @@ def _not_finite(found: Inspection, tensors: Sequence[NonfiniteTensor]) -> list[B
     wrong = {each.tensor for each in tensors}
     layers = [title_of(layer.name) for layer in found.contents.layers if not wrong.isdisjoint(layer.tensors)]
     refused = f"; {_some(layers)} cannot be run with them" if layers else ""
-    text = f"{counted(len(wrong), 'tensor')} of {len(found.tensors):,} with entries that are NaN or infinite{refused}"
+    of = f"{counted(len(wrong), 'tensor')} of {grouped(len(found.tensors))}"
+    text = f"{of} with entries that are NaN or infinite{refused}"
     return [Line(text, "NOT FINITE", "bad"), *table_of(NonfiniteTensor, tensors)]
 
 
@@ -159,8 +160,8 @@ def _rows_of_direction(weights: DirectionWeights, *, alone: bool) -> Iterator[li
             shape_text(matrix.shape),
             None if np.isnan(matrix.spectral_radius[0]) else _short(matrix.spectral_radius[0]),
             _short(matrix.spectral_norm[0]),
-            None if of_gate is None else f"{of_gate.mean_bias:.3f}",
-            None if of_gate is None or of_gate.kept_at_rest is None else f"{of_gate.kept_at_rest:.0%}",
+            None if of_gate is None else decimals(of_gate.mean_bias),
+            None if of_gate is None or of_gate.kept_at_rest is None else percent(of_gate.kept_at_rest),
         ]
 
 
@@ -170,7 +171,7 @@ def _explanation(weights: Sequence[DirectionWeights]) -> str:
     if not all(np.isnan(matrix.spectral_radius[0]) for matrix in matrices):
         parts.insert(0, "spectral radius: the largest |eigenvalue|")
     if any(matrix.shape[0] == matrix.shape[1] > LARGEST_FOR_RADIUS for matrix in matrices):
-        parts.append(f"the spectral radius of more than {LARGEST_FOR_RADIUS:,} rows would take too long")
+        parts.append(f"the spectral radius of more than {grouped(LARGEST_FOR_RADIUS)} rows would take too long")
     gates = list(dict.fromkeys(each.gate.name for each in weights if each.gate and each.gate.kept_at_rest is not None))
     for gate in gates:
         name, state = ("forget", "c") if gate == "f" else ("update", "h")
@@ -199,20 +200,24 @@ def _other_parts(contents: Contents) -> list[Block]:
     rows = [row for row, _ in sorted(fitting, key=lambda pair: not pair[1])]
     more = len(rows) - _LISTED_PARTS
     columns = [Column("also here", "text", keep=9), Column("", "text", keep=9), Column("could be", "text", keep=5)]
-    note = f"and {more:,} more, which --format json lists" if more > 0 else ""
+    note = f"and {grouped(more)} more, which --format json lists" if more > 0 else ""
     return [Table(columns, rows[:_LISTED_PARTS], note=note)]
 
 
 def _head_row(head: LinearHead, contents: Contents) -> list[Cell]:
     outputs, inputs = head.weight.shape
     bias = "" if head.bias is not None else ", no bias"
-    return [head.name, f"linear head {inputs:,} -> {outputs:,}{bias}", _could_be("readout", fits(head, contents))]
+    return [
+        head.name,
+        f"linear head {grouped(inputs)} -> {grouped(outputs)}{bias}",
+        _could_be("readout", fits(head, contents)),
+    ]
 
 
 def _embedding_row(embedding: Embedding, contents: Contents) -> list[Cell]:
     tokens, features = embedding.table.shape
     could_be = _could_be("input", fits(embedding, contents))
-    return [embedding.name, f"embedding {tokens:,} tokens x {features:,}", could_be]
+    return [embedding.name, f"embedding {grouped(tokens)} tokens x {grouped(features)}", could_be]
 
 
 def _could_be(what: str, layers: Sequence[str]) -> str:
@@ -261,11 +266,9 @@ def _some(names: Sequence[str]) -> str:
     """Return a few names, and how many more there are."""
     shown = ", ".join(names[:_LISTED_NAMES])
     more = len(names) - _LISTED_NAMES
-    return f"{shown} and {more:,} more" if more > 0 else shown
+    return f"{shown} and {grouped(more)} more" if more > 0 else shown
 
 
 def _short(value: float) -> str:
-    """Return a number to three decimals, so that columns line up; one that these cannot show, to three digits."""
-    if value != 0 and not 0.01 <= abs(value) < 100:
-        return significant(value, digits=3)
-    return f"{value:.3f}"
+    """Return a spectral radius or norm, which counts beside 1; one that three decimals cannot show, to three digits."""
+    return significant(value, digits=3) if 0 < value < 0.01 else decimals(value)

@@ -12,7 +12,7 @@ from gradcli.diagnostics.paths import CARRIES, DirectCurve, Paths, RouteTable
 from gradcli.diagnostics.paths_tracer import LONGEST_ROUTE, MOST_ROUTES
 from gradcli.language.formula import FormulaWriter, JacobianBlock, StepJacobian, step_jacobian
 from gradcli.language.notation import Latex, Text, signed_sum
-from gradcli.numbers import grouped, log10_text, power_of_ten, significant
+from gradcli.numbers import fraction, grouped, log10_text, percent, power_of_ten, significant, threshold
 from gradcli.results.curves import shown_distances
 from gradcli.results.declared import InColumns, columns_of, csv_names
 from gradcli.results.formulas import JACOBIAN_TITLES
@@ -226,7 +226,7 @@ def _ends(found: Paths, table: RouteTable) -> str:
 
 
 def _many(count: int) -> str:
-    return grouped(count) if count < 10**6 else f"10^{math.log10(count):.1f}"
+    return grouped(count) if count < 10**6 else power_of_ten(math.log10(count))
 
 
 def _route_note(table: RouteTable) -> str:
@@ -237,7 +237,7 @@ def _route_note(table: RouteTable) -> str:
             f" (one by one up to {MOST_ROUTES} routes over {LONGEST_ROUTE} steps)"
         )
     if table.zeros:
-        parts.append(f"in {table.zeros:.0%} of the sequences the gradient is exactly zero")
+        parts.append(f"in {percent(table.zeros)} of the sequences the gradient is exactly zero")
     return "; ".join(parts)
 
 
@@ -246,8 +246,8 @@ def _maybe_power(log10: float | None) -> str:
 
 
 def _signed(value: float | None) -> str:
-    """Return a share or a cosine to three digits."""
-    return "-" if value is None or math.isnan(value) else significant(value, digits=3) if value else "0"
+    """Return a projection or a cosine."""
+    return "-" if value is None or math.isnan(value) else fraction(value)
 
 
 # The direct route.
@@ -281,7 +281,9 @@ def direct_sentence(curve: DirectCurve, writer: FormulaWriter) -> str:
     direct = float(curve.log10_direct[last])
     ratio = direct if math.isinf(direct) else direct - float(curve.log10_total[last])
     if curve.carries_to >= farthest:
-        answer = f"It carries the gradient of {state}: {steps} its projection on the whole is {_signed(share)}"
+        answer = (
+            f"It carries the gradient of {state}: {steps} its projection on the whole is {significant(share, digits=3)}"
+        )
         more = ", so that other routes work against it" if share > _MORE_THAN_ALL else ""
         return f"{name}. {answer}{more}; it is at least {CARRIES:g} at every distance."
     size = f"{steps} its norm is {power_of_ten(ratio)} of the whole gradient's"
@@ -315,7 +317,9 @@ def _direct_table(curve: DirectCurve, found: Paths) -> Table:
                 log10_text(direct),
                 log10_text(whole),
                 None if math.isinf(whole) else power_of_ten(direct - whole),
-                f"< {_SMALLEST:g}" if abs(projection) < _SMALLEST and math.isfinite(direct) else _signed(projection),
+                f"< {threshold(_SMALLEST)}"
+                if abs(projection) < _SMALLEST and math.isfinite(direct)
+                else _signed(projection),
                 None if math.isnan(projection) else min(abs(projection), 1.0),
                 _signed(float(curve.cosine[i])),
             ]

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from gradcli.diagnostics.contributions import TOLERANCES, Contributions, Terms
+from gradcli.numbers import percent
 from gradcli.results.contributions import truncation_words
 from gradcli.results.pictures import Axis, Gallery, Level, LineChart, Mark, Series
 from gradcli.results.pictures_of_run import DISTANCE, distances_of, run_words, without_curve
@@ -90,7 +91,7 @@ def truncation_picture(found: Contributions) -> LineChart:
         Series("relative bias |G_K - G| / |G|", windows, bias, "mean"),
         Series("1 - cosine of G_K and G", windows, angle, "other"),
     ]
-    levels = [Level(float(np.log10(e)), f"{e * 100:g} %") for e in TOLERANCES]
+    levels = [Level(float(np.log10(e)), percent(e)) for e in TOLERANCES]
     return LineChart(
         "truncation",
         _title(found, terms),
@@ -133,4 +134,4 @@ def _sentence(found: Contributions, terms: Terms) -> str:
 def _windows(terms: Terms, shift: int) -> list[Mark]:
     """Return where the windows that keep the gradient end; at distance K - 1, where `shift` is 1."""
     windows = {e: terms.window(e) for e in TOLERANCES}
-    return [Mark(window - shift, f"within {e * 100:g} %") for e, window in windows.items() if window is not None]
+    return [Mark(window - shift, f"within {percent(e)}") for e, window in windows.items() if window is not None]

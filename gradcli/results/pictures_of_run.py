@@ -14,7 +14,7 @@ from gradcli.diagnostics.gradient_matrix import GradientMatrix
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.diagnostics.verdict_words import KIND_WORDS
-from gradcli.numbers import factor, grouped, log10_text, ratio, threshold
+from gradcli.numbers import factor, grouped, log10_text, power_of_ten, threshold
 from gradcli.prepare.build import Network
 from gradcli.results.arms import common_words
 from gradcli.results.clipping import clipping_sentences
@@ -65,9 +65,9 @@ def _verdict_parts(verdict: Verdict, last: int) -> list[str]:
     if verdict.pattern == "exponential" and verdict.rate_per_step is not None:
         parts.append(f"a factor {factor(math.log10(verdict.rate_per_step))} a step")
     if verdict.kind == "transient":
-        parts.append(f"at most {ratio(verdict.peak_log10_ratio)} times its size {_back(verdict.peak_distance)}")
+        parts.append(f"at most {power_of_ten(verdict.peak_log10_ratio)} times its size {_back(verdict.peak_distance)}")
     if verdict.kind == "exploding" and verdict.end_log10_ratio is not None:
-        parts.append(f"{ratio(verdict.end_log10_ratio)} times its size {_back(last)}")
+        parts.append(f"{power_of_ten(verdict.end_log10_ratio)} times its size {_back(last)}")
     elif verdict.horizon_threshold is not None:
         parts.append(f"horizon {grouped(verdict.horizon_threshold)} of {_steps(last)}")
     return [*parts, verdict.left]

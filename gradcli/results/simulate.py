@@ -17,7 +17,7 @@ from gradcli.diagnostics.predictions import Prediction
 from gradcli.diagnostics.remedies import NO_REMEDIES, Remedies
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.diagnostics.verdict_words import KIND_WORDS
-from gradcli.numbers import factor, grouped, log10_text, number, power_of_ten, ratio, significant
+from gradcli.numbers import duration, factor, grouped, log10_text, power_of_ten, significant
 from gradcli.prepare.build import Network
 from gradcli.results.clipping import clip_blocks, clip_lines
 from gradcli.results.clipping_rows import method_text
@@ -212,7 +212,8 @@ def verdict_lines(verdict: Verdict) -> list[Block]:
     read_out = (
         ""
         if first_step is None or abs(first_step - math.log10(rate or 1.0)) < _FIRST_STEP_TELLS
-        else f"the first step back, read-out included, changes it by a factor {ratio(first_step)}, once: not counted"
+        else f"the first step back, read-out included, changes it by a factor {power_of_ten(first_step)}, once:"
+        " not counted"
     )
     parts = (verdict.left, verdict.headline, verdict.detail, verdict.aside, read_out)
     text = "\n".join(part for part in parts if part)
@@ -325,7 +326,7 @@ def _prediction_text(prediction: Prediction) -> str:
     low, high = (significant(value, digits=2) for value in prediction.spread or ())
     units = f", on the slowest units ({low} to {high} among all)" if low != high else ""
     scale = 1.0 - prediction.rate_per_step
-    steps = significant(1.0 / scale, digits=2) if scale > 1e-2 else number(1.0 / scale) if scale > 1e-9 else ""
+    steps = duration(1.0 / scale) if scale > 1e-9 else ""
     memory = f": a memory of {steps} steps" if steps and scale < 1.0 else ""
     return f"{rate} a step through {prediction.state} alone at rest{units}{memory}"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gradcli.diagnostics.gates import SATURATED_BELOW
 from gradcli.diagnostics.training import GateStatistics, WeightsOfRun
-from gradcli.numbers import significant
+from gradcli.numbers import decimals, percent, significant
 from gradcli.results.declared import key
 from gradcli.results.model import Cell, Column, Table
 
@@ -18,8 +18,8 @@ _OF_PARAMETERS: Mapping[str, str] = {
     "bias": "mean",
 }
 _OF_GATES: Mapping[str, Callable[[GateStatistics], str]] = {
-    "mean": lambda gate: f"{gate.mean:.3f}",
-    "saturated": lambda gate: f"{gate.saturated:.0%}",
+    "mean": lambda gate: decimals(gate.mean),
+    "saturated": lambda gate: percent(gate.saturated),
 }
 
 
@@ -39,7 +39,9 @@ def weights_tables(runs: Sequence[WeightsOfRun]) -> list[Table]:
         )
     ]
     if gates:
-        note = f"over all steps, sequences and units; saturated: |slope| below {SATURATED_BELOW:.0%} of its largest"
+        note = (
+            f"over all steps, sequences and units; saturated: |slope| below {percent(SATURATED_BELOW)} of its largest"
+        )
         tables.append(Table(columns, gates, title="activations of the top layer", note=note))
     return tables
 

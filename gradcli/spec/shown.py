@@ -6,6 +6,8 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 
+from gradcli.numbers import grouped
+
 LIMIT = 60
 
 Path = tuple[str | int, ...]
@@ -55,7 +57,7 @@ def dotted(path: Path) -> str:
 
 def counted(number: int, noun: str, plural: str = "") -> str:
     """Return "1 item" or "3 items"."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+    return f"{grouped(number)} {noun if number == 1 else plural or noun + 's'}"
 
 
 def _pieces(value: object, text: Callable[[str], str]) -> Iterator[str]:
