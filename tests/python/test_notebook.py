@@ -2,52 +2,41 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from doc_snippets import NOTEBOOKS, executed
 
 import gradcli
 
-nbclient = pytest.importorskip("nbclient")
+pytest.importorskip("nbclient")
 nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("ipykernel")
-
-ROOT = Path(__file__).parents[2]
-NOTEBOOK = ROOT / "examples" / "notebooks" / "first-look.ipynb"
 
 # What the kernel's own libraries have to say is not gradcli's to mend.
 pytestmark = pytest.mark.filterwarnings("default")
 
 
-def executed(notebook: Any, monkeypatch: pytest.MonkeyPatch) -> list[list[Any]]:
-    """Return the outputs of the code cells of a notebook, run in a kernel of its own on this gradcli."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]))
-    client = nbclient.NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": ROOT}}
-    )
-    client.execute()
-    return [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
-
-
-def test_the_example_shows_what_it_has_stored(monkeypatch: pytest.MonkeyPatch) -> None:
-    stored = nbformat.read(NOTEBOOK, as_version=4)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_an_example_shows_what_it_has_stored(path: Path) -> None:
+    stored = nbformat.read(path, as_version=4)
     nbformat.validate(stored)
-    assert NOTEBOOK.stat().st_size < 20_000
-    shown = [cell.outputs for cell in stored.cells if cell.cell_type == "code"]
-    again = executed(nbformat.read(NOTEBOOK, as_version=4), monkeypatch)
-    assert [[_words(output) for output in outputs] for outputs in again] == [
-        [_words(output) for output in outputs] for outputs in shown
-    ]
+    assert path.stat().st_size < 20_000
+    shown = outputs_of(stored)
+    assert outputs_of(executed(path)) == shown, "to take over what it shows: python -m tests.doc_snippets"
     assert any(shown), "it has stored what it shows"
 
 
-def _words(output: Any) -> str:
-    return str(output["text"] if output["output_type"] == "stream" else output["data"]["text/plain"])
+def outputs_of(notebook: Any) -> list[list[str]]:
+    """Return what the code cells of a notebook show, as text."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return [
+        [output.text if "text" in output else output.data["text/plain"] for output in cell.outputs] for cell in code
+    ]
 
 
-def test_results_show_their_table_and_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_show_their_table_and_picture(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     cells = [
         "import gradcli\ngradcli.simulate('lstm', seq_len=20, trials=1)",
@@ -55,7 +44,8 @@ def test_results_show_their_table_and_picture(monkeypatch: pytest.MonkeyPatch) -
         "try:\n    gradcli.simulate('none')\nexcept gradcli.GradcliError as error:\n    print(error)",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    one, both, refused = executed(notebook, monkeypatch)
+    nbformat.write(notebook, tmp_path / "results.ipynb")
+    one, both, refused = (cell.outputs for cell in executed(tmp_path / "results.ipynb").cells)
     for (output,) in (one, both):
         assert set(output["data"]) >= {"text/plain", "text/html"}
         html = output["data"]["text/html"]
