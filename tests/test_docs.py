@@ -153,7 +153,7 @@ def test_the_readme_opens_with_the_problem_a_command_and_its_output() -> None:
     assert shown.start + len(shown.lines) < 55
     output = " ".join(shown.text.split())
     assert "below 1e-3 from 15 steps back" in output, "the sentence below the output says that 14 are reached"
-    assert "at 100 steps 10^-20" in output, "the sentence below the output says so too"
+    assert "at 100 steps 9.6e-21" in output, "the sentence below the output says so too"
     assert "pip install '.[dev]' && pytest" in lines
 
 

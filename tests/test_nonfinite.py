@@ -27,7 +27,7 @@ FORWARD: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "a factor": (
         {"cell": {"equations": "h[t] = h[t-1] * h[t-1]"}, "h_0": 1e200},
-        "overflows at step 1, layer0: h[t] = h[t-1] * h[t-1], where 1e+200 is multiplied by 1e+200",
+        "overflows at step 1, layer0: h[t] = h[t-1] * h[t-1], where 1e200 is multiplied by 1e200",
         "smaller weights",
     ),
     "log": (
@@ -57,12 +57,12 @@ FORWARD: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "a weight in float32": (
         {"cell": "rnn", "params": {"W_hh": 1e300}, "dtype": "float32"},
-        "where W_hh is beyond the largest float32 (3.4e+38)",
+        "where W_hh is beyond the largest float32 (3.4e38)",
         "float64",
     ),
     "an input in float32": (
         {"cell": "rnn", "input": {"kind": "normal", "std": 1e300}, "dtype": "float32"},
-        "where x[t] is beyond the largest float32 (3.4e+38)",
+        "where x[t] is beyond the largest float32 (3.4e38)",
         "float64",
     ),
 }

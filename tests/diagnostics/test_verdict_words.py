@@ -20,7 +20,7 @@ WORDS = [
         power_of(0.69, 100),
         "",
         "falls by a factor 0.69 a step (half-life 1.9 steps), exponentially",
-        "below 1e-3 from 20 steps back, below float32's precision from 44; at 100 steps 10^-16",
+        "below 1e-3 from 20 steps back, below float32's precision from 44; at 100 steps 1.1e-16",
     ),
     (
         power_of(0.98, 20),
@@ -47,7 +47,7 @@ WORDS = [
         power_of(2.0, 100),
         "",
         "grows by a factor 2 a step (doubling every 1 step), exponentially",
-        "above 1e3 from 11 steps back; at 100 steps 10^29.8",
+        "above 1e3 from 11 steps back; at 100 steps 6.3e29",
     ),
     (power_of(0.9999, 100), "100 steps back 0.99 of it is left", "stays level (a factor 0.9999 a step)", ""),
     (power_of(1.0, 100), "100 steps back all of it is left", "stays level (a factor 1 a step)", ""),
@@ -62,20 +62,20 @@ WORDS = [
         "",
         "rises to 2.6 times its size at 9 steps back, then falls by a factor 0.904 a step (half-life 6.9 steps), "
         "exponentially",
-        "below 1e-3 from 107 steps back, below float32's precision from 199; at 300 steps 10^-11.4",
+        "below 1e-3 from 107 steps back, below float32's precision from 199; at 300 steps 4.1e-12",
     ),
     (
         np.concatenate([np.linspace(0, 6, 20), np.linspace(6, 5, 30)]),
         "",
-        "rises to 10^5.7 times its size at 19 steps back, and changes little from there on",
-        "above 1e3 from 11 steps back; at 49 steps 10^4.7",
+        "rises to 4.8e5 times its size at 19 steps back, and changes little from there on",
+        "above 1e3 from 11 steps back; at 49 steps 4.8e4",
     ),
     (
         critical_tanh(1000),
         "",
         "falls polynomially, as (steps since the beginning)^1.5 (half is gone 374 steps back): slowly near the "
         "last step, steeply near the first",
-        "below 1e-3 from 996 steps back; at 1000 steps 10^-3.3",
+        "below 1e-3 from 996 steps back; at 1000 steps 4.5e-4",
     ),
     (
         -0.5 * np.log10(DISTANCE + 1),
@@ -98,15 +98,15 @@ WORDS = [
     (
         np.concatenate([np.zeros(50), np.full(51, -4.0)]),
         "",
-        "falls in one step, by a factor 10^-4 between 49 and 50 steps back",
-        "below 1e-3 from 50 steps back; at 100 steps 10^-4",
+        "falls in one step, by a factor 1e-4 between 49 and 50 steps back",
+        "below 1e-3 from 50 steps back; at 100 steps 1e-4",
     ),
     (
         np.log10(0.6**DISTANCE + 1e-4 * 0.98**DISTANCE),
         "",
-        "falls to 10^-3.8 of its size at 21 steps back (0.64 a step), then falls by a factor 0.98 a step (half-life 34 "
+        "falls to 1.5e-4 of its size at 21 steps back (0.64 a step), then falls by a factor 0.98 a step (half-life 34 "
         "steps), exponentially",
-        "below 1e-3 from 15 steps back; at 100 steps 10^-4.7",
+        "below 1e-3 from 15 steps back; at 100 steps 2.2e-5",
     ),
     (
         power_of(0.5, 1),
@@ -118,7 +118,7 @@ WORDS = [
         np.array([0, -1, -5, -2, -1, 0, 0, 0, 0, 0]),
         "9 steps back it is 10 times as large",
         None,
-        "down to 10^-4 at 2 steps back, but recovers",
+        "down to 1e-4 at 2 steps back, but recovers",
     ),
     (
         np.where(DISTANCE % 2, 0.0, -5.0),
@@ -130,7 +130,7 @@ WORDS = [
         np.concatenate([[ZERO, ZERO], power_of(0.9, 98)]),
         "",
         "falls by a factor 0.9 a step (half-life 6.6 steps), exponentially",
-        "below 1e-3 from 69 steps back; at 100 steps 10^-4.4; the loss enters 2 steps back, the first distance with a "
+        "below 1e-3 from 69 steps back; at 100 steps 3.6e-5; the loss enters 2 steps back, the first distance with a "
         "gradient",
     ),
 ]

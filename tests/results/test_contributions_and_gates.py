@@ -77,7 +77,7 @@ def test_longer_sequences_have_a_row_for_each_parameter() -> None:
     text = gradcli("contributions", "lstm", *SMALL, "--full").stdout
     assert "term of step" not in text
     assert "W_hf" in text
-    assert "K for 95%" in text
+    assert "K for 95 %" in text
 
 
 def test_both_curves_are_printed_and_told_apart(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_single_precision_is_told_as_such(command: str) -> None:
     assert run["spec"]["dtype"] == "float32"
     if command == "contributions":
         assert run["joint"]["truncated"]["bias"][-1] < 1e-5
-        assert "< 8e-06" in gradcli(command, "lstm", *SMALL, "--full", "--set", "dtype=float32").stdout
+        assert "< 8e-6" in gradcli(command, "lstm", *SMALL, "--full", "--set", "dtype=float32").stdout
 
 
 # --- what is refused, and what says what it means ---------------------------------------------------------------------

@@ -79,11 +79,11 @@ note          its two biases a gate are added
 
 direction       matrix  shape  spectral radius  spectral norm  mean b_f  keeps
 layer0          W_hi    4 x 4            0.500          0.500
-                W_hf    4 x 4            1.500          1.500     1.000    73%
+                W_hf    4 x 4            1.500          1.500     1.000   73 %
                 W_hg    4 x 4            2.500          2.500
                 W_ho    4 x 4            3.500          3.500
 layer0.reverse  W_hi    4 x 4            0.500          0.500
-                W_hf    4 x 4            1.500          1.500    -1.000    27%
+                W_hf    4 x 4            1.500          1.500    -1.000   27 %
                 W_hg    4 x 4            2.500          2.500
                 W_ho    4 x 4            3.500          3.500
 spectral radius: the largest |eigenvalue|; spectral norm: the largest singular
@@ -100,9 +100,9 @@ W_hh    2 x 2            0.900          0.900
 W_hh   the spectral norm is below 1: every step shrinks the gradient, whatever
        the input
 
-also here                              could be
-fc         linear head 8 -> 5          readout of encoder.rnn
-emb        embedding 1,000 tokens x 3  input of encoder.rnn, plain
+also here                             could be
+fc         linear head 8 -> 5         readout of encoder.rnn
+emb        embedding 1000 tokens x 3  input of encoder.rnn, plain
 
 cannot run   gate: its gates are not known here
 unused       1 tensor used by nothing above: step
@@ -286,5 +286,5 @@ def test_what_would_take_too_long_is_said() -> None:
     table = Table({"rnn.layer0.W_xh": np.ones((rows, 1)), "rnn.layer0.W_hh": scaled(rows, rows, 2.0)})
     layer = of_parameters(table, "rnn", equations.rnn(bias=False), "RNN")
     screen = table_of(inspected(table, Contents((layer,)), 1))
-    assert "the spectral radius of more than 2,048 rows would take too long" in " ".join(screen.split())
+    assert "the spectral radius of more than 2048 rows would take too long" in " ".join(screen.split())
     assert "W_hh    2049 x 2049          2.000" in screen

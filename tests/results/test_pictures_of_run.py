@@ -266,7 +266,7 @@ def test_with_losses_at_every_step_the_unclipped_curve_is_that_of_all(runs: dict
     """Clipping acts on the gradient that training has."""
     run = measured("lstm", **SMALL, loss={"kind": "mse", "at": "every"}, clip=[{"step_norm": 1e6}])
     found = series_of(clip_picture(run))
-    np.testing.assert_allclose(found["step_norm 1e+06"].y, found["unclipped"].y, rtol=1e-12)
+    np.testing.assert_allclose(found["step_norm 1e6"].y, found["unclipped"].y, rtol=1e-12)
     np.testing.assert_array_equal(found["unclipped"].y, logs(run_data(run)["total"]["log10_norm_mean"]))
 
 

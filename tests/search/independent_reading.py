@@ -354,7 +354,7 @@ NUMBER = r"10\^-?[\d.,]+|[\d.,]+(?:e[+-]?\d+)?"
 
 
 def number_of(text: str) -> float:
-    """Return log10 of a number as it is written: 0.15, 5.9e-04, 10^-16.1, 1,234."""
+    """Return log10 of a number as it is written: 0.15, 5.9e-4, 10^-161.0, 1,234."""
     text = text.replace(",", "").rstrip(".")
     if text.startswith("10^"):
         return float(text[3:])

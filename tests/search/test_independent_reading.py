@@ -125,20 +125,20 @@ def test_a_wrong_figure_is_seen(changed: dict[str, Any]) -> None:
 SCREEN = """rnn   Plain recurrent network (tanh)
 
 VANISHING   falls by a factor 0.5 a step (half-life 1 step), exponentially
-            below 1e-3 from 11 steps back; at 20 steps 1.9e-06
+            below 1e-3 from 11 steps back; at 20 steps 1.9e-6
 
 distance  log10 mean norm  median         relative
        0             0.00    0.00  │████        2
        1            -0.30   -0.30  │███         1
-      20            -6.02   -6.02  │      1.9e-06  < 1e-3
+      20            -6.02   -6.02  │       1.9e-6  < 1e-3
 """
 SAID = (
     ("VANISHING", "TRANSIENT"),
     ("half-life 1 step", "half-life 2 steps"),
     ("from 11 steps", "from 12 steps"),
-    ("at 20 steps 1.9e-06", "at 20 steps 1.9e-05"),
+    ("at 20 steps 1.9e-6", "at 20 steps 1.9e-5"),
     ("-6.02   -6.02", "-6.05   -6.02"),
-    ("│      1.9e-06", "│      1.2e-06"),
+    ("│       1.9e-6", "│       1.2e-6"),
 )
 
 
