@@ -122,6 +122,7 @@ def test_what_is_shared_and_what_is_an_arms_own(tmp_path: Path) -> None:
         "params",
         "weights",
         "initial_states",
+        "expect",
     }
     assert set(SHARED) | own == set(Spec.model_fields)
     assert set(SHARED).isdisjoint(own)
