@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copyreg
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import IntEnum
+from typing import Any
 
 
 class ExitCode(IntEnum):
@@ -33,6 +35,11 @@ class GradcliError(Exception):
     """An error whose text is meant for the user, without a traceback."""
 
     exit_code: ExitCode = ExitCode.INTERNAL
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Sent to another process, an error is put together of its text and attributes: others than the text are no
+        # arguments of every kind's `__init__`.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class UsageError(GradcliError):

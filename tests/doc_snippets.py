@@ -35,6 +35,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import gradcli
@@ -46,6 +47,7 @@ from gradcli.results.model import Line
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 CONFIGS = ROOT / "examples" / "configs"
+NOTEBOOKS = sorted((ROOT / "examples" / "notebooks").glob("*.ipynb"))
 WIDTH = 88
 SHORT = 12
 ELISION = "..."
@@ -346,6 +348,25 @@ def refresh_rates(page: Path) -> None:
     page.write_text(_RATES.sub(row, text), encoding="utf-8")
 
 
+def executed(path: Path) -> Any:
+    """Return a notebook as it stands after all of its cells ran, in a kernel of its own on this gradcli."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(path, as_version=4)
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    with patch.dict(os.environ, {"PYTHONPATH": os.pathsep.join(paths)}):
+        NotebookClient(notebook, timeout=300, kernel_name="python3", record_timing=False).execute()
+    return notebook
+
+
+def refresh_notebook(path: Path) -> None:
+    """Write what the cells of a notebook show now into it."""
+    import nbformat
+
+    nbformat.write(executed(path), path)
+
+
 def main() -> None:
     """Refresh all pages and examples."""
     from tests.doc_keys import refresh
@@ -354,6 +375,8 @@ def main() -> None:
     refresh_remedies(ROOT / "docs" / "remedies.md")
     for path in sorted(CONFIGS.glob("*.yaml")):
         refresh_config(path)
+    for path in NOTEBOOKS:
+        refresh_notebook(path)
     for page in PAGES:
         refresh(page)
         with tempfile.TemporaryDirectory() as folder:

@@ -114,15 +114,15 @@ Target = Annotated[
         complete=specs,
     ),
 ]
-Targets = Annotated[
-    Sequence[SpecLike],
-    Argument(
-        metavar="SPEC...",
-        help="YAML files, '-' for standard input, names of built-in cells, or checkpoints.",
-        typed=list[str],
-        complete=specs,
-    ),
-]
+_SPECS = Argument(
+    metavar="SPEC...",
+    help="YAML files, '-' for standard input, names of built-in cells, or checkpoints.",
+    typed=list[str],
+    complete=specs,
+)
+Targets = Annotated[Sequence[SpecLike], _SPECS]
+#: The same where one is enough, which Python may give by itself.
+OneOrMoreTargets = Annotated[SpecLike | Sequence[SpecLike], _SPECS]
 Layer = Annotated[
     int | str | None,
     Option(

@@ -7,7 +7,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
 from gradcli.commands.command import command
-from gradcli.commands.options import CheckpointLayer, Clip, RunOptions, Targets
+from gradcli.commands.options import CheckpointLayer, Clip, OneOrMoreTargets, ReadSpec, RunOptions
 from gradcli.errors import ResourceError, UsageError
 
 if TYPE_CHECKING:
@@ -31,11 +31,13 @@ _ROWS_OF_MATRIX, _LONGEST_OF_MATRIX = 24, 1000
     formats=(),
     document=True,
 )
-def report(specs: Targets, *, clip: Clip = None, layer: CheckpointLayer = None, **options: Unpack[RunOptions]) -> Html:
+def report(
+    specs: OneOrMoreTargets, *, clip: Clip = None, layer: CheckpointLayer = None, **options: Unpack[RunOptions]
+) -> Html:
     """One page to read in a browser: verdict, pictures, causes, remedies, equations, the spec; or several side by side.
 
     Args:
-        specs: as for `gradcli.simulate`; several are compared.
+        specs: as for `gradcli.simulate`; one, or several to be compared.
         clip, layer, options: as for `gradcli.simulate`; they apply to every spec.
 
     Raises:
@@ -50,7 +52,7 @@ def report(specs: Targets, *, clip: Clip = None, layer: CheckpointLayer = None, 
     from gradcli.results.result import Html
 
     require_matplotlib()
-    given = [specs] if isinstance(specs, str | PathLike | Mapping) else specs
+    given = [specs] if isinstance(specs, str | PathLike | Mapping | ReadSpec) else specs
     require_one_from_standard_input(given)
     loaded = load_all(given, options, clip=clip, checkpoint_layer=layer)
     may = Resources.of(options)

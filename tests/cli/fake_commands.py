@@ -37,7 +37,7 @@ class FakeResult(Result):
     def verdicts(self) -> list[tuple[str, str]]:
         return self.judged
 
-    def to_dict(self) -> dict[str, Any]:
+    def _document(self) -> dict[str, Any]:
         return self.asked
 
     def save_arrays(self, file: BinaryIO) -> None:

@@ -122,6 +122,7 @@ def test_what_is_shared_and_what_is_an_arms_own(tmp_path: Path) -> None:
         "params",
         "weights",
         "initial_states",
+        "expect",
     }
     assert set(SHARED) | own == set(Spec.model_fields)
     assert set(SHARED).isdisjoint(own)
@@ -240,7 +241,7 @@ def test_one_spec_is_not_enough() -> None:
 
 
 def test_an_unknown_match_is_refused() -> None:
-    with pytest.raises(UsageError, match="--match takes one of: params; got 'size'"):
+    with pytest.raises(UsageError, match=r"match: expected 'params'; got 'size'"):
         compare([arm("a"), arm("b")], match="size")
 
 

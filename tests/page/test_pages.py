@@ -118,6 +118,10 @@ def test_remedies_and_clipping_are_those_of_the_json() -> None:
     assert len(rows) == len(found["remedies"]) > 0
     for row, remedy in zip(rows, found["remedies"], strict=True):
         assert row["try"] == " ".join(f"--set {text}" for text in remedy["set"])
+        kinds = [
+            {"stable": "reaches the beginning"}.get(kind, kind) for kind in ("vanishing", remedy["verdict"]["kind"])
+        ]
+        assert [row["verdict"], row["with it"]] == kinds
         assert row["horizon"] == str(remedy["horizon"]["before"])
         after = remedy["horizon"]["after"]
         assert row["horizon with it"] == (">= 30" if after is None else str(after))

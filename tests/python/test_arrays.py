@@ -254,5 +254,5 @@ def test_a_spec_that_says_another_size_is_told_with_its_place(files: Path) -> No
 
 def test_a_checkpoint_that_reads_other_features_is_told() -> None:
     checkpoint = Path(__file__).parents[2] / "examples" / "checkpoints" / "digits-lstm.safetensors"
-    with pytest.raises(gradcli.GradcliError, match="input_size is 8, but inputs of shape .* has 2 features"):
+    with pytest.raises(gradcli.GradcliError, match=r"input_size is 8, but inputs of shape .* has 2 features"):
         gradcli.simulate(checkpoint, inputs=X)

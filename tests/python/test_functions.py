@@ -19,20 +19,7 @@ from gradcli.results.result import Result
 
 CHECKPOINT = Path(__file__).parents[2] / "examples" / "checkpoints" / "digits-lstm.safetensors"
 SIZES = {"seq_len": 12, "hidden_size": 5, "input_size": 3, "batch_size": 4, "trials": 2, "seed": 7}
-SIZES_OF_LINE = [
-    "-T",
-    "12",
-    "--hidden-size",
-    "5",
-    "--input-size",
-    "3",
-    "--batch-size",
-    "4",
-    "--trials",
-    "2",
-    "--seed",
-    "7",
-]
+SIZES_OF_LINE = [f"--{name.replace('_', '-')}={value}" for name, value in SIZES.items()]
 
 #: A command line, and the call that says the same.
 CALLS: dict[str, tuple[list[str], Callable[[], Result]]] = {
