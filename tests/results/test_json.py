@@ -351,7 +351,7 @@ def run_of_file(file: Path) -> dict[str, Any]:
 
 def test_the_resolved_spec_says_every_default() -> None:
     spec = run_of("rnn")["spec"]
-    left_out = {"activation", "initial_states", "weights"}
+    left_out = {"activation", "initial_states", "weights", "expect"}
     assert spec.keys() | left_out == set(type(loaded().spec).model_fields)
     assert spec["input"] == {"kind": "normal", "std": 1.0, "mean": 0.0}
     assert spec["loss"]["target"] == {"normal": {"std": 1.0, "mean": 0.0}}
