@@ -226,7 +226,8 @@ values = (
     st.none() | st.booleans() | st.sampled_from(["stable", "dead"]) | st.integers(0, 10**6) | st.floats(-1e300, 1e300)
 )
 ends = st.floats(-1e300, 1e300) | st.sampled_from([math.inf, -math.inf])
-recorded = st.builds(Recorded, values) | st.builds(Recorded, ends, ends, ends)
+ranges = st.tuples(ends, ends).map(sorted)
+recorded = st.builds(Recorded, values) | st.builds(lambda value, ends: Recorded(value, *ends), ends, ranges)
 figures = st.dictionaries(st.sampled_from(sorted(CURVE_FIGURES)), recorded)
 specs = st.builds(Entry, st.text(max_size=20), st.integers(0, 2**63 - 1), figures)
 
