@@ -209,7 +209,7 @@ class Arrays(TypedDict, total=False):
     """
 
     inputs: ArrayLike  # (batch, T, features)
-    params: Mapping[str, ArrayLike]  # by name or glob, as in a spec; matrices are (out, in)
+    params: Mapping[str, ArrayLike | float]  # by name or glob, as in a spec; matrices are (out, in)
     h_0: ArrayLike | Mapping[str, ArrayLike]  # of the output, or by state; each (hidden,) or (batch, hidden)
     output_gradient: ArrayLike  # (batch, T, output size): dL/dy at every step, in the place of the loss
 

@@ -48,8 +48,8 @@ def exact_view(values: ExactValues, shape: tuple[int, ...], *, count: int | None
 
 
 def _of_array(values: np.ndarray, shape: tuple[int, ...], wanted: tuple[int, ...]) -> np.ndarray:
-    """Return an array of one of two shapes, all of whose numbers are finite, as float64."""
-    if values.shape not in (shape, wanted):
+    """Return an array of one of two shapes, or of one number, all of whose numbers are finite, as float64."""
+    if values.shape not in ((), shape, wanted):  # one number is for all entries, as in a spec
         expected = str(shape) if wanted in (shape, (1, *shape)) else f"{shape}, or {wanted}"
         raise InitialiserError(f"expected an array {expected}; got shape {values.shape}")
     with np.errstate(over="ignore"):
