@@ -44,19 +44,10 @@ def contributions(spec: Target, *, layer: Layer = None, **options: Unpack[RunOpt
 
 def contributions_of(loaded: LoadedSpec, layer: str | None, may: Resources) -> Contributions:
     """Return what `contributions` finds of a spec; raises as it does."""
-    from gradcli.commands.layers import choose_layer, index_of_layer, require_one_direction
+    from gradcli.commands.layers import build_for_layer
     from gradcli.diagnostics.contributions import bytes_kept, measure_contributions
-    from gradcli.prepare.build import build
-    from gradcli.prepare.limits import Beside, sizes_of
 
-    beside = Beside(
-        lambda spec, plans: bytes_kept(plans[index_of_layer(spec, layer)], sizes_of(spec, plans)),
-        "what is kept of every step",
-    )
-    with may.blas_threads():
-        network = build(loaded, max_memory=may.max_memory, beside=beside)
-    require_one_direction(network, "contributions")
-    index = choose_layer(network, layer)
+    network, index = build_for_layer(loaded, layer, may, bytes_kept, "contributions")
     with may.blas_threads(network.problem):
         return measure_contributions(network, index, progress=may.progress)
 

@@ -44,20 +44,11 @@ def gates(spec: Target, *, layer: Layer = None, **options: Unpack[RunOptions]) -
 
 def gates_of(loaded: LoadedSpec, layer: str | None, may: Resources) -> Gates:
     """Return what `gates` finds of a spec; raises as it does."""
-    from gradcli.commands.layers import choose_layer, index_of_layer, require_one_direction, require_one_length
+    from gradcli.commands.layers import build_for_layer, require_one_length
     from gradcli.diagnostics.gates import bytes_kept, measure_gates
-    from gradcli.prepare.build import build
-    from gradcli.prepare.limits import Beside, sizes_of
 
-    beside = Beside(
-        lambda spec, plans: bytes_kept(plans[index_of_layer(spec, layer)], sizes_of(spec, plans)),
-        "what is kept of every step",
-    )
-    with may.blas_threads():
-        network = build(loaded, max_memory=may.max_memory, beside=beside)
-    require_one_direction(network, "gates")
+    network, index = build_for_layer(loaded, layer, may, bytes_kept, "gates")
     require_one_length(network, "gates")
-    index = choose_layer(network, layer)
     with may.blas_threads(network.problem):
         return measure_gates(network, index, progress=may.progress)
 

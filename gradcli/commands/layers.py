@@ -1,12 +1,40 @@
-"""Which layer of a stack a diagnostic looks at."""
+"""Which layer of a stack a diagnostic looks at, and what it asks of the network."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gradcli.engine.bidirectional import DIRECTIONS
+from gradcli.engine.plan import LayerPlan
 from gradcli.engine.problem import REVERSE, layer_names
+from gradcli.engine.sizes import Sizes
 from gradcli.errors import UsageError, did_you_mean
-from gradcli.prepare.build import Network
+from gradcli.prepare.build import Network, build
+from gradcli.prepare.limits import Beside, sizes_of
+from gradcli.prepare.resources import Resources
 from gradcli.spec.models import Spec
+from gradcli.spec.reader import LoadedSpec
+
+
+def build_for_layer(
+    loaded: LoadedSpec, asked: str | None, may: Resources, bytes_kept: Callable[[LayerPlan, Sizes], int], command: str
+) -> tuple[Network, int]:
+    """Return a network of one direction and the index of a layer of it, for a command that keeps of it every step.
+
+    Args:
+        asked: the layer, as for `choose_layer`. bytes_kept: what is kept of the layer.
+
+    Raises:
+        UsageError: there is no such layer, or layers are bidirectional. ResourceError: not enough memory.
+    """
+    beside = Beside(
+        lambda spec, plans: bytes_kept(plans[index_of_layer(spec, asked)], sizes_of(spec, plans)),
+        "what is kept of every step",
+    )
+    with may.blas_threads():
+        network = build(loaded, max_memory=may.max_memory, beside=beside)
+    require_one_direction(network, command)
+    return network, choose_layer(network, asked)
 
 
 def choose_layer(network: Network, asked: str | None) -> int:
