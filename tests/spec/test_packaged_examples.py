@@ -38,7 +38,7 @@ def test_a_copy_reads_the_same_wherever_it_stands(name: str, tmp_path: Path) -> 
     for (trail, before), (same_trail, after) in zip(files_named(theirs), files_named(ours), strict=True):
         assert trail == same_trail
         assert Path(after).is_absolute()
-        assert Path(after).samefile(CONFIGS / before)
+        assert Path(after).read_bytes() == (CONFIGS / before).read_bytes()
     blank = {path: "" for _, path in (*files_named(theirs), *files_named(ours))}
     texts = [json.dumps(spec.model_dump()) for spec in (theirs, ours)]
     for path in sorted(blank, key=len, reverse=True):
