@@ -43,15 +43,16 @@ def report(
     Raises:
         GradcliError: as for `gradcli.simulate`, and where matplotlib is not installed.
     """
+    from gradcli.formats.drawing import require_matplotlib
+
+    require_matplotlib()  # before what imports it
     from gradcli.commands.compare import require_one_from_standard_input
     from gradcli.commands.loading import load_all
-    from gradcli.formats.drawing import require_matplotlib
     from gradcli.formats.page import render
     from gradcli.formats.page_svg import draw
     from gradcli.prepare.resources import Resources
     from gradcli.results.result import Html
 
-    require_matplotlib()
     given = [specs] if isinstance(specs, str | PathLike | Mapping | ReadSpec) else specs
     require_one_from_standard_input(given)
     loaded = load_all(given, options, clip=clip, checkpoint_layer=layer)
