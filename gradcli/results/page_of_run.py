@@ -48,6 +48,7 @@ from gradcli.results.versions import versions_table
 
 #: Of the resolved spec, which may hold matrices, a page shows so many characters.
 _LONGEST_SPEC = 40_000
+_TEXT = "tag:yaml.org,2002:str"  # as YAML calls it
 
 _Seen = TypeVar("_Seen")
 
@@ -155,8 +156,19 @@ def spec_content(network: Network) -> list[Content]:
     """Return the spec with every default filled in, as YAML: read again, it gives the same run."""
     import yaml
 
-    text = yaml.safe_dump(
-        dict(resolved_spec(network)), sort_keys=False, default_flow_style=None, allow_unicode=True, width=100
+    class Dumper(yaml.SafeDumper):
+        """Writes equations line by line, as a spec does."""
+
+    Dumper.add_representer(
+        str, lambda dumper, text: dumper.represent_scalar(_TEXT, text, style="|" if "\n" in text else None)
+    )
+    text = yaml.dump(
+        dict(resolved_spec(network)),
+        Dumper=Dumper,
+        sort_keys=False,
+        default_flow_style=None,
+        allow_unicode=True,
+        width=100,
     )
     if len(text) <= _LONGEST_SPEC:
         return [Verbatim(text)]
