@@ -13,6 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from gradcli.formats.figure_style import INK, LOOKS, SOFT, clean, say, shortened
 from gradcli.numbers import grouped, significant
@@ -45,8 +46,9 @@ def draw_heat(figure: Figure, axes: Axes, picture: HeatMap) -> None:
         )
     axes.imshow(image, gid="cells", interpolation="none", origin="upper", aspect="auto", zorder=2)
     for axis, places in ((axes.xaxis, picture.columns), (axes.yaxis, picture.rows)):
-        shown = np.unique(np.linspace(0, len(places) - 1, min(_TICKS, len(places))).round().astype(int))
-        axis.set_ticks(shown.tolist(), labels=[grouped(int(places[i])) for i in shown])
+        # Between two steps that are shown stands a step that is left out.
+        shown = _round_steps(float(places[0]), float(places[-1]))
+        axis.set_ticks(np.interp(shown, places, range(len(places))).tolist(), labels=list(map(grouped, shown)))
     axes.set_xlabel(clean(picture.x.text))
     axes.set_ylabel(clean(picture.y.text))
     bar = figure.colorbar(colours, ax=axes, pad=0.02)
@@ -55,6 +57,12 @@ def draw_heat(figure: Figure, axes: Axes, picture: HeatMap) -> None:
     if zeros:
         patch = Patch(facecolor="white", edgecolor=SOFT, hatch="////", label="exactly zero")
         figure.legend(handles=[patch], loc="outside lower left", frameon=False, fontsize=8)
+
+
+def _round_steps(first: float, last: float) -> list[int]:
+    """Return round whole numbers from `first` to `last`, evenly apart; `first` where there are none."""
+    locator = MaxNLocator(nbins=_TICKS, integer=True, steps=[1, 2, 5, 10])
+    return [round(step) for step in locator.tick_values(first, last) if first <= step <= last] or [round(first)]
 
 
 def draw_bars(axes: Axes, picture: BarChart) -> None:

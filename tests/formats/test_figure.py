@@ -243,6 +243,22 @@ def test_a_heat_map_tells_zero_from_nothing() -> None:
     assert shown == ["0", "1", "1", "2"]
 
 
+@pytest.mark.parametrize("steps", [[3], [0, 1], list(range(41)), [round(step) for step in np.linspace(1, 500, 64)]])
+def test_the_steps_of_a_heat_map_stand_where_they_are_and_are_round(steps: list[int]) -> None:
+    values = np.zeros((1, len(steps)))
+    axes = draw(replace(heat(), columns=np.array(steps), rows=np.array([1]), values=values)).axes[0]
+    ticks = [
+        (place, int(label.get_text())) for place, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+    ]
+    shown = [step for _, step in ticks]
+    assert shown[0] >= steps[0]
+    assert shown[-1] <= steps[-1]
+    assert len({b - a for a, b in itertools.pairwise(shown)}) <= 1
+    for place, step in ticks:
+        before, after = steps[int(place)], steps[min(int(np.ceil(place)), len(steps) - 1)]
+        assert before <= step <= after
+
+
 def test_bars_have_the_lengths_of_their_numbers() -> None:
     figure = draw(replace(bars(), bars=[Bar("one", [0.5, -0.25]), Bar("two", [0.125, None])]))
     widths = {patch.get_gid(): patch.get_width() for patch in figure.axes[0].patches if patch.get_gid()}
