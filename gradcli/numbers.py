@@ -119,6 +119,15 @@ def grouped(count: int) -> str:
     return f"{count:,}" if abs(count) >= 10_000 else str(count)
 
 
+def steps_text(count: int) -> str:
+    """Write a number of steps.
+
+    >>> steps_text(1), steps_text(12000)
+    ('1 step', '12,000 steps')
+    """
+    return f"{grouped(count)} step{'' if count == 1 else 's'}"
+
+
 def duration(steps: float) -> str:
     """Write a time in steps, which need not be whole: 0.69, 1.9, 36, 12,345."""
     return grouped(round(steps)) if steps >= 1e4 else significant(steps, digits=2)

@@ -21,6 +21,7 @@ from gradcli.diagnostics import remedies as judged
 from gradcli.diagnostics.measure import measure
 from gradcli.diagnostics.remedies import find_remedies
 from gradcli.prepare.build import build
+from gradcli.results.simulate import simulation
 
 SIZES = ["--hidden-size", 10, "--input-size", 4, "--trials", 2, "--seed", 3]
 DIGITS = Path(__file__).parents[1] / "examples" / "checkpoints" / "digits-lstm.pt"
@@ -268,6 +269,17 @@ def test_a_run_that_takes_long_is_not_run_again() -> None:
     work = judged._work(found)
     with patch.object(judged, "_MOST_WORK", 1.5 * work):
         assert find_remedies(found).tried == 1
+
+
+def test_where_nothing_was_run_none_is_said_to_apply() -> None:
+    """The verdict itself says what would keep such a run finite, which is no edit of a spec that could be measured."""
+    cell = {"equations": "h[t] = exp(3 * h[t-1] + W @ x[t])"}
+    found = measure(build(loaded(cell, hidden_size=3, input_size=2, seq_len=20)))
+    remedies = find_remedies(found)
+    assert (found.verdict.kind, remedies.tried, len(remedies.found)) == ("nonfinite", 0, 0)
+    text = simulation(found, remedies).to_text(full=True, width=None)
+    assert "No remedy that gradcli knows applies here." in text
+    assert "would keep it finite" in text
 
 
 def test_rows_of_numbers_ask_for_no_remedies() -> None:

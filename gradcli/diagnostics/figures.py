@@ -13,7 +13,7 @@ from gradcli.diagnostics.clipping import Clipped
 from gradcli.diagnostics.curve import median_of_trials
 from gradcli.diagnostics.lyapunov import Lyapunov
 from gradcli.diagnostics.verdict import Verdict
-from gradcli.numbers import CHOSEN, grouped, power_of_ten, significant
+from gradcli.numbers import CHOSEN, power_of_ten, significant, steps_text
 
 Value = float | str | bool | None
 
@@ -187,12 +187,3 @@ def number_text(value: float) -> str:
     ('0.643612', '1', '2.5e-7', '-0.01')
     """
     return significant(float(np.round(value, 12)) if abs(value) >= 1e-3 else value, CHOSEN)
-
-
-def steps_text(steps: int) -> str:
-    """Write a number of steps.
-
-    >>> steps_text(1), steps_text(12000)
-    ('1 step', '12,000 steps')
-    """
-    return f"{grouped(steps)} step{'' if steps == 1 else 's'}"

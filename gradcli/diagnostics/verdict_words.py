@@ -10,7 +10,7 @@ import numpy as np
 from gradcli.diagnostics.curve_fit import MIN_POINTS_LAW, TailFit
 from gradcli.diagnostics.curve_landmarks import HUMP, MIN_TURN, ROUNDING, Landmarks, last_where
 from gradcli.diagnostics.shares import largest_first
-from gradcli.numbers import duration, factor, grouped, percent, power_of_ten, significant, threshold
+from gradcli.numbers import duration, factor, grouped, percent, power_of_ten, significant, steps_text, threshold
 from gradcli.spec.verdict_kinds import VerdictKind
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ _VERBS: dict[VerdictKind, str] = {
 def headline(curve: Landmarks, tail: TailFit | None, half_life: float | None, forecast: int | None) -> str:
     """Say what the curve does, with its rate, and what that would lead to beyond this sequence."""
     if curve.zero_from is not None:
-        zero = f"is exactly zero from {_steps(curve.zero_from)} back"
+        zero = f"is exactly zero from {steps_text(curve.zero_from)} back"
         return f"{zero}; until then it {_describe(curve, tail, half_life)}" if tail else zero
     if tail is None:
         return "one step back is as far as this goes: too few to tell how the gradient changes"
@@ -72,18 +72,18 @@ def detail(curve: Landmarks, tail: TailFit | None, kind: VerdictKind) -> str:
     """Say where the curve crosses its thresholds, where it peaks, and where it ends."""
     parts: list[str | None] = [None if kind == "exploding" else _crossings(curve)]
     if kind == "exploding":
-        parts = [f"above {threshold(curve.exploding)} from {_steps(curve.exploding_from or 0)} back"]
+        parts = [f"above {threshold(curve.exploding)} from {steps_text(curve.exploding_from or 0)} back"]
     elif kind == "dead":
-        parts.append(f"the gradient reaches {_steps(curve.last_nonzero)} back and no further")
+        parts.append(f"the gradient reaches {steps_text(curve.last_nonzero)} back and no further")
     if curve.has_hump and curve.fall >= MIN_TURN and not _rises_first(curve, tail):
-        parts.append(f"at most {_times(curve.peak)}, {_steps(curve.peak_distance)} back")
+        parts.append(f"at most {_times(curve.peak)}, {steps_text(curve.peak_distance)} back")
     parts.append(_dip(curve))
     if kind not in ("dead", "stable"):
-        parts.append(f"at {_steps(curve.last)} {power_of_ten(curve.end)}")
+        parts.append(f"at {steps_text(curve.last)} {power_of_ten(curve.end)}")
     if curve.period > 1:
-        parts.append(f"it alternates: it dips every {_steps(curve.period)}, and is judged between the dips")
+        parts.append(f"it alternates: it dips every {steps_text(curve.period)}, and is judged between the dips")
     if curve.start > 0:
-        parts.append(f"the loss enters {_steps(curve.start)} back, the first distance with a gradient")
+        parts.append(f"the loss enters {steps_text(curve.start)} back, the first distance with a gradient")
     return "; ".join(part for part in parts if part)
 
 
@@ -109,11 +109,11 @@ def _typical(typical: Verdict) -> str:
     found = _VERB[typical.kind]
     known = []
     if typical.zero_from is not None:
-        known.append(f"from {_steps(typical.zero_from)} back")
+        known.append(f"from {steps_text(typical.zero_from)} back")
     elif typical.rate_per_step is not None:
         known.append(f"{factor(math.log10(typical.rate_per_step))} a step")
     if typical.horizon_threshold is not None and typical.kind in ("vanishing", "transient"):
-        known.append(f"horizon {_steps(typical.horizon_threshold)}")
+        known.append(f"horizon {steps_text(typical.horizon_threshold)}")
     return f"{found} ({', '.join(known)})" if known else found
 
 
@@ -156,7 +156,7 @@ def left(curve: Landmarks, kind: VerdictKind) -> str:
     """
     if kind != "stable" or curve.reference == curve.last:
         return ""
-    back, at_end = f"{_steps(curve.last)} back", curve.closing
+    back, at_end = f"{steps_text(curve.last)} back", curve.closing
     if power_of_ten(at_end) == "1":
         return f"{back} all of it is left"
     return (
@@ -171,7 +171,7 @@ def _describe(curve: Landmarks, tail: TailFit | None, half_life: float | None) -
     assert tail is not None
     if not _rises_first(curve, tail):
         return _law(curve, tail, half_life)
-    rise = f"rises to {_times(curve.peak)} at {_steps(curve.peak_distance)} back"
+    rise = f"rises to {_times(curve.peak)} at {steps_text(curve.peak_distance)} back"
     if curve.has_turned or (tail.has_trend and tail.log10_rate < 0):
         return f"{rise}, then {_law(curve, tail, half_life, after_peak=True)}"
     if tail.has_trend:
@@ -225,7 +225,7 @@ def _before(curve: Landmarks, tail: TailFit) -> str:
         if abs(value / steps - tail.log10_rate) < PACE_DIFFERS * abs(tail.log10_rate):
             return ""
         pace = f" ({factor(value / steps)} a step)"
-    return f"{'falls' if value < 0 else 'rises'} to {_times(value)} at {_steps(arrived)} back{pace}, then "
+    return f"{'falls' if value < 0 else 'rises'} to {_times(value)} at {steps_text(arrived)} back{pace}, then "
 
 
 def _gap_at_reference(curve: Landmarks, tail: TailFit) -> float:
@@ -246,7 +246,7 @@ def _mixed(curve: Landmarks, tail: TailFit, moves_by: str, after_peak: bool) -> 
         return f"{before}{moves_by.format('unevenly, ')} on average"
     against = curve.end * tail.log10_rate < 0  # the tail goes one way, and the curve ends on the other side of 1
     far = against or abs(_gap_at_reference(curve, tail)) >= HEAD_SHIFT
-    since = f" from {_steps(tail.start)} back on" if far else ""
+    since = f" from {steps_text(tail.start)} back on" if far else ""
     return f"{moves_by.format('unevenly, ')} on average{since}"
 
 
@@ -258,7 +258,7 @@ def _fall_before_growth(curve: Landmarks, tail: TailFit) -> str:
     lowest = int(np.argmin(np.where(np.isneginf(inside), np.inf, inside)))
     if inside[lowest] > -HUMP:
         return ""
-    return f"falls to {_times(float(inside[lowest]))} at {_steps(curve.reference + lowest)} back, then "
+    return f"falls to {_times(float(inside[lowest]))} at {steps_text(curve.reference + lowest)} back, then "
 
 
 def _jump(curve: Landmarks, tail: TailFit) -> str | None:
@@ -274,14 +274,13 @@ def _jump(curve: Landmarks, tail: TailFit) -> str | None:
         return None
     place = tail.start + largest
     verb = "falls" if change < 0 else "jumps"
-    return (
-        f"{verb} in one step, by a factor {power_of_ten(change)} between {grouped(place)} and {_steps(place + 1)} back"
-    )
+    where = f"between {grouped(place)} and {steps_text(place + 1)} back"
+    return f"{verb} in one step, by a factor {power_of_ten(change)} {where}"
 
 
 def _power(tail: TailFit, moves: str, halved: int | None) -> str:
     exponent = significant(abs(tail.exponent or 0.0), digits=2)
-    half = "" if halved is None else f" (half is gone {_steps(halved)} back)"
+    half = "" if halved is None else f" (half is gone {steps_text(halved)} back)"
     if tail.origin == "beginning":
         return (
             f"{moves} polynomially, as (steps since the beginning)^{'' if moves == 'falls' else '-'}{exponent}"
@@ -301,7 +300,7 @@ def _level(curve: Landmarks, tail: TailFit) -> str:
     assert last_away is not None  # the start lies `shift` away
     if last_away >= (tail.start + tail.stop) // 2:
         return f"wanders about {_times(shift)}"
-    arrived = _steps(last_away + 1)
+    arrived = steps_text(last_away + 1)
     return f"{'falls' if shift < 0 else 'rises'} to {_times(shift)} at {arrived} back, then stays level"
 
 
@@ -310,7 +309,7 @@ def _forecast_words(curve: Landmarks, tail: TailFit, forecast: int | None) -> st
     if forecast is None or tail.pattern != "exponential":
         return ""  # an average over a tail without a law promises nothing, and a power little
     goal, word = (curve.vanishing, "below") if tail.log10_rate < 0 else (curve.exploding, "above")
-    return f"; at this rate {word} {threshold(goal)} from {_steps(forecast)} back, beyond this sequence"
+    return f"; at this rate {word} {threshold(goal)} from {steps_text(forecast)} back, beyond this sequence"
 
 
 def _crossings(curve: Landmarks) -> str | None:
@@ -320,7 +319,7 @@ def _crossings(curve: Landmarks) -> str | None:
     horizons["float32's precision"] = curve.horizon_float32
     for name, horizon in horizons.items():
         if horizon is not None and horizon < curve.last_nonzero + (curve.zero_from is None):
-            first = grouped(horizon + 1) if below else f"{_steps(horizon + 1)} back"
+            first = grouped(horizon + 1) if below else f"{steps_text(horizon + 1)} back"
             below.append(f"below {name} from {first}")
     return ", ".join(below) or None
 
@@ -332,17 +331,13 @@ def _dip(curve: Landmarks) -> str | None:
     if curve.period > 1 or curve.ends_below_threshold or inside[lowest] >= math.log10(curve.vanishing) - ROUNDING:
         return None
     depth = "exactly zero" if np.isneginf(inside[lowest]) else f"down to {power_of_ten(float(inside[lowest]))}"
-    return f"{depth} at {_steps(curve.reference + lowest)} back, but recovers"
+    return f"{depth} at {steps_text(curve.reference + lowest)} back, but recovers"
 
 
 def _times(log10_ratio: float) -> str:
     """Write a ratio to the gradient one step back: "0.13 of its size", "3.9 times its size"."""
     text = power_of_ten(log10_ratio)
     return "its own size" if text == "1" else f"{text} {'times' if log10_ratio > 0 else 'of'} its size"
-
-
-def _steps(count: int) -> str:
-    return f"{grouped(count)} step{'' if count == 1 else 's'}"
 
 
 def _count(steps: float | None) -> str:

@@ -14,7 +14,7 @@ from gradcli.diagnostics.curve_landmarks import reference_distance
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.training import WeightsOfRun
 from gradcli.diagnostics.verdict_words import KIND_WORDS
-from gradcli.numbers import grouped, log10_text
+from gradcli.numbers import log10_text, steps_text
 from gradcli.results.arms import common_words, differences, lengths_of, vanishing_words
 from gradcli.results.curves import half_life_text, horizon_text, rate_text, shown_distances
 from gradcli.results.declared import key
@@ -148,7 +148,7 @@ def farthest(ranking: Sequence[Measured]) -> str:
         if (reach(arm), reaches_beyond(arm)) == (reach(best), reaches_beyond(best))
     ]
     steps = int(reach(best))
-    how_far = f"{grouped(steps)} step{'' if steps == 1 else 's'} back"
+    how_far = f"{steps_text(steps)} back"
     how_far += ", to the beginning" if reaches_beyond(best) else ""
     if len(equal) == len(ranking):
         return f"The gradient reaches as far in all of them: {how_far}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from gradcli.diagnostics.float32 import Float32
-from gradcli.numbers import grouped
+from gradcli.numbers import steps_text
 from gradcli.results.model import Block, Line
 
 
@@ -18,9 +18,9 @@ def float32_lines(seen: Float32 | None) -> list[Block]:
 def _distances(seen: Float32) -> list[str]:
     parts = []
     if seen.nonfinite_from is not None:
-        parts.append(f"as training would see it the gradient is Inf or NaN from {_steps(seen.nonfinite_from)} back")
+        parts.append(f"as training would see it the gradient is Inf or NaN from {steps_text(seen.nonfinite_from)} back")
     if seen.zero_from is not None:
-        parts.append(f"as training would see it the gradient is exactly 0 from about {_steps(seen.zero_from)} back")
+        parts.append(f"as training would see it the gradient is exactly 0 from about {steps_text(seen.zero_from)} back")
     return parts
 
 
@@ -66,7 +66,3 @@ def float32_clipping(seen: Float32 | None, methods: Collection[str]) -> str:
             " changes nothing. What is shown is what exact gradients would give."
         )
     return ""
-
-
-def _steps(count: int) -> str:
-    return f"{grouped(count)} step{'' if count == 1 else 's'}"

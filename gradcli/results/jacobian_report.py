@@ -13,7 +13,7 @@ from gradcli.diagnostics.certificate import Certificate
 from gradcli.diagnostics.curve import median_of_trials
 from gradcli.diagnostics.layer_jacobian import JacobianFindings
 from gradcli.diagnostics.lyapunov import Lyapunov
-from gradcli.numbers import grouped, log10_text, power_of_ten, significant, threshold
+from gradcli.numbers import grouped, log10_text, power_of_ten, significant, steps_text, threshold
 from gradcli.prepare.build import Network
 from gradcli.results.curves import flag
 from gradcli.results.declared import InColumns, columns_of, table_of
@@ -199,7 +199,7 @@ def _lyapunov_blocks(found: JacobianFindings) -> tuple[Line, Table]:
         factor = significant(math.exp(leading), digits=4)
         text = f"lambda_1 = {significant(leading, digits=4)}{size} nats a step, a factor {factor}"
     parts = [text, _predictability(ly, leading, error), _dimension(ly)]
-    mean = f"mean over {grouped(ly.steps)} {'step' if ly.steps == 1 else 'steps'}"
+    mean = f"mean over {steps_text(ly.steps)}"
     mean += f" after {grouped(ly.burn_in)} others" if ly.burn_in else ""
     shown = min(_EXPONENTS, ly.exponents.shape[1])
     columns = [Column("", "text", keep=9), *(Column(f"{i + 1}", keep=9 - i) for i in range(shown))]

@@ -12,7 +12,7 @@ from gradcli.diagnostics.paths import CARRIES, DirectCurve, Paths, RouteTable
 from gradcli.diagnostics.paths_tracer import LONGEST_ROUTE, MOST_ROUTES
 from gradcli.language.formula import FormulaWriter, JacobianBlock, StepJacobian, step_jacobian
 from gradcli.language.notation import Latex, Text, signed_sum
-from gradcli.numbers import fraction, grouped, log10_text, percent, power_of_ten, significant, threshold
+from gradcli.numbers import fraction, grouped, log10_text, percent, power_of_ten, significant, steps_text, threshold
 from gradcli.results.curves import shown_distances
 from gradcli.results.declared import InColumns, columns_of, csv_names
 from gradcli.results.formulas import JACOBIAN_TITLES
@@ -276,7 +276,7 @@ def direct_sentence(curve: DirectCurve, writer: FormulaWriter) -> str:
         return f"{name}: but the gradient of {state} is exactly zero."
     last = int(seen[-1])
     farthest, share = int(curve.distances[last]), float(curve.projection[last])
-    steps = f"{grouped(farthest)} step{'' if farthest == 1 else 's'} back"
+    steps = f"{steps_text(farthest)} back"
     # In most sequences both may be exactly zero, where some have a gradient still.
     direct = float(curve.log10_direct[last])
     ratio = direct if math.isinf(direct) else direct - float(curve.log10_total[last])
@@ -289,7 +289,7 @@ def direct_sentence(curve: DirectCurve, writer: FormulaWriter) -> str:
     size = f"{steps} its norm is {power_of_ten(ratio)} of the whole gradient's"
     rest = "the other routes carry it" if ratio <= 0 else "the other routes work against it"
     if curve.carries_to >= int(curve.distances[min(1, last)]):
-        far = f"{grouped(curve.carries_to)} step{'' if curve.carries_to == 1 else 's'}"
+        far = steps_text(curve.carries_to)
         return f"{name}. It carries the gradient of {state} up to {far} back only: {size}; beyond, {rest}."
     return f"{name}. It does not carry the gradient of {state}: {size}; {rest}."
 

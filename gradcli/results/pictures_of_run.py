@@ -14,7 +14,7 @@ from gradcli.diagnostics.gradient_matrix import GradientMatrix
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.diagnostics.verdict_words import KIND_WORDS
-from gradcli.numbers import factor, grouped, log10_text, power_of_ten, threshold
+from gradcli.numbers import factor, grouped, log10_text, power_of_ten, steps_text, threshold
 from gradcli.prepare.build import Network
 from gradcli.results.arms import common_words
 from gradcli.results.clipping import clipping_sentences
@@ -69,16 +69,12 @@ def _verdict_parts(verdict: Verdict, last: int) -> list[str]:
     if verdict.kind == "exploding" and verdict.end_log10_ratio is not None:
         parts.append(f"{power_of_ten(verdict.end_log10_ratio)} times its size {_back(last)}")
     elif verdict.horizon_threshold is not None:
-        parts.append(f"horizon {grouped(verdict.horizon_threshold)} of {_steps(last)}")
+        parts.append(f"horizon {grouped(verdict.horizon_threshold)} of {steps_text(last)}")
     return [*parts, verdict.left]
 
 
-def _steps(count: int) -> str:
-    return f"{grouped(count)} step{'' if count == 1 else 's'}"
-
-
 def _back(distance: int) -> str:
-    return f"{_steps(distance)} back"
+    return f"{steps_text(distance)} back"
 
 
 def _zero_words(zero_from: int) -> str:

@@ -11,7 +11,7 @@ from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.remedies import LONGER, Remedies, Remedy, outcome, trouble_of
 from gradcli.diagnostics.remedy_code import FRAMEWORKS
 from gradcli.diagnostics.verdict_words import KIND_WORDS
-from gradcli.numbers import grouped, power_of_ten
+from gradcli.numbers import grouped, power_of_ten, steps_text
 from gradcli.results.curves import horizon_text
 from gradcli.results.declared import key
 from gradcli.results.model import Block, Cell, Column, Line, Table
@@ -85,7 +85,7 @@ def effect(remedy: Remedy, seq_len: int) -> str:
     kinds = [KIND_WORDS[run.verdict.kind] for run in (before, after)]
     change = "" if kinds[0] == kinds[1] else f"{' -> '.join(kinds)}, "
     first = "" if math.isnan(before.log10_ratio) else f"{power_of_ten(before.log10_ratio)} -> "
-    start = f"{grouped(after.reference)} step{'' if after.reference == 1 else 's'} back"
+    start = f"{steps_text(after.reference)} back"
     text = f"{change}at {grouped(seq_len)} steps {first}{power_of_ten(after.log10_ratio)} of its size {start}"
     if remedy.edit.step_norm is not None:
         text += "; it caps each step, and turns the gradient's direction"
@@ -100,7 +100,7 @@ def _what_was_tried(remedies: Remedies) -> Sequence[str]:
         return []
     wanted = "makes the gradient reach clearly farther" if remedies.trouble == "fades" else "keeps it from growing"
     count = remedies.tried
-    return [f"None of {count} remedies tried {wanted}." if count else "No remedy is known for this cell and input."]
+    return [f"None of {count} remedies tried {wanted}." if count else "No remedy that gradcli knows applies here."]
 
 
 @dataclass(frozen=True, kw_only=True)
