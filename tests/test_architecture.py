@@ -91,7 +91,7 @@ def test_the_loops_hold_nothing_of_the_spec() -> None:
     """Names, numbers and functions of a cell are bound as objects; none of its text is in the source that is run."""
     from gradcli.engine.backward_loop import backward_loop
     from gradcli.engine.forward_loop import ForwardWriter
-    from gradcli.engine.plan import LayerPlan
+    from gradcli.engine.step.plan import LayerPlan
     from gradcli.language.cell import parse_cell
 
     cell = parse_cell(

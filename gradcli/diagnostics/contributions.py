@@ -26,7 +26,7 @@ from gradcli.diagnostics.measure import judge_nonfinite
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.engine.adjoint_walk import walk_gradients
 from gradcli.engine.group import TrialGroup
-from gradcli.engine.plan import LayerPlan
+from gradcli.engine.step.plan import LayerPlan
 from gradcli.engine.problem import Progress
 from gradcli.engine.run import Engine
 from gradcli.engine.scaled import NOTHING, Scaled, common_exponent, scale_by

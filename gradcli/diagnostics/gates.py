@@ -32,7 +32,7 @@ from gradcli.diagnostics.measure import judge_nonfinite
 from gradcli.diagnostics.verdict import Verdict, judge
 from gradcli.engine.adjoint_walk import walk_adjoints
 from gradcli.engine.evaluate import evaluate
-from gradcli.engine.plan import LayerPlan
+from gradcli.engine.step.plan import LayerPlan
 from gradcli.engine.problem import Progress
 from gradcli.engine.run import Engine
 from gradcli.engine.sizes import Sizes
@@ -360,7 +360,7 @@ def _rates(total: Array, before: Array, after: Array, direct: Sequence[Array], c
 def _spectral_norms(network: Network, layer: int) -> dict[str, float]:
     """Return the spectral norm of each recurrent matrix that is a parameter, median over trials (and untied steps)."""
     problem = network.problem
-    matrices = [lane.product.args[0] for group in problem.plans[layer].groups for lane in group.lanes]
+    matrices = [product.args[0] for group in problem.plans[layer].groups for product in group.products]
     names = dict.fromkeys(matrix.data for matrix in matrices if matrix.op == "parameter")
     steps = slice(None) if problem.tied else (slice(None), slice(problem.seq_len))
     tables = {name: problem.parameters[layer][name][steps] for name in names}

@@ -26,7 +26,7 @@ from gradcli.engine.evaluate import Values, evaluate
 from gradcli.engine.layer import Layer
 from gradcli.engine.linearised import LinearisedBlock, full_state_size
 from gradcli.engine.parameters import LayerParameters
-from gradcli.engine.plan import LayerPlan
+from gradcli.engine.step.plan import LayerPlan
 from gradcli.engine.problem import Problem
 from gradcli.engine.starts import FilledInput
 from gradcli.language.direct import direct_routes
@@ -91,8 +91,8 @@ def critical_gain(problem: Problem, layer: int) -> float | None:
     recurrent = {
         node.data
         for group in plan.groups
-        for lane in group.lanes
-        for node in reachable([lane.product.args[0]])
+        for product in group.products
+        for node in reachable([product.args[0]])
         if node.op == "parameter" and len(plan.cell.shapes.parameters[node.data]) == 2
     }
 
@@ -122,7 +122,7 @@ def critical_gain(problem: Problem, layer: int) -> float | None:
 
 def _normalises(plan: LayerPlan) -> bool:
     """Tell whether a layer divides by a deviation: at rest there is none, and the slope there says nothing."""
-    return plan.couples_sequences or any(plan.slope_rows(node) for node in plan.across)
+    return plan.couples_sequences or bool(plan.layout.slopes)
 
 
 def _at_rest(problem: Problem, index: int, trials: int) -> list[Prediction]:
@@ -226,18 +226,18 @@ def _mean_field(problem: Problem) -> Prediction | None:
 
 def _single_product(plan: LayerPlan) -> tuple[str, Node, Node | None] | None:
     """Return phi, W and what is added, of a layer that is h[t] = phi(W h[t-1] + ...) and nothing else."""
-    if len(plan.states) != 1 or len(plan.groups) != 1 or len(plan.groups[0].lanes) != 1:
+    if len(plan.states) != 1 or len(plan.groups) != 1 or len(plan.groups[0].products) != 1:
         return None
     ((name, expression),) = plan.states.items()
-    (lane,) = plan.groups[0].lanes
+    (lane,) = plan.layout.stacks[0].lanes
     matrix = lane.product.args[0]
-    if lane.result is not expression or lane.function is None or plan.groups[0].vector.op != "state":
+    if lane.result is not expression or plan.groups[0].vector.op != "state":
         return None
     if plan.groups[0].vector.data != (name, 1) or [e.source for e in plan.edges[name]] != [lane.product]:
         return None
     if plan.edges[name][0].coefficient is not derivative(plan.graph, expression):
         return None
-    return lane.function, matrix, lane.addend
+    return str(expression.data), matrix, lane.known
 
 
 def _noise(problem: Problem, plan: LayerPlan, addend: Node | None, parameters: LayerParameters, first: int) -> Array:

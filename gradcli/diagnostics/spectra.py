@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gradcli.engine.parameters import LayerParameters
-from gradcli.engine.plan import LayerPlan
+from gradcli.engine.step.plan import LayerPlan
 from gradcli.language.graph import Node
 
 Array = np.ndarray[Any, Any]

@@ -41,7 +41,6 @@ def forward_both_ways(
     x: Array,
     histories: Sequence[Mapping[str, Array]],
     *,
-    tape: bool,
     begins: Starts | None = None,
     starts: Sequence[Sequence[Start]] | None = None,
     final: bool = False,
@@ -52,7 +51,6 @@ def forward_both_ways(
         layers: both directions of the lowest layer, then of the next one.
         x: the input by position, (T, R, input_size, B).
         histories: the states of each direction before its own first step.
-        tape: whether anything but the states is wanted afterwards.
         begins: where sequences begin that are of different lengths. starts: the same for each direction of each layer.
         final: whether both directions of the top layer are joined by their own steps, [h[k], g[k]], not by position.
     """
@@ -62,7 +60,7 @@ def forward_both_ways(
         for direction, read in enumerate((x, np.ascontiguousarray(_in_reverse(x, begins)))):
             layer = layers[index + direction]
             own = () if starts is None else starts[index + direction]
-            layer.forward(read, histories[index + direction], tape=tape, starts=own)
+            layer.forward(read, histories[index + direction], starts=own)
             outputs.append(layer.outputs() if begins is None else begins.filled(layer.outputs(), 0))
         if not (final and index == len(layers) - DIRECTIONS):
             outputs[1] = _in_reverse(outputs[1], begins)

@@ -64,6 +64,10 @@ def _value(node: Node, args: list[Any], columns: Mapping[Node, tuple[int, int]])
         case "columns":
             start, stop = columns[node]
             return args[0][:, :, start:stop]
+        case "stack":
+            return np.concatenate(args, axis=1)
+        case "beside":
+            return np.concatenate(args, axis=2)
         case _:
             raise AssertionError(f"the value of {node} was not given")
 
@@ -249,6 +253,10 @@ def _pull_back(
             whole = np.zeros((*gradient.mantissa.shape[:-2], *rows_columns), gradient.mantissa.dtype)
             whole[..., start:stop] = gradient.mantissa
             return [(node.args[0], Scaled(whole, gradient.exponent))]
+        case "beside":
+            borders = np.cumsum([values[arg].shape[2] for arg in node.args])
+            parts = np.split(gradient.mantissa, borders[:-1], axis=-1)
+            return [(arg, Scaled(part, gradient.exponent)) for arg, part in zip(node.args, parts, strict=True)]
         case "matmul":
             matrix, vector = node.args
             to_matrix = times(values[vector], lambda g, v: np.matmul(g, v.swapaxes(-1, -2)))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.engine.plan import LayerPlan
+from gradcli.engine.step.plan import LayerPlan
 from gradcli.engine.scaled import NOTHING, SAFE_SPREAD, exponent_of, scale_by
 
 Array = np.ndarray[Any, Any]

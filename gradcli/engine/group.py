@@ -82,16 +82,16 @@ class TrialGroup:
     def losses(self) -> tuple[Array, Overflow | None]:
         """Return the loss of each sequence (R, B), and where the forward pass overflowed, if it did."""
         with np.errstate(all="ignore"):
-            losses, _, overflow = self._forward(lambda *_: None, tape=False)
+            losses, _, overflow = self._forward(lambda *_: None, again=False)
         return losses, overflow
 
     def _forward(
-        self, on_segment: Callable[[int, int], None], *, tape: bool, to_the_end: bool = False
+        self, on_segment: Callable[[int, int], None], *, again: bool, to_the_end: bool = False
     ) -> tuple[Array, list[list[dict[str, Array]]], Overflow | None]:
         """Run forward; return the losses, what each segment can be computed again from, and where it overflowed.
 
         Args:
-            on_segment: called after each segment. tape: whether that of the last segment is to be kept.
+            on_segment: called after each segment. again: whether segments are to be computed again.
             to_the_end: go on where it overflowed: other trials are as good as before.
         """
         p = self.problem
@@ -102,14 +102,14 @@ class TrialGroup:
         for lo in range(0, p.seq_len, self.segment):
             hi = min(lo + self.segment, p.seq_len)
             last = hi == p.seq_len
-            self._forward_segment(lo, hi, histories, tape=tape and last)
+            self._forward_segment(lo, hi, histories)
             overflow = overflow or self._find_overflow(lo)
             if overflow is not None and not to_the_end:
                 return losses, checkpoints, overflow
             losses += p.loss.values(self.outputs, lo + 1)
             on_segment(lo, hi)
             self.progress("forward", hi, p.seq_len)
-            if tape and not last:
+            if again and not last:
                 checkpoints.append(self._recomputation.checkpoints() if self._recomputation else histories)
             histories = [layer.history() for layer in self.layers]
         return losses, checkpoints, overflow
@@ -130,7 +130,7 @@ class TrialGroup:
             for layer, initial in zip(self.layers, self.problem.initial, strict=True)
         ]
 
-    def _forward_segment(self, lo: int, hi: int, histories: Sequence[Mapping[str, Array]], *, tape: bool) -> None:
+    def _forward_segment(self, lo: int, hi: int, histories: Sequence[Mapping[str, Array]]) -> None:
         x = self.problem.source.fill(lo, hi)
         if self.problem.bidirectional:
             for layer, parameters in zip(self.layers, self._parameters.at(lo), strict=True):
@@ -139,7 +139,6 @@ class TrialGroup:
                 self.layers,
                 x,
                 histories,
-                tape=tape,
                 begins=self.problem.begins,
                 starts=self._starts_within(lo, hi),
                 final=self.problem.loss.final,
@@ -149,7 +148,7 @@ class TrialGroup:
         found = zip(self.layers, histories, self._parameters.at(lo), self._starts_within(lo, hi), strict=True)
         for layer, history, parameters, starts in found:
             layer.parameters = parameters
-            layer.forward(x, history, tape=tape, starts=starts)
+            layer.forward(x, history, starts=starts)
             x = layer.outputs() if begins is None else begins.filled(layer.outputs(), lo)
         self.outputs = self.layers[-1].outputs()
 
@@ -164,7 +163,7 @@ class TrialGroup:
                 return
         batch_size = self.problem.batch_size
         before = [{name: past[..., :batch_size] for name, past in history.items()} for history in start]
-        self._forward_segment(lo, hi, before, tape=True)
+        self._forward_segment(lo, hi, before)
 
     def _find_overflow(self, lo: int) -> Overflow | None:
         found = [(step, i) for i, layer in enumerate(self.layers) if (step := layer.first_nonfinite()) is not None]
@@ -224,7 +223,7 @@ class TrialGroup:
         for lo in range(0, p.seq_len, self.segment):
             hi = min(lo + self.segment, p.seq_len)
             with np.errstate(all="ignore"):
-                self._forward_segment(lo, hi, histories, tape=True)
+                self._forward_segment(lo, hi, histories)
                 overflow = self._find_overflow(lo)
             if overflow is not None:
                 raise ForwardOverflow(overflow)
@@ -234,7 +233,7 @@ class TrialGroup:
     def walk_back(self) -> Iterator[tuple[int, int]]:
         """Yield the segments from the last to the first; see `walk_forward`."""
         with np.errstate(all="ignore"):
-            _, checkpoints, overflow = self._forward(lambda *_: None, tape=True)
+            _, checkpoints, overflow = self._forward(lambda *_: None, again=True)
         if overflow is not None:
             raise ForwardOverflow(overflow)
         last = self.problem.seq_len
@@ -321,7 +320,7 @@ class TrialGroup:
         p = self.problem
         recorder = Recorder(self) if record else None
         keep = recorder.keep_states if recorder else lambda *_: None
-        losses, checkpoints, overflow = self._forward(keep, tape=True, to_the_end=record)
+        losses, checkpoints, overflow = self._forward(keep, again=True, to_the_end=record)
         run = Run(losses, {}, {}, overflow, recording=recorder.recording if recorder else None)
         if overflow is not None:
             return run

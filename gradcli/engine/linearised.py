@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.engine.backward_loop import backward_order
 from gradcli.engine.evaluate import evaluate
 from gradcli.engine.layer import Layer
-from gradcli.engine.plan import Edge, Group, LayerPlan, Target
+from gradcli.engine.step.linearise import Edge, Group, Target
+from gradcli.engine.step.plan import LayerPlan
 from gradcli.language.across import ACROSS
 from gradcli.language.graph import Dependence, Node
 
@@ -77,7 +77,7 @@ class LinearisedBlock:
 
         self._values = {node: chosen(value) for node, value in layer.block_values(lo, hi).items()}
         self.slopes = {
-            node: chosen(layer.slope(node)[lo:hi]) for node in self.plan.across if layer.plan.slope_rows(node)
+            node: chosen(layer.slope(node)[lo:hi]) for node in self.plan.across if node in layer.plan.layout.slopes
         }
         nodes = [edge.coefficient for edges in self.plan.edges.values() for edge in edges]
         with np.errstate(all="ignore"):
@@ -110,7 +110,7 @@ class LinearisedBlock:
 
     def matrix(self, group: Group, trial: int) -> Array:
         """Return a group's matrices one below the other, (rows, columns)."""
-        known = [self.layer.parameters.known(lane.product.args[0])[trial] for lane in group.lanes]
+        known = [self.layer.parameters.known(lane.product.args[0])[trial] for lane in self.plan.lanes(group)]
         return known[0] if len(known) == 1 else np.concatenate(known)
 
 
@@ -124,7 +124,7 @@ class StepMaps:
     def __init__(self, block: LinearisedBlock, trial: int) -> None:
         self.plan = plan = block.plan
         self.steps = block.steps
-        self._order = backward_order(plan)
+        self._order = plan.linear.backward_order
         self._slots = full_state(plan)
         self._width = block.width
         self.size = self._slots[-1].stop * block.width
@@ -327,7 +327,7 @@ def _pull_program(plan: LayerPlan) -> _Pull:
     kept = tuple(key for key in slots if (key[0], key[1] + 1) in slots)
     written: set[Any] = set(kept)
     order = []
-    for target in backward_order(plan):
+    for target in plan.linear.backward_order:
         if isinstance(target, Node) and target not in written:
             continue  # nothing in a step takes it
         ways = []
@@ -359,7 +359,7 @@ def _pull_program(plan: LayerPlan) -> _Pull:
 
 def _lanes(plan: LayerPlan) -> dict[Node, tuple[int, slice]]:
     """Return for each recurrent product its group and its rows there."""
-    return {lane.product: (group.index, slice(lane.start, lane.stop)) for group in plan.groups for lane in group.lanes}
+    return {lane.product: (group.index, slice(lane.start, lane.stop)) for group in plan.groups for lane in plan.lanes(group)}
 
 
 class _Work:
@@ -377,10 +377,10 @@ class _Work:
             if e.source.op == "state" and not e.source.data[1]
         }
         self.now = {name: empty(size) for name, size in plan.cell.shapes.states.items() if name in taken}
-        self.lanes = {group.index: empty(group.rows) for group in plan.groups}
+        self.lanes = {group.index: empty(plan.rows(group)) for group in plan.groups}
         self.products = {group.index: empty(plan.size(group.vector)) for group in plan.groups}
         self.across = {node: empty(plan.size(node)) for node in plan.across}
-        sizes = {*plan.cell.shapes.states.values(), *(lane.rows for group in plan.groups for lane in group.lanes)}
+        sizes = {*plan.cell.shapes.states.values(), *(lane.rows for group in plan.groups for lane in plan.lanes(group))}
         sizes |= {plan.size(node) for node in plan.across} | {len(array) for array in self.products.values()}
         self.terms = {rows: empty(rows) for rows in sizes}
         self._folded: dict[tuple[int, int], tuple[Array, Array]] = {}

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from gradcli.engine.backward import BackwardPass, Block
-from gradcli.engine.backward_loop import backward_order
 from gradcli.engine.evaluate import Values, evaluate, product
-from gradcli.engine.plan import LayerPlan, Target
 from gradcli.engine.scaled import log2_norm, scale_by
+from gradcli.engine.step.linearise import Target
+from gradcli.engine.step.plan import LayerPlan
 from gradcli.language.across import ACROSS
 from gradcli.language.graph import Node
 
@@ -74,10 +74,9 @@ def step_norms(backward: BackwardPass, block: Block) -> StepNorms:
         adjoints: dict[Target, Array] = {}
         for group in plan.groups:
             lanes = backward.lanes[group.index][: hi - lo]
-            if not group.same_as:  # else it is the same adjoint, of the one sum that both products are in
+            if group.index not in plan.layout.twins:  # else it is the same adjoint, of the one sum that both products are in
                 before.append(log2_norm(lanes, axis=2) + exponent[group.frame])
-            transposed = layer.parameters.transposed(group)
-            adjoints[group.index] = product(transposed[None] if layer.trials == 1 else transposed, lanes)
+            adjoints[group.index] = product(backward.transposed(group.index), lanes)
         through = arriving(adjoints)
         along = direct.log2_norm()
         return StepNorms(joint_log2([*before, along]), direct.joined(through).log2_norm(), along)
@@ -93,14 +92,14 @@ def _arriving(backward: BackwardPass, block: Block, values: Values, adjoints: di
     exponent = block.adjoints.exponent
     arrivals = _Arrivals(plan, block)
     pending = dict(adjoints)
-    for target in backward_order(plan):
+    for target in plan.linear.backward_order:
         if target not in pending:
             continue
         adjoint = pending.pop(target)
-        frame = _frame_of(plan, target)
+        frame = plan.linear.frame_of(target)
         if isinstance(target, Node):
             function = ACROSS[target.data[0]]
-            slope = layer.slope(target)[lo:hi] if plan.slope_rows(target) else None
+            slope = layer.slope(target)[lo:hi] if target in plan.layout.slopes else None
             out = np.empty_like(adjoint)
             function.apply_jacobian(2 + function.over_sequences, layer.array(target)[lo:hi], slope, adjoint, out)
             adjoint = out
@@ -119,12 +118,6 @@ def _arriving(backward: BackwardPass, block: Block, values: Values, adjoints: di
                 part = scale_by(part, (exponent[frame] - exponent[theirs])[:, None, :])
             pending[source] = pending[source] + part if source in pending else part
     return arrivals
-
-
-def _frame_of(plan: LayerPlan, target: Target) -> int:
-    if isinstance(target, str):
-        return plan.frames.of_state[target]
-    return plan.frames.of_node[target] if isinstance(target, Node) else plan.groups[target].frame
 
 
 class _Arrivals:

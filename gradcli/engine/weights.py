@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.engine.addends import StackedAddends
+from gradcli.engine.known import Affine
 from gradcli.engine.layer import Layer
-from gradcli.engine.plan import Group
 from gradcli.engine.scaled import NOTHING, SAFE_SPREAD, Scaled, scale_by, summed_products_of_columns
 from gradcli.engine.sizes import window_length
+from gradcli.engine.step.place import Stack
 from gradcli.language.graph import Node
 
 Array = np.ndarray[Any, Any]
@@ -30,35 +30,37 @@ _SURE = {8: (-600, 900), 4: (-90, 100)}
 
 
 class WeightGradients:
-    """The gradients of everything that one group's products and their addends are computed from.
+    """The gradients of everything that one group's products, and what is added to them, are computed from.
 
     Args:
-        layer: the layer. group: the group of it.
-        stacked: the runs of the group's addends whose adjoints are those of their lanes.
+        layer: the layer. stack: the lanes of the group.
+        added: by product, what is added to it and has its adjoint, where that is affine in the input.
         block: the most steps that `add` is given at once.
 
     Attributes:
         vectors: the nodes whose values `add` needs.
     """
 
-    def __init__(self, layer: Layer, group: Group, stacked: list[StackedAddends], block: int) -> None:
-        self.group, self._layer, self._stacked = group, layer, stacked
+    def __init__(self, layer: Layer, stack: Stack, added: Mapping[Node, Affine], block: int) -> None:
+        self.group, self._layer, self._added = stack.group, layer, added
+        self._lanes, self._rows = stack.lanes, stack.rows
         plan = layer.plan
-        size = plan.size(group.vector)
-        self.vectors = [group.vector]
+        size = plan.size(stack.group.vector)
+        self.vectors = [stack.group.vector]
         self._columns = [slice(0, size)]
-        if stacked:
-            self.vectors.append(stacked[0].vector)
-            self._columns.append(slice(size, size + plan.size(stacked[0].vector)))
+        if added:
+            vector = next(iter(added.values())).vector
+            self.vectors.append(vector)
+            self._columns.append(slice(size, size + plan.size(vector)))
         width = self._columns[-1].stop
         self._ones = slice(width, width + 1)
-        self._steps = window_length(group.rows + width + 1, layer.trials, layer.batch_size, layer.dtype.itemsize, block)
-        self._adjoints = self._window(group.rows)
+        self._steps = window_length(stack.rows + width + 1, layer.trials, layer.batch_size, layer.dtype.itemsize, block)
+        self._adjoints = self._window(stack.rows)
         self._vectors = self._window(width + 1)
         self._vectors[:, self._ones] = 1.0
         columns = [*self._columns, self._ones]
-        self._parts = [(slice(lane.start, lane.stop), part) for lane in group.lanes for part in columns]
-        self._first_rows = [lane.start for lane in group.lanes]
+        self._parts = [(slice(lane.start, lane.stop), part) for lane in stack.lanes for part in columns]
+        self._first_rows = [lane.start for lane in stack.lanes]
         self._first_columns = [part.start for part in columns]
         self.clear()
 
@@ -115,7 +117,7 @@ class WeightGradients:
         top = exponent.max(axis=1)
         weight = scale_by(np.ones((), layer.dtype), exponent - top[:, None])[:, None, :]
         top = np.broadcast_to(np.where(top > NOTHING, top, 0), (n, layer.trials))
-        rows, batch = self.group.rows, layer.batch_size
+        rows, batch = self._rows, layer.batch_size
         right = np.empty((n, layer.trials, self._ones.stop, batch), layer.dtype)
         right[:, :, self._ones] = 1.0
         for vector, part in zip(vectors, self._columns, strict=True):
@@ -197,18 +199,19 @@ class WeightGradients:
     def _of_nodes(self, sums: Mapping[int, Scaled]) -> list[tuple[Node, Scaled]]:
         """Return sums of parts, by their number, as those of the nodes that they belong to."""
         kinds = len(self._columns) + 1
-        found = [(lane.product.args[0], sums[number * kinds]) for number, lane in enumerate(self.group.lanes)]
-        of_lane = {id(lane): number * kinds for number, lane in enumerate(self.group.lanes)}
-        for item in self._stacked:
-            for addend in item.addends:
-                number = of_lane[id(addend.lane)]
-                found.append((addend.matrix, sums[number + 1].times(addend.sign)))
-                ones = sums[number + kinds - 1]
-                found += [
-                    (node, self._layer.parameters.fold_gradient(node, ones.times(sign)))
-                    for sign, node in addend.constants
-                    if not node.is_number
-                ]
+        found = []
+        for number, lane in enumerate(self._lanes):
+            found.append((lane.product.args[0], sums[number * kinds]))
+            affine = self._added.get(lane.product)
+            if affine is None:
+                continue
+            found.append((affine.matrix, sums[number * kinds + 1].times(affine.sign)))
+            ones = sums[number * kinds + kinds - 1]
+            found += [
+                (node, self._layer.parameters.fold_gradient(node, ones.times(sign)))
+                for sign, node in affine.constants
+                if not node.is_number
+            ]
         return found
 
 

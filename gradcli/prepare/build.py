@@ -18,7 +18,7 @@ from gradcli.engine.loss import (
     SquaredError,
     SquaredErrorOfReadout,
 )
-from gradcli.engine.plan import LayerPlan
+from gradcli.engine.step.plan import LayerPlan
 from gradcli.engine.problem import READOUT, REVERSE, Problem, layer_names
 from gradcli.errors import Problem as SpecProblem
 from gradcli.errors import SpecError

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gradcli.engine.forward_loop import ForwardWriter
-from gradcli.engine.plan import LayerPlan
+from gradcli.engine.step.plan import LayerPlan
 from gradcli.engine.problem import READOUT, UNLIMITED
 from gradcli.engine.run import KEPT_INPUT_BYTES
-from gradcli.engine.sizes import CHUNK_BYTES, Sizes, hoisted_rows, window_length
+from gradcli.engine.sizes import CHUNK_BYTES, Sizes, hoisted_rows, kept_rows, window_length
 from gradcli.errors import ResourceError
 from gradcli.sources.cuts import lengths_file
 from gradcli.sources.files import FieldError
@@ -161,15 +160,14 @@ def _engine_bytes(
     number = sequences * sizes.itemsize
     rows = borders = outside = 0
     for plan in plans:
-        loop = ForwardWriter(plan, sizes.trials > 1)
         states = sum(plan.cell.shapes.states.values())
-        rows += states + sum(loop.buffers.values()) + 2 * hoisted_rows(plan)
+        rows += kept_rows(plan) + 2 * hoisted_rows(plan)
         borders += states * plan.lag
-        for group in plan.groups:
+        for stack in plan.layout.stacks:
             # What is added to the products, and their adjoints with what they are multiplied by, for some steps each.
             addends, summed = (
-                number * group.rows,
-                group.rows + plan.size(group.vector) + plan.cell.shapes.input_size + 1,
+                number * stack.rows,
+                stack.rows + plan.size(stack.group.vector) + plan.cell.shapes.input_size + 1,
             )
             outside += max(addends, min(CHUNK_BYTES, addends * sizes.segment))
             window = window_length(summed, sizes.trials, spec.batch_size, sizes.itemsize, sizes.block)
