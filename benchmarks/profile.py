@@ -10,14 +10,13 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from enum import StrEnum
 from time import perf_counter
 from types import FunctionType
 from typing import Any, cast
 from unittest.mock import patch
 
-from gradcli.engine.loop import Loop
+from gradcli.engine.numpy_loops import CopiedProgram, NumpyProgram
 from gradcli.engine.problem import Run
 from gradcli.engine.run import Engine
 
@@ -80,11 +79,11 @@ class _Timers:
 
         return timed
 
-    def each_call(self, loop: Loop, part_of: Callable[[str], Part]) -> Loop:
-        """Return the twin of a time loop, with a timer around every call in it."""
+    def each_call(self, program: NumpyProgram, part_of: Callable[[str], Part]) -> Callable[[Any, Any], None]:
+        """Return the twin of a program's loop over steps, with a timer around every call in it."""
         lines: list[str] = []
         calls: Counter[int] = Counter()
-        for line in loop.source.splitlines():
+        for line in program.source.splitlines():
             found = _CALL.fullmatch(line)
             if found is None:
                 lines.append(line)
@@ -93,14 +92,14 @@ class _Timers:
             calls[index] += 1
             lines += _with_timer(line, found["indent"], index)
         # The loop's own globals are the functions that its calls name.
-        run = _compiled(lines, cast(FunctionType, loop.run).__globals__, self.seconds)
+        run = _compiled(lines, cast(FunctionType, program.loop).__globals__, self.seconds)
 
         def counted(columns: Any, fixed: Any) -> None:
             run(columns, fixed)
             for index, count in calls.items():
                 self.calls[index] += count * len(columns[0])
 
-        return replace(loop, source="\n".join(lines), run=counted)
+        return counted
 
 
 def _with_timer(line: str, indent: str, index: int) -> list[str]:
@@ -128,17 +127,16 @@ class Profiler:
         self._twins: list[tuple[object, str, object]] = []
         for group in engine._groups.values():
             for layer in group.layers:
-                code = layer.forward_code
+                forward = layer.loop.program if isinstance(layer.loop, CopiedProgram) else layer.loop
                 self._twins += [
-                    (code, "loop", timers.each_call(code.loop, _part_forward)),
-                    (layer, "_fill_addends", timers.whole(layer._fill_addends, Part.ADDENDS)),
+                    (forward, "loop", timers.each_call(forward, _part_forward)),
+                    (layer, "fill", timers.whole(layer.fill, Part.ADDENDS)),
                 ]
             for backward in group.passes(parameters=False, clipped=False):
-                program = backward._program
-                timed = replace(program, run=timers.whole(program.run, Part.COEFFICIENTS))
+                coefficients = backward.coefficients
                 self._twins += [
-                    (backward, "code", timers.each_call(backward.code, _part_backward)),
-                    (backward, "_program", timed),
+                    (backward.step, "loop", timers.each_call(backward.step, _part_backward)),
+                    (coefficients, "loop", timers.whole(coefficients.loop, Part.COEFFICIENTS)),
                 ]
 
     @property

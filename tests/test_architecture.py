@@ -84,13 +84,17 @@ def test_only_the_compiled_loops_are_executed() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("exec", "eval"):
                 found.add(str(path.relative_to(PACKAGE)))
-    assert found == {"engine/loop.py"}
+    assert found == {"engine/numpy_loops.py"}
 
 
 def test_the_loops_hold_nothing_of_the_spec() -> None:
     """Names, numbers and functions of a cell are bound as objects; none of its text is in the source that is run."""
-    from gradcli.engine.backward_loop import backward_loop
-    from gradcli.engine.forward_loop import ForwardWriter
+    import numpy as np
+
+    from gradcli.engine.arrays import Arrays
+    from gradcli.engine.numpy_loops import NumpyProgram
+    from gradcli.engine.step.backward import Choices
+    from gradcli.engine.step.instructions import buffers_of
     from gradcli.engine.step.plan import LayerPlan
     from gradcli.language.cell import parse_cell
 
@@ -99,7 +103,11 @@ def test_the_loops_hold_nothing_of_the_spec() -> None:
         "memory[t] = sneaky_gate * memory[t-1] ** 2 + tanh(U_odd @ memory[t-2])"
     )
     plan = LayerPlan(cell.at_sizes(4, 3))
-    for source in (ForwardWriter(plan, False).loop.source, backward_loop(plan, False, frozenset(), False).source):
+    way_back = plan.backward(Choices(plan.prefilled))
+    for instructions in (plan.forward, way_back.step, way_back.coefficients):
+        arrays = Arrays(1, 2, np.dtype(np.float64))
+        arrays.allocate(buffers_of(instructions), segment=3, block=3)
+        source = NumpyProgram(instructions, arrays, whole=instructions is way_back.coefficients).source
         assert source.startswith("def run(columns, fixed):")
         for text in ("sneaky", "memory", "odd", "even", "0.123", "import", "__"):
             assert text not in source

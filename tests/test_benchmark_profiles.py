@@ -73,13 +73,13 @@ class Clock:
 
 def test_the_parts_of_a_run_add_up_without_the_timers(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    fill = Layer._fill_addends
+    fill = Layer.fill
 
     def slow(self: Layer, lo: int, hi: int) -> None:
         clock.now += 100.0
         fill(self, lo, hi)
 
-    monkeypatch.setattr(Layer, "_fill_addends", slow)
+    monkeypatch.setattr(Layer, "fill", slow)
     monkeypatch.setattr(profile, "perf_counter", clock)
     # A timer around nothing shows the second of its second reading, and takes those of both.
     assert profile.timer_seconds(steps=10) == (1.0, 2.0)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
 
 import numpy as np
 import pytest
 from doc_snippets import ROOT
 from measured import loaded
 
-from gradcli.engine.loop import Loop
+from gradcli.engine.numpy_loops import NumpyProgram
 from gradcli.engine.run import Engine
+from gradcli.engine.step.backward import Choices
+from gradcli.engine.step.instructions import Instructions
 from gradcli.prepare.build import build
 
 PAGE = (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
@@ -29,27 +30,15 @@ COUNTS = {cell: (int(n), int(p), int(e)) for cell, n, p, e in rows(PAGE, r"`([\w
 TIMES = rows(PAGE, r"(\w+ [\d,]+) \| ([\d,.]+) ms \| ([\d,.]+) ms")
 
 
-def calls_of(loop: Loop) -> list[tuple[str, str]]:
-    """Return for every call of a program the function, and the variable that it writes to."""
-    found = []
-    for line in loop.source.splitlines():
-        call = re.fullmatch(r"\s+([\w.]+)\((.+)\)", line)
-        if call and call[1] != "zip":
-            arguments = call[2].removesuffix(":").split(", ")
-            out = arguments[0] if call[1] == "copyto" else arguments[-1]
-            found.append((call[1], out.removeprefix("out=")))
-    return found
+def calls_of(program: NumpyProgram) -> int:
+    """Return how many functions a program calls."""
+    return sum("(" in line for line in program.source.splitlines()[1:] if "zip" not in line)
 
 
-def variables(loop: Loop, size_of_column: Any) -> dict[str, int]:
-    """Return how many numbers each variable of a program holds for one step."""
-    columns = re.search(r"\[(v[^\]]*)\] (?:in|=)", loop.source)
-    fixed = re.search(r"\[(p[^\]]*)\] = fixed", loop.source)
-    sizes = dict(zip(columns[1].split(", ") if columns else [], map(size_of_column, loop.columns), strict=True))
-    for name, key in zip(fixed[1].split(", ") if fixed else [], loop.fixed, strict=True):
-        if key[0] == "scratch":
-            sizes[name] = key[3][1] - key[3][0] if len(key) > 3 else key[2]
-    return sizes
+def numbers_of(instructions: Instructions) -> int:
+    """Return how many numbers elementwise instructions compute for a step; a sigmoid computes them several times."""
+    times = {"sigmoid": 4, "sigmoid_of_negated": 3, "product": 0}
+    return sum(times.get(i.op, 1) * math.prod(i.out.shape) for i in instructions)
 
 
 @pytest.mark.parametrize("cell", COUNTS)
@@ -60,18 +49,12 @@ def test_the_counts_are_those_of_the_compiled_loops(cell: str) -> None:
     engine.run(parameters=False)
     group = engine._group(0)
     (layer,), (backward,) = group.layers, group.passes(parameters=False, clipped=False)
-    programs = (
-        (layer.forward_code.loop, lambda key: layer._column(key)[0].size),
-        (backward.code, lambda key: backward._column(key, steps)[0].size),
-        (backward._program, lambda key: backward._block_array(key, 0, steps).size // steps),
-    )
-    calls = sum(len(calls_of(loop)) for loop, _ in programs[:2])
-    numbers = 0
-    for loop, size_of_column in programs:
-        held = variables(loop, size_of_column)
-        numbers += sum(held[out] for function, out in calls_of(loop) if not function.endswith("dot"))
-    plan = layer.plan
-    products = sum(g.rows * plan.size(g.vector) for g in plan.groups) // hidden_size**2
+    assert isinstance(layer.loop, NumpyProgram)
+    calls = calls_of(layer.loop) + calls_of(backward.step)
+    way_back = layer.plan.backward(Choices(layer.plan.prefilled))
+    numbers = sum(map(numbers_of, (layer.plan.forward, way_back.step, way_back.coefficients)))
+    stacks = layer.plan.layout.stacks
+    products = sum(s.rows * layer.plan.size(s.group.vector) for s in stacks) // hidden_size**2
     assert (calls, products, numbers // hidden_size) == COUNTS[cell]
 
 

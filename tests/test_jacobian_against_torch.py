@@ -160,14 +160,6 @@ def test_cotangents_and_tangents_are_dual(name: str) -> None:
     assert abs(pulled - pushed) < 1e-13 * abs(pulled)
 
 
-@pytest.mark.parametrize("name", cells.names())
-def test_coefficients_may_be_multiplied_into_the_matrices_first(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    walked = walk_of(name)
-    plain = walked.product(0)
-    monkeypatch.setattr(linearised, "_FOLDED_FROM", 1)
-    assert relative_error(walked.product(0), plain) < 1e-12
-
-
 @pytest.mark.torch
 @pytest.mark.parametrize("name", cells.names())
 def test_exponents_add_up_to_the_determinant(name: str) -> None:

@@ -22,11 +22,13 @@ class Arrays:
 
     Attributes:
         version: changes whenever the constants do.
+        moving: buffers whose steps are counted from the first of a segment, though they last for a block.
     """
 
     def __init__(self, trials: int, batch_size: int, dtype: np.dtype[Any], columns: int | None = None) -> None:
         self.trials, self.batch_size, self.dtype, self.columns = trials, batch_size, dtype, columns
         self.version = 0
+        self.moving: set[Buffer] = set()
         self._arrays: dict[Buffer, Array] = {}
 
     def allocate(self, buffers: Iterable[Buffer], *, segment: int, block: int) -> None:
@@ -52,6 +54,10 @@ class Arrays:
 
     def __contains__(self, buffer: Buffer) -> bool:
         return buffer in self._arrays
+
+    def first_of(self, buffer: Buffer, first: int) -> int:
+        """Return where the steps of a buffer begin that run together, if they begin at a step of the segment."""
+        return first if buffer.span is Span.SEGMENT or buffer in self.moving else 0
 
     def of(self, operand: Operand) -> Array:
         """Return a vector's numbers at all steps, (n, R, size, B), those before the first step not among them."""

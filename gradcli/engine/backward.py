@@ -106,8 +106,8 @@ class BackwardPass:
         arrays = layer.arrays
         self.totals = {name: arrays[buffer] for name, buffer in parts.adjoints.items()}
         self.lanes = {index: arrays.of(lanes) for index, lanes in parts.lanes.items()}
-        self._coefficients = NumpyProgram(program.coefficients, arrays, whole=True)
-        self._step = self._compiled(program.step)
+        self.coefficients = NumpyProgram(program.coefficients, arrays, whole=True)
+        self.step = self._compiled(program.step)
         self._upward: NumpyProgram | None = None
         #: What is computed of a block before the way back, or taken from the forward pass.
         taken = {place.buffer for _, place in parts.wanted} | set(program.vectors.values())
@@ -227,7 +227,7 @@ class BackwardPass:
         self._exponent = exponent
         self._fill_totals(n, adjoints, exponent, entering, entering_exponent)
         self._fill_powers(exponent)
-        step = self._step
+        step = self.step
         if self._exponents.goes_up(exponent):
             if self._upward is None:
                 self._upward = self._with_shifts()
@@ -252,7 +252,7 @@ class BackwardPass:
         layer, arrays = self.layer, self.layer.arrays
         for node, buffer in self._program.hoisted.items():
             np.copyto(arrays[buffer][:n], layer.array(node)[lo : lo + n])
-        self._coefficients.run(lo, n)
+        self.coefficients.run(lo, n)
         for node, buffer in self._parts.values.items():
             np.copyto(arrays[buffer][:n], layer.array(node)[lo : lo + n])
         for node, buffer in self._parts.slopes.items():

@@ -67,7 +67,7 @@ class Layer:
         of_kept, of_read = (sum(b.size for b in found) * self._number for found in (self.kept, read))
         self.chunk, copied = chunk_length(of_kept, of_read, segment)
         self.allocate(of_forward, block=self.chunk)
-        self._loop = (
+        self.loop = (
             CopiedProgram(plan.forward, self.arrays, self.chunk) if copied else NumpyProgram(plan.forward, self.arrays)
         )
         self.states = {name: self.arrays[buffer] for name, buffer in layout.states.items()}
@@ -113,8 +113,12 @@ class Layer:
 
     # What is known before the loop.
 
-    def _fill(self, filling: Filling, lo: int, hi: int) -> None:
+    def fill(self, lo: int, hi: int) -> None:
         """Fill in what the loop reads at the steps lo+1 .. hi of the segment."""
+        for filling in self._fillings:
+            self._fill(filling, lo, hi)
+
+    def _fill(self, filling: Filling, lo: int, hi: int) -> None:
         into = self.arrays.of(filling.into)[: hi - lo]
         if filling.matrix is not None and filling.vector is not None:
             matrix = self.parameters.known(filling.matrix)
@@ -159,9 +163,8 @@ class Layer:
             for start in starts:
                 if start.offset == lo:
                     self.begin(start)
-            for filling in self._fillings:
-                self._fill(filling, lo, hi)
-            self._loop.run(lo, hi - lo)
+            self.fill(lo, hi)
+            self.loop.run(lo, hi - lo)
             self._finite &= self._is_surely_finite(lo, hi)
 
     def _chunks(self, starts: Sequence[Start]) -> Iterator[tuple[int, int]]:

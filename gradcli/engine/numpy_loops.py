@@ -35,6 +35,10 @@ class NumpyProgram:
     Args:
         instructions: what to do at each step. arrays: the memory.
         whole: whether all steps that run together are one call each, and not one after the other.
+
+    Attributes:
+        source: of the loop over steps, or of the block. loop: it, ``loop(columns, fixed)`` with views for each variable.
+        clips: for each state whose adjoint is clipped what does so, in place.
     """
 
     engine = "numpy"
@@ -51,7 +55,7 @@ class NumpyProgram:
         self.source = self._source()
         namespace = dict(self._names)
         exec(_compiled(self.source), namespace)  # the instructions' own text, see the module's docstring
-        self._run: Callable[[Any, Any], None] = namespace["run"]
+        self.loop: Callable[[Any, Any], None] = namespace["run"]
         self._made: list[Any] = []
         self._version = -1
         self._views: dict[Any, list[Array]] = {}
@@ -217,14 +221,14 @@ class NumpyProgram:
         columns = []
         for key in self._columns:
             operand = key[1] if isinstance(key[0], str) else key
-            lo = first if operand.buffer.span is Span.SEGMENT else 0
+            lo = self._arrays.first_of(operand.buffer, first)
             if self._whole:
                 columns.append(self._array(key)[lo : lo + count])
                 continue
             views = self._of_steps(key)
             part = views if lo == 0 and count == len(views) else views[lo : lo + count]
             columns.append(part[::-1] if reverse else part)
-        self._run(columns, fixed)
+        self.loop(columns, fixed)
 
     def _array(self, key: Any) -> Array:
         if key not in self._views:
@@ -260,7 +264,7 @@ class CopiedProgram:
                 self._kept.append((buffer, buffer in written))
             else:
                 self._own[buffer] = arrays[buffer]
-        self._program = NumpyProgram(instructions, self._own)
+        self.program = NumpyProgram(instructions, self._own)
 
     def run(self, first: int, count: int, *, reverse: bool = False) -> None:
         """See `NumpyProgram.run`; forwards in time only."""
@@ -269,7 +273,7 @@ class CopiedProgram:
         for buffer, is_written in self._kept:
             there = buffer.lag if is_written else buffer.lag + count
             np.copyto(own[buffer][:there], arrays[buffer][first : first + there])
-        self._program.run(0, count)
+        self.program.run(0, count)
         for buffer, is_written in self._kept:
             if is_written:
                 lag = buffer.lag

@@ -105,13 +105,13 @@ def _arriving(backward: BackwardPass, block: Block, values: Values, adjoints: di
             adjoint = out
         for edge in plan.edges[target]:
             source = edge.source
-            is_earlier = source.op == "state" and source.data[1] > 0
+            is_earlier = source.op == "window" or (source.op == "state" and source.data[1] > 0)
             if not is_earlier and source.op != "across":
                 continue
             evaluate([edge.coefficient], values, layer.parameters.column_ranges)
             part = values[edge.coefficient] * adjoint
             if is_earlier:
-                arrivals.add(source.data, part, frame)
+                arrivals.add_at(source, part, frame)
                 continue
             theirs = plan.frames.of_node[source]
             if theirs != frame:
@@ -126,6 +126,15 @@ class _Arrivals:
     def __init__(self, plan: LayerPlan, block: Block) -> None:
         self._plan, self._block = plan, block
         self._sums: dict[tuple[str, int], Array] = {}
+
+    def add_at(self, source: Node, part: Array, frame: int) -> None:
+        """Add what arrives at a past state, or at several as one vector."""
+        if source.op == "state":
+            self.add(source.data, part, frame)
+            return
+        states = source.args
+        for state, one in zip(states, np.split(part, len(states), axis=2), strict=True):
+            self.add(state.data, one, frame)
 
     def add(self, state: tuple[str, int], part: Array, frame: int) -> None:
         """Add what arrives at a state, by its name and lag, from a target in some frame."""

@@ -199,6 +199,8 @@ class Backward:
     def _factors(self, target: Target, edges: list[Edge]) -> list[Operand]:
         """Return the coefficients of edges; those that change with the step lie side by side."""
         changing = [edge for edge in edges if edge.coefficient.dependence > Dependence.PARAMETERS]
+        if changing and len(edges) > 1:
+            changing = edges  # beside each other, so that one call serves all
         sizes = [self._layout.size(edge.coefficient) for edge in changing]
         if len(edges) > 1:
             sizes = [self._layout.size(edge.source) for edge in changing]
