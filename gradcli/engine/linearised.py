@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -75,6 +74,8 @@ class LinearisedBlock:
         self._only = slice(None) if self.plan.couples_sequences else slice(sequence, sequence + 1)
         self.program = self.plan.backward(Choices(self.plan.prefilled, one_frame=True))
         self.arrays = self._filled()
+        layout = self.plan.layout
+        self.matrices = [layer.parameters.known(layout.matrix(stack)) for stack in layout.stacks]
 
     def _filled(self) -> Arrays:
         """Return the memory of the coefficients, of all trials, with what they are computed from."""
@@ -108,12 +109,6 @@ class LinearisedBlock:
         with np.errstate(all="ignore"):
             evaluate(nodes, values, self.layer.parameters.column_ranges)
         return [values[node] for node in nodes]
-
-    @cached_property
-    def values_of_edges(self) -> dict[Node, Any]:
-        """The coefficient of every edge, as `evaluated` gives it."""
-        nodes = [edge.coefficient for edges in self.plan.edges.values() for edge in edges]
-        return dict(zip(nodes, self.evaluated(nodes), strict=True))
 
     def maps(self, trial: int) -> StepMaps:
         """Return the maps of one trial."""
@@ -215,24 +210,21 @@ class _Tangents:
     """The step of one trial the other way: what each cut point takes of the ones before it."""
 
     def __init__(self, block: LinearisedBlock, trial: int) -> None:
-        self._plan, self._width, self._trial = block.plan, block.width, trial
-        self._values = block.values_of_edges
-        parameters, layout = block.layer.parameters, block.plan.layout
-        self._matrices = [parameters.known(layout.matrix(stack))[trial] for stack in layout.stacks]
+        self._plan, self._width = block.plan, block.width
         arrays, parts = block.arrays, block.program.parts
+        self._coefficients = {
+            key: arrays.view(place)[:, trial] for key, place in parts.places.items() if not key[1].is_number
+        }
+        self._matrices = [matrix[trial] for matrix in block.matrices]
         self._across = {node: arrays[buffer][:, trial] for node, buffer in parts.values.items()}
         self._slopes = {node: arrays[buffer][:, trial] for node, buffer in parts.slopes.items()}
 
-    def _coefficient(self, node: Node, step: int) -> Any:
+    def _coefficient(self, target: Target, node: Node, step: int) -> Any:
         """Return a derivative, (size, b, 1), or a number."""
-        value = self._values[node]
-        match np.ndim(value):
-            case 0:
-                return value
-            case 3:
-                return value[self._trial][..., None]
-            case _:
-                return value[step, self._trial][..., None]
+        if node.is_number:
+            return node.data
+        values = self._coefficients[target, node]
+        return values[step if len(values) > 1 else 0][..., None]
 
     def push_forward(self, step: int, before: dict[tuple[str, int], Array], count: int) -> dict[tuple[str, int], Array]:
         """Return the tangents of the states at t and before it, from those before t, (state, lag) -> (size, b, K)."""
@@ -245,7 +237,7 @@ class _Tangents:
             for edge in plan.edges[target]:
                 part = self._part(edge.source, known, inner)
                 if part is not None:
-                    total += self._coefficient(edge.coefficient, step) * part
+                    total += self._coefficient(target, edge.coefficient, step) * part
             return total
 
         for target in reversed(plan.linear.backward_order):

@@ -256,7 +256,7 @@ class CopiedProgram:
     def __init__(self, instructions: Instructions, arrays: Arrays, length: int) -> None:
         self._arrays = arrays
         self._own = Arrays(arrays.trials, arrays.batch_size, arrays.dtype)
-        written = {instruction.out.buffer for instruction in instructions}
+        written = {operand.buffer for instruction in instructions for operand in instruction.written}
         self._kept: list[tuple[Buffer, bool]] = []
         for buffer in buffers_of(instructions):
             if buffer.span is Span.SEGMENT:

@@ -42,7 +42,8 @@ class Backward:
         adjoints: the buffer of each state's adjoints. lanes: for each group where the adjoints of its products lie.
         across: the buffer of the adjoint of each function across.
         values, slopes: those of what is kept of the forward pass for a function across.
-        wanted: the coefficients, each with where it is read.
+        wanted: the coefficients that change with the step, each with where it is read.
+        places: for each target where the coefficients of its edges are read, the others as well.
         factors: for two frames, the buffer of the power of two that brings adjoints of the first to the second;
             `shifts` that of its exponent.
         transposed: the buffer of each group's transposed matrix.
@@ -53,6 +54,7 @@ class Backward:
         self._step = step = layout.step
         lag = max(layout.cell.lags.values())
         self.wanted: list[tuple[Node, Operand]] = []
+        self.places: dict[tuple[Target, Node], Operand] = {}
         self.adjoints = {
             name: Buffer(f"d{name}", state.size, Span.BLOCK, lag=lag, columns=True)
             for name, state in layout.states.items()
@@ -212,14 +214,14 @@ class Backward:
         found, start = [], 0
         for edge in edges:
             rows = self._layout.size(edge.source)
-            if edge not in changing:
-                word = self._layout.word(edge.coefficient)
-                found.append(self._constants.operand(edge.coefficient, word).spread(rows))
-                continue
-            place = buffer.rows(start, start + sizes[changing.index(edge)])
-            start = place.stop
-            if is_new:
-                self.wanted.append((edge.coefficient, place))
+            if edge in changing:
+                place = buffer.rows(start, start + sizes[changing.index(edge)])
+                start = place.stop
+                if is_new:
+                    self.wanted.append((edge.coefficient, place))
+            else:
+                place = self._constants.operand(edge.coefficient, self._layout.word(edge.coefficient))
+            self.places[target, edge.coefficient] = place
             found.append(place.spread(rows))
         return found
 

@@ -86,6 +86,11 @@ class Instruction(NamedTuple):
     out: Operand
     data: Any = None
 
+    @property
+    def written(self) -> tuple[Operand, ...]:
+        """All that the operation writes: a function across its slope as well, which stands behind its argument."""
+        return (self.out, *self.args[1:]) if self.op == "across" else (self.out,)
+
 
 Instructions = Sequence[Instruction]
 
