@@ -209,7 +209,9 @@ class Backward:
         key = target, edges[0].source
         is_new = key not in self._coefficients
         if is_new:
-            self._coefficients[key] = Buffer(f"coefficients of {self._word(target)}", sum(sizes), Span.BLOCK)
+            source = edges[0].source
+            what = self._products(source) if source.op == "matmul" else self._layout.word(source)
+            self._coefficients[key] = Buffer(f"d{self._word(target)}/d{what}", sum(sizes), Span.BLOCK)
         buffer = self._coefficients[key]
         found, start = [], 0
         for edge in edges:
@@ -298,6 +300,9 @@ class Backward:
         first = slot not in self._reached
         self._reached.add(slot)
         return first
+
+    def _products(self, product: Node) -> str:
+        return f"products{self._step.group_of[product].index}"
 
     def _word(self, target: Target) -> str:
         if isinstance(target, str):

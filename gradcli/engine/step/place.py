@@ -8,7 +8,7 @@ one call serves them all. What the derivatives mention is kept for every step; a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import combinations, pairwise, permutations
 from typing import NamedTuple
 
@@ -65,7 +65,7 @@ class Layout:
     """Where every value of a step lies.
 
     Args:
-        cell: for the sizes. step: its cut points. without: names of optimisations to do without, see `plan`.
+        cell: for the sizes. step: its cut points. names: of nodes, for people. without: names of optimisations to do without, see `plan`.
 
     Attributes:
         stacks: one for each group. stored: the nodes whose values are kept for every step.
@@ -78,8 +78,10 @@ class Layout:
         hoisted: the buffers of the other nodes that are known before the loop and read in it.
     """
 
-    def __init__(self, cell: SizedCell, step: Linearised, without: Collection[str] = ()) -> None:
-        self.cell, self.step = cell, step
+    def __init__(
+        self, cell: SizedCell, step: Linearised, names: Mapping[Node, str], without: Collection[str] = ()
+    ) -> None:
+        self.cell, self.step, self.names = cell, step, names
         self._without = without
         self._sizes = dict(cell.shapes.sizes)
         takers: dict[Node, list[Node]] = {}
@@ -98,9 +100,9 @@ class Layout:
         self.states = {
             name: Buffer(name, cell.shapes.states[name], Span.SEGMENT, lag=lag, columns=False) for name in step.states
         }
-        self._names: dict[Node, list[str]] = {}
+        self._states_of: dict[Node, list[str]] = {}
         for name, expression in step.states.items():
-            self._names.setdefault(expression, []).append(name)
+            self._states_of.setdefault(expression, []).append(name)
         self.slopes = {
             node: Buffer(f"slope of {self.word(node)}", rows, Span.SEGMENT)
             for node in step.across
@@ -153,8 +155,11 @@ class Layout:
         return graph.node("stack", parts) if len(parts) > 1 else parts[0]
 
     def word(self, node: Node) -> str:
-        """Return what to call a node: the name that the equations give it, else its number."""
-        return next((name for name, value in self.cell.values.items() if value is node), f"n{node.index}")
+        """Return what to call a node: as the equations do, or by its number."""
+        if node.op == "state":
+            name, lag = node.data
+            return f"{name}[t-{lag}]" if lag else f"{name}[t]"
+        return str(node.data) if node.op == "parameter" else self.names.get(node, f"n{node.index}")
 
     # Lanes.
 
@@ -267,12 +272,12 @@ class Layout:
 
     def of_state(self, node: Node) -> Operand | None:
         """Return the place in a state that a node's value is computed into, where it is the state's expression."""
-        names = self._names.get(node)
+        names = self._states_of.get(node)
         return self.states[names[0]].rows() if names else None
 
     def states_of(self, node: Node) -> list[Operand]:
         """Return the places of all states whose expression this is."""
-        return [self.states[name].rows() for name in self._names.get(node, ())]
+        return [self.states[name].rows() for name in self._states_of.get(node, ())]
 
     def _place_stack(self, stack: Stack) -> None:
         index = stack.group.index

@@ -64,7 +64,7 @@ class LayerPlan:
         self.lags = cell.lags
         self.lag = max(cell.lags.values())
         windows = windows and "windows" not in without
-        self.states = rewritten(cell, windows=windows)
+        self.states, self._names = rewritten(cell, windows=windows)
         coupling = [node for node in reachable(self.states.values()) if over_sequences(node)]
         self.couples_sequences = bool(coupling)
         self.couples_hoisted = any(node.dependence is Dependence.INPUT for node in coupling)
@@ -90,7 +90,7 @@ class LayerPlan:
     @cached_property
     def layout(self) -> Layout:
         """Where every value lies."""
-        return Layout(self.cell, self.linear, self.without)
+        return Layout(self.cell, self.linear, self._names, self.without)
 
     @cached_property
     def constants(self) -> Constants:

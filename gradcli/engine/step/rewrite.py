@@ -30,15 +30,16 @@ class _Window(NamedTuple):
     lags: tuple[int, ...]
 
 
-def rewritten(cell: SizedCell, *, windows: bool) -> dict[str, Node]:
-    """Return the expression of each state.
+def rewritten(cell: SizedCell, *, windows: bool) -> tuple[dict[str, Node], dict[Node, str]]:
+    """Return the expression of each state, and the names that the equations give to what is left of theirs.
 
     Args:
         windows: whether products with neighbouring past values may become one, where it pays.
     """
     plain = _Rewriting(cell, ())
     paying = [window for window, numbers in plain.joined.items() if numbers <= _MOST_JOINED]
-    return (_Rewriting(cell, paying) if windows and paying else plain).states
+    found = _Rewriting(cell, paying) if windows and paying else plain
+    return found.states, found.names
 
 
 class _Rewriting:
@@ -48,7 +49,7 @@ class _Rewriting:
         allowed: the windows of which products become one.
 
     Attributes:
-        states: the expressions. joined: how many numbers the joined matrix of each window that was met has.
+        states: the expressions. names: those of nodes. joined: how many numbers the joined matrix of each window that was met has.
     """
 
     def __init__(self, cell: SizedCell, allowed: Container[_Window]) -> None:
@@ -65,6 +66,8 @@ class _Rewriting:
             else:
                 new[node] = self._graph.node(node.op, args, node.data)
         self.states = {name: new[node] for name, node in cell.states.items()}
+        named = ((new[node], name) for name, node in cell.values.items() if node in new and name not in cell.states)
+        self.names = dict(named)
 
     def _sum(self, terms: list[_Term]) -> Node:
         known = [term for term in terms if term[1].dependence < Dependence.STATE]
