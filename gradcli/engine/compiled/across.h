@@ -1,0 +1,176 @@
+/* Functions along one axis: sums, norms, softmaxes, their Jacobian products, clipping. The axis is the last of the call;
+   the others are walked over, or are MIDDLE, along which tiles of up to TILE numbers are treated together where they are
+   contiguous. See gradcli.language.across and gradcli.diagnostics.clipping for the definitions. */
+
+#define TILE 32
+#define AT(j, i, k) (*(REAL *)(at[j] + (i) * call->stride[j][MIDDLE] + (k) * call->stride[j][INNER]))
+
+/* Each number along MIDDLE has a sum of its own: `EACH` runs a statement for all of a tile. */
+#define EACH_TILE                                                                                                     \
+    for (int64_t first = 0, n; first < call->shape[MIDDLE]; first += n)                                               \
+        if (n = call->shape[MIDDLE] - first < TILE ? call->shape[MIDDLE] - first : TILE, 1)
+#define EACH for (int64_t i = 0; i < n; i++)
+
+/* The sum of f(k) over the axis into sum[i]. Alone, a number has eight partial sums, which do not wait for each other. */
+#define SUM(sum, value)                                                                                               \
+    do {                                                                                                              \
+        if (n == 1) {                                                                                                 \
+            enum { i = 0 };                                                                                           \
+            REAL part[8] = {0};                                                                                       \
+            int64_t k = 0;                                                                                            \
+            for (; k + 8 <= size; k += 8) {                                                                           \
+                const int64_t whole = k;                                                                              \
+                UNROLL for (int64_t s = 0; s < 8; s++) {                                                              \
+                    const int64_t k = whole + s;                                                                      \
+                    part[s] += value;                                                                                 \
+                }                                                                                                     \
+            }                                                                                                         \
+            for (; k < size; k++) {                                                                                   \
+                part[0] += value;                                                                                     \
+            }                                                                                                         \
+            sum[0] = ((part[0] + part[4]) + (part[2] + part[6])) + ((part[1] + part[5]) + (part[3] + part[7]));       \
+        } else {                                                                                                      \
+            EACH sum[i] = 0;                                                                                          \
+            for (int64_t k = 0; k < size; k++) {                                                                      \
+                EACH sum[i] += value;                                                                                 \
+            }                                                                                                         \
+        }                                                                                                             \
+    } while (0)
+
+static void NAME(sum)(const Call *call, char *const *at) {
+    const int64_t size = call->shape[INNER];
+    EACH_TILE {
+        REAL total[TILE];
+        SUM(total, AT(1, first + i, k));
+        EACH AT(0, first + i, 0) = total[i];
+    }
+}
+
+/* Operands: y, slope, a. */
+static void NAME(norm)(const Call *call, char *const *at) {
+    const int64_t size = call->shape[INNER];
+    const REAL share = 1 / (REAL)size, eps = (REAL)call->number;
+    EACH_TILE {
+        REAL mean[TILE], slope[TILE];
+        SUM(mean, AT(2, first + i, k));
+        EACH mean[i] *= share;
+        for (int64_t k = 0; k < size; k++) {
+            EACH AT(0, first + i, k) = AT(2, first + i, k) - mean[i];
+        }
+        SUM(slope, AT(0, first + i, k) * AT(0, first + i, k));
+        EACH {
+            const REAL variance = slope[i] * share + eps;
+            /* sqrt(v) / v and not 1 / sqrt(v): where the squares overflow, y is then not a number, and not 0. */
+            slope[i] = LIBM(sqrt)(variance) / variance;
+        }
+        for (int64_t k = 0; k < size; k++) {
+            EACH {
+                AT(0, first + i, k) *= slope[i];
+                AT(1, first + i, k) = slope[i];
+            }
+        }
+    }
+}
+
+/* Operands: out, y, slope, v; out may be v. */
+static void NAME(norm_jacobian)(const Call *call, char *const *at) {
+    const int64_t size = call->shape[INNER];
+    const REAL share = 1 / (REAL)size;
+    EACH_TILE {
+        REAL mean[TILE], total[TILE];
+        SUM(mean, AT(3, first + i, k));
+        SUM(total, AT(1, first + i, k) * AT(3, first + i, k));
+        EACH mean[i] *= share;
+        EACH total[i] *= share;
+        for (int64_t k = 0; k < size; k++) {
+            EACH AT(0, first + i, k)
+                = (AT(3, first + i, k) - mean[i] - AT(1, first + i, k) * total[i]) * AT(2, first + i, k);
+        }
+    }
+}
+
+/* Operands: y, a. */
+static void NAME(softmax)(const Call *call, char *const *at) {
+    const int64_t size = call->shape[INNER];
+    EACH_TILE {
+        REAL largest[TILE], total[TILE];
+        EACH largest[i] = AT(1, first + i, 0);
+        for (int64_t k = 1; k < size; k++) {
+            EACH largest[i] = NAME(maximum)(largest[i], AT(1, first + i, k));
+        }
+        for (int64_t k = 0; k < size; k++) {
+            EACH AT(0, first + i, k) = NAME(exp)(AT(1, first + i, k) - largest[i]);
+        }
+        SUM(total, AT(0, first + i, k));
+        for (int64_t k = 0; k < size; k++) {
+            EACH AT(0, first + i, k) /= total[i];
+        }
+    }
+}
+
+/* Operands: out, y, v; out may be v. */
+static void NAME(softmax_jacobian)(const Call *call, char *const *at) {
+    const int64_t size = call->shape[INNER];
+    EACH_TILE {
+        REAL total[TILE];
+        SUM(total, AT(1, first + i, k) * AT(2, first + i, k));
+        for (int64_t k = 0; k < size; k++) {
+            EACH AT(0, first + i, k) = (AT(2, first + i, k) - total[i]) * AT(1, first + i, k);
+        }
+    }
+}
+
+#define THRESHOLD(i) (*(const double *)(at[2] + (i) * call->stride[2][MIDDLE]))
+#define COUNTER(i) (*(int64_t *)(at[1] + (i) * call->stride[1][MIDDLE]))
+
+static inline REAL NAME(largest_size)(const Call *call, char *const *at, int64_t i) {
+    REAL largest = 0;
+    for (int64_t k = 0; k < call->shape[INNER]; k++) {
+        largest = NAME(maximum)(largest, NAME(size)(AT(0, i, k)));
+    }
+    return largest;
+}
+
+/* Operands: an adjoint, scaled down in place to the threshold where its norm is above; a counter of those; thresholds. */
+static void NAME(clip_norm)(const Call *call, char *const *at) {
+    for (int64_t i = 0; i < call->shape[MIDDLE]; i++) {
+        const REAL largest = NAME(largest_size)(call, at, i);
+        /* Scaled by its largest entry first: the square of a mantissa may leave the range of floats. */
+        const REAL unit = largest > 0 ? largest : 1;
+        REAL squares = 0;
+        for (int64_t k = 0; k < call->shape[INNER]; k++) {
+            const REAL part = AT(0, i, k) / unit;
+            squares += part * part;
+        }
+        const double norm = (double)(unit * LIBM(sqrt)(squares));
+        if (norm > THRESHOLD(i)) {
+            const double factor = THRESHOLD(i) / norm;
+            for (int64_t k = 0; k < call->shape[INNER]; k++) {
+                AT(0, i, k) = (REAL)((double)AT(0, i, k) * factor);
+            }
+            COUNTER(i)++;
+        }
+    }
+}
+
+/* The same, entry by entry. */
+static void NAME(clip_value)(const Call *call, char *const *at) {
+    for (int64_t i = 0; i < call->shape[MIDDLE]; i++) {
+        const double threshold = THRESHOLD(i);
+        if ((double)NAME(largest_size)(call, at, i) > threshold) {
+            COUNTER(i)++;
+        }
+        for (int64_t k = 0; k < call->shape[INNER]; k++) {
+            const double entry = (double)AT(0, i, k);
+            AT(0, i, k) = (REAL)(entry > threshold ? threshold : (entry < -threshold ? -threshold : entry));
+        }
+    }
+}
+
+#undef AT
+#undef SUM
+#undef EACH
+#undef EACH_TILE
+#undef TILE
+#undef THRESHOLD
+#undef COUNTER

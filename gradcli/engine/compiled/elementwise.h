@@ -1,0 +1,190 @@
+/* Loops over the numbers of elementwise calls. A kernel does the two inner axes. */
+
+#define POINTER(j) (at[j] + row * call->stride[j][MIDDLE])
+#define EACH_ROW for (int64_t row = 0; row < call->shape[MIDDLE]; row++)
+
+#define ONE(name, value)                                                                                              \
+    static void NAME(name##_contiguous)(const Call *call, char *const *at) {                                          \
+        const int64_t n = call->shape[INNER];                                                                         \
+        EACH_ROW {                                                                                                    \
+            REAL *out = (REAL *)POINTER(0);                                                                           \
+            const REAL *first = (const REAL *)POINTER(1);                                                             \
+            INDEPENDENT for (int64_t i = 0; i < n; i++) {                                                             \
+                const REAL x = first[i];                                                                              \
+                out[i] = value;                                                                                       \
+            }                                                                                                         \
+        }                                                                                                             \
+    }                                                                                                                 \
+    static void NAME(name##_strided)(const Call *call, char *const *at) {                                             \
+        const int64_t n = call->shape[INNER];                                                                         \
+        EACH_ROW {                                                                                                    \
+            char *out = POINTER(0);                                                                                   \
+            const char *first = POINTER(1);                                                                           \
+            for (int64_t i = 0; i < n; i++, out += call->stride[0][INNER], first += call->stride[1][INNER]) {         \
+                const REAL x = *(const REAL *)first;                                                                  \
+                *(REAL *)out = value;                                                                                 \
+            }                                                                                                         \
+        }                                                                                                             \
+    }
+ONE_OPERAND(ONE)
+#undef ONE
+
+static void NAME(fill)(const Call *call, char *const *at) {
+    const int64_t n = call->shape[INNER];
+    EACH_ROW {
+        REAL *out = (REAL *)POINTER(0);
+        const REAL x = *(const REAL *)POINTER(1);
+        INDEPENDENT for (int64_t i = 0; i < n; i++) {
+            out[i] = x;
+        }
+    }
+}
+
+#define TWO_LOOP(X, Y, value)                                                                                         \
+    const int64_t n = call->shape[INNER];                                                                             \
+    EACH_ROW {                                                                                                        \
+        REAL *out = (REAL *)POINTER(0);                                                                               \
+        const REAL *first = (const REAL *)POINTER(1), *second = (const REAL *)POINTER(2);                             \
+        const REAL first_number = *first, second_number = *second;                                                    \
+        (void)first_number;                                                                                           \
+        (void)second_number;                                                                                          \
+        INDEPENDENT for (int64_t i = 0; i < n; i++) {                                                                 \
+            const REAL x = X, y = Y;                                                                                  \
+            out[i] = value;                                                                                           \
+        }                                                                                                             \
+    }
+
+#define TWO(name, value)                                                                                              \
+    static void NAME(name##_contiguous)(const Call *call, char *const *at) {                                          \
+        TWO_LOOP(first[i], second[i], value)                                                                          \
+    }                                                                                                                 \
+    static void NAME(name##_first_number)(const Call *call, char *const *at) {                                        \
+        TWO_LOOP(first_number, second[i], value)                                                                      \
+    }                                                                                                                 \
+    static void NAME(name##_second_number)(const Call *call, char *const *at) {                                       \
+        TWO_LOOP(first[i], second_number, value)                                                                      \
+    }                                                                                                                 \
+    static void NAME(name##_strided)(const Call *call, char *const *at) {                                             \
+        const int64_t n = call->shape[INNER];                                                                         \
+        EACH_ROW {                                                                                                    \
+            char *out = POINTER(0);                                                                                   \
+            const char *first = POINTER(1), *second = POINTER(2);                                                     \
+            for (int64_t i = 0; i < n; i++) {                                                                         \
+                const REAL x = *(const REAL *)first, y = *(const REAL *)second;                                       \
+                *(REAL *)out = value;                                                                                 \
+                out += call->stride[0][INNER];                                                                        \
+                first += call->stride[1][INNER];                                                                      \
+                second += call->stride[2][INNER];                                                                     \
+            }                                                                                                         \
+        }                                                                                                             \
+    }
+TWO_OPERANDS(TWO)
+#undef TWO
+#undef TWO_LOOP
+
+static void NAME(any_power)(const Call *call, char *const *at) {
+    const int64_t n = call->shape[INNER];
+    EACH_ROW {
+        char *out = POINTER(0);
+        const char *first = POINTER(1), *second = POINTER(2);
+        for (int64_t i = 0; i < n; i++) {
+            *(REAL *)out = NAME(power)(*(const REAL *)first, *(const REAL *)second);
+            out += call->stride[0][INNER];
+            first += call->stride[1][INNER];
+            second += call->stride[2][INNER];
+        }
+    }
+}
+
+/* x to one power: the whole powers that derivatives and squares are made of need no logarithm. */
+static void NAME(one_power)(const Call *call, char *const *at) {
+    const int64_t n = call->shape[INNER];
+    EACH_ROW {
+        REAL *out = (REAL *)POINTER(0);
+        const REAL *first = (const REAL *)POINTER(1);
+        const REAL y = *(const REAL *)POINTER(2);
+        if (y == 2) {
+            INDEPENDENT for (int64_t i = 0; i < n; i++) {
+                out[i] = first[i] * first[i];
+            }
+        } else if (y == 3) {
+            INDEPENDENT for (int64_t i = 0; i < n; i++) {
+                out[i] = first[i] * first[i] * first[i];
+            }
+        } else if (y == -1) {
+            INDEPENDENT for (int64_t i = 0; i < n; i++) {
+                out[i] = 1 / first[i];
+            }
+        } else if (y == -2) {
+            INDEPENDENT for (int64_t i = 0; i < n; i++) {
+                const REAL inverse = 1 / first[i];
+                out[i] = inverse * inverse;
+            }
+        } else {
+            for (int64_t i = 0; i < n; i++) {
+                out[i] = NAME(power)(first[i], y);
+            }
+        }
+    }
+}
+
+static void NAME(ldexp_strided)(const Call *call, char *const *at) {
+    const int64_t n = call->shape[INNER];
+    EACH_ROW {
+        char *out = POINTER(0);
+        const char *first = POINTER(1), *second = POINTER(2);
+        const int32_t exponent = *(const int32_t *)second;
+        if (call->stride[2][INNER] == 0 && exponent >= 1 - BIAS && exponent <= BIAS) {
+            const REAL factor = NAME(ldexp)(1, exponent);
+            for (int64_t i = 0; i < n; i++, out += call->stride[0][INNER], first += call->stride[1][INNER]) {
+                *(REAL *)out = *(const REAL *)first * factor;
+            }
+            continue;
+        }
+        for (int64_t i = 0; i < n; i++) {
+            *(REAL *)out = NAME(ldexp)(*(const REAL *)first, *(const int32_t *)second);
+            out += call->stride[0][INNER];
+            first += call->stride[1][INNER];
+            second += call->stride[2][INNER];
+        }
+    }
+}
+
+/* out = x y + z; z may be out. */
+#define MULTIPLY_ADD(suffix, X, Y)                                                                                    \
+    static void NAME(multiply_add_##suffix)(const Call *call, char *const *at) {                                      \
+        const int64_t n = call->shape[INNER];                                                                         \
+        EACH_ROW {                                                                                                    \
+            REAL *out = (REAL *)POINTER(0);                                                                           \
+            const REAL *first = (const REAL *)POINTER(1), *second = (const REAL *)POINTER(2);                         \
+            const REAL *third = (const REAL *)POINTER(3);                                                             \
+            const REAL first_number = *first, second_number = *second;                                                \
+            (void)first_number;                                                                                       \
+            (void)second_number;                                                                                      \
+            INDEPENDENT for (int64_t i = 0; i < n; i++) {                                                             \
+                out[i] = X * Y + third[i];                                                                            \
+            }                                                                                                         \
+        }                                                                                                             \
+    }
+MULTIPLY_ADD(contiguous, first[i], second[i])
+MULTIPLY_ADD(first_number, first_number, second[i])
+MULTIPLY_ADD(second_number, first[i], second_number)
+#undef MULTIPLY_ADD
+
+static void NAME(multiply_add_strided)(const Call *call, char *const *at) {
+    const int64_t n = call->shape[INNER];
+    EACH_ROW {
+        char *out = POINTER(0);
+        const char *first = POINTER(1), *second = POINTER(2), *third = POINTER(3);
+        for (int64_t i = 0; i < n; i++) {
+            *(REAL *)out = *(const REAL *)first * *(const REAL *)second + *(const REAL *)third;
+            out += call->stride[0][INNER];
+            first += call->stride[1][INNER];
+            second += call->stride[2][INNER];
+            third += call->stride[3][INNER];
+        }
+    }
+}
+
+#undef POINTER
+#undef EACH_ROW
