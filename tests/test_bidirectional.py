@@ -23,7 +23,7 @@ from reference.compare_run import redo, steps_of
 from reference.equations import parse, reads_input_elementwise
 from reference.shapes import shapes_of
 
-from gradcli.diagnostics.clipping import StepClipper
+from gradcli.engine.step_clip import StepClip
 from gradcli.engine import group
 from gradcli.engine.problem import Problem, layer_names
 from gradcli.engine.run import Engine
@@ -417,7 +417,7 @@ def test_clipping_inside_is_what_hooks_on_every_state_do(method: str, block: int
 
     spec = spec_of(cell_block("lstm"), "mse at every", 2)
     arrays = drawn(spec)
-    clipper = StepClipper(method, threshold)
+    clipper = StepClip(method, threshold)
     run = Engine(problem_of(spec, arrays), block=block).run(record=True, step_clip=clipper)
     assert clipper.seen == 8 * (T + 1) * TRIALS * BATCH
     assert 0 < clipper.changed < clipper.seen

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from gradcli.diagnostics.clipping import StepClipper
+from gradcli.engine.step_clip import StepClip
 from gradcli.diagnostics.curve_landmarks import reference_distance
 from gradcli.diagnostics.measure import Measured, measure
 from gradcli.diagnostics.remedy_table import Case, Edit, Trouble, edits_for
@@ -111,7 +111,7 @@ def _run(measured: Measured, edit: Edit, max_memory: int | None) -> Outcome | No
         network = build(changed, max_memory=max_memory)
     except SpecError:
         return None
-    clipper = None if edit.step_norm is None else StepClipper("step_norm", edit.step_norm)
+    clipper = None if edit.step_norm is None else StepClip("step_norm", edit.step_norm)
     run = Engine(network.problem).run(step_clip=clipper, parameters=False)
     return outcome(measure(network, run=run, theory=False))
 

@@ -45,7 +45,7 @@ def walk_adjoints(group: TrialGroup, *, longest: int | None = None, by_step: int
     Raises:
         ForwardOverflow: a state stopped being finite.
     """
-    passes = group.passes(parameters=True, clipped=False, by_step=by_step)
+    passes = group.passes(parameters=True, by_step=by_step)
     adjoints = [backward.start(None) for backward in passes]
     longest = min(longest or group.block, group.block)
     length = longest

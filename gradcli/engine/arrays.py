@@ -41,6 +41,8 @@ class Arrays:
         """Return an array for a buffer at so many steps."""
         if buffer.value is not None:
             return np.zeros((1, self.trials, buffer.size, 1), self.dtype)
+        if buffer.dtype is not None:
+            return np.zeros((steps, self.trials, buffer.size, self.batch_size), buffer.dtype)
         shape: tuple[int, ...] = (steps, self.trials, buffer.size, self.batch_size)
         if self.columns is not None and buffer.columns:
             shape = (*shape, self.columns)

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from gradcli.engine import executor
 from gradcli.engine.evaluate import HoistedAdjoints, Values, evaluate, product
 from gradcli.engine.exponents import Adjoints, Exponents, PlainExponents, from_the_top, near_each_other, summed
 from gradcli.engine.known import Affine, affine_of, known_runs
 from gradcli.engine.layer import Layer
-from gradcli.engine.numpy_loops import NumpyProgram
 from gradcli.engine.scaled import NOTHING, Scaled, log2_norm, scale_by
 from gradcli.engine.step.backward import Choices
 from gradcli.engine.step.instructions import Instructions, buffers_of
 from gradcli.engine.step.linearise import Target
 from gradcli.engine.step.place import Lane
+from gradcli.engine.step_clip import StepClip
 from gradcli.engine.weights import WeightGradients
 from gradcli.language.graph import Node
 
@@ -52,23 +53,13 @@ class Block:
     longest_next: int
 
 
-class StepClip(Protocol):
-    """Clips adjoints inside the backward pass."""
-
-    def __call__(self, adjoint: Array, exponent: Array) -> None:
-        """Clip one state's adjoint in place: mantissas (R, size, B) and exponents (R, 1, B)."""
-
-    def settle(self, kept: bool) -> None:
-        """Take note that the block just clipped counts, or that it was refused and comes again in shorter ones."""
-
-
 class BackwardPass:
     """Backward over the blocks of a layer.
 
     Args:
         layer: the layer, whose forward pass has just run over the segment.
         per_step: whether gradients enter at every step (a loss at several steps, a layer above), not only at the last.
-        clipped: whether `step_clip` is to be applied to every state's adjoint as soon as it is complete.
+        clipped: the operation that clips every state's adjoint as soon as it is complete, see `StepClip`.
         block: the largest number of steps of a block.
         parameters: whether parameter gradients are wanted. to_input: whether dL/dx is, for a layer below.
         plain: whether adjoints are plain floats, without powers of two of their own, those of the batch loss whose sum
@@ -82,7 +73,7 @@ class BackwardPass:
         *,
         per_step: bool,
         block: int,
-        clipped: bool = False,
+        clipped: str | None = None,
         parameters: bool = True,
         to_input: bool = False,
         plain: bool = False,
@@ -106,9 +97,9 @@ class BackwardPass:
         arrays = layer.arrays
         self.totals = {name: arrays[buffer] for name, buffer in parts.adjoints.items()}
         self.lanes = {index: arrays.of(lanes) for index, lanes in parts.lanes.items()}
-        self.coefficients = NumpyProgram(program.coefficients, arrays, whole=True)
+        self.coefficients = executor.program(program.coefficients, arrays, whole=True)
         self.step = self._compiled(program.step)
-        self._upward: NumpyProgram | None = None
+        self._upward: executor.Program | None = None
         #: What is computed of a block before the way back, or taken from the forward pass.
         taken = {place.buffer for _, place in parts.wanted} | set(program.vectors.values())
         self._of_block = [arrays[buffer] for buffer in (*taken, *parts.values.values(), *parts.slopes.values())]
@@ -122,9 +113,9 @@ class BackwardPass:
         self._missing: Array | None = None
         self._exponent = np.zeros((plan.frames.count, layer.trials, layer.batch_size), np.int64)
 
-    def _compiled(self, step: Instructions) -> NumpyProgram:
+    def _compiled(self, step: Instructions) -> executor.Program:
         self.layer.allocate(buffers_of(step), self._block)
-        return NumpyProgram(step, self.layer.arrays)
+        return executor.program(step, self.layer.arrays)
 
     def _name_hoisted(self) -> None:
         """Decide by which way each hoisted node gets its gradient."""
@@ -233,19 +224,15 @@ class BackwardPass:
                 self._upward = self._with_shifts()
                 self._fill_powers(exponent)
             step = self._upward
-        if self.step_clip is not None:
-            step.clips = {name: self._clip_of(name) for name in self.totals}
+        self._fill_limits(exponent)
         step.run(0, n, reverse=True)
+        self._count_clipped(n)
         lag = self.layer.lag
         return {name: log2_norm(total[lag : lag + n], axis=2) for name, total in self.totals.items()}
 
-    def _with_shifts(self) -> NumpyProgram:
+    def _with_shifts(self) -> executor.Program:
         """Return the step for frames that pass adjoints on to ones with far smaller powers of two."""
-        layer = self.layer
-        program = self.plan.merged(self._parts.upward)
-        for buffer in self._parts.shifts.values():
-            layer.arrays[buffer] = np.zeros((1, layer.trials, 1, layer.batch_size), np.int32)
-        return self._compiled(program)
+        return self._compiled(self.plan.merged(self._parts.upward))
 
     def _take_block(self, lo: int, n: int) -> None:
         """Take what the way back needs of n steps of the forward pass."""
@@ -322,21 +309,20 @@ class BackwardPass:
                 else:
                     total[lag + n - 1] += scale_by(entering[0], shift)
 
-    def _clip_of(self, name: str) -> Callable[[Array], None]:
-        assert self.step_clip is not None
-        clip, layer = self.step_clip, self.layer
-        exponent = self._exponent[self.plan.frames.of_state[name]][:, None, :]
-        if self._missing is None:
-            return lambda adjoint: clip(adjoint.reshape(layer.trials, -1, layer.batch_size), exponent)
-        there = np.delete(np.arange(layer.batch_size), self._missing)
+    def _fill_limits(self, exponent: Array) -> None:
+        """Set the limits that adjoints are clipped at, in units of their powers of two."""
+        arrays = self.layer.arrays
+        for name, buffer in self._parts.limits.items():
+            assert self.step_clip is not None
+            arrays[buffer][0] = self.step_clip.limit(exponent[self.plan.frames.of_state[name]])[:, None, :]
+            arrays[self._parts.counters[name]][...] = 0
 
-        def clip_those_there(adjoint: Array) -> None:
-            whole = adjoint.reshape(layer.trials, -1, layer.batch_size)
-            part = whole[..., there]
-            clip(part, exponent[..., there])
-            whole[..., there] = part
-
-        return clip_those_there
+    def _count_clipped(self, n: int) -> None:
+        if self.step_clip is not None:
+            counters = [self.layer.arrays[counter] for counter in self._parts.counters.values()]
+            missing = 0 if self._missing is None else len(self._missing)
+            seen = n * self.layer.trials * (self.layer.batch_size - missing) * len(counters)
+            self.step_clip.count(seen, sum(int(counter.sum()) for counter in counters))
 
     # What lies outside the loop.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.engine.backward import BackwardPass, StepClip
+from gradcli.engine.backward import BackwardPass
 from gradcli.engine.bidirectional import BothWays, forward_both_ways
 from gradcli.engine.exponents import Adjoints
 from gradcli.engine.layer import Layer
@@ -23,6 +23,7 @@ from gradcli.engine.recomputation import Recomputation
 from gradcli.engine.recorder import Recorder
 from gradcli.engine.stack_backward import Backward
 from gradcli.engine.starts import Start
+from gradcli.engine.step_clip import StepClip
 from gradcli.language.graph import Dependence
 
 Array = np.ndarray[Any, Any]
@@ -69,7 +70,7 @@ class TrialGroup:
         self.outputs: Array = np.empty(0)
         stretches = problem.sizes.stretches(self.segment) if self.segment < problem.seq_len else 1
         self._recomputation = Recomputation(self.layers, stretches) if stretches > 1 else None
-        self._passes: dict[tuple[bool, bool, bool, int | None, tuple[int, ...]], list[BackwardPass]] = {}
+        self._passes: dict[tuple[bool, str | None, bool, int | None, tuple[int, ...]], list[BackwardPass]] = {}
 
     def load(self, problem: Problem, parameters: ParametersOfSteps) -> None:
         """Take other trials of the same problem, as many as before, or other parameters."""
@@ -285,11 +286,12 @@ class TrialGroup:
             return self._run(record, step_clip, parameters, plain)
 
     def passes(
-        self, parameters: bool, clipped: bool, plain: bool = False, by_step: int | None = None
+        self, parameters: bool, clipped: str | None = None, plain: bool = False, by_step: int | None = None
     ) -> list[BackwardPass]:
         """Return the backward passes of the layers, kept from run to run.
 
         Args:
+            clipped: the operation that clips the adjoint of every state, see `StepClip`; None where none does.
             plain: see `Engine.run`.
             by_step: the layer whose parameter gradients alone are wanted, for each step by itself.
         """

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from gradcli.engine import executor
 from gradcli.engine.arrays import Arrays
 from gradcli.engine.evaluate import Values, evaluate, product_into
 from gradcli.engine.known import Filling, evaluated_before, fillings
-from gradcli.engine.numpy_loops import CopiedProgram, NumpyProgram
 from gradcli.engine.parameters import LayerParameters
 from gradcli.engine.sizes import chunk_length
 from gradcli.engine.starts import Start
@@ -67,9 +67,7 @@ class Layer:
         of_kept, of_read = (sum(b.size for b in found) * self._number for found in (self.kept, read))
         self.chunk, copied = chunk_length(of_kept, of_read, segment)
         self.allocate(of_forward, block=self.chunk)
-        self.loop = (
-            CopiedProgram(plan.forward, self.arrays, self.chunk) if copied else NumpyProgram(plan.forward, self.arrays)
-        )
+        self.loop = executor.program(plan.forward, self.arrays, copied=self.chunk if copied else None)
         self.states = {name: self.arrays[buffer] for name, buffer in layout.states.items()}
         self._fillings = fillings(plan)
         self._hoisted = evaluated_before(plan, self._fillings)

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from gradcli.engine import executor
 from gradcli.engine.arrays import Arrays
 from gradcli.engine.evaluate import evaluate
 from gradcli.engine.layer import Layer
-from gradcli.engine.numpy_loops import NumpyProgram
 from gradcli.engine.step.backward import Choices
 from gradcli.engine.step.instructions import Buffer, Span, buffers_of
 from gradcli.engine.step.linearise import Target
@@ -97,7 +97,7 @@ class LinearisedBlock:
         for node, buffer in program.parts.slopes.items():
             arrays[buffer] = layer.slope(node)[lo : lo + n, ..., self._only].copy()
         with np.errstate(all="ignore"):
-            NumpyProgram(program.coefficients, arrays, whole=True).run(lo, n)
+            executor.program(program.coefficients, arrays, whole=True).run(lo, n)
         return arrays
 
     def evaluated(self, nodes: Sequence[Node]) -> list[Any]:
@@ -190,7 +190,7 @@ class _Columns:
         parts = program.parts
         arrays.allocate([*buffers_of(program.step), *parts.adjoints.values()], segment=1, block=1)
         self._adjoints = {name: arrays[buffer][:, 0] for name, buffer in parts.adjoints.items()}
-        self._program = NumpyProgram(program.step, arrays)
+        self._program = executor.program(program.step, arrays)
 
     def pull_back(
         self, step: int, after: dict[tuple[str, int], Array], before: dict[tuple[str, int], Array]

@@ -6,7 +6,7 @@ arrays and functions are bound as objects, so there is nothing in it that a spec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache, partial
 from types import CodeType
 from typing import Any
@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from gradcli.engine.arrays import Arrays
+from gradcli.engine.step_clip import OPERATIONS as CLIPPING
 from gradcli.engine.step.instructions import Buffer, Instruction, Instructions, Operand, Span, buffers_of
 from gradcli.language.across import ACROSS
 from gradcli.language.functions import FUNCTIONS
 
 Array = np.ndarray[Any, Any]
-Clip = Callable[[Array], None]
 
 #: Up to this many numbers a constant operand is a full array, which NumPy handles faster than a broadcast one.
 _FULL_CONSTANT = 4096
@@ -38,7 +38,6 @@ class NumpyProgram:
 
     Attributes:
         source: of the loop over steps, or of the block. loop: it, ``loop(columns, fixed)`` with views for each variable.
-        clips: for each state whose adjoint is clipped what does so, in place.
     """
 
     engine = "numpy"
@@ -49,7 +48,6 @@ class NumpyProgram:
         self._columns: dict[Operand | tuple[str, Operand], str] = {}
         self._names: dict[str, Any] = {}
         self._lines: list[str] = []
-        self.clips: Mapping[str, Clip] = {}
         for instruction in instructions:
             self._write(instruction)
         self.source = self._source()
@@ -116,31 +114,25 @@ class NumpyProgram:
                 self._call("copyto", name(out), name(args[0]))
             case "across":
                 function, eps = ACROSS[data[0]], data[1]
-                self._bound(partial(function.write_value, eps, self._axis(function.over_sequences)), *args, out)
+                argument, *slope = map(name, args)
+                write_value = partial(function.write_value, eps, self._axis(function.over_sequences))
+                self._bound(write_value, argument, name(out), *slope)
             case "jacobian":
-                self._write_jacobian(args, out, data[0])
-            case "clip":
-                clip = self._fixed.setdefault(("clip", data), f"p{len(self._fixed)}")
-                self._lines.append(f"{clip}({name(out)})")
+                function = ACROSS[data[0]]
+                y, *slope, adjoint = args
+                at_step = [name(part, "bare") for part in slope] or ["None"]
+                jacobian = partial(function.apply_jacobian, self._axis(function.over_sequences))
+                self._bound(jacobian, name(y, "bare"), *at_step, name(adjoint), name(out))
+            case "clip_norm" | "clip_value":
+                self._bound(partial(CLIPPING[op], self._axis(False)), *map(name, args))
             case _:
                 self._call(op, *map(name, args), name(out))
 
-    def _write_jacobian(self, args: tuple[Operand, ...], out: Operand, function_name: str) -> None:
-        function = ACROSS[function_name]
-        y, *slope, adjoint = args
-        jacobian = partial(function.apply_jacobian, self._axis(function.over_sequences))
-        bound = f"f{len(self._names)}"
-        self._names[bound] = jacobian
-        at_step = self._name(slope[0], "bare") if slope else "None"
-        variables = [self._name(y, "bare"), at_step, self._name(adjoint), self._name(out)]
-        self._lines.append(f"{bound}({', '.join(variables)})")
-
-    def _bound(self, function: Callable[..., None], argument: Operand, *others: Operand) -> None:
-        *slope, out = others
-        bound = f"f{len(self._names)}"
-        self._names[bound] = function
-        variables = [self._name(argument), self._name(out), *(self._name(part) for part in slope)]
-        self._lines.append(f"{bound}({', '.join(variables)})")
+    def _bound(self, function: Callable[..., None], *variables: str) -> None:
+        """Write the call of a function that is bound to a name of its own."""
+        name = f"f{len(self._names)}"
+        self._names[name] = function
+        self._lines.append(f"{name}({', '.join(variables)})")
 
     def _axis(self, over_sequences: bool) -> int:
         """Return the axis of a step's arrays over which a function across goes."""
@@ -168,17 +160,10 @@ class NumpyProgram:
         if self._version != self._arrays.version:
             self._made = [self._constant(key) for key in self._fixed]
             self._version = self._arrays.version
-        if self.clips:
-            return [
-                self.clips[key[1]] if key[0] == "clip" else made
-                for key, made in zip(self._fixed, self._made, strict=True)
-            ]
         return self._made
 
     def _constant(self, key: Any) -> Any:
         arrays = self._arrays
-        if key[0] == "clip":
-            return None
         if key[0] == "number":
             if self._whole:
                 return key[1]

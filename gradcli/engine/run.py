@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.engine.backward import StepClip
 from gradcli.engine.group import TrialGroup
 from gradcli.engine.loss import Loss
 from gradcli.engine.nonfinite import Blame
 from gradcli.engine.parameters import ParametersOfSteps
 from gradcli.engine.problem import Input, Overflow, Problem, Progress, Run
 from gradcli.engine.starts import FilledInput
+from gradcli.engine.step_clip import StepClip
 from gradcli.engine.together import joined_runs
 
 Array = np.ndarray[Any, Any]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradcli.engine.backward import Block, StepClip
+from gradcli.engine.backward import Block
 from gradcli.engine.evaluate import parameter_gradients
 from gradcli.engine.exponents import Adjoints, OutOfRange
 from gradcli.engine.layer import Layer
@@ -17,6 +17,7 @@ from gradcli.engine.problem import READOUT, Overflow, Run
 from gradcli.engine.recorder import Recorder
 from gradcli.engine.scaled import Scaled, log2_norm
 from gradcli.engine.step_gradients import StepGradients
+from gradcli.engine.step_clip import StepClip
 from gradcli.language.graph import Node
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Backward:
         plain: bool = False,
     ) -> None:
         self.engine, self.run, self.recorder = engine, run, recorder
-        self.passes = engine.passes(parameters, clipped=step_clip is not None, plain=plain)
+        self.passes = engine.passes(parameters, clipped=step_clip.operation if step_clip else None, plain=plain)
         self.adjoints: list[Adjoints] = [backward.start(step_clip) for backward in self.passes]
         self.gradients: list[dict[Node, Scaled]] = [{} for _ in engine.layers]
         self.of_steps = StepGradients(engine.problem.seq_len)

@@ -21,13 +21,13 @@ class Choices(NamedTuple):
 
     prefilled: the states whose adjoint buffer already holds something at each step (zero, or a gradient that enters
         there), so that every contribution is added; for the others the first contribution is written.
-    clipped: whether each state's adjoint is clipped as soon as it is complete.
+    clipped: the operation that clips each state's adjoint as soon as it is complete; None where none does.
     kept: whether the adjoints of products and of functions across are kept for all steps of a block; else for one.
     one_frame: whether all adjoints have one power of two, whatever the frames.
     """
 
     prefilled: frozenset[str] = frozenset()
-    clipped: bool = False
+    clipped: str | None = None
     kept: bool = False
     one_frame: bool = False
 
@@ -46,6 +46,7 @@ class Backward:
         places: for each target where the coefficients of its edges are read, the others as well.
         factors: for two frames, the buffer of the power of two that brings adjoints of the first to the second;
             `shifts` that of its exponent.
+        limits: for each state that at which its adjoint is clipped; counters: how many were.
         transposed: the buffer of each group's transposed matrix.
     """
 
@@ -76,6 +77,9 @@ class Backward:
         self.slopes = {node: Buffer(slope.name, slope.size, Span.BLOCK) for node, slope in layout.slopes.items()}
         self.factors: dict[tuple[int, int], Buffer] = {}
         self.shifts: dict[tuple[int, int], Buffer] = {}
+        clipped = step.states if choices.clipped else ()
+        self.limits = {name: Buffer(f"limit of d{name}", 1, Span.ONCE, dtype="float64") for name in clipped}
+        self.counters = {name: Buffer(f"d{name} clipped", 1, Span.ONCE, dtype="int64") for name in clipped}
         self.transposed: dict[int, Buffer] = {}
         self._coefficients: dict[tuple[Target, Node], Buffer] = {}
         self._terms: dict[tuple[int, int], Buffer] = {}
@@ -110,7 +114,7 @@ class Backward:
     def _write_state(self, name: str) -> None:
         adjoint = self.adjoints[name].rows()
         if self._choices.clipped:
-            self._add("clip", (adjoint,), adjoint, name)
+            self._add(self._choices.clipped, (adjoint, self.limits[name].rows(), self.counters[name].rows()), adjoint)
         self._spread(name, adjoint)
 
     def _write_across(self, node: Node) -> None:
@@ -252,7 +256,7 @@ class Backward:
         return self._rescaled[wanted]
 
     def _shift(self, frame: int, wanted: int) -> Operand:
-        return self.shifts.setdefault((frame, wanted), Buffer(f"{frame} to {wanted}", 1, Span.ONCE)).rows()
+        return self.shifts.setdefault((frame, wanted), Buffer(f"{frame} to {wanted}", 1, Span.ONCE, dtype="int32")).rows()
 
     def _frame(self, frame: int) -> int:
         return 0 if self._choices.one_frame else frame

@@ -36,15 +36,24 @@ class Buffer:
         name: for people. size: how many numbers. span: at how many steps.
         lag: for how many steps before the first there is memory as well.
         value: what fills it before the loop, where it depends on parameters alone: a matrix, a vector, a number.
-        columns: whether each column of a matrix of cotangents has numbers of its own in it.
+        dtype: of its numbers, where that is not the run's. columns: whether each column of a matrix of cotangents has numbers of its own in it.
     """
 
-    __slots__ = ("columns", "lag", "name", "size", "span", "value")
+    __slots__ = ("columns", "dtype", "lag", "name", "size", "span", "value")
 
     def __init__(
-        self, name: str, size: int, span: Span, *, lag: int = 0, value: Node | None = None, columns: bool = False
+        self,
+        name: str,
+        size: int,
+        span: Span,
+        *,
+        lag: int = 0,
+        value: Node | None = None,
+        columns: bool = False,
+        dtype: str | None = None,
     ) -> None:
-        self.name, self.size, self.span, self.lag, self.value, self.columns = name, size, span, lag, value, columns
+        self.name, self.size, self.span, self.lag = name, size, span, lag
+        self.value, self.columns, self.dtype = value, columns, dtype
 
     def __repr__(self) -> str:
         return f"<{self.name}: {self.size}, {self.span.name.lower()}>"
@@ -77,8 +86,8 @@ class Instruction(NamedTuple):
     """An operation on some operands.
 
     op: ``add``, ``multiply``, ..., a function of `gradcli.language.functions`, ``product`` of a matrix and a vector,
-        ``across`` and ``jacobian`` for a function of `gradcli.language.across`, ``clip``.
-    data: what else the operation needs to know: the function across and its eps; the state that is clipped.
+        ``across`` and ``jacobian`` for a function of `gradcli.language.across`, ``clip_norm`` and ``clip_value``.
+    data: what else the operation needs to know: the function across and its eps.
     """
 
     op: str
@@ -88,8 +97,9 @@ class Instruction(NamedTuple):
 
     @property
     def written(self) -> tuple[Operand, ...]:
-        """All that the operation writes: a function across its slope as well, which stands behind its argument."""
-        return (self.out, *self.args[1:]) if self.op == "across" else (self.out,)
+        """All that the operation writes: of a function across its slope as well, of clipping what it counts."""
+        beside = {"across": 1, "clip_norm": 2, "clip_value": 2}.get(self.op)
+        return (self.out,) if beside is None else (self.out, *self.args[beside:])
 
 
 Instructions = Sequence[Instruction]

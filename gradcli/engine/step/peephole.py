@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from gradcli.engine.step.instructions import Instruction, Operand
 
 #: Operations that are not taken entry by entry.
-_WHOLE = frozenset({"product", "across", "jacobian", "clip"})
+_WHOLE = frozenset({"product", "across", "jacobian", "clip_norm", "clip_value"})
 
 
 def merged(instructions: Iterable[Instruction]) -> list[Instruction]:
