@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from gradcli.diagnostics.contributions import _Sums
-from gradcli.engine.adjoint_walk import walk_adjoints, walk_gradients
+from gradcli.engine.blocks import walk_adjoints
 from gradcli.engine.group import TrialGroup
+from gradcli.engine.parameter_gradients import batch_gradients, walk_gradients
 from gradcli.engine.scaled import Scaled, scale_by
-from gradcli.engine.stack_backward import batch_gradients
 from gradcli.language.graph import Node
 
 Terms = dict[str, Scaled]

@@ -23,10 +23,10 @@ from reference.compare_run import redo, steps_of
 from reference.equations import parse, reads_input_elementwise
 from reference.shapes import shapes_of
 
-from gradcli.engine.step_clip import StepClip
 from gradcli.engine import group
 from gradcli.engine.problem import Problem, layer_names
 from gradcli.engine.run import Engine
+from gradcli.engine.step_clip import StepClip
 from gradcli.engine.together import apart, can_join, joined
 
 CELLS = Path(__file__).parent / "cells"

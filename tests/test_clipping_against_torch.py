@@ -17,9 +17,9 @@ from reference.fixture_file import FOLDER, read_fixture
 from simulated import simulate
 
 from gradcli import cells
-from gradcli.engine.step_clip import StepClip
 from gradcli.engine.problem import Problem
 from gradcli.engine.run import Engine
+from gradcli.engine.step_clip import StepClip
 
 CLIPPED_CELLS = ["torch-lstm", "torch-gru", "second-order"]
 

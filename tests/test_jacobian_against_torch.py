@@ -16,7 +16,6 @@ from test_against_torch import TEST_CELLS, built_in
 
 from gradcli import cells
 from gradcli.diagnostics.lyapunov import lyapunov_exponents
-from gradcli.engine import linearised
 from gradcli.engine.linearised import LinearisedBlock, StepMaps
 from gradcli.engine.run import Engine
 from gradcli.prepare.build import build

@@ -15,10 +15,10 @@ from in_process import gradcli
 from numpy.typing import NDArray
 from terms_by_step import in_blocks
 
-from gradcli.engine.step_clip import StepClip
 from gradcli.diagnostics.jacobian import jacobian_spectra
 from gradcli.engine.problem import Problem
 from gradcli.engine.run import Engine
+from gradcli.engine.step_clip import StepClip
 from gradcli.engine.together import can_join
 from gradcli.prepare.build import build
 from gradcli.sources.input_source import InputSource

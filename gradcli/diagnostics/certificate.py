@@ -120,7 +120,7 @@ class _Blocks:
             if source.op == "matmul":
                 group = plan.linear.group_of[source]
                 factor = slope * float(np.linalg.norm(self._known(source.args[0]), 2)) if slope else 0.0
-                parts = self._reach[group.index]
+                parts = self._reach[group.number]
             elif source.op == "across":
                 name, eps = source.data
                 factor = slope * ACROSS[name].gamma(eps) if slope else 0.0

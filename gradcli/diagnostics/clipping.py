@@ -20,7 +20,7 @@ from gradcli.diagnostics.curve import LOG10_2, Curve, curve_of, joined, quantile
 from gradcli.engine.loss import ReadoutLoss
 from gradcli.engine.problem import READOUT, Run
 from gradcli.engine.run import Engine
-from gradcli.engine.scaled import Scaled, scale_by
+from gradcli.engine.scaled import Scaled
 from gradcli.engine.step_clip import StepClip
 
 Array = np.ndarray[Any, Any]

@@ -24,13 +24,13 @@ import numpy as np
 from gradcli.diagnostics.curve import LOG10_2, Curve, curve_of, quantiles
 from gradcli.diagnostics.measure import judge_nonfinite
 from gradcli.diagnostics.verdict import Verdict
-from gradcli.engine.adjoint_walk import walk_gradients
 from gradcli.engine.group import TrialGroup
-from gradcli.engine.step.plan import LayerPlan
+from gradcli.engine.parameter_gradients import walk_gradients
 from gradcli.engine.problem import Progress
 from gradcli.engine.run import Engine
 from gradcli.engine.scaled import NOTHING, Scaled, common_exponent, scale_by
 from gradcli.engine.sizes import Sizes
+from gradcli.engine.step.plan import LayerPlan
 from gradcli.prepare.build import Network
 
 Array = np.ndarray[Any, Any]

@@ -30,12 +30,12 @@ from gradcli.diagnostics.direct_routes import passed_on, unit_factors
 from gradcli.diagnostics.gate_names import Activation, activations_of
 from gradcli.diagnostics.measure import judge_nonfinite
 from gradcli.diagnostics.verdict import Verdict, judge
-from gradcli.engine.adjoint_walk import walk_adjoints
+from gradcli.engine.blocks import walk_adjoints
 from gradcli.engine.evaluate import evaluate
-from gradcli.engine.step.plan import LayerPlan
 from gradcli.engine.problem import Progress
 from gradcli.engine.run import Engine
 from gradcli.engine.sizes import Sizes
+from gradcli.engine.step.plan import LayerPlan
 from gradcli.engine.step_norms import is_closed, joint_log2, step_norms
 from gradcli.language.direct import DirectRoute, direct_routes
 from gradcli.language.graph import Node

@@ -180,7 +180,7 @@ def loss_gradient(group: TrialGroup, layer: int, step: int) -> Adjoint:
     gradient = problem.loss.gradient(group.layers[-1].outputs()[index : index + 1], step)
     assert gradient is not None, "the loss counts at this step"
     exponent = np.zeros((problem.trials, problem.batch_size), np.int64)
-    passes = group.passes(parameters=False, clipped=False)
+    passes = group.passes(parameters=False)
     for above in reversed(passes[layer + 1 :]):
         block = above.run(index, index + 1, above.start(None), gradient, exponent, more=False)
         if block.input_adjoint is None:

@@ -26,9 +26,9 @@ from gradcli.engine.evaluate import Values, evaluate
 from gradcli.engine.layer import Layer
 from gradcli.engine.linearised import LinearisedBlock, full_state_size
 from gradcli.engine.parameters import LayerParameters
-from gradcli.engine.step.plan import LayerPlan
 from gradcli.engine.problem import Problem
 from gradcli.engine.starts import FilledInput
+from gradcli.engine.step.plan import LayerPlan
 from gradcli.language.direct import direct_routes
 from gradcli.language.functions import FUNCTIONS, derivative
 from gradcli.language.graph import Dependence, Node, reachable

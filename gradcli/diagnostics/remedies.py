@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from gradcli.engine.step_clip import StepClip
 from gradcli.diagnostics.curve_landmarks import reference_distance
 from gradcli.diagnostics.measure import Measured, measure
 from gradcli.diagnostics.remedy_table import Case, Edit, Trouble, edits_for
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.engine.run import Engine
+from gradcli.engine.step_clip import StepClip
 from gradcli.errors import SpecError
 from gradcli.prepare.build import build
 from gradcli.spec.edits import edited

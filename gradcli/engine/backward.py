@@ -1,13 +1,14 @@
 """The backward pass of a layer over a block of steps: exact adjoints, at every distance, whatever their size.
 
-An adjoint is a mantissa times a power of two, one power for each frame, trial and sequence (see `gradcli.engine.step.frames`).
-Within a block the mantissas are ordinary floats; at its border they are brought back near 1, which is exact. A block in
-which they leave the safe range is refused with `OutOfRange`, and the caller takes a shorter one.
+An adjoint is a mantissa times a power of two, one power for each frame, trial and sequence (see
+`gradcli.engine.step.frames`). Within a block the mantissas are ordinary floats; at its border they are brought back
+near 1, which is exact. A block in which they leave the safe range is refused with `OutOfRange`, and the caller takes a
+shorter one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from gradcli.engine.scaled import NOTHING, Scaled, log2_norm, scale_by
 from gradcli.engine.step.backward import Choices
 from gradcli.engine.step.instructions import Instructions, buffers_of
 from gradcli.engine.step.linearise import Target
-from gradcli.engine.step.place import Lane
+from gradcli.engine.step.place import Lane, Stack
 from gradcli.engine.step_clip import StepClip
 from gradcli.engine.weights import WeightGradients
 from gradcli.language.graph import Node
@@ -88,11 +89,13 @@ class BackwardPass:
         output = plan.cell.output
         self.prefilled = plan.prefilled | ({output} if per_step else frozenset())
         # What lies outside the loop takes the adjoints of products at all steps; without it one step's are enough.
-        self._program = program = plan.backward(Choices(self.prefilled, clipped, kept=parameters or to_input), parameters)
+        self._program = program = plan.backward(
+            Choices(self.prefilled, clipped, kept=parameters or to_input), parameters
+        )
         self._parts = parts = program.parts
         self._block = block
-        places = [parts.adjoints, parts.across, parts.values, parts.slopes, program.vectors]
-        buffers = [*buffers_of(program.coefficients), *(buffer for found in places for buffer in found.values())]
+        of_nodes = [*parts.across.values(), *parts.values.values(), *parts.slopes.values(), *program.vectors.values()]
+        buffers = [*buffers_of(program.coefficients), *parts.adjoints.values(), *of_nodes]
         layer.allocate([*buffers, *(lanes.buffer for lanes in parts.lanes.values())], block)
         arrays = layer.arrays
         self.totals = {name: arrays[buffer] for name, buffer in parts.adjoints.items()}
@@ -105,7 +108,7 @@ class BackwardPass:
         self._of_block = [arrays[buffer] for buffer in (*taken, *parts.values.values(), *parts.slopes.values())]
         self._name_hoisted()
         self._weights = [
-            WeightGradients(layer, stack, self._added(stack.lanes), block)
+            WeightGradients(layer, stack, self._added(stack), block)
             for stack in (plan.layout.stacks if parameters else [])
         ]
         itemsize = layer.dtype.itemsize
@@ -122,7 +125,7 @@ class BackwardPass:
         layout = self.plan.layout
         # What is added to lanes that lie side by side, and has their adjoints, passes them on together.
         self._runs = {
-            stack.group.index: [run for run in known_runs(stack.lanes) if self._is_added(run)]
+            stack.group.number: [run for run in known_runs(stack.lanes) if self._is_added(run)]
             for stack in layout.stacks
         }
         together = {lane.known for runs in self._runs.values() for run in runs for lane in run}
@@ -135,10 +138,9 @@ class BackwardPass:
         of_lane = {lane.product: leaf for leaf, lane in self.plan.layout.aliases.items()}
         return all(affine_of(lane) is not None and of_lane.get(lane.product) is lane.known for lane in run)
 
-    def _added(self, lanes: Sequence[Lane]) -> dict[Node, Affine]:
+    def _added(self, stack: Stack) -> dict[Node, Affine]:
         """Return what is added to lanes whose adjoints it has, by their products."""
-        index = self.plan.linear.group_of[lanes[0].product].index
-        found = ((lane.product, affine_of(lane)) for run in self._runs[index] for lane in run)
+        found = ((lane.product, affine_of(lane)) for run in self._runs[stack.group.number] for lane in run)
         return {product: affine for product, affine in found if affine is not None}
 
     def start(self, step_clip: StepClip | None) -> Adjoints:
@@ -270,7 +272,7 @@ class BackwardPass:
                 self.layer.arrays[made[node]][: hi - lo] if node in made else self.layer.array(node)[lo:hi]
                 for node in weights.vectors
             ]
-            yield weights, self.lanes[group.index][: hi - lo], block.adjoints.exponent[group.frame], vectors
+            yield weights, self.lanes[group.number][: hi - lo], block.adjoints.exponent[group.frame], vectors
 
     def step_gradients(self, block: Block) -> dict[Node, Scaled]:
         """Return the gradients of parameter nodes at each step of the block just gone over, (n, R, ...)."""
@@ -393,8 +395,8 @@ class BackwardPass:
         for group in plan.groups:
             if group.frame not in frames:
                 continue
-            lanes = in_common(self.lanes[group.index][:n], group.frame)
-            for run in self._runs[group.index] if self.to_input else ():
+            lanes = in_common(self.lanes[group.number][:n], group.frame)
+            for run in self._runs[group.number] if self.to_input else ():
                 self._receive_run(hoisted, run, lanes[:, :, run[0].start : run[-1].stop])
             for leaf, lane in self._aliases.items():
                 if plan.linear.group_of[lane.product] is group:

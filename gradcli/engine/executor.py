@@ -30,7 +30,9 @@ def wanted() -> str:
     asked = os.environ.get(VARIABLE, "")
     there = knows(())
     if asked not in ("", COMPILED, NUMPY) or (asked == COMPILED and not there):
-        known = f"{COMPILED} or {NUMPY}" if there else f"{NUMPY} (the compiled one was not built: no C compiler was found)"
+        known = (
+            f"{COMPILED} or {NUMPY}" if there else f"{NUMPY} (the compiled one was not built: no C compiler was found)"
+        )
         raise UsageError(f"{VARIABLE}={asked}: the engine is {known}")
     return asked or (COMPILED if there else NUMPY)
 

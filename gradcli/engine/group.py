@@ -13,17 +13,14 @@ from typing import Any
 import numpy as np
 
 from gradcli.engine.backward import BackwardPass
-from gradcli.engine.bidirectional import BothWays, forward_both_ways
+from gradcli.engine.directions import forward_both_ways
 from gradcli.engine.exponents import Adjoints
 from gradcli.engine.layer import Layer
 from gradcli.engine.nonfinite import Blame, blame_derivative, blame_forward
 from gradcli.engine.parameters import ParametersOfSteps
-from gradcli.engine.problem import ForwardOverflow, Overflow, Problem, Progress, Run
+from gradcli.engine.problem import ForwardOverflow, Overflow, Problem, Progress
 from gradcli.engine.recomputation import Recomputation
-from gradcli.engine.recorder import Recorder
-from gradcli.engine.stack_backward import Backward
 from gradcli.engine.starts import Start
-from gradcli.engine.step_clip import StepClip
 from gradcli.language.graph import Dependence
 
 Array = np.ndarray[Any, Any]
@@ -83,11 +80,11 @@ class TrialGroup:
     def losses(self) -> tuple[Array, Overflow | None]:
         """Return the loss of each sequence (R, B), and where the forward pass overflowed, if it did."""
         with np.errstate(all="ignore"):
-            losses, _, overflow = self._forward(lambda *_: None, again=False)
+            losses, _, overflow = self.forward(again=False)
         return losses, overflow
 
-    def _forward(
-        self, on_segment: Callable[[int, int], None], *, again: bool, to_the_end: bool = False
+    def forward(
+        self, *, on_segment: Callable[[int, int], None] | None = None, again: bool = True, to_the_end: bool = False
     ) -> tuple[Array, list[list[dict[str, Array]]], Overflow | None]:
         """Run forward; return the losses, what each segment can be computed again from, and where it overflowed.
 
@@ -108,7 +105,8 @@ class TrialGroup:
             if overflow is not None and not to_the_end:
                 return losses, checkpoints, overflow
             losses += p.loss.values(self.outputs, lo + 1)
-            on_segment(lo, hi)
+            if on_segment is not None:
+                on_segment(lo, hi)
             self.progress("forward", hi, p.seq_len)
             if again and not last:
                 checkpoints.append(self._recomputation.checkpoints() if self._recomputation else histories)
@@ -234,9 +232,13 @@ class TrialGroup:
     def walk_back(self) -> Iterator[tuple[int, int]]:
         """Yield the segments from the last to the first; see `walk_forward`."""
         with np.errstate(all="ignore"):
-            _, checkpoints, overflow = self._forward(lambda *_: None, again=True)
+            _, checkpoints, overflow = self.forward()
         if overflow is not None:
             raise ForwardOverflow(overflow)
+        yield from self.segments_back(checkpoints)
+
+    def segments_back(self, checkpoints: Sequence[Sequence[Mapping[str, Array]]]) -> Iterator[tuple[int, int]]:
+        """Yield the segments from the last to the first after `forward`, which gave `checkpoints`."""
         last = self.problem.seq_len
         for lo in reversed(range(0, last, self.segment)):
             hi = min(lo + self.segment, last)
@@ -265,25 +267,6 @@ class TrialGroup:
         """Return the sequences that have none of the steps of a block that ends at a step; None where all have."""
         begins = self.problem.begins
         return begins.missing(end) if begins else None
-
-    def run(
-        self,
-        *,
-        record: bool = False,
-        step_clip: StepClip | None = None,
-        parameters: bool = True,
-        plain: bool = False,
-    ) -> Run:
-        """Return the losses, the norms of all adjoints at all steps, and the parameter gradients.
-
-        Args:
-            record: keep states and adjoints themselves as well.
-            step_clip: clip each state's adjoint at each step.
-            parameters: whether parameter gradients are wanted.
-            plain: see `Engine.run`.
-        """
-        with np.errstate(all="ignore"):
-            return self._run(record, step_clip, parameters, plain)
 
     def passes(
         self, parameters: bool, clipped: str | None = None, plain: bool = False, by_step: int | None = None
@@ -317,31 +300,6 @@ class TrialGroup:
                 for i, layer in enumerate(self.layers)
             ]
         return self._passes[key]
-
-    def _run(self, record: bool, step_clip: StepClip | None, parameters: bool, plain: bool) -> Run:
-        p = self.problem
-        recorder = Recorder(self) if record else None
-        keep = recorder.keep_states if recorder else lambda *_: None
-        losses, checkpoints, overflow = self._forward(keep, again=True, to_the_end=record)
-        run = Run(losses, {}, {}, overflow, recording=recorder.recording if recorder else None)
-        if overflow is not None:
-            return run
-        shape = (p.seq_len + 1, p.trials, p.batch_size)
-        for name, layer in zip(p.names, self.layers, strict=True):
-            run.log2_norm |= {f"{name}.{state}": np.full(shape, np.nan) for state in layer.states}
-        backward = Backward(self, run, recorder, step_clip, parameters, plain)
-        if p.bidirectional:
-            if BothWays(backward).run():
-                backward.finish()
-            return run
-        for lo in reversed(range(0, p.seq_len, self.segment)):
-            hi = min(lo + self.segment, p.seq_len)
-            if hi < p.seq_len:
-                self._recompute(lo, hi, checkpoints[lo // self.segment])
-            if not backward.segment(lo, hi):
-                return run
-        backward.finish()
-        return run
 
 
 def _history(layer: Layer, initial: Mapping[str, Array]) -> dict[str, Array]:

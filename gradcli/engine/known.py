@@ -66,7 +66,7 @@ def fillings(plan: LayerPlan) -> list[Filling]:
     found: list[Filling] = []
     for stack in layout.stacks:
         for run in known_runs(stack.lanes):
-            into = layout.known[stack.group.index].rows(run[0].start, run[-1].stop)
+            into = layout.known[stack.group.number].rows(run[0].start, run[-1].stop)
             found.append(_of_lanes(graph, into, run))
     # The derivatives take some of them as well, and then from the values of the segment.
     mentioned = set(reachable(plan.linear.coefficients, stop=layout.stored))

@@ -24,9 +24,9 @@ from gradcli.engine.arrays import Arrays
 from gradcli.engine.evaluate import evaluate
 from gradcli.engine.layer import Layer
 from gradcli.engine.step.backward import Choices
-from gradcli.engine.step.instructions import Buffer, Span, buffers_of
+from gradcli.engine.step.instructions import Span, buffers_of
 from gradcli.engine.step.linearise import Target
-from gradcli.engine.step.plan import BackwardProgram, LayerPlan
+from gradcli.engine.step.plan import LayerPlan
 from gradcli.language.across import ACROSS
 from gradcli.language.graph import Node
 
@@ -192,9 +192,7 @@ class _Columns:
         self._adjoints = {name: arrays[buffer][:, 0] for name, buffer in parts.adjoints.items()}
         self._program = executor.program(program.step, arrays)
 
-    def pull_back(
-        self, step: int, after: dict[tuple[str, int], Array], before: dict[tuple[str, int], Array]
-    ) -> None:
+    def pull_back(self, step: int, after: dict[tuple[str, int], Array], before: dict[tuple[str, int], Array]) -> None:
         """Write the adjoints before a step from those after it, both as (state, lag) -> (size, b, K)."""
         lag = self._lag
         for adjoint in self._adjoints.values():

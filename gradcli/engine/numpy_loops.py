@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from gradcli.engine.arrays import Arrays
-from gradcli.engine.step_clip import OPERATIONS as CLIPPING
 from gradcli.engine.step.instructions import Buffer, Instruction, Instructions, Operand, Span, buffers_of
+from gradcli.engine.step_clip import OPERATIONS as CLIPPING
 from gradcli.language.across import ACROSS
 from gradcli.language.functions import FUNCTIONS
 
@@ -29,6 +29,7 @@ _NUMPY_NAMES = {"copy": "copyto", "sigmoid_of_negated": "sigmoid"}
 #: NumPy wants the output of these by name; by position, where it may be, it is a little faster.
 _NAMED_OUTPUT = frozenset({"maximum", "minimum"})
 
+
 class NumpyProgram:
     """Instructions as calls of NumPy functions on views of a table of arrays.
 
@@ -37,7 +38,8 @@ class NumpyProgram:
         whole: whether all steps that run together are one call each, and not one after the other.
 
     Attributes:
-        source: of the loop over steps, or of the block. loop: it, ``loop(columns, fixed)`` with views for each variable.
+        source: of the loop over steps, or of the block. loop: it, ``loop(columns, fixed)`` with views for each
+            variable.
     """
 
     engine = "numpy"
@@ -56,7 +58,7 @@ class NumpyProgram:
         self.loop: Callable[[Any, Any], None] = namespace["run"]
         self._made: list[Any] = []
         self._version = -1
-        self._views: dict[Any, list[Array]] = {}
+        self._views: dict[Any, Any] = {}
 
     # The source.
 
@@ -114,9 +116,8 @@ class NumpyProgram:
                 self._call("copyto", name(out), name(args[0]))
             case "across":
                 function, eps = ACROSS[data[0]], data[1]
-                argument, *slope = map(name, args)
                 write_value = partial(function.write_value, eps, self._axis(function.over_sequences))
-                self._bound(write_value, argument, name(out), *slope)
+                self._bound(write_value, name(args[0]), name(out), *map(name, args[1:]))
             case "jacobian":
                 function = ACROSS[data[0]]
                 y, *slope, adjoint = args
@@ -207,22 +208,16 @@ class NumpyProgram:
         for key in self._columns:
             operand = key[1] if isinstance(key[0], str) else key
             lo = self._arrays.first_of(operand.buffer, first)
-            if self._whole:
-                columns.append(self._array(key)[lo : lo + count])
-                continue
-            views = self._of_steps(key)
+            views = self._at_all_steps(key)
             part = views if lo == 0 and count == len(views) else views[lo : lo + count]
             columns.append(part[::-1] if reverse else part)
         self.loop(columns, fixed)
 
-    def _array(self, key: Any) -> Array:
+    def _at_all_steps(self, key: Any) -> Any:
+        """Return what a variable is at every step: one array for the whole of them, or a view of each."""
         if key not in self._views:
-            self._views[key] = self._view(key)  # type: ignore[assignment]
-        return self._views[key]  # type: ignore[return-value]
-
-    def _of_steps(self, key: Any) -> list[Array]:
-        if key not in self._views:
-            self._views[key] = list(self._view(key))
+            view = self._view(key)
+            self._views[key] = view if self._whole else list(view)
         return self._views[key]
 
 

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from gradcli.engine.loss import Loss
-from gradcli.engine.step.plan import LayerPlan
 from gradcli.engine.scaled import Scaled
 from gradcli.engine.sizes import Sizes
 from gradcli.engine.starts import Starts
+from gradcli.engine.step.plan import LayerPlan
 
 Array = np.ndarray[Any, Any]
 

@@ -1,7 +1,7 @@
 """Clipping inside BPTT: each sequence's adjoint of a state, as soon as it is complete, before it is passed on.
 
-    step_norm:   delta <- delta min(1, c / |delta|)
-    step_value:  delta_i <- min(max(delta_i, -c), c)
+step_norm:   delta <- delta min(1, c / |delta|)
+step_value:  delta_i <- min(max(delta_i, -c), c)
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ def is_closed(backward: BackwardPass) -> bool:
     state enters two steps later (``h[t-2]``), or enters a product in its own step.
     """
     plan = backward.plan
-    pending: list[Target] = [group.index for group in plan.groups]
+    pending: list[Target] = [group.number for group in plan.groups]
     while pending:
         for source in (edge.source for edge in plan.edges[pending.pop()]):
             if source.op == "state" and source.data[1] == 0:
@@ -73,10 +73,12 @@ def step_norms(backward: BackwardPass, block: Block) -> StepNorms:
         direct = arriving({name: total for name, (total, _) in block.totals.items()})
         adjoints: dict[Target, Array] = {}
         for group in plan.groups:
-            lanes = backward.lanes[group.index][: hi - lo]
-            if group.index not in plan.layout.twins:  # else it is the same adjoint, of the one sum that both products are in
+            lanes = backward.lanes[group.number][: hi - lo]
+            if (
+                group.number not in plan.layout.twins
+            ):  # else it is the same adjoint, of the one sum that both products are in
                 before.append(log2_norm(lanes, axis=2) + exponent[group.frame])
-            adjoints[group.index] = product(backward.transposed(group.index), lanes)
+            adjoints[group.number] = product(backward.transposed(group.number), lanes)
         through = arriving(adjoints)
         along = direct.log2_norm()
         return StepNorms(joint_log2([*before, along]), direct.joined(through).log2_norm(), along)

@@ -18,8 +18,8 @@ from gradcli.engine.loss import (
     SquaredError,
     SquaredErrorOfReadout,
 )
-from gradcli.engine.step.plan import LayerPlan
 from gradcli.engine.problem import READOUT, REVERSE, Problem, layer_names
+from gradcli.engine.step.plan import LayerPlan
 from gradcli.errors import Problem as SpecProblem
 from gradcli.errors import SpecError
 from gradcli.language.cell import ParsedCell, SizedCell

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gradcli.engine.step.plan import LayerPlan
 from gradcli.engine.problem import READOUT, UNLIMITED
 from gradcli.engine.run import KEPT_INPUT_BYTES
 from gradcli.engine.sizes import CHUNK_BYTES, Sizes, hoisted_rows, kept_rows, window_length
+from gradcli.engine.step.plan import LayerPlan
 from gradcli.errors import ResourceError
 from gradcli.sources.cuts import lengths_file
 from gradcli.sources.files import FieldError

@@ -14,8 +14,8 @@ from gradcli.errors import UsageError
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
-    from gradcli.engine.step.plan import LayerPlan
     from gradcli.engine.problem import Problem
+    from gradcli.engine.step.plan import LayerPlan
 
 #: Read by the BLAS libraries that NumPy may come with, once, when it is imported.
 BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")

@@ -63,7 +63,7 @@ class Backward:
         span = Span.BLOCK if choices.kept else Span.ONCE
         self.lanes: dict[int, Operand] = {}
         for stack in layout.stacks:
-            index = stack.group.index
+            index = stack.group.number
             if index in layout.twins:
                 other, start = layout.twins[index]
                 whole = self.lanes[other]
@@ -127,7 +127,7 @@ class Backward:
         self._spread(node, adjoint)
 
     def _write_stack(self, stack: Stack) -> None:
-        index, vector = stack.group.index, stack.group.vector
+        index, vector = stack.group.number, stack.group.vector
         lanes = self.lanes[index]
         if index not in self._layout.twins:
             for lane in stack.lanes:
@@ -149,7 +149,7 @@ class Backward:
             self._spread(index, adjoint)
 
     def _matrix(self, stack: Stack) -> Buffer:
-        index = stack.group.index
+        index = stack.group.number
         if index not in self.transposed:
             value = self._step.graph.transpose(self._layout.matrix(stack))
             size = stack.rows * self._layout.size(stack.group.vector)
@@ -164,7 +164,7 @@ class Backward:
         by_group: dict[int, list[Edge]] = {}
         for edge in edges:
             if edge.source.op == "matmul":
-                by_group.setdefault(self._step.group_of[edge.source].index, []).append(edge)
+                by_group.setdefault(self._step.group_of[edge.source].number, []).append(edge)
         for index in sorted(by_group):
             if index not in self._layout.twins:
                 side_by_side = sorted(by_group[index], key=lambda edge: self._layout.lane_of[edge.source].start)
@@ -256,7 +256,9 @@ class Backward:
         return self._rescaled[wanted]
 
     def _shift(self, frame: int, wanted: int) -> Operand:
-        return self.shifts.setdefault((frame, wanted), Buffer(f"{frame} to {wanted}", 1, Span.ONCE, dtype="int32")).rows()
+        return self.shifts.setdefault(
+            (frame, wanted), Buffer(f"{frame} to {wanted}", 1, Span.ONCE, dtype="int32")
+        ).rows()
 
     def _frame(self, frame: int) -> int:
         return 0 if self._choices.one_frame else frame
@@ -282,7 +284,7 @@ class Backward:
 
     def _lane(self, product: Node) -> Operand:
         lane = self._layout.lane_of[product]
-        whole = self.lanes[self._step.group_of[product].index]
+        whole = self.lanes[self._step.group_of[product].number]
         return whole._replace(start=whole.start + lane.start, shape=(lane.rows,))
 
     def _zero(self, like: Operand) -> Operand:
@@ -306,7 +308,7 @@ class Backward:
         return first
 
     def _products(self, product: Node) -> str:
-        return f"products{self._step.group_of[product].index}"
+        return f"products{self._step.group_of[product].number}"
 
     def _word(self, target: Target) -> str:
         if isinstance(target, str):

@@ -1,7 +1,7 @@
 """The derivatives of a step, computed outside the backward loop, for a block of steps at once.
 
-Most of them share factors (the value of a gate, one minus it), so all are one list of instructions: each shared factor is
-computed once, and its memory is taken again as soon as nothing needs its value any more.
+Most of them share factors (the value of a gate, one minus it), so all are one list of instructions: each shared factor
+is computed once, and its memory is taken again as soon as nothing needs its value any more.
 """
 
 from __future__ import annotations

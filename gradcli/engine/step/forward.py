@@ -26,7 +26,7 @@ class Forward:
     def _matrix(self, stack: Stack) -> Buffer:
         numbers = stack.rows * self._layout.size(stack.group.vector)
         value = self._layout.matrix(stack, signed=True)
-        return Buffer(f"matrix{stack.group.index}", numbers, Span.ONCE, value=value)
+        return Buffer(f"matrix{stack.group.number}", numbers, Span.ONCE, value=value)
 
     def _add(self, op: str, args: tuple[Operand, ...], out: Operand, data: object = None) -> None:
         self.instructions.append(Instruction(op, args, out, data))
@@ -34,7 +34,7 @@ class Forward:
     def _write(self, node: Node) -> None:
         layout = self._layout
         if node.op == "matmul":
-            self._write_stack(layout.stacks[layout.step.group_of[node].index])
+            self._write_stack(layout.stacks[layout.step.group_of[node].number])
             return
         place = layout.places[node]
         if node.op in ("state", "window"):
@@ -64,7 +64,7 @@ class Forward:
 
     def _write_stack(self, stack: Stack) -> None:
         layout = self._layout
-        index, vector = stack.group.index, stack.group.vector
+        index, vector = stack.group.number, stack.group.vector
         rows = layout.places[stack.lanes[0].product]._replace(shape=(stack.rows,))
         columns = layout.size(vector)
         matrix = Operand(self._matrix(stack), 0, (stack.rows, columns), (columns, 1))

@@ -1,10 +1,11 @@
 """The instructions that a step consists of: an operation, what it takes, and where its result goes.
 
-An operand is a part of a buffer: some of the numbers that the buffer has at one step. Its shape and strides are those of
-an array over them, in numbers: a vector of n entries from the third on is ``start 2, shape (n,), strides (1,)``, the same
-number for all n entries ``strides (0,)``, and the adjoint that several gates share ``shape (gates, n), strides (0, 1)``.
-So a state that is a matrix, (m, n), will be ``strides (n, 1)``; a vector beside it, broadcast along one of its axes, has
-``strides (0, 1)`` or ``(1, 0)``; and the sum over an axis is one more operation, whose output lacks that axis.
+An operand is a part of a buffer: some of the numbers that the buffer has at one step. Its shape and strides are those
+of an array over them, in numbers: a vector of n entries from the third on is ``start 2, shape (n,), strides (1,)``, the
+same number for all n entries ``strides (0,)``, and the adjoint that several gates share ``shape (gates, n), strides
+(0, 1)``. So a state that is a matrix, (m, n), will be ``strides (n, 1)``; a vector beside it, broadcast along one of
+its axes, has ``strides (0, 1)`` or ``(1, 0)``; and the sum over an axis is one more operation, whose output lacks that
+axis.
 
 Trials, sequences and columns of cotangents are axes that every operand has: they belong to the executors alone.
 """
@@ -36,7 +37,8 @@ class Buffer:
         name: for people. size: how many numbers. span: at how many steps.
         lag: for how many steps before the first there is memory as well.
         value: what fills it before the loop, where it depends on parameters alone: a matrix, a vector, a number.
-        dtype: of its numbers, where that is not the run's. columns: whether each column of a matrix of cotangents has numbers of its own in it.
+        columns: whether each column of a matrix of cotangents has numbers of its own in it.
+        dtype: of its numbers, where that is not the run's.
     """
 
     __slots__ = ("columns", "dtype", "lag", "name", "size", "span", "value")

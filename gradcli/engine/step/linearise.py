@@ -6,7 +6,7 @@ coefficient, an expression. The products are the dense edges; a function across 
 `gradcli.language.across`), and edges from its argument on.
 
 A *target* is what adjoints are passed on from: a state (by its name), the vector of a group of products (by the group's
-index), or the argument of a function across (by the function's node).
+number), or the argument of a function across (by the function's node).
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Edge(NamedTuple):
 class Group(NamedTuple):
     """The recurrent products on one vector whose adjoints share a power of two; they are stacked as one product.
 
-    index: its place among the groups. frame: see `Frames`. products: in the order of evaluation.
+    number: its place among the groups. frame: see `Frames`. products: in the order of evaluation.
     """
 
-    index: int
+    number: int
     vector: Node
     frame: int
     products: tuple[Node, ...]
@@ -75,7 +75,7 @@ class Linearised:
         )
         self.groups = self._grouped([node for node in self.order if node.op == "matmul"], stacked)
         for group in self.groups:
-            self._add_edges(group.index, derivatives[group.vector])
+            self._add_edges(group.number, derivatives[group.vector])
 
     def _differentiate(self, target: Node) -> dict[Node, Node]:
         return diagonal_derivatives(self.graph, target, is_cut)
@@ -142,8 +142,8 @@ class Linearised:
         for name, expression in self.states.items():
             names.setdefault(expression, []).append(name)
         for node in self.order:
-            if node.op == "matmul" and self.group_of[node].index not in order:
-                order.append(self.group_of[node].index)
+            if node.op == "matmul" and self.group_of[node].number not in order:
+                order.append(self.group_of[node].number)
             if node.op == "across":
                 order.append(node)
             order += names.get(node, [])

@@ -65,7 +65,8 @@ class Layout:
     """Where every value of a step lies.
 
     Args:
-        cell: for the sizes. step: its cut points. names: of nodes, for people. without: names of optimisations to do without, see `plan`.
+        cell: for the sizes. step: its cut points. names: of nodes, for people.
+        without: names of optimisations to do without, see `plan`.
 
     Attributes:
         stacks: one for each group. stored: the nodes whose values are kept for every step.
@@ -109,7 +110,7 @@ class Layout:
             if (rows := self.slope_rows(node))
         }
         self.known = {
-            stack.group.index: Buffer(f"known{stack.group.index}", stack.rows, Span.BLOCK)
+            stack.group.number: Buffer(f"known{stack.group.number}", stack.rows, Span.BLOCK)
             for stack in self.stacks
             if any(lane.known is not None for lane in stack.lanes)
         }
@@ -149,7 +150,7 @@ class Layout:
         return self.size(node) if function.over_sequences else 1
 
     def matrix(self, stack: Stack, *, signed: bool = False) -> Node:
-        """Return the matrices of a group's products one below the other; if `signed`, as the forward pass wants them."""
+        """Return the matrices of a group's products one below the other; `signed` as the forward pass wants them."""
         graph = self.step.graph
         parts = [graph.neg(m) if signed and lane.negated else m for lane in stack.lanes for m in lane.product.args[:1]]
         return graph.node("stack", parts) if len(parts) > 1 else parts[0]
@@ -218,7 +219,7 @@ class Layout:
         entries = [[self.step.entries(lane.product) for lane in stack.lanes] for stack in self.stacks]
         found: set[int] = set()
         for later, earlier in combinations(reversed(self.stacks), 2):
-            index, other = later.group.index, earlier.group.index
+            index, other = later.group.number, earlier.group.number
             wanted, there = entries[index], entries[other]
             if index in found or later.group.frame != earlier.group.frame or not all(wanted):
                 continue
@@ -247,7 +248,7 @@ class Layout:
             if node.op in ("state", "window"):
                 self.places[node] = self.read(node)
             elif node.op == "matmul" and node not in self.places:
-                self._place_stack(self.stacks[self.step.group_of[node].index])
+                self._place_stack(self.stacks[self.step.group_of[node].number])
             elif node not in self.places:
                 self.places[node] = self._place(node, uses)
             uses.subtract(node.args)
@@ -280,7 +281,7 @@ class Layout:
         return [self.states[name].rows() for name in self._states_of.get(node, ())]
 
     def _place_stack(self, stack: Stack) -> None:
-        index = stack.group.index
+        index = stack.group.number
         straight = self.of_state(stack.lanes[0].value) if len(stack.lanes) == 1 else None
         there = [node for lane in stack.lanes for node in (lane.product, lane.value)]
         kept = not self.stored.isdisjoint(there if straight is None else there[:1])

@@ -162,8 +162,8 @@ class LayerPlan:
 
     def rows(self, group: Group) -> int:
         """Return how many rows the stacked matrices of a group have."""
-        return self.layout.stacks[group.index].rows
+        return self.layout.stacks[group.number].rows
 
     def lanes(self, group: Group) -> tuple[Lane, ...]:
         """Return where the products of a group lie among its rows."""
-        return self.layout.stacks[group.index].lanes
+        return self.layout.stacks[group.number].lanes

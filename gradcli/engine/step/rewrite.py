@@ -49,7 +49,8 @@ class _Rewriting:
         allowed: the windows of which products become one.
 
     Attributes:
-        states: the expressions. names: those of nodes. joined: how many numbers the joined matrix of each window that was met has.
+        states: the expressions. names: those of nodes.
+        joined: how many numbers the joined matrix of each window that was met has.
     """
 
     def __init__(self, cell: SizedCell, allowed: Container[_Window]) -> None:
