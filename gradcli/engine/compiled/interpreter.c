@@ -403,6 +403,9 @@ static void set_kernel(Call *call, Kernel kernel) {
 }
 
 static void set_addresses(Call *call, const View *views, int count) {
+    for (int j = 0; j < OPERANDS; j++) {
+        call->start[j] = views[0].start; /* also of operands that there are not */
+    }
     for (int j = 0; j < count; j++) {
         call->start[j] = views[j].start;
         call->step[j] = views[j].step;
@@ -503,18 +506,16 @@ static int add_elementwise(Program *program, const Operation *operation, const V
     set_addresses(call, views, count);
     const Kernels *kernels = levels[program->level][program->type == 'f'];
     const int64_t item = out->itemsize;
-    int contiguous[OPERANDS], number[OPERANDS];
+    int contiguous[OPERANDS] = {1, 1, 1, 1}, number[OPERANDS] = {0};
     for (int j = 0; j < count; j++) {
         contiguous[j] = call->shape[INNER] == 1 || call->stride[j][INNER] == item;
         number[j] = call->stride[j][INNER] == 0;
     }
-    int layout = STRIDED;
-    if (contiguous[0] && (count < 4 || contiguous[3])) {
-        layout = contiguous[1] && (count < 3 || contiguous[2]) ? CONTIGUOUS
-            : count >= 3 && number[1] && contiguous[2]          ? FIRST_IS_NUMBER
-            : count >= 3 && contiguous[1] && number[2]          ? SECOND_IS_NUMBER
-                                                                : STRIDED;
-    }
+    const int layout = !contiguous[0] || !contiguous[3] ? STRIDED
+        : contiguous[1] && contiguous[2]                ? CONTIGUOUS
+        : number[1] && contiguous[2]                    ? FIRST_IS_NUMBER
+        : contiguous[1] && number[2]                    ? SECOND_IS_NUMBER
+                                                        : STRIDED;
     Kernel kernel;
     switch (operation->kind) {
     case ONE:
@@ -901,17 +902,18 @@ static void run_calls(Program *program, int64_t first, int64_t count, int revers
     Call *const calls = program->calls, *const end = calls + program->count;
     for (Call *call = calls; call < end; call++) {
         for (int j = 0; j < OPERANDS; j++) {
-            call->at[j] = call->start[j] ? call->start[j] + (call->moving >> j & 1 ? first * call->step[j] : 0) : NULL;
+            const int64_t from = (call->moving >> j & 1 ? first : 0) + (reverse ? count - 1 : 0);
+            call->at[j] = call->start[j] + from * call->step[j];
+            call->next[j] = reverse ? -call->step[j] : call->step[j];
         }
     }
     for (int64_t i = 0; i < count; i++) {
-        const int64_t step = reverse ? count - 1 - i : i;
-        for (const Call *call = calls; call < end; call++) {
-            char *at[OPERANDS];
+        for (Call *call = calls; call < end; call++) {
+            call->kernel(call, call->at);
+            /* By way of whole numbers: behind the last step they lead nowhere. */
             for (int j = 0; j < OPERANDS; j++) {
-                at[j] = call->at[j] + step * call->step[j];
+                call->at[j] = (char *)((uintptr_t)call->at[j] + (uintptr_t)call->next[j]);
             }
-            call->kernel(call, at);
         }
     }
 }

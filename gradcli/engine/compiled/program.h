@@ -16,12 +16,13 @@ typedef void (*Kernel)(const Call *call, char *const *at);
 
 struct Call {
     Kernel kernel;
-    char *at[OPERANDS];      /* at step 0 of the run that is under way */
-    int64_t step[OPERANDS];  /* bytes from one step to the next */
+    char *at[OPERANDS];      /* at this step of the run that is under way */
+    int64_t next[OPERANDS];  /* bytes to the next one */
     int64_t shape[AXES];     /* of a product: trials, rows, inner, columns */
     int64_t stride[OPERANDS][AXES];
     Kernel inside;           /* called for each place along the two outer axes, where `kernel` walks over them */
     char *start[OPERANDS];   /* at index 0 */
+    int64_t step[OPERANDS];  /* bytes from one index to the next */
     int64_t moving;          /* bit j: operand j is indexed by the absolute step */
     double number;           /* the eps of a norm */
     int32_t add;             /* a product is added to its output */
