@@ -1,4 +1,5 @@
-/* Loops over the numbers of elementwise calls. A kernel does the two inner axes. */
+/* Loops over the numbers of elementwise calls. A kernel does the two inner axes, of which the last one is contiguous, or
+   of length 1, in the output, and in inputs that are not one number along it; interpreter.c brings others to that. */
 
 /* A statement for each row, with the addresses of its operands at the row in `to` and `from`. Mostly there is one row,
    and its inner axis is short: the strides are looked up when they are needed. */
@@ -18,17 +19,6 @@
             INDEPENDENT for (int64_t i = 0; i < n; i++) {                                                             \
                 const REAL x = first[i];                                                                              \
                 out[i] = value;                                                                                       \
-            }                                                                                                         \
-        }                                                                                                             \
-    }                                                                                                                 \
-    static void NAME(name##_strided)(const Call *call, char *const *at) {                                             \
-        const int64_t n = call->shape[INNER];                                                                         \
-        EACH_ROW {                                                                                                    \
-            char *out = to;                                                                                   \
-            const char *first = from[0];                                                                           \
-            for (int64_t i = 0; i < n; i++, out += call->stride[0][INNER], first += call->stride[1][INNER]) {         \
-                const REAL x = *(const REAL *)first;                                                                  \
-                *(REAL *)out = value;                                                                                 \
             }                                                                                                         \
         }                                                                                                             \
     }
@@ -69,20 +59,6 @@ static void NAME(fill)(const Call *call, char *const *at) {
     }                                                                                                                 \
     static void NAME(name##_second_number)(const Call *call, char *const *at) {                                       \
         TWO_LOOP(first[i], second_number, value)                                                                      \
-    }                                                                                                                 \
-    static void NAME(name##_strided)(const Call *call, char *const *at) {                                             \
-        const int64_t n = call->shape[INNER];                                                                         \
-        EACH_ROW {                                                                                                    \
-            char *out = to;                                                                                   \
-            const char *first = from[0], *second = from[1];                                                     \
-            for (int64_t i = 0; i < n; i++) {                                                                         \
-                const REAL x = *(const REAL *)first, y = *(const REAL *)second;                                       \
-                *(REAL *)out = value;                                                                                 \
-                out += call->stride[0][INNER];                                                                        \
-                first += call->stride[1][INNER];                                                                      \
-                second += call->stride[2][INNER];                                                                     \
-            }                                                                                                         \
-        }                                                                                                             \
     }
 TWO_OPERANDS(TWO)
 #undef TWO
@@ -102,7 +78,7 @@ static void NAME(any_power)(const Call *call, char *const *at) {
     }
 }
 
-/* x to one power: the whole powers that derivatives and squares are made of need no logarithm. */
+/* x to one power: those that derivatives, squares and roots are made of need no logarithm. */
 static void NAME(one_power)(const Call *call, char *const *at) {
     const int64_t n = call->shape[INNER];
     EACH_ROW {
@@ -125,6 +101,10 @@ static void NAME(one_power)(const Call *call, char *const *at) {
             INDEPENDENT for (int64_t i = 0; i < n; i++) {
                 const REAL inverse = 1 / first[i];
                 out[i] = inverse * inverse;
+            }
+        } else if (y == (REAL)0.5) {
+            INDEPENDENT for (int64_t i = 0; i < n; i++) {
+                out[i] = LIBM(sqrt)(first[i]);
             }
         } else {
             for (int64_t i = 0; i < n; i++) {
@@ -176,20 +156,5 @@ MULTIPLY_ADD(contiguous, first[i], second[i])
 MULTIPLY_ADD(first_number, first_number, second[i])
 MULTIPLY_ADD(second_number, first[i], second_number)
 #undef MULTIPLY_ADD
-
-static void NAME(multiply_add_strided)(const Call *call, char *const *at) {
-    const int64_t n = call->shape[INNER];
-    EACH_ROW {
-        char *out = to;
-        const char *first = from[0], *second = from[1], *third = from[2];
-        for (int64_t i = 0; i < n; i++) {
-            *(REAL *)out = *(const REAL *)first * *(const REAL *)second + *(const REAL *)third;
-            out += call->stride[0][INNER];
-            first += call->stride[1][INNER];
-            second += call->stride[2][INNER];
-            third += call->stride[3][INNER];
-        }
-    }
-}
 
 #undef EACH_ROW

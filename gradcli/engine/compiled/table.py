@@ -46,7 +46,7 @@ class Operand(NamedTuple):
 
     view: (steps, ...); a number is an array without axes.
     moving: indexed by the absolute step, and not from the first step of a run.
-    buffer: the contiguous array that owns the memory; found by way of the view where it is not given.
+    buffer: the array that owns the memory, contiguous in whatever order of its axes; found by way of the view where it is not given.
     """
 
     view: Array
@@ -119,6 +119,28 @@ def _described(operand: Operand) -> tuple[Array, Array, bool]:
 
 
 def _owner(view: Array) -> Array:
-    while isinstance(view.base, np.ndarray):
-        view = view.base
+    """Return the array that owns the memory of a view, made by np.lib.stride_tricks.as_strided or otherwise."""
+    while view.base is not None:
+        base = view.base if isinstance(view.base, np.ndarray) else getattr(view.base, "base", None)
+        if not isinstance(base, np.ndarray):
+            break
+        view = base
     return view
+
+
+def log2_norms(values: Array) -> Array:
+    """Return log2 of the Euclidean norms sqrt(sum_i v_i^2), (n, R, size, B) -> (n, R, B), of type float64.
+
+    -inf for an exact zero, NaN where an entry is not finite: as gradcli.engine.scaled.log2_norm. float32 is summed as
+    float64.
+    """
+    found = np.empty((*values.shape[:2], *values.shape[3:]))
+    _interpreter.log2_norms(values, found, None)
+    return found
+
+
+def largest_magnitudes(values: Array) -> Array:
+    """Return max_i |v_i|, (n, R, size, B) -> (n, R, B), of type float64; NaN where an entry is none."""
+    found = np.empty((*values.shape[:2], *values.shape[3:]))
+    _interpreter.log2_norms(values, None, found)
+    return found
