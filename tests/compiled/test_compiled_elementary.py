@@ -44,7 +44,12 @@ FUNCTIONS: dict[str, tuple[Callable[[Array], Array], float, float]] = {
     "sin": (np.sin, -1000.0, 1000.0),
     "cos": (np.cos, -1000.0, 1000.0),
 }
-FLOAT32 = {"exp": (-104.0, 88.7), "sigmoid": (-88.7, 40.0), "sigmoid_of_negated": (-40.0, 88.7), "softplus": (-104.0, 25.0)}
+FLOAT32 = {
+    "exp": (-104.0, 88.7),
+    "sigmoid": (-88.7, 40.0),
+    "sigmoid_of_negated": (-40.0, 88.7),
+    "softplus": (-104.0, 25.0),
+}
 
 
 def samples(name: str, dtype: Any, count: int) -> Array:

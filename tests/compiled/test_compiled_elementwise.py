@@ -67,7 +67,18 @@ def operand(rng: np.random.Generator, op: str, kind: str, shape: tuple[int, ...]
 
 def tolerance(op: str, dtype: Any) -> float:
     """Return how far from NumPy's: units in the last place, relative, for what is composed of several roundings."""
-    exact = {"add", "subtract", "multiply", "divide", "maximum", "minimum", "copy", "identity", "negative", "reciprocal"}
+    exact = {
+        "add",
+        "subtract",
+        "multiply",
+        "divide",
+        "maximum",
+        "minimum",
+        "copy",
+        "identity",
+        "negative",
+        "reciprocal",
+    }
     exact |= {"square", "abs", "sqrt", "relu", "hard_tanh", "softsign", "_positive", "_nonpositive", "_sign"}
     exact |= {"_within_1", "_within_3", "_negative_part", "leaky_relu"}
     if op in exact:
@@ -78,8 +89,12 @@ def tolerance(op: str, dtype: Any) -> float:
 
 def assert_close(op: str, found: Array, wanted: Array) -> None:
     smallest = float(np.finfo(found.dtype).smallest_subnormal)
-    absolute = float(np.finfo(found.dtype).eps) if op in ("_normal_cdf", "gelu", "hard_sigmoid", "sin", "cos") else smallest
-    np.testing.assert_allclose(found, wanted, rtol=tolerance(op, found.dtype), atol=4 * absolute if tolerance(op, found.dtype) else 0)
+    absolute = (
+        float(np.finfo(found.dtype).eps) if op in ("_normal_cdf", "gelu", "hard_sigmoid", "sin", "cos") else smallest
+    )
+    np.testing.assert_allclose(
+        found, wanted, rtol=tolerance(op, found.dtype), atol=4 * absolute if tolerance(op, found.dtype) else 0
+    )
 
 
 SHAPES = ((3, 1, 1, 32, 1), (2, 1, 4, 7, 1), (2, 3, 2, 5, 4), (1, 2, 3, 33, 9), (2, 1, 1, 1, 1), (2, 2, 1, 130, 1))
@@ -199,7 +214,7 @@ def test_what_overlaps_is_read_before_it_is_written(op: str) -> None:
 
 
 def test_parts_of_one_array_are_apart() -> None:
-    """Interleaved by trials, they lie within each other's bounds and touch nowhere: no copy is needed, and none wrong."""
+    """Interleaved by trials, they lie within each other's bounds and touch nowhere: no copy is needed."""
     memory = np.random.default_rng(5).standard_normal((4, 3, 10, 2))
     wanted = memory.copy()
     wanted[:, :, :5] = wanted[:, :, 5:] * 2

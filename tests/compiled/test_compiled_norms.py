@@ -22,7 +22,9 @@ def test_norms_of_any_size(dtype: Any) -> None:
     for n, trials, size, sequences in itertools.product((1, 3), (1, 2), (1, 8, 33), (1, 5, 70)):
         shape = (n, trials, size, sequences)
         with np.errstate(under="ignore"):
-            values = np.ldexp(rng.standard_normal(shape), rng.integers(least, most, (n, trials, 1, sequences))).astype(dtype)
+            values = np.ldexp(rng.standard_normal(shape), rng.integers(least, most, (n, trials, 1, sequences))).astype(
+                dtype
+            )
         values[0, 0, :, 0] = 0.0
         values[-1, -1, 0, -1] = rng.choice([0.0, np.inf, np.nan, -np.inf, 1.0])
         for given in (values, scattered(rng, values)):
@@ -47,5 +49,5 @@ def test_exact_zeros_have_no_norm() -> None:
 
 @pytest.mark.parametrize("values", [np.zeros((2, 3)), np.zeros((1, 1, 1, 1), np.int64), np.zeros((1, 1, 1, 1), ">f8")])
 def test_other_values_are_refused(values: Any) -> None:
-    with pytest.raises(ValueError, match="to be \\(n, R, size, B\\)|of type float64"):
+    with pytest.raises(ValueError, match=r"to be \(n, R, size, B\)|of type float64"):
         log2_norms(values)

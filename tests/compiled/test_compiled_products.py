@@ -26,7 +26,9 @@ def assert_product(found: Array, matrix: Array, vectors: Array, added: Array | f
     assert (np.abs(found - wanted) <= np.finfo(dtype).eps * terms * size).all()
 
 
-def arrays(rows: int, inner: int, columns: int, dtype: Any, trials: int = 1, steps: int = 1) -> tuple[Array, Array, Array]:
+def arrays(
+    rows: int, inner: int, columns: int, dtype: Any, trials: int = 1, steps: int = 1
+) -> tuple[Array, Array, Array]:
     rng = np.random.default_rng([rows, inner, columns])
     matrix = rng.standard_normal((1, trials, rows, inner)).astype(dtype)
     vectors = rng.standard_normal((steps, trials, inner, columns)).astype(dtype)

@@ -881,7 +881,7 @@ static void program_dealloc(PyObject *self) {
 }
 
 static PyObject *program_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
-    static char *names[] = {"type", "calls", "level", NULL};
+    static char *names[] = {"number", "calls", "level", NULL};
     const char *number, *wanted = NULL;
     PyObject *calls;
     if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "sO!|z", names, &number, &PyList_Type, &calls, &wanted)) {
@@ -1007,7 +1007,7 @@ static PyType_Slot program_slots[] = {
     {Py_tp_new, program_new},
     {Py_tp_dealloc, program_dealloc},
     {Py_tp_methods, program_methods},
-    {Py_tp_doc, "Program(type, calls, level=None): calls on arrays, checked and ready to run."},
+    {Py_tp_doc, "Program(number, calls, level=None): calls on arrays, checked and ready to run."},
     {0, NULL},
 };
 
