@@ -1,8 +1,9 @@
 """Look at the wheel and the sdist in a folder: python .ci/check_packages.py dist
 
-The wheel is to hold the package, its cells, its examples and the manual page, and nothing of the tests; the sdist what
-the tests need. What a package index shows of the README may have no link or picture that leads nowhere there. Prints
-what is wrong and ends with status 1, or says what it has looked at.
+The wheel is to hold the package, its cells, its examples and the manual page, and nothing of the tests; the extension
+where it is tagged for a platform, and its C source never. The sdist is to hold what the tests need. What an index
+shows of the README may have no link or picture that leads nowhere there. Prints what is wrong and ends with status 1,
+or says what it has looked at.
 """
 
 from __future__ import annotations
@@ -19,18 +20,23 @@ MOST_BYTES = 1_000_000
 ROOT = Path(__file__).resolve().parents[1]
 #: What only those need who change gradcli.
 _NOT_INSTALLED = ("tests", "benchmarks", "docs", ".ci")
+EXTENSION = "gradcli/engine/compiled/_interpreter.abi3.so"
 _LINK = re.compile(r"\]\(([^)\s]+)\)|<(?:a|img)\b[^>]*(?:href|src)=[\"']?([^\"'\s>]+)")
 
 
-def faults_of_wheel(names: Collection[str], size: int) -> Iterable[str]:
-    """Yield what is wrong with a wheel that holds files of these names, in `size` bytes."""
+def faults_of_wheel(names: Collection[str], size: int, built: bool = False) -> Iterable[str]:
+    """Yield what is wrong with a wheel that holds files of these names, in `size` bytes; `built` for a platform."""
     yield from (f"the wheel has {name}" for name in names if name.split("/")[0] in _NOT_INSTALLED)
     package = {f"gradcli/{path.relative_to(ROOT / 'gradcli')}" for path in _files(ROOT / "gradcli")}
+    package = {name for name in package if not name.endswith((".c", ".h"))} | ({EXTENSION} if built else set())
     examples = {f"gradcli/{path.relative_to(ROOT)}" for path in _files(ROOT / "examples" / "configs")}
     wanted = package | examples | {"gradcli/examples/data/digits.npz", "gradcli/LICENSE"}
     yield from (f"the wheel has no {name}" for name in sorted(wanted - set(names)))
     if not any(name.endswith(".data/data/share/man/man1/gradcli.1") for name in names):
         yield "the wheel has no manual page"
+    if not built and EXTENSION in names:
+        yield f"the wheel has {EXTENSION}, and is tagged for every platform"
+    yield from (f"the wheel has {name}" for name in names if name.endswith((".c", ".h")))
     if size > MOST_BYTES:
         yield f"the wheel has {size:,} bytes, more than {MOST_BYTES:,}"
 
@@ -52,7 +58,11 @@ def faults_of_description(text: str) -> Iterable[str]:
 
 
 def _files(folder: Path) -> Iterable[Path]:
-    return (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return (
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".so"
+    )
 
 
 def main() -> int:
@@ -66,7 +76,7 @@ def main() -> int:
         inside = [name.partition("/")[2] for name in files.getnames()]
     description = message_from_bytes(metadata).get_payload()
     faults = [
-        *faults_of_wheel(names, wheel.stat().st_size),
+        *faults_of_wheel(names, wheel.stat().st_size, "-abi3-" in wheel.name),
         *faults_of_sdist(inside),
         *faults_of_description(str(description)),
     ]

@@ -2,7 +2,7 @@
    the others are walked over, or are MIDDLE, along which tiles of up to TILE numbers are treated together where they are
    contiguous. See gradcli.language.across and gradcli.diagnostics.clipping for the definitions. */
 
-#define TILE 32
+#define TILE MOST_COLUMNS
 #define AT(j, i, k) (*(REAL *)(at[j] + (i) * call->stride[j][MIDDLE] + (k) * call->stride[j][INNER]))
 
 /* Each number along MIDDLE has a sum of its own: `EACH` runs a statement for all of a tile. */
@@ -174,3 +174,64 @@ static void NAME(clip_value)(const Call *call, char *const *at) {
 #undef TILE
 #undef THRESHOLD
 #undef COUNTER
+
+#define VALUE(i, k) ((double)*(const REAL *)(values + (k) * along + (i) * aside))
+
+/* One sequence: eight sums that do not wait for each other. `along` is a constant where it is contiguous. */
+static ALWAYS_INLINE void NAME(size_of_one)(
+    const char *values, int64_t size, int64_t along, double *squares, double *largest
+) {
+    const int64_t aside = 0;
+    double part[8] = {0}, most[8] = {0};
+    int64_t k = 0;
+    for (; k + 8 <= size; k += 8) {
+        UNROLL for (int i = 0; i < 8; i++) {
+            const double value = VALUE(0, k + i), magnitude = value < 0 ? -value : value;
+            part[i] += value * value;
+            most[i] = magnitude > most[i] || magnitude != magnitude ? magnitude : most[i];
+        }
+    }
+    for (; k < size; k++) {
+        const double value = VALUE(0, k), magnitude = value < 0 ? -value : value;
+        part[0] += value * value;
+        most[0] = magnitude > most[0] || magnitude != magnitude ? magnitude : most[0];
+    }
+    *squares = ((part[0] + part[4]) + (part[2] + part[6])) + ((part[1] + part[5]) + (part[3] + part[7]));
+    *largest = 0;
+    for (int i = 0; i < 8; i++) {
+        *largest = most[i] > *largest || most[i] != most[i] ? most[i] : *largest;
+    }
+}
+
+static ALWAYS_INLINE void NAME(sizes_of_some)(
+    const char *values, int64_t size, int64_t columns, int64_t along, int64_t aside, double *restrict squares,
+    double *restrict largest
+) {
+    for (int64_t i = 0; i < columns; i++) {
+        squares[i] = largest[i] = 0;
+    }
+    for (int64_t k = 0; k < size; k++) {
+        for (int64_t i = 0; i < columns; i++) {
+            const double value = VALUE(i, k), magnitude = value < 0 ? -value : value;
+            squares[i] += value * value;
+            largest[i] = magnitude > largest[i] || magnitude != magnitude ? magnitude : largest[i];
+        }
+    }
+}
+
+static void NAME(sizes)(
+    const char *values, int64_t size, int64_t columns, const int64_t *stride, double *squares, double *largest
+) {
+    const int64_t item = (int64_t)sizeof(REAL);
+    if (columns == 1 && stride[0] == item) {
+        NAME(size_of_one)(values, size, item, squares, largest);
+    } else if (columns == 1) {
+        NAME(size_of_one)(values, size, stride[0], squares, largest);
+    } else if (stride[1] == item) {
+        NAME(sizes_of_some)(values, size, columns, stride[0], item, squares, largest);
+    } else {
+        NAME(sizes_of_some)(values, size, columns, stride[0], stride[1], squares, largest);
+    }
+}
+
+#undef VALUE

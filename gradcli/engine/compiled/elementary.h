@@ -123,7 +123,7 @@ static inline REAL NAME(exp)(REAL x) {
     return value * NAME(power_of_2)(rounded + shift) * back;
 }
 
-/* e^x - 1 for x <= 0. */
+/* e^x - 1 for x <= 0, and something else above. */
 static inline REAL NAME(expm1_below_0)(REAL x) {
     const REAL bounded = x < EXPM1_IS_MINUS_1 ? EXPM1_IS_MINUS_1 : x;
     REAL rounded;
@@ -235,12 +235,12 @@ static inline REAL NAME(clipped)(REAL x, REAL low, REAL high) {
 }
 
 static inline REAL NAME(elu)(REAL x) {
-    const REAL below = NAME(expm1_below_0)(NAME(minimum)(x, 0));
+    const REAL below = NAME(expm1_below_0)(x);
     return x > 0 ? x : below;
 }
 
 static inline REAL NAME(selu)(REAL x) {
-    const REAL below = (REAL)1.6732632423543772 * NAME(expm1_below_0)(NAME(minimum)(x, 0));
+    const REAL below = (REAL)1.6732632423543772 * NAME(expm1_below_0)(x);
     return (REAL)1.0507009873554805 * (x > 0 ? x : below);
 }
 

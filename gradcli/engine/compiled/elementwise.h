@@ -1,28 +1,24 @@
-/* Loops over the numbers of elementwise calls. A kernel does the two inner axes. */
+/* Loops over the numbers of elementwise calls. A kernel does the two inner axes, of which the last one is contiguous, or
+   of length 1, in the output, and in inputs that are not one number along it; interpreter.c brings others to that. */
 
-#define POINTER(j) (at[j] + row * call->stride[j][MIDDLE])
-#define EACH_ROW for (int64_t row = 0; row < call->shape[MIDDLE]; row++)
+/* A statement for each row, with the addresses of its operands at the row in `to` and `from`. Mostly there is one row,
+   and its inner axis is short: the strides are looked up when they are needed. */
+#define EACH_ROW                                                                                                      \
+    char *to = at[0];                                                                                                 \
+    const char *from[OPERANDS - 1] = {at[1], at[2], at[3]};                                                           \
+    for (int64_t row = call->shape[MIDDLE]; row > 0; row--, to += call->stride[0][MIDDLE],                            \
+                 from[0] += call->stride[1][MIDDLE], from[1] += call->stride[2][MIDDLE],                              \
+                 from[2] += call->stride[3][MIDDLE])
 
 #define ONE(name, value)                                                                                              \
     static void NAME(name##_contiguous)(const Call *call, char *const *at) {                                          \
         const int64_t n = call->shape[INNER];                                                                         \
         EACH_ROW {                                                                                                    \
-            REAL *out = (REAL *)POINTER(0);                                                                           \
-            const REAL *first = (const REAL *)POINTER(1);                                                             \
+            REAL *out = (REAL *)to;                                                                           \
+            const REAL *first = (const REAL *)from[0];                                                             \
             INDEPENDENT for (int64_t i = 0; i < n; i++) {                                                             \
                 const REAL x = first[i];                                                                              \
                 out[i] = value;                                                                                       \
-            }                                                                                                         \
-        }                                                                                                             \
-    }                                                                                                                 \
-    static void NAME(name##_strided)(const Call *call, char *const *at) {                                             \
-        const int64_t n = call->shape[INNER];                                                                         \
-        EACH_ROW {                                                                                                    \
-            char *out = POINTER(0);                                                                                   \
-            const char *first = POINTER(1);                                                                           \
-            for (int64_t i = 0; i < n; i++, out += call->stride[0][INNER], first += call->stride[1][INNER]) {         \
-                const REAL x = *(const REAL *)first;                                                                  \
-                *(REAL *)out = value;                                                                                 \
             }                                                                                                         \
         }                                                                                                             \
     }
@@ -32,8 +28,8 @@ ONE_OPERAND(ONE)
 static void NAME(fill)(const Call *call, char *const *at) {
     const int64_t n = call->shape[INNER];
     EACH_ROW {
-        REAL *out = (REAL *)POINTER(0);
-        const REAL x = *(const REAL *)POINTER(1);
+        REAL *out = (REAL *)to;
+        const REAL x = *(const REAL *)from[0];
         INDEPENDENT for (int64_t i = 0; i < n; i++) {
             out[i] = x;
         }
@@ -43,8 +39,8 @@ static void NAME(fill)(const Call *call, char *const *at) {
 #define TWO_LOOP(X, Y, value)                                                                                         \
     const int64_t n = call->shape[INNER];                                                                             \
     EACH_ROW {                                                                                                        \
-        REAL *out = (REAL *)POINTER(0);                                                                               \
-        const REAL *first = (const REAL *)POINTER(1), *second = (const REAL *)POINTER(2);                             \
+        REAL *out = (REAL *)to;                                                                               \
+        const REAL *first = (const REAL *)from[0], *second = (const REAL *)from[1];                             \
         const REAL first_number = *first, second_number = *second;                                                    \
         (void)first_number;                                                                                           \
         (void)second_number;                                                                                          \
@@ -63,20 +59,6 @@ static void NAME(fill)(const Call *call, char *const *at) {
     }                                                                                                                 \
     static void NAME(name##_second_number)(const Call *call, char *const *at) {                                       \
         TWO_LOOP(first[i], second_number, value)                                                                      \
-    }                                                                                                                 \
-    static void NAME(name##_strided)(const Call *call, char *const *at) {                                             \
-        const int64_t n = call->shape[INNER];                                                                         \
-        EACH_ROW {                                                                                                    \
-            char *out = POINTER(0);                                                                                   \
-            const char *first = POINTER(1), *second = POINTER(2);                                                     \
-            for (int64_t i = 0; i < n; i++) {                                                                         \
-                const REAL x = *(const REAL *)first, y = *(const REAL *)second;                                       \
-                *(REAL *)out = value;                                                                                 \
-                out += call->stride[0][INNER];                                                                        \
-                first += call->stride[1][INNER];                                                                      \
-                second += call->stride[2][INNER];                                                                     \
-            }                                                                                                         \
-        }                                                                                                             \
     }
 TWO_OPERANDS(TWO)
 #undef TWO
@@ -85,8 +67,8 @@ TWO_OPERANDS(TWO)
 static void NAME(any_power)(const Call *call, char *const *at) {
     const int64_t n = call->shape[INNER];
     EACH_ROW {
-        char *out = POINTER(0);
-        const char *first = POINTER(1), *second = POINTER(2);
+        char *out = to;
+        const char *first = from[0], *second = from[1];
         for (int64_t i = 0; i < n; i++) {
             *(REAL *)out = NAME(power)(*(const REAL *)first, *(const REAL *)second);
             out += call->stride[0][INNER];
@@ -96,13 +78,13 @@ static void NAME(any_power)(const Call *call, char *const *at) {
     }
 }
 
-/* x to one power: the whole powers that derivatives and squares are made of need no logarithm. */
+/* x to one power: those that derivatives, squares and roots are made of need no logarithm. */
 static void NAME(one_power)(const Call *call, char *const *at) {
     const int64_t n = call->shape[INNER];
     EACH_ROW {
-        REAL *out = (REAL *)POINTER(0);
-        const REAL *first = (const REAL *)POINTER(1);
-        const REAL y = *(const REAL *)POINTER(2);
+        REAL *out = (REAL *)to;
+        const REAL *first = (const REAL *)from[0];
+        const REAL y = *(const REAL *)from[1];
         if (y == 2) {
             INDEPENDENT for (int64_t i = 0; i < n; i++) {
                 out[i] = first[i] * first[i];
@@ -120,6 +102,10 @@ static void NAME(one_power)(const Call *call, char *const *at) {
                 const REAL inverse = 1 / first[i];
                 out[i] = inverse * inverse;
             }
+        } else if (y == (REAL)0.5) {
+            INDEPENDENT for (int64_t i = 0; i < n; i++) {
+                out[i] = LIBM(sqrt)(first[i]);
+            }
         } else {
             for (int64_t i = 0; i < n; i++) {
                 out[i] = NAME(power)(first[i], y);
@@ -131,8 +117,8 @@ static void NAME(one_power)(const Call *call, char *const *at) {
 static void NAME(ldexp_strided)(const Call *call, char *const *at) {
     const int64_t n = call->shape[INNER];
     EACH_ROW {
-        char *out = POINTER(0);
-        const char *first = POINTER(1), *second = POINTER(2);
+        char *out = to;
+        const char *first = from[0], *second = from[1];
         const int32_t exponent = *(const int32_t *)second;
         if (call->stride[2][INNER] == 0 && exponent >= 1 - BIAS && exponent <= BIAS) {
             const REAL factor = NAME(ldexp)(1, exponent);
@@ -155,9 +141,9 @@ static void NAME(ldexp_strided)(const Call *call, char *const *at) {
     static void NAME(multiply_add_##suffix)(const Call *call, char *const *at) {                                      \
         const int64_t n = call->shape[INNER];                                                                         \
         EACH_ROW {                                                                                                    \
-            REAL *out = (REAL *)POINTER(0);                                                                           \
-            const REAL *first = (const REAL *)POINTER(1), *second = (const REAL *)POINTER(2);                         \
-            const REAL *third = (const REAL *)POINTER(3);                                                             \
+            REAL *out = (REAL *)to;                                                                           \
+            const REAL *first = (const REAL *)from[0], *second = (const REAL *)from[1];                         \
+            const REAL *third = (const REAL *)from[2];                                                             \
             const REAL first_number = *first, second_number = *second;                                                \
             (void)first_number;                                                                                       \
             (void)second_number;                                                                                      \
@@ -171,20 +157,4 @@ MULTIPLY_ADD(first_number, first_number, second[i])
 MULTIPLY_ADD(second_number, first[i], second_number)
 #undef MULTIPLY_ADD
 
-static void NAME(multiply_add_strided)(const Call *call, char *const *at) {
-    const int64_t n = call->shape[INNER];
-    EACH_ROW {
-        char *out = POINTER(0);
-        const char *first = POINTER(1), *second = POINTER(2), *third = POINTER(3);
-        for (int64_t i = 0; i < n; i++) {
-            *(REAL *)out = *(const REAL *)first * *(const REAL *)second + *(const REAL *)third;
-            out += call->stride[0][INNER];
-            first += call->stride[1][INNER];
-            second += call->stride[2][INNER];
-            third += call->stride[3][INNER];
-        }
-    }
-}
-
-#undef POINTER
 #undef EACH_ROW

@@ -82,6 +82,7 @@ typedef struct {
     PyObject *object;
     int writable;
     Py_buffer buffer;
+    char *lowest; /* its first byte */
 } Held;
 
 typedef struct {
@@ -116,6 +117,16 @@ static int refuse(const char *operation, const char *sentence) {
     return -1;
 }
 
+/* Adds (count - 1) * stride to the reach of an operand; false where that leaves 64 bits. */
+static int extend(int64_t count, int64_t stride, int64_t *lowest, int64_t *highest) {
+    int64_t reach;
+    if (__builtin_mul_overflow(count - 1, stride, &reach)) {
+        return 0;
+    }
+    int64_t *end = reach < 0 ? lowest : highest;
+    return !__builtin_add_overflow(*end, reach, end);
+}
+
 static Held *hold(Program *program, PyObject *object, int writable) {
     for (Py_ssize_t i = program->held_count - 1; i >= 0; i--) {
         if (program->held[i].object == object && program->held[i].writable >= writable) {
@@ -133,14 +144,25 @@ static Held *hold(Program *program, PyObject *object, int writable) {
         program->held_room = room;
     }
     Held *held = &program->held[program->held_count];
-    if (PyObject_GetBuffer(object, &held->buffer, PyBUF_ANY_CONTIGUOUS | (writable ? PyBUF_WRITABLE : 0)) < 0) {
+    Py_buffer *buffer = &held->buffer;
+    int64_t lowest = 0, highest = 0;
+    if (PyObject_GetBuffer(object, buffer, PyBUF_STRIDES | (writable ? PyBUF_WRITABLE : 0)) < 0) {
         PyErr_Clear();
         PyErr_SetString(
-            PyExc_ValueError,
-            writable ? "a buffer that is written is to be writable and contiguous" : "a buffer is to be contiguous"
+            PyExc_ValueError, writable ? "a buffer that is written is to be writable" : "a buffer is to be an array"
         );
         return NULL;
     }
+    int dense = buffer->ndim == 0 || buffer->strides;
+    for (int i = 0; i < buffer->ndim && dense; i++) {
+        dense = buffer->shape[i] > 0 && extend(buffer->shape[i], buffer->strides[i], &lowest, &highest);
+    }
+    if (!dense || highest - lowest + buffer->itemsize != buffer->len) {
+        PyBuffer_Release(buffer);
+        PyErr_SetString(PyExc_ValueError, "a buffer is to be contiguous, in whatever order of its axes");
+        return NULL;
+    }
+    held->lowest = (char *)buffer->buf + lowest;
     held->object = object;
     held->writable = writable;
     program->held_count++;
@@ -163,16 +185,6 @@ static char type_of(const Py_buffer *buffer) {
         return buffer->itemsize == 4 ? 'i' : (buffer->itemsize == 8 ? 'q' : 0);
     }
     return 0;
-}
-
-/* Adds (count - 1) * stride to the reach of an operand; false where that leaves 64 bits. */
-static int extend(int64_t count, int64_t stride, int64_t *lowest, int64_t *highest) {
-    int64_t reach;
-    if (__builtin_mul_overflow(count - 1, stride, &reach)) {
-        return 0;
-    }
-    int64_t *end = reach < 0 ? lowest : highest;
-    return !__builtin_add_overflow(*end, reach, end);
 }
 
 /* Reads (buffer, view, moving). type: what the numbers are to be. */
@@ -233,7 +245,7 @@ static int read_operand(Program *program, const char *name, PyObject *operand, i
     if (within && view->step) {
         within = extend(view->steps, view->step, &lowest, &highest);
     }
-    const int64_t offset = (int64_t)((intptr_t)view->start - (intptr_t)held->buffer.buf);
+    const int64_t offset = (int64_t)((intptr_t)view->start - (intptr_t)held->lowest);
     if (!within || offset < 0 || offset > held->buffer.len || lowest < -offset
         || highest > held->buffer.len - offset) {
         return refuse(name, "a view is to lie within its buffer");
@@ -379,6 +391,19 @@ static Call *new_call(Program *program) {
     return call;
 }
 
+/* Copies numbers of 8 or 4 bytes. */
+static void gather(const char *from, int64_t from_stride, char *to, int64_t to_stride, int64_t item, int64_t count) {
+    if (item == 8) {
+        for (int64_t i = 0; i < count; i++) {
+            memcpy(to + i * to_stride, from + i * from_stride, 8);
+        }
+    } else {
+        for (int64_t i = 0; i < count; i++) {
+            memcpy(to + i * to_stride, from + i * from_stride, 4);
+        }
+    }
+}
+
 static void walk(const Call *call, char *const *at) {
     char *outer[OPERANDS], *inner[OPERANDS];
     memcpy(outer, at, sizeof outer);
@@ -396,6 +421,31 @@ static void walk(const Call *call, char *const *at) {
     }
 }
 
+enum { PIECE = 128 };
+
+/* Runs a kernel for contiguous numbers on copies of the operands, piece by piece. */
+static void copied(const Call *call, char *const *at) {
+    const int64_t item = call->item, n = call->shape[INNER];
+    double memory[OPERANDS][PIECE];
+    char *const copies[OPERANDS] = {(char *)memory[0], (char *)memory[1], (char *)memory[2], (char *)memory[3]};
+    Call piece;
+    memset(&piece, 0, sizeof piece);
+    piece.shape[MIDDLE] = 1;
+    for (int64_t row = 0; row < call->shape[MIDDLE]; row++) {
+        for (int64_t from = 0; from < n; from += PIECE) {
+            const int64_t count = n - from < PIECE ? n - from : PIECE;
+            for (int j = 1; j < call->operands; j++) {
+                const int64_t stride = call->stride[j][INNER];
+                gather(at[j] + row * call->stride[j][MIDDLE] + from * stride, stride, copies[j], item, item, count);
+            }
+            piece.shape[INNER] = count;
+            call->contiguous(&piece, copies);
+            const int64_t stride = call->stride[0][INNER];
+            gather(copies[0], item, at[0] + row * call->stride[0][MIDDLE] + from * stride, stride, item, count);
+        }
+    }
+}
+
 static void set_kernel(Call *call, Kernel kernel) {
     const int flat = call->shape[0] == 1 && call->shape[1] == 1;
     call->inside = kernel;
@@ -403,6 +453,9 @@ static void set_kernel(Call *call, Kernel kernel) {
 }
 
 static void set_addresses(Call *call, const View *views, int count) {
+    for (int j = 0; j < OPERANDS; j++) {
+        call->start[j] = views[0].start; /* also of operands that there are not */
+    }
     for (int j = 0; j < count; j++) {
         call->start[j] = views[j].start;
         call->step[j] = views[j].step;
@@ -503,28 +556,25 @@ static int add_elementwise(Program *program, const Operation *operation, const V
     set_addresses(call, views, count);
     const Kernels *kernels = levels[program->level][program->type == 'f'];
     const int64_t item = out->itemsize;
-    int contiguous[OPERANDS], number[OPERANDS];
+    int contiguous[OPERANDS] = {1, 1, 1, 1}, number[OPERANDS] = {0};
     for (int j = 0; j < count; j++) {
         contiguous[j] = call->shape[INNER] == 1 || call->stride[j][INNER] == item;
         number[j] = call->stride[j][INNER] == 0;
     }
-    int layout = STRIDED;
-    if (contiguous[0] && (count < 4 || contiguous[3])) {
-        layout = contiguous[1] && (count < 3 || contiguous[2]) ? CONTIGUOUS
-            : count >= 3 && number[1] && contiguous[2]          ? FIRST_IS_NUMBER
-            : count >= 3 && contiguous[1] && number[2]          ? SECOND_IS_NUMBER
-                                                                : STRIDED;
-    }
+    const int layout = !contiguous[0] || !contiguous[3] ? STRIDED
+        : contiguous[1] && contiguous[2]                ? CONTIGUOUS
+        : count == 2                                    ? STRIDED
+        : number[1] && contiguous[2]                    ? FIRST_IS_NUMBER
+        : contiguous[1] && number[2]                    ? SECOND_IS_NUMBER
+                                                        : STRIDED;
+    const int which = layout == STRIDED ? CONTIGUOUS : layout;
     Kernel kernel;
     switch (operation->kind) {
     case ONE:
-        kernel = kernels->one[operation->index][layout == CONTIGUOUS ? 0 : 1];
-        if (strcmp(name, "copy") == 0 && layout == STRIDED && contiguous[0] && number[1]) {
-            kernel = kernels->fill;
-        }
+        kernel = kernels->one[operation->index];
         break;
     case TWO:
-        kernel = kernels->two[operation->index][layout];
+        kernel = kernels->two[operation->index][which];
         break;
     case POWER:
         kernel = contiguous[0] && contiguous[1] && number[2] ? kernels->one_power : kernels->any_power;
@@ -533,7 +583,15 @@ static int add_elementwise(Program *program, const Operation *operation, const V
         kernel = kernels->ldexp;
         break;
     default:
-        kernel = kernels->multiply_add[layout];
+        kernel = kernels->multiply_add[which];
+    }
+    if (strcmp(name, "copy") == 0 && contiguous[0] && number[1]) {
+        kernel = kernels->fill;
+    } else if (layout == STRIDED && operation->kind != POWER && operation->kind != LDEXP) {
+        call->contiguous = kernel;
+        call->item = item;
+        call->operands = count;
+        kernel = copied;
     }
     set_kernel(call, kernel);
     return 0;
@@ -671,8 +729,8 @@ static int add_along_axis(
         const int64_t there = stride[j][MOST_AXES - 1];
         beside = there == 0 || there == views[j].itemsize;
     }
-    const int others = axes - beside;
-    if (others > 2) {
+    beside = beside || axes == 3;
+    if (axes - beside > 2) {
         return refuse(name, "the views have more axes that do not lie behind each other than a call can have");
     }
     Call *call = new_call(program);
@@ -823,7 +881,7 @@ static void program_dealloc(PyObject *self) {
 }
 
 static PyObject *program_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
-    static char *names[] = {"type", "calls", "level", NULL};
+    static char *names[] = {"number", "calls", "level", NULL};
     const char *number, *wanted = NULL;
     PyObject *calls;
     if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "sO!|z", names, &number, &PyList_Type, &calls, &wanted)) {
@@ -901,17 +959,18 @@ static void run_calls(Program *program, int64_t first, int64_t count, int revers
     Call *const calls = program->calls, *const end = calls + program->count;
     for (Call *call = calls; call < end; call++) {
         for (int j = 0; j < OPERANDS; j++) {
-            call->at[j] = call->start[j] ? call->start[j] + (call->moving >> j & 1 ? first * call->step[j] : 0) : NULL;
+            const int64_t from = (call->moving >> j & 1 ? first : 0) + (reverse ? count - 1 : 0);
+            call->at[j] = call->start[j] + from * call->step[j];
+            call->next[j] = reverse ? -call->step[j] : call->step[j];
         }
     }
     for (int64_t i = 0; i < count; i++) {
-        const int64_t step = reverse ? count - 1 - i : i;
-        for (const Call *call = calls; call < end; call++) {
-            char *at[OPERANDS];
+        for (Call *call = calls; call < end; call++) {
+            call->kernel(call, call->at);
+            /* By way of whole numbers: behind the last step they lead nowhere. */
             for (int j = 0; j < OPERANDS; j++) {
-                at[j] = call->at[j] + step * call->step[j];
+                call->at[j] = (char *)((uintptr_t)call->at[j] + (uintptr_t)call->next[j]);
             }
-            call->kernel(call, at);
         }
     }
 }
@@ -948,7 +1007,7 @@ static PyType_Slot program_slots[] = {
     {Py_tp_new, program_new},
     {Py_tp_dealloc, program_dealloc},
     {Py_tp_methods, program_methods},
-    {Py_tp_doc, "Program(type, calls, level=None): calls on arrays, checked and ready to run."},
+    {Py_tp_doc, "Program(number, calls, level=None): calls on arrays, checked and ready to run."},
     {0, NULL},
 };
 
@@ -956,7 +1015,129 @@ static PyType_Spec program_spec = {
     "gradcli.engine.compiled._interpreter.Program", sizeof(Program), 0, Py_TPFLAGS_DEFAULT, program_slots
 };
 
+/* ------------------------------------------------------------------------------------------------------- norms */
+
+/* log2 of a norm the square of which leaves the range of floats: scaled first. `largest` is its largest magnitude. */
+static double careful_log2_norm(
+    const char *values, int64_t size, int64_t stride, int is_double, double largest
+) {
+    if (largest == 0) {
+        return -HUGE_VAL;
+    }
+    if (!isfinite(largest)) {
+        return (double)NAN;
+    }
+    int exponent;
+    frexp(largest, &exponent);
+    double squares = 0;
+    for (int64_t k = 0; k < size; k++, values += stride) {
+        const double value = ldexp(is_double ? *(const double *)values : (double)*(const float *)values, -exponent);
+        squares += value * value;
+    }
+    return 0.5 * log2(squares) + exponent;
+}
+
+typedef struct {
+    const char *values;
+    int64_t shape[4], stride[4]; /* (n, R, size, B) */
+    double *log2_norms, *largest; /* (n, R, B); either may be NULL */
+    int is_double;
+} Norms;
+
+static void find_norms(const Norms *norms) {
+    const Kernels *kernels = levels[0][!norms->is_double];
+    const int64_t size = norms->shape[2], columns = norms->shape[3];
+    int64_t place = 0;
+    for (int64_t i = 0; i < norms->shape[0]; i++) {
+        for (int64_t r = 0; r < norms->shape[1]; r++) {
+            for (int64_t from = 0; from < columns; from += MOST_COLUMNS) {
+                const int64_t count = columns - from < MOST_COLUMNS ? columns - from : MOST_COLUMNS;
+                const char *values
+                    = norms->values + i * norms->stride[0] + r * norms->stride[1] + from * norms->stride[3];
+                double squares[MOST_COLUMNS], largest[MOST_COLUMNS];
+                kernels->sizes(values, size, count, norms->stride + 2, squares, largest);
+                for (int64_t b = 0; b < count; b++, place++) {
+                    if (norms->largest) {
+                        norms->largest[place] = largest[b];
+                    }
+                    if (norms->log2_norms) {
+                        norms->log2_norms[place] = squares[b] > 1e-200 && squares[b] < 1e200
+                            ? 0.5 * log2(squares[b])
+                            : careful_log2_norm(
+                                values + b * norms->stride[3], size, norms->stride[2], norms->is_double, largest[b]
+                            );
+                    }
+                }
+            }
+        }
+    }
+}
+
+static int norms_output(PyObject *array, Py_buffer *buffer, const Py_buffer *values, double **numbers) {
+    buffer->obj = NULL;
+    *numbers = NULL;
+    if (array == Py_None) {
+        return 0;
+    }
+    if (PyObject_GetBuffer(array, buffer, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | PyBUF_WRITABLE) < 0) {
+        return -1;
+    }
+    if (type_of(buffer) != 'd' || buffer->ndim != 3 || buffer->shape[0] != values->shape[0]
+        || buffer->shape[1] != values->shape[1] || buffer->shape[2] != values->shape[3]) {
+        PyErr_SetString(PyExc_ValueError, "what is found of values (n, R, size, B) is (n, R, B), of type float64");
+        return -1;
+    }
+    *numbers = buffer->buf;
+    return 0;
+}
+
+static PyObject *log2_norms(PyObject *Py_UNUSED(self), PyObject *arguments) {
+    PyObject *array, *outputs[2];
+    if (!PyArg_ParseTuple(arguments, "OOO", &array, &outputs[0], &outputs[1])) {
+        return NULL;
+    }
+    Py_buffer values, found[2];
+    found[0].obj = found[1].obj = NULL;
+    if (PyObject_GetBuffer(array, &values, PyBUF_STRIDES | PyBUF_FORMAT) < 0) {
+        return NULL;
+    }
+    const char type = type_of(&values);
+    Norms norms = {.values = values.buf, .is_double = type == 'd'};
+    int wrong = 0;
+    if (values.ndim != 4 || (type != 'd' && type != 'f')) {
+        PyErr_SetString(PyExc_ValueError, "the values are to be (n, R, size, B), of type float64 or float32");
+        wrong = 1;
+    }
+    wrong = wrong || norms_output(outputs[0], &found[0], &values, &norms.log2_norms) < 0
+        || norms_output(outputs[1], &found[1], &values, &norms.largest) < 0;
+    for (int i = 0; i < 4 && !wrong; i++) {
+        norms.shape[i] = values.shape[i];
+        norms.stride[i] = values.strides[i];
+        if (norms.stride[i] % values.itemsize) {
+            PyErr_SetString(PyExc_ValueError, "the values are to be aligned");
+            wrong = 1;
+        }
+    }
+    if (!wrong) {
+        Py_BEGIN_ALLOW_THREADS
+        find_norms(&norms);
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&values);
+    PyBuffer_Release(&found[0]);
+    PyBuffer_Release(&found[1]);
+    if (wrong) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 /* ---------------------------------------------------------------------------------------------------- the module */
+
+static PyMethodDef functions[] = {
+    {"log2_norms", log2_norms, METH_VARARGS, "log2_norms(values, norms, largest): see table.log2_norms."},
+    {NULL, NULL, 0, NULL},
+};
 
 static PyObject *tuple_of_names(int count, const char *(*name)(int)) {
     PyObject *names = PyTuple_New(count);
@@ -999,6 +1180,7 @@ static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT,
     .m_name = "gradcli.engine.compiled._interpreter",
     .m_doc = "Runs programs of calls on arrays; see gradcli.engine.compiled.table.",
+    .m_methods = functions,
     .m_slots = module_slots,
 };
 

@@ -20,11 +20,9 @@
 #include "product.h"
 #include "across.h"
 
-#define ONE(name, value)                                                                                              \
-    {NAME(name##_contiguous), NAME(name##_strided)},
-#define FOUR(name)                                                                                                    \
-    {NAME(name##_contiguous), NAME(name##_first_number), NAME(name##_second_number), NAME(name##_strided)}
-#define TWO(name, value) FOUR(name),
+#define ONE(name, value) NAME(name##_contiguous),
+#define THREE(name) {NAME(name##_contiguous), NAME(name##_first_number), NAME(name##_second_number)}
+#define TWO(name, value) THREE(name),
 
 static const Kernels NAME(kernels) = {
     .level = TEXT(LEVEL),
@@ -34,7 +32,7 @@ static const Kernels NAME(kernels) = {
     .any_power = NAME(any_power),
     .one_power = NAME(one_power),
     .ldexp = NAME(ldexp_strided),
-    .multiply_add = FOUR(multiply_add),
+    .multiply_add = THREE(multiply_add),
     .product = NAME(product),
     .sum = NAME(sum),
     .norm = NAME(norm),
@@ -43,12 +41,13 @@ static const Kernels NAME(kernels) = {
     .softmax_jacobian = NAME(softmax_jacobian),
     .clip_norm = NAME(clip_norm),
     .clip_value = NAME(clip_value),
+    .sizes = NAME(sizes),
     .packed_bytes = NAME(packed_bytes),
     .product_scratch = NAME(product_scratch),
     .pack = NAME(pack),
 };
 
 #undef ONE
-#undef FOUR
+#undef THREE
 #undef TWO
 #include "undefine.h"

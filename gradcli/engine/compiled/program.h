@@ -6,7 +6,8 @@ enum {
     AXES = 4,     /* of a call; the last is the inner loop */
     OPERANDS = 4, /* of a call; outputs come first */
     INNER = AXES - 1,
-    MIDDLE = AXES - 2
+    MIDDLE = AXES - 2,
+    MOST_COLUMNS = 32
 };
 
 typedef struct Call Call;
@@ -16,13 +17,16 @@ typedef void (*Kernel)(const Call *call, char *const *at);
 
 struct Call {
     Kernel kernel;
-    char *at[OPERANDS];      /* at step 0 of the run that is under way */
-    int64_t step[OPERANDS];  /* bytes from one step to the next */
+    char *at[OPERANDS];      /* at this step of the run that is under way */
+    int64_t next[OPERANDS];  /* bytes to the next one */
     int64_t shape[AXES];     /* of a product: trials, rows, inner, columns */
     int64_t stride[OPERANDS][AXES];
     Kernel inside;           /* called for each place along the two outer axes, where `kernel` walks over them */
+    Kernel contiguous;       /* for copies of operands that are not */
     char *start[OPERANDS];   /* at index 0 */
+    int64_t step[OPERANDS];  /* bytes from one index to the next */
     int64_t moving;          /* bit j: operand j is indexed by the absolute step */
+    int64_t item, operands;
     double number;           /* the eps of a norm */
     int32_t add;             /* a product is added to its output */
     const struct Kernels *kernels;
@@ -34,7 +38,7 @@ struct Call {
 };
 
 /* How the operands of an elementwise call lie along the inner axis. */
-enum { CONTIGUOUS, FIRST_IS_NUMBER, SECOND_IS_NUMBER, STRIDED, LAYOUTS };
+enum { CONTIGUOUS, FIRST_IS_NUMBER, SECOND_IS_NUMBER, LAYOUTS, STRIDED = LAYOUTS };
 
 #define COUNT(name, value) +1
 enum { ONE_COUNT = 0 ONE_OPERAND(COUNT), TWO_COUNT = 0 TWO_OPERANDS(COUNT) };
@@ -43,7 +47,7 @@ enum { ONE_COUNT = 0 ONE_OPERAND(COUNT), TWO_COUNT = 0 TWO_OPERANDS(COUNT) };
 /* Everything for one type and one level of the processor. */
 typedef struct Kernels {
     const char *level;
-    Kernel one[ONE_COUNT][2]; /* contiguous, and with any strides */
+    Kernel one[ONE_COUNT];
     Kernel fill;              /* copies of one number */
     Kernel two[TWO_COUNT][LAYOUTS];
     Kernel any_power, one_power; /* the second has one exponent along the inner axis */
@@ -54,4 +58,8 @@ typedef struct Kernels {
     int64_t (*packed_bytes)(const Call *call);
     int64_t (*product_scratch)(const Call *call);
     void (*pack)(const Call *call);
+    /* Of each of up to MOST_COLUMNS columns of numbers (size, columns) the sum of squares and the largest magnitude. */
+    void (*sizes)(
+        const char *values, int64_t size, int64_t columns, const int64_t *stride, double *squares, double *largest
+    );
 } Kernels;

@@ -9,25 +9,32 @@ step of what is being run. Everything is checked when the program is made, so th
     program.run(first, count, reverse=False)
     program.pack()                            # after the matrices of products have changed
 
-The extension is not there where no C compiler was found on installation: `AVAILABLE` says so.
+The extension is not there where no C compiler was found on installation: `WHY_NOT` says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
 
+_interpreter: Any = None
+#: Why there is no extension; None where there is.
+WHY_NOT: str | None = None
 try:
     from gradcli.engine.compiled import _interpreter
-except ImportError:
-    _interpreter = None  # type: ignore[assignment]
+except ImportError as error:
+    built = find_spec("gradcli.engine.compiled._interpreter") is not None
+    WHY_NOT = (
+        f"the compiled interpreter cannot be loaded: {error}" if built else "the compiled interpreter was not built"
+    )
 
 Array = np.ndarray[Any, Any]
 
-#: Whether the extension was built for this Python.
-AVAILABLE = _interpreter is not None
+#: Whether the extension can be used.
+AVAILABLE = WHY_NOT is None
 #: Operations that the extension calls by another name.
 _NAMES = {
     "layer_norm": "norm",
@@ -46,7 +53,8 @@ class Operand(NamedTuple):
 
     view: (steps, ...); a number is an array without axes.
     moving: indexed by the absolute step, and not from the first step of a run.
-    buffer: the contiguous array that owns the memory; found by way of the view where it is not given.
+    buffer: the array that owns the memory, contiguous in whatever order of its axes; where it is not given, it is found
+        by way of the view.
     """
 
     view: Array
@@ -94,8 +102,8 @@ class Program:
     """
 
     def __init__(self, dtype: np.dtype[Any] | type, calls: Iterable[Call], level: str | None = None) -> None:
-        if _interpreter is None:
-            raise ValueError("the compiled interpreter is not there: no C compiler was found on installation")
+        if WHY_NOT is not None:
+            raise ValueError(WHY_NOT)
         described = [
             (
                 _NAMES.get(call.op, call.op),
@@ -119,6 +127,28 @@ def _described(operand: Operand) -> tuple[Array, Array, bool]:
 
 
 def _owner(view: Array) -> Array:
-    while isinstance(view.base, np.ndarray):
-        view = view.base
+    """Return the array that owns the memory of a view, made by np.lib.stride_tricks.as_strided or otherwise."""
+    while view.base is not None:
+        base = view.base if isinstance(view.base, np.ndarray) else getattr(view.base, "base", None)
+        if not isinstance(base, np.ndarray):
+            break
+        view = base
     return view
+
+
+def log2_norms(values: Array) -> Array:
+    """Return log2 of the Euclidean norms sqrt(sum_i v_i^2), (n, R, size, B) -> (n, R, B), of type float64.
+
+    -inf for an exact zero, NaN where an entry is not finite: as gradcli.engine.scaled.log2_norm. float32 is summed as
+    float64.
+    """
+    found = np.empty((*values.shape[:2], *values.shape[3:]))
+    _interpreter.log2_norms(values, found, None)
+    return found
+
+
+def largest_magnitudes(values: Array) -> Array:
+    """Return max_i |v_i|, (n, R, size, B) -> (n, R, B), of type float64; NaN where an entry is none."""
+    found = np.empty((*values.shape[:2], *values.shape[3:]))
+    _interpreter.log2_norms(values, None, found)
+    return found
