@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,19 @@ def test_imports_go_one_way(path: Path) -> None:
             if other == own or (own, other) in ALLOWED or (path, other) in LATE:
                 continue
             assert RANK[own] < RANK[other], f"{path}:{line}: {own} must not import {other}"
+
+
+def test_no_modules_of_the_engine_import_each_other_in_a_circle() -> None:
+    graph: dict[str, set[str]] = {}
+    for path in (PACKAGE / "engine").rglob("*.py"):
+        own = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        found = graph.setdefault(own, set())
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+                is_module = [(PACKAGE.parent / Path(*name.split("."))).with_suffix(".py").exists() for name in names]
+                found |= {name if module else node.module for name, module in zip(names, is_module, strict=True)}
+    TopologicalSorter(graph).prepare()  # raises CycleError, with the circle
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

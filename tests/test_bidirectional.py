@@ -364,26 +364,26 @@ def test_vectors_below_floats_are_those_of_autograd_with_a_larger_loss(name: str
 # --- the checks are worth something ----------------------------------------------------------------------------------
 
 
-def not_reversed_back(layers: Any, x: Any, histories: Any, *, tape: bool, **_: Any) -> Any:
+def not_reversed_back(layers: Any, x: Any, histories: Any, **_: Any) -> Any:
     for index in range(0, len(layers), 2):
-        layers[index].forward(x, histories[index], tape=tape)
-        layers[index + 1].forward(np.ascontiguousarray(x[::-1]), histories[index + 1], tape=tape)
+        layers[index].forward(x, histories[index])
+        layers[index + 1].forward(np.ascontiguousarray(x[::-1]), histories[index + 1])
         x = np.concatenate([layers[index].outputs(), layers[index + 1].outputs()], axis=2)
     return x
 
 
-def joined_the_other_way_round(layers: Any, x: Any, histories: Any, *, tape: bool, **_: Any) -> Any:
+def joined_the_other_way_round(layers: Any, x: Any, histories: Any, **_: Any) -> Any:
     for index in range(0, len(layers), 2):
-        layers[index].forward(x, histories[index], tape=tape)
-        layers[index + 1].forward(np.ascontiguousarray(x[::-1]), histories[index + 1], tape=tape)
+        layers[index].forward(x, histories[index])
+        layers[index + 1].forward(np.ascontiguousarray(x[::-1]), histories[index + 1])
         x = np.concatenate([layers[index + 1].outputs()[::-1], layers[index].outputs()], axis=2)
     return x
 
 
-def read_from_the_beginning(layers: Any, x: Any, histories: Any, *, tape: bool, **_: Any) -> Any:
+def read_from_the_beginning(layers: Any, x: Any, histories: Any, **_: Any) -> Any:
     for index in range(0, len(layers), 2):
-        layers[index].forward(x, histories[index], tape=tape)
-        layers[index + 1].forward(x, histories[index + 1], tape=tape)
+        layers[index].forward(x, histories[index])
+        layers[index + 1].forward(x, histories[index + 1])
         x = np.concatenate([layers[index].outputs(), layers[index + 1].outputs()[::-1]], axis=2)
     return x
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from gradcli.engine.loss import Loss
 from gradcli.engine.scaled import Scaled
 from gradcli.engine.sizes import Sizes
-from gradcli.engine.starts import Starts
+from gradcli.engine.starts import Input, Starts
 from gradcli.engine.step.plan import LayerPlan
 
 Array = np.ndarray[Any, Any]
@@ -26,12 +26,6 @@ UNLIMITED = 2**62
 
 #: Told how far a pass over the sequence is: its name, the steps done, the steps in all.
 Progress = Callable[[str, int, int], None]
-
-
-class Input(Protocol):
-    """Where x comes from: `fill(start, stop)` gives x[start+1..stop] as (n, R, size, B)."""
-
-    def fill(self, start: int, stop: int) -> Array: ...
 
 
 def layer_names(count: int, bidirectional: bool) -> list[str]:

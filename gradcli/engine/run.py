@@ -14,10 +14,10 @@ from gradcli.engine.group import TrialGroup
 from gradcli.engine.loss import Loss
 from gradcli.engine.nonfinite import Blame
 from gradcli.engine.parameters import ParametersOfSteps
-from gradcli.engine.problem import Input, Overflow, Problem, Progress, Run
+from gradcli.engine.problem import Overflow, Problem, Progress, Run
 from gradcli.engine.recorder import Recorder
 from gradcli.engine.stack_backward import Backward
-from gradcli.engine.starts import FilledInput
+from gradcli.engine.starts import FilledInput, Input
 from gradcli.engine.step_clip import StepClip
 from gradcli.engine.together import joined_runs
 

@@ -13,14 +13,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from gradcli.engine.problem import Input
-
 Array = np.ndarray[Any, Any]
+
+
+class Input(Protocol):
+    """Where x comes from: `fill(start, stop)` gives x[start+1..stop] as (n, R, size, B)."""
+
+    def fill(self, start: int, stop: int) -> Array: ...
 
 
 @dataclass(frozen=True)
