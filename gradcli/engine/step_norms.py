@@ -72,13 +72,18 @@ def step_norms(backward: BackwardPass, block: Block) -> StepNorms:
         arriving = partial(_arriving, backward, block, values)
         direct = arriving({name: total for name, (total, _) in block.totals.items()})
         adjoints: dict[Target, Array] = {}
-        for group in plan.groups:
+        found: set[object] = set()
+        for stack in plan.layout.stacks:
+            group = stack.group
             lanes = backward.lanes[group.number][: hi - lo]
-            if (
-                group.number not in plan.layout.twins
-            ):  # else it is the same adjoint, of the one sum that both products are in
-                before.append(log2_norm(lanes, axis=2) + exponent[group.frame])
             adjoints[group.number] = product(backward.transposed(group.number), lanes)
+            # Products that enter the same sum have one adjoint, that of the sum.
+            new = [lane for lane in stack.lanes if plan.linear.entries(lane.product) not in found]
+            found |= {plan.linear.entries(lane.product) for lane in new}
+            if new:
+                rows = np.concatenate([np.arange(lane.start, lane.stop) for lane in new])
+                part = lanes if len(rows) == stack.rows else lanes[:, :, rows]
+                before.append(log2_norm(part, axis=2) + exponent[group.frame])
         through = arriving(adjoints)
         along = direct.log2_norm()
         return StepNorms(joint_log2([*before, along]), direct.joined(through).log2_norm(), along)

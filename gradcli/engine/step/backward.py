@@ -61,15 +61,10 @@ class Backward:
             for name, state in layout.states.items()
         }
         span = Span.BLOCK if choices.kept else Span.ONCE
-        self.lanes: dict[int, Operand] = {}
-        for stack in layout.stacks:
-            index = stack.group.number
-            if index in layout.twins:
-                other, start = layout.twins[index]
-                whole = self.lanes[other]
-                self.lanes[index] = whole._replace(start=whole.start + start, shape=(stack.rows,))
-            else:
-                self.lanes[index] = Buffer(f"dproducts{index}", stack.rows, span, columns=True).rows()
+        self.lanes = {
+            stack.group.number: Buffer(f"dproducts{stack.group.number}", stack.rows, span, columns=True).rows()
+            for stack in layout.stacks
+        }
         self.across = {
             node: Buffer(f"d{layout.word(node)}", layout.size(node), span, columns=True) for node in step.across
         }
@@ -129,11 +124,10 @@ class Backward:
     def _write_stack(self, stack: Stack) -> None:
         index, vector = stack.group.number, stack.group.vector
         lanes = self.lanes[index]
-        if index not in self._layout.twins:
-            for lane in stack.lanes:
-                rows = self._lane(lane.product)
-                if self._first(lane.product):
-                    self._add("copy", (self._zero(rows),), rows)  # all its derivatives in this step are zero
+        for lane in stack.lanes:
+            rows = self._lane(lane.product)
+            if self._first(lane.product):
+                self._add("copy", (self._zero(rows),), rows)  # all its derivatives in this step are zero
         edges = self._step.edges[index]
         if not edges:
             return
@@ -166,9 +160,8 @@ class Backward:
             if edge.source.op == "matmul":
                 by_group.setdefault(self._step.group_of[edge.source].number, []).append(edge)
         for index in sorted(by_group):
-            if index not in self._layout.twins:
-                side_by_side = sorted(by_group[index], key=lambda edge: self._layout.lane_of[edge.source].start)
-                self._pass_on(target, adjoint, side_by_side)
+            side_by_side = sorted(by_group[index], key=lambda edge: self._layout.lane_of[edge.source].start)
+            self._pass_on(target, adjoint, side_by_side)
         for edge in edges:
             if edge.source.op != "matmul":
                 self._pass_on(target, adjoint, [edge])
@@ -284,8 +277,7 @@ class Backward:
 
     def _lane(self, product: Node) -> Operand:
         lane = self._layout.lane_of[product]
-        whole = self.lanes[self._step.group_of[product].number]
-        return whole._replace(start=whole.start + lane.start, shape=(lane.rows,))
+        return self.lanes[self._step.group_of[product].number]._replace(start=lane.start, shape=(lane.rows,))
 
     def _zero(self, like: Operand) -> Operand:
         return self._constants.number(0.0).spread(like.shape[0])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from itertools import combinations, pairwise, permutations
+from itertools import pairwise, permutations
 from typing import NamedTuple
 
 from gradcli.engine.step.instructions import Buffer, Operand, Span
@@ -70,8 +70,6 @@ class Layout:
 
     Attributes:
         stacks: one for each group. stored: the nodes whose values are kept for every step.
-        twins: for a group whose adjoints are those of another group's rows, because both enter the same sums: that
-            group's index, and the first of the rows.
         aliases: the hoisted nodes whose adjoint is that of a lane, because both enter the same sum.
         states: the buffer of each state. places: where the value of each node inside the loop lies.
         slopes: the buffer of each function across that has a slope.
@@ -95,7 +93,6 @@ class Layout:
         self.stored = self._stored_nodes(stacks)
         self.stacks = [stack._replace(lanes=tuple(map(self._signed, stack.lanes))) for stack in stacks]
         self.lane_of = {lane.product: lane for stack in self.stacks for lane in stack.lanes}
-        self.twins = dict(self._find_twins()) if "twins" not in without else {}
         self.aliases = self._find_aliases()
         lag = max(cell.lags.values())
         self.states = {
@@ -213,23 +210,6 @@ class Layout:
             else:
                 pending.extend(node.args)
         return frozenset(kept)
-
-    def _find_twins(self) -> Iterator[tuple[int, tuple[int, int]]]:
-        """Yield the groups whose adjoints are those of another group's rows: W h + U c, both in the same sums."""
-        entries = [[self.step.entries(lane.product) for lane in stack.lanes] for stack in self.stacks]
-        found: set[int] = set()
-        for later, earlier in combinations(reversed(self.stacks), 2):
-            index, other = later.group.number, earlier.group.number
-            wanted, there = entries[index], entries[other]
-            if index in found or later.group.frame != earlier.group.frame or not all(wanted):
-                continue
-            sizes = [lane.rows for lane in later.lanes]
-            for first in range(len(there) - len(wanted) + 1):
-                lanes = earlier.lanes[first : first + len(wanted)]
-                if there[first : first + len(wanted)] == wanted and [lane.rows for lane in lanes] == sizes:
-                    found.add(index)
-                    yield index, (other, lanes[0].start)
-                    break
 
     def _find_aliases(self) -> dict[Node, Lane]:
         lanes = {self.step.entries(lane.product): lane for stack in self.stacks for lane in stack.lanes}

@@ -25,7 +25,6 @@ OPTIMISATIONS = {
     "windows": "products with neighbouring past values of a state are one product",
     "lanes in order": "products with the same function or target lie side by side",
     "negated sigmoids": "the matrix of a sigmoid's argument carries its minus sign",
-    "twins": "products that enter the same sums share their adjoint",
     "places again": "memory is taken again as soon as nothing needs its value",
     "neighbours": "neighbouring instructions of one operation are one",
 }
