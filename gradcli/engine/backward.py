@@ -19,7 +19,7 @@ from gradcli.engine.evaluate import HoistedAdjoints, Values, evaluate, product
 from gradcli.engine.exponents import Adjoints, Exponents, PlainExponents, from_the_top, near_each_other, summed
 from gradcli.engine.known import Affine, affine_of, known_runs
 from gradcli.engine.layer import Layer
-from gradcli.engine.scaled import NOTHING, Scaled, log2_norm, scale_by
+from gradcli.engine.scaled import NOTHING, Scaled, scale_by
 from gradcli.engine.step.backward import Choices
 from gradcli.engine.step.instructions import Instructions, buffers_of
 from gradcli.engine.step.linearise import Target
@@ -230,7 +230,7 @@ class BackwardPass:
         step.run(0, n, reverse=True)
         self._count_clipped(n)
         lag = self.layer.lag
-        return {name: log2_norm(total[lag : lag + n], axis=2) for name, total in self.totals.items()}
+        return {name: executor.log2_norms(total[lag : lag + n]) for name, total in self.totals.items()}
 
     def _with_shifts(self) -> executor.Program:
         """Return the step for frames that pass adjoints on to ones with far smaller powers of two."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 
-from gradcli.engine.arrays import Arrays
+from gradcli.engine.arrays import Array, Arrays
+from gradcli.engine.compiled import table
 from gradcli.engine.compiled.program import CompiledProgram, knows
 from gradcli.engine.numpy_loops import CopiedProgram, NumpyProgram
+from gradcli.engine.scaled import log2_norm
 from gradcli.engine.step.instructions import Instructions
 from gradcli.errors import UsageError
 
@@ -35,6 +37,11 @@ def wanted() -> str:
         )
         raise UsageError(f"{VARIABLE}={asked}: the engine is {known}")
     return asked or (COMPILED if there else NUMPY)
+
+
+def log2_norms(values: Array) -> Array:
+    """Return log2 of the norms of vectors, (n, R, size, B) -> (n, R, B); see `gradcli.engine.scaled.log2_norm`."""
+    return table.log2_norms(values) if wanted() == COMPILED else log2_norm(values, axis=2)
 
 
 def program(instructions: Instructions, arrays: Arrays, *, whole: bool = False, copied: int | None = None) -> Program:

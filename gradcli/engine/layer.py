@@ -59,6 +59,7 @@ class Layer:
         self.lag = plan.lag
         self.arrays = Arrays(trials, batch_size, dtype)
         self._constants: list[tuple[Buffer, Node]] = []
+        self._added: dict[Filling, Array] = {}
         self.parameters = parameters
         layout = plan.layout
         of_forward = [*buffers_of(plan.forward), *layout.states.values()]
@@ -99,11 +100,14 @@ class Layer:
 
     @parameters.setter
     def parameters(self, parameters: LayerParameters) -> None:
+        if getattr(self, "_parameters", None) is parameters:
+            return
         self._parameters = parameters
         for buffer, value in self._constants:
             if not value.is_number:
                 self._fill_constant(buffer, value)
         self.arrays.version += 1
+        self._added.clear()
 
     def _fill_constant(self, buffer: Buffer, value: Node) -> None:
         known = np.asarray(self._parameters.known(value))
@@ -122,16 +126,18 @@ class Layer:
             matrix = self.parameters.known(filling.matrix)
             product_into(into, matrix, self.values[filling.vector][lo:hi])
             if filling.constants:
-                np.add(into, self._over_sequences(self.parameters.stacked(filling.constants)), out=into)
+                np.add(into, self._constants_of(filling), out=into)
             return
         assert filling.node is not None
         value = self.values[filling.node]
         value = value[lo:hi] if filling.node.dependence is Dependence.INPUT else value
         np.multiply(value, self.dtype.type(filling.sign), out=into)
 
-    def _over_sequences(self, value: Array) -> Array:
-        """Return (R, size, 1) with a column for each sequence: NumPy then goes over all numbers of a step at once."""
-        return np.repeat(value, self.batch_size, axis=2) if self.batch_size > 1 else value
+    def _constants_of(self, filling: Filling) -> Array:
+        """Return what is added to a product, with a column for each sequence: NumPy then goes over all at once."""
+        if filling not in self._added:
+            self._added[filling] = np.repeat(self.parameters.stacked(filling.constants), self.batch_size, axis=2)
+        return self._added[filling]
 
     # The forward pass.
 
