@@ -324,7 +324,7 @@ def attempt(rng: Generator) -> str:
     _check_unchanged(tried.buffers, before)
     # NumPy's matrices are those of now, as the packed ones are.
     matrices = {id(call): call.inputs[0].view().copy() for call in calls if call.op in PRODUCTS}
-    allowed = 0 <= tried.first and 0 <= tried.count
+    allowed = tried.first >= 0 and tried.count >= 0
     for operand in operands:
         steps = operand.steps()
         if steps is not None:
