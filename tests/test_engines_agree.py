@@ -48,7 +48,10 @@ def largest_difference(a: Run, b: Run, rounding: Collection[str] = ()) -> float:
     assert a.gradients.keys() == b.gradients.keys()
     assert (a.overflow is None, a.backward_overflow is None) == (b.overflow is None, b.backward_overflow is None)
     pairs = [(a.log2_norm[name], b.log2_norm[name]) for name in a.log2_norm if name not in rounding]
-    pairs += [(a.gradients[name].log2_norm(), b.gradients[name].log2_norm()) for name in a.gradients]
+    norms = [(a.gradients[name].log2_norm(), b.gradients[name].log2_norm()) for name in a.gradients]
+    # A bias that all units share is divided out again: what is left of its gradient is rounding.
+    largest = max((x.max() for x, _ in norms), default=0.0)
+    pairs += [(x, y) for x, y in norms if not max(x.max(), y.max()) < largest - 48]
     return max((_difference(x, y) for x, y in pairs), default=0.0) * np.log10(2.0)
 
 
