@@ -7,13 +7,13 @@ behind the module that a framework has them in: LSTM, nn.LSTM, keras.layers.LSTM
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
 from gradcli.errors import SpecError
+from gradcli.frozen import frozen
 from gradcli.spec.shown import shown
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ FRAMEWORKS = (
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class LoadedCell:
     """A built-in cell, and its file with the place of every key and value.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from gradcli.cli.output import emit, emit_text, tell
 from gradcli.commands.command import Command
 from gradcli.errors import ExitCode, UsageError
 from gradcli.formats import FORMATS, FORMULA_FORMATS, format_for
+from gradcli.frozen import frozen
 from gradcli.output_files import check_writable, will_write
 from gradcli.results.result import Result, Text, check_picture
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gradcli.results.pictures import Picture
 
 
-@dataclass(frozen=True)
+@frozen
 class Delivery:
     """Where a result is to go. Made before the work begins.
 

@@ -7,7 +7,6 @@ import shutil
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 from gradcli.errors import OutputError
 from gradcli.formats import render_pieces
 from gradcli.formats.text import printable
+from gradcli.frozen import frozen
 from gradcli.output_files import replacing
 from gradcli.results.model import Report
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _DRAWING = "│█▏"
 
 
-@dataclass(frozen=True)
+@frozen
 class Screen:
     """What the reader's end can show; the default is a file or a pipe, which takes lines of any length."""
 

@@ -15,7 +15,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from gradcli.engine.parameters import LayerParameters
 from gradcli.engine.plan import LayerPlan
 from gradcli.engine.problem import Problem
 from gradcli.engine.starts import FilledInput
+from gradcli.frozen import frozen
 from gradcli.language.direct import direct_routes
 from gradcli.language.functions import FUNCTIONS, derivative
 from gradcli.language.graph import Dependence, Node, reachable
@@ -45,7 +45,7 @@ _LARGEST_GAIN, _GAIN_TOLERANCE = 1000.0, 1e-6
 _JUST_ABOVE = 1e-9
 
 
-@dataclass(frozen=True)
+@frozen
 class Prediction:
     """A rate that theory gives.
 

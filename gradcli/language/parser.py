@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from gradcli.frozen import frozen
 from gradcli.language.habits import index_of_time, semicolon
 
 MAX_DEPTH = 60
@@ -66,7 +67,7 @@ class EquationProblem:
 OTHER_LINE = "\0"
 
 
-@dataclass(frozen=True)
+@frozen
 class Place:
     """Where something stands in the equations; line and column count from 1."""
 
@@ -77,7 +78,7 @@ class Place:
         return EquationProblem(self.line, self.column, message, elsewhere)
 
 
-@dataclass(frozen=True)
+@frozen
 class Equation:
     """One line ``name = ...`` (an intermediate) or ``name[t] = ...`` (a state)."""
 
@@ -92,7 +93,7 @@ class Equation:
         return f"{self.name}[t]" if self.is_state else self.name
 
 
-@dataclass(frozen=True)
+@frozen
 class Statement:
     """The text of one equation, which may go over several lines, and where it begins."""
 

@@ -7,12 +7,13 @@ borrows the fields of `SHARED` from the first file.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from gradcli.errors import Problem, SpecError, UsageError
+from gradcli.frozen import frozen
 from gradcli.prepare.build import Network, build
 from gradcli.prepare.data import open_source
 from gradcli.prepare.limits import MemoryRefused
@@ -44,7 +45,7 @@ MATCHES = ("params",)
 _PATHS = ("path", "file")
 
 
-@dataclass(frozen=True)
+@frozen
 class Arms:
     """Specs ready to be compared.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ from gradcli.engine.plan import LayerPlan
 from gradcli.engine.problem import READOUT, REVERSE, Problem, layer_names
 from gradcli.errors import Problem as SpecProblem
 from gradcli.errors import SpecError
+from gradcli.frozen import frozen
 from gradcli.language.cell import ParsedCell, SizedCell
 from gradcli.prepare.data import located, open_source
 from gradcli.prepare.lengths import sequence_starts
@@ -61,7 +62,7 @@ Array = np.ndarray[Any, Any]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@frozen
 class Network:
     """A spec, ready to run.
 

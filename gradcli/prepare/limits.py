@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from gradcli.engine.problem import READOUT, UNLIMITED
 from gradcli.engine.run import KEPT_INPUT_BYTES
 from gradcli.engine.sizes import CHUNK_BYTES, Sizes, hoisted_rows, window_length
 from gradcli.errors import ResourceError
+from gradcli.frozen import frozen
 from gradcli.sources.cuts import lengths_file
 from gradcli.sources.files import FieldError
 from gradcli.sources.npz import array_bytes
@@ -57,7 +58,7 @@ class MemoryRefused(ResourceError):
         self.needed = needed
 
 
-@dataclass(frozen=True)
+@frozen
 class Beside:
     """What a command needs beside the run itself.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gradcli import __version__
 from gradcli.diagnostics.baseline import Recorded
 from gradcli.errors import InputFileError
+from gradcli.frozen import frozen
 from gradcli.results.envelope import envelope
 from gradcli.spec.shown import dotted, shown
 
@@ -25,7 +25,7 @@ _UNBOUNDED, _MINUS_INFINITY = "unbounded", "-infinity"
 _INFINITE: Mapping[Any, float] = {_UNBOUNDED: math.inf, _MINUS_INFINITY: -math.inf}
 
 
-@dataclass(frozen=True)
+@frozen
 class Entry:
     """What a baseline has of one spec.
 

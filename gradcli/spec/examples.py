@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
 
 from gradcli.errors import UsageError, did_you_mean
+from gradcli.frozen import frozen
 from gradcli.spec.shown import shown
 
 _ENDING = ".yaml"
@@ -19,7 +19,7 @@ _TITLE = re.compile(r"# (.+?[.?])(?=\s)")
 _VERDICT = re.compile(r"^# Verdict: ([A-Z ]+[A-Z])\b", re.MULTILINE)
 
 
-@dataclass(frozen=True)
+@frozen
 class Example:
     """What the header of an example says. title: its first sentence. verdict: its word, such as VANISHING."""
 

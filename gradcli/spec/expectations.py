@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError, core_schema
 
+from gradcli.frozen import frozen
 from gradcli.spec.base import SpecModel
 from gradcli.spec.shown import got
 from gradcli.spec.verdict_kinds import VerdictKind
@@ -21,7 +21,7 @@ _LONGEST = 100
 _LARGEST = 1e300
 
 
-@dataclass(frozen=True)
+@frozen
 class Comparison:
     """Bounds on a number, as a text says them: ">= 50", "< 1e3", "0.9..1.1" with both ends, "== 14" or 14.
 

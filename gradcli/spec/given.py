@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import PydanticCustomError, core_schema
 
 from gradcli.errors import Problem
+from gradcli.frozen import frozen
 from gradcli.spec.positions import Positions
 from gradcli.spec.shown import Path, shown
 
@@ -73,7 +73,7 @@ def written_out(value: Any, info: Any) -> Any:
     return value.shown() if isinstance(value, Given) and info.mode_is_json() else value
 
 
-@dataclass(frozen=True)
+@frozen
 class Settled:
     """A size that an array settles: the field of the spec, and where from in words, as in "inputs has 50 steps"."""
 

@@ -11,7 +11,6 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ from yaml.reader import Reader
 from yaml.scanner import Scanner
 
 from gradcli.errors import InputFileError, Problem, SpecError
+from gradcli.frozen import frozen
 from gradcli.spec.shown import Path, printable, shown
 from gradcli.spec.yaml_syntax import plain_words
 
@@ -73,7 +73,7 @@ class Mistake(NamedTuple):
     message: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Document:
     """What a YAML text holds.
 

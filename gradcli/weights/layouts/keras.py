@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
+from gradcli.frozen import frozen
 from gradcli.weights.checkpoint import FLOATS, Checkpoint
 from gradcli.weights.layers import Contents, Embedding, LinearHead, RecurrentLayer, Slice, Unsupported, Value
 from gradcli.weights.layouts import equations, keras_config
@@ -42,7 +43,7 @@ class _RefusedError(Exception):
     """A recurrent layer that gradcli cannot run; the message is a clause that says why."""
 
 
-@dataclass(frozen=True)
+@frozen
 class _Unit:
     """The weights of a cell, or of a layer without one: path of their group, and their names, kernel first."""
 
@@ -66,7 +67,7 @@ class _Layer:
     units: list[_Unit] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
+@frozen
 class _Direction:
     """One direction of a recurrent layer, or one cell of a stack."""
 
