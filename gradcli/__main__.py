@@ -77,13 +77,13 @@ def _run(arguments: list[str], interrupted: _Handler) -> int:
     # gradcli has none, and looking for them takes longer the more packages are installed.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     _settle_screen()
-    from gradcli.cli import app
+    from gradcli.cli import run
 
     signal.signal(signal.SIGINT, _interrupt if interrupted is signal.default_int_handler else interrupted)
     for number in others:
         signal.signal(number, _end)
     try:
-        app(args=arguments, prog_name="gradcli")
+        run(arguments)
     except SystemExit as stop:
         if isinstance(gone := stop.__context__, BrokenPipeError):  # which Typer and rich take for a failure
             return _unread(gone)

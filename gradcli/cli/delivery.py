@@ -8,8 +8,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from gradcli.cli.github_actions import append_step_summary, in_workspace
 from gradcli.cli.options import known_format, verdict_kinds
 from gradcli.cli.output import emit, emit_text, tell
@@ -132,9 +130,9 @@ class Delivery:
         for label, kind in failed:
             tell(f"gate failed: {label} is {kind}")
         if failed:
-            raise typer.Exit(ExitCode.GATE)
+            raise SystemExit(ExitCode.GATE)
         if result.exit_code:
-            raise typer.Exit(result.exit_code)
+            raise SystemExit(result.exit_code)
 
 
 def shows_no_document() -> bool:

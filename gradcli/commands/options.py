@@ -46,6 +46,7 @@ class Option:
         names: "-T", "--seq-len"; none: the name of the parameter.
         metavar: what stands for its value; "" for its type.
         default: what stands behind it where it is not given, as the help text states it; "" where nothing need be said.
+        otherwise: the same in words, where it is no value; the help text has them in brackets.
         typed: its type on the command line, where Python takes more.
         read: turns its text into its value. Raises UsageError.
         least, most: the bounds of a number.
@@ -59,6 +60,7 @@ class Option:
     metavar: str = ""
     panel: str = LOOK
     default: str = ""
+    otherwise: str = ""
     typed: Any = None
     read: Callable[[str], Any] | None = None
     least: int | None = None
@@ -66,6 +68,10 @@ class Option:
     command_line: Callable[[], Any] | None = None
     complete: Callable[[str], Sequence[str]] | None = None
     complete_for: Callable[[str | None, str], Sequence[str]] | None = None
+
+    def names_for(self, parameter: str) -> Sequence[str]:
+        """Return its names, as the option of this parameter."""
+        return self.names or ("--" + parameter.replace("_", "-"),)
 
 
 @frozen
