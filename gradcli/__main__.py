@@ -13,7 +13,7 @@ _INTERRUPTED = 128 + signal.SIGINT
 _WIDEST = 1000
 
 #: The exit codes of the signals that have come. What their handlers raise may arrive as something else: libraries catch
-#: it and wrap it, as pydantic does while it builds its models.
+#: it and wrap it, as those do that build classes.
 _ended_by: list[int] = []
 #: The signals besides Ctrl-C that are answered.
 _answered: list[int] = []
@@ -74,8 +74,6 @@ def _run(arguments: list[str], interrupted: _Handler) -> int:
     from gradcli.prepare.threads import start_with_one_thread
 
     start_with_one_thread()
-    # gradcli has none, and looking for them takes longer the more packages are installed.
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     _settle_screen()
     from gradcli.cli import run
 

@@ -20,7 +20,7 @@ from gradcli.prepare.limits import MemoryRefused
 from gradcli.prepare.parameters import ParameterValues
 from gradcli.prepare.sizing import count_parameters, parameter_shapes, parse, size_cells
 from gradcli.prepare.trained import TrainedNetwork
-from gradcli.spec.base import SpecModel
+from gradcli.spec.checked import SpecModel
 from gradcli.spec.losses import DRAWN_READOUT, BinaryCrossEntropyLoss, Loss, MSELoss, TargetLoss
 from gradcli.spec.models import LARGEST_SIZE, Spec
 from gradcli.spec.reader import LoadedSpec
