@@ -71,8 +71,10 @@ def _run(arguments: list[str], interrupted: _Handler) -> int:
     if arguments == ["--version"]:  # answered before anything slow is imported
         print(f"gradcli {__version__}")  # noqa: T201
         return 0
+    from gradcli.prepare.garbage import collect_later
     from gradcli.prepare.threads import start_with_one_thread
 
+    collect_later()
     start_with_one_thread()
     _settle_screen()
     from gradcli.cli import run

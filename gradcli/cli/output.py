@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
@@ -51,6 +50,8 @@ def standard_screen() -> Screen:
     able = os.environ.get("TERM") != "dumb"
     if os.name == "nt":  # the old console prints the codes instead of obeying them
         able = able and "WT_SESSION" in os.environ
+    import shutil
+
     return Screen(shutil.get_terminal_size().columns, (able or always) and not never, unicode)
 
 

@@ -15,7 +15,7 @@ from gradcli.prepare.build import Network
 from gradcli.prepare.trained import TrainedNetwork
 from gradcli.spec.initialisers import FlaxDefault, KerasDefault
 from gradcli.weights.layouts.gates import GATES as TORCH_GATES
-from gradcli.weights.layouts.keras import GATES as KERAS_GATES
+from gradcli.weights.layouts.gates import KERAS_GATES
 
 Code = Mapping[str, str]
 

@@ -25,6 +25,7 @@ from gradcli.errors import SpecError
 from gradcli.frozen import frozen
 from gradcli.language.cell import ParsedCell, SizedCell
 from gradcli.prepare.data import located, open_source
+from gradcli.prepare.garbage import collect_again
 from gradcli.prepare.lengths import sequence_starts
 from gradcli.prepare.limits import Beside, require_memory
 from gradcli.prepare.parameters import ParameterValues, open_laws_note
@@ -108,6 +109,7 @@ def build(
     Raises:
         GradcliError: mistakes that only show once shapes are known, unreadable input files, too little memory.
     """
+    collect_again()
     cell = parse(loaded)
     trained = _trained(loaded)
     source = open_source(loaded, max_memory=max_memory)

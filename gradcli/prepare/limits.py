@@ -20,7 +20,6 @@ from gradcli.errors import ResourceError
 from gradcli.frozen import frozen
 from gradcli.sources.cuts import lengths_file
 from gradcli.sources.files import FieldError
-from gradcli.sources.npz import array_bytes
 from gradcli.spec.given import Given
 from gradcli.spec.inputs import FileInput, Input, TextInput, TokensInput
 from gradcli.spec.losses import BinaryCrossEntropyLoss, FileTarget, GivenLoss, MSELoss, TargetLoss, loss_steps
@@ -324,6 +323,8 @@ def _reading(model: Readable, folder: Path) -> Iterator[tuple[str, int, int]]:
         except (OSError, ValueError):
             continue  # what is wrong with it, its reader says
         if ending == ".npz":
+            from gradcli.sources.npz import array_bytes
+
             yield name, size, array_bytes(path, key)
         elif ending == ".csv":
             yield name, size, size * _READING_CSV

@@ -12,8 +12,8 @@ from gradcli.spec.shown import got
 from gradcli.spec.verdict_kinds import VerdictKind
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-_COMPARED = re.compile(rf"(>=|<=|>|<|==)\s*({_NUMBER})", re.ASCII)
-_RANGE = re.compile(rf"({_NUMBER})\s*\.\.\s*({_NUMBER})", re.ASCII)
+_COMPARED = rf"(?a)(>=|<=|>|<|==)\s*({_NUMBER})"
+_RANGE = rf"(?a)({_NUMBER})\s*\.\.\s*({_NUMBER})"
 _LONGEST = 100
 _LARGEST = 1e300
 
@@ -55,9 +55,9 @@ class Comparison:
             return cls._equal(repr(_bounded(value, value)), value, value)
         text = value.strip()
         if len(text) <= _LONGEST:
-            if (found := _COMPARED.fullmatch(text)) is not None:
+            if (found := re.fullmatch(_COMPARED, text)) is not None:
                 return cls._compared(text, found[1], _bounded(float(found[2]), value), value)
-            if (found := _RANGE.fullmatch(text)) is not None:
+            if (found := re.fullmatch(_RANGE, text)) is not None:
                 low, high = (_bounded(float(end), value) for end in found.groups())
                 if low > high:
                     raise WrongError(f"the range ends before it begins; got {got(value)}")

@@ -21,7 +21,7 @@ from gradcli.spec.positions import SET, Positions
 from gradcli.spec.shown import Path, counted, dotted, printable
 
 _MAX_INDEX_DIGITS = 9
-_INDEX = re.compile(r"\[(\d+)\]")
+_INDEX = r"\[(\d+)\]"
 
 #: Fields whose block a bare word may stand for, and the key that it is the value of; see `gradcli.spec.base`.
 _BARE_KEYS: Mapping[Path, str] = {("input",): "kind", ("loss",): "kind", ("weights",): "file"}
@@ -68,7 +68,7 @@ def split_path(text: str) -> Path:
             tail = next((n for n in (1, 2) if len(parts) > n and parts[-n] in choices), 0)
             key = ".".join(parts[: len(parts) - tail])
             return (*table, key, *parts[len(parts) - tail :])
-    return tuple(_INDEX.sub(r".\1", text).split("."))
+    return tuple(re.sub(_INDEX, r".\1", text).split("."))
 
 
 def apply_options(data: dict[str, Any], options: Mapping[str, object], positions: Positions) -> None:

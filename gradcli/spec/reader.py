@@ -28,7 +28,7 @@ from gradcli.spec.trained import SIZES, Checkpoints, Trained, Weights, WeightsEr
 STANDARD_INPUT = "-"
 LAYER_OPTION = "--layer"
 _ENDINGS = (".yaml", ".yml")
-_EQUATIONS = re.compile(r"=|\n|\[\s*t\b")
+_EQUATIONS = r"=|\n|\[\s*t\b"
 _EQUATIONS_BELOW = (
     "expected the name of a cell or a block of keys; these are equations: write them one level deeper, under a line"
     " `equations: |`"
@@ -145,7 +145,7 @@ def load_spec(
         problems += wrong
     spec, findings = _checked(data)
     findings += mistakes
-    if isinstance(data.get("cell"), str) and _EQUATIONS.search(data["cell"]):
+    if isinstance(data.get("cell"), str) and re.search(_EQUATIONS, data["cell"]):
         findings = [finding for finding in findings if finding.path != ("cell",)]
         findings.append(Finding(("cell",), _EQUATIONS_BELOW))
     built_in: cells.LoadedCell | None = None

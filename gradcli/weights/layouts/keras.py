@@ -18,12 +18,11 @@ from gradcli.weights.checkpoint import FLOATS, Checkpoint
 from gradcli.weights.layers import Contents, Embedding, LinearHead, RecurrentLayer, Slice, Unsupported, Value
 from gradcli.weights.layouts import equations, keras_config
 from gradcli.weights.layouts.equations import Cell
+from gradcli.weights.layouts.gates import KERAS_GATES as GATES
 from gradcli.weights.layouts.keras_activations import UnknownActivationError, template
 from gradcli.weights.layouts.keras_config import Entry
 from gradcli.weights.readers.keras_h5 import KerasCheckpoint
 
-#: gradcli's names of the gates, in the order of the blocks of Keras's kernels.
-GATES: Mapping[str, tuple[str, ...]] = {"SimpleRNN": ("h",), "GRU": ("z", "r", "n"), "LSTM": ("i", "f", "g", "o")}
 #: The activations of a Dense layer that leave it a linear head: its loss takes them with it.
 HEAD_ACTIVATIONS = (None, "linear", "softmax", "log_softmax", "sigmoid")
 #: The merge mode in which a Bidirectional layer puts both directions' outputs side by side.
