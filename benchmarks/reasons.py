@@ -39,12 +39,12 @@ DRAWS_AT_ONCE = (
     "batched product for which NumPy has no faster form; the profile shows its share."
 )
 COMMAND_TIME = (
-    "Imports take a large part: numpy, pydantic and typer, the standard library, and gradcli's own modules with their "
-    "pydantic models. The profile shows each, and what is left for the command."
+    "Imports take a large part: numpy, the standard library, and gradcli's own modules. The profile shows each, and "
+    "what is left for the command."
 )
 COMMAND_MEMORY = (
-    "Python with numpy, pydantic, typer and gradcli's own modules loaded takes about 50 MiB, four fifths of what is "
-    "asked, before the run begins."
+    "Python with numpy and gradcli's own modules loaded takes about 40 MiB, two thirds of what is asked, before the "
+    "run begins."
 )
 USERS_FILE = NONE_KNOWN  # both run the same compiled calls
 JACOBIANS = NONE_KNOWN

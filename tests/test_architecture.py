@@ -25,6 +25,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("output_files",),
     ("language", "spec", "cells"),
     ("errors", "numbers", "__init__"),
+    ("frozen",),
 )
 # The spec reader looks built-in cells up, and cells are read by the same YAML reader as specs; the names of elementwise
 # functions are the language's.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from gradcli.diagnostics.spectra import matrix_label
 from gradcli.engine.parameters import LayerParameters
 from gradcli.engine.step.linearise import Target
 from gradcli.engine.step.plan import LayerPlan
+from gradcli.frozen import frozen
 from gradcli.language.across import ACROSS
 from gradcli.language.bounds import Bounds, Interval
 from gradcli.language.functions import FUNCTIONS
@@ -27,7 +27,7 @@ Array = np.ndarray[Any, Any]
 _Source = tuple[str, int]
 
 
-@dataclass(frozen=True)
+@frozen
 class Certificate:
     """Bounds on the Jacobian that hold for every input, for R trials.
 

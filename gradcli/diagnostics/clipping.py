@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from gradcli.engine.problem import READOUT, Run
 from gradcli.engine.run import Engine
 from gradcli.engine.scaled import Scaled
 from gradcli.engine.step_clip import StepClip
+from gradcli.frozen import frozen
 
 Array = np.ndarray[Any, Any]
 Gradients = Mapping[str, Scaled]
@@ -32,7 +32,7 @@ Copies = Mapping[str, int]
 _ADDED_TO_NORM = 1e-6
 
 
-@dataclass(frozen=True)
+@frozen
 class Clipped:
     """The outcome of one clipping method; medians over trials. None where a number is not finite or has no meaning.
 

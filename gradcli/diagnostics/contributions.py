@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -31,6 +31,7 @@ from gradcli.engine.run import Engine
 from gradcli.engine.scaled import NOTHING, Scaled, common_exponent, scale_by
 from gradcli.engine.sizes import Sizes
 from gradcli.engine.step.plan import LayerPlan
+from gradcli.frozen import frozen
 from gradcli.prepare.build import Network
 
 Array = np.ndarray[Any, Any]
@@ -46,7 +47,7 @@ _FLOAT = 8
 _ROUNDING = 64
 
 
-@dataclass(frozen=True)
+@frozen
 class Terms:
     """The terms of one gradient, of a parameter or of all parameters of a layer as one vector; medians over trials.
 
@@ -89,7 +90,7 @@ class Terms:
         return bool(np.isfinite(self.bias).any())
 
 
-@dataclass(frozen=True)
+@frozen
 class Contributions:
     """What `gradcli contributions` finds.
 
@@ -164,7 +165,7 @@ def steps_at_once(whole: Mapping[str, Scaled]) -> int:
     return max(1, _TERMS_BYTES // (_FLOAT * max(entries, 1)))
 
 
-@dataclass(frozen=True)
+@frozen
 class _Sums:
     """What is kept of the terms of one gradient, each (T, R) by distance or window.
 

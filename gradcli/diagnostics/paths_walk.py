@@ -7,7 +7,6 @@ through it can be told apart. Arrays are (R, size, B): R trials, B sequences.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from gradcli.engine.evaluate import evaluate, through_across
 from gradcli.engine.group import TrialGroup
 from gradcli.engine.layer import Layer
 from gradcli.engine.scaled import NOTHING, exponent_of, log2_norm, scale_by
+from gradcli.frozen import frozen
 from gradcli.language.graph import Node
 from gradcli.language.routes import AcrossJacobian, Diagonal, Edge, Factor, Matrix, PathGraph, Route
 
@@ -38,7 +38,7 @@ class NotFinite(ArithmeticError):
         self.trials = trials
 
 
-@dataclass(frozen=True)
+@frozen
 class Adjoint:
     """The gradient at one variable: mantissa (R, size, B) times 2**exponent, the exponent (R, B) integers."""
 

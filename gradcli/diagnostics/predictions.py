@@ -15,11 +15,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from gradcli.diagnostics.clipping import median
 from gradcli.diagnostics.direct_routes import unit_factors
 from gradcli.diagnostics.mean_field import mean_field
 from gradcli.engine.evaluate import Values, evaluate
@@ -29,6 +29,7 @@ from gradcli.engine.parameters import LayerParameters
 from gradcli.engine.problem import Problem
 from gradcli.engine.starts import FilledInput
 from gradcli.engine.step.plan import LayerPlan
+from gradcli.frozen import frozen
 from gradcli.language.direct import direct_routes
 from gradcli.language.functions import FUNCTIONS, derivative
 from gradcli.language.graph import Dependence, Node, reachable
@@ -45,7 +46,7 @@ _LARGEST_GAIN, _GAIN_TOLERANCE = 1000.0, 1e-6
 _JUST_ABOVE = 1e-9
 
 
-@dataclass(frozen=True)
+@frozen
 class Prediction:
     """A rate that theory gives.
 
@@ -148,7 +149,7 @@ def _active(plan: LayerPlan, parameters: Mapping[str, Array], trials: int) -> li
     alone = np.array_equal(jacobians, own[:, :, None] * np.eye(jacobians.shape[1]))
     if not alone or not np.isfinite(own).all() or own.min() < 0.0 or own.max() == 0.0:
         return []
-    return [Prediction("active", float(np.median(own.max(axis=1))))]
+    return [Prediction("active", median(own.max(axis=1)))]
 
 
 def _linearised(plan: LayerPlan, values: Mapping[str, Array], trials: int, state: float) -> LinearisedBlock:
@@ -167,7 +168,7 @@ def _jacobians(block: LinearisedBlock, trials: int) -> Array:
 
 def _radius(jacobians: Array) -> float:
     """Return the median over trials of the spectral radius."""
-    return float(np.median(np.abs(np.linalg.eigvals(jacobians)).max(axis=1)))
+    return median(np.abs(np.linalg.eigvals(jacobians)).max(axis=1))
 
 
 def _coefficients(plan: LayerPlan) -> list[Node]:
@@ -197,7 +198,7 @@ def _gates(plan: LayerPlan, block: LinearisedBlock) -> list[Prediction]:
             continue
         # A number, (R, size, 1), or of one step (1, R, size, 1): each trial's, or the same for all.
         by_trial = units.reshape(-1, units.shape[-2]) if units.ndim > 1 else units.reshape(1, 1)
-        largest = float(np.median(by_trial.max(axis=1)))
+        largest = median(by_trial.max(axis=1))
         found.append(Prediction("gates", largest, route.label, (float(units.min()), float(units.max()))))
     return found
 
@@ -221,7 +222,7 @@ def _mean_field(problem: Problem) -> Prediction | None:
     noises = _noise(problem, plan, addend, parameters, step)
     rates = [mean_field(function, float(w), float(s)) for w, s in zip(variances, noises, strict=True)]
     known = [each.rate_per_step for each in rates if each is not None]
-    return Prediction("mean_field", float(np.median(known))) if len(known) == len(rates) else None
+    return Prediction("mean_field", median(np.array(known))) if len(known) == len(rates) else None
 
 
 def _single_product(plan: LayerPlan) -> tuple[str, Node, Node | None] | None:

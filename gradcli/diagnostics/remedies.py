@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
 
 from gradcli.diagnostics.curve_landmarks import reference_distance
@@ -14,6 +13,7 @@ from gradcli.diagnostics.verdict import Verdict
 from gradcli.engine.run import Engine
 from gradcli.engine.step_clip import StepClip
 from gradcli.errors import SpecError
+from gradcli.frozen import frozen
 from gradcli.prepare.build import build
 from gradcli.spec.edits import edited
 from gradcli.spec.models import Thresholds
@@ -28,7 +28,7 @@ LONGER = 1.25
 _NEARER = 0.5
 
 
-@dataclass(frozen=True)
+@frozen
 class Outcome:
     """How a run ended.
 
@@ -42,7 +42,7 @@ class Outcome:
     reference: int = 1
 
 
-@dataclass(frozen=True)
+@frozen
 class Remedy:
     """An edit that was run and helped."""
 
@@ -51,7 +51,7 @@ class Remedy:
     after: Outcome
 
 
-@dataclass(frozen=True)
+@frozen
 class Remedies:
     """What was tried.
 

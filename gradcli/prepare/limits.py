@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,9 @@ from gradcli.engine.run import KEPT_INPUT_BYTES
 from gradcli.engine.sizes import CHUNK_BYTES, Sizes, hoisted_rows, kept_rows, window_length
 from gradcli.engine.step.plan import LayerPlan
 from gradcli.errors import ResourceError
+from gradcli.frozen import frozen
 from gradcli.sources.cuts import lengths_file
 from gradcli.sources.files import FieldError
-from gradcli.sources.npz import array_bytes
 from gradcli.spec.given import Given
 from gradcli.spec.inputs import FileInput, Input, TextInput, TokensInput
 from gradcli.spec.losses import BinaryCrossEntropyLoss, FileTarget, GivenLoss, MSELoss, TargetLoss, loss_steps
@@ -56,7 +56,7 @@ class MemoryRefused(ResourceError):
         self.needed = needed
 
 
-@dataclass(frozen=True)
+@frozen
 class Beside:
     """What a command needs beside the run itself.
 
@@ -321,6 +321,8 @@ def _reading(model: Readable, folder: Path) -> Iterator[tuple[str, int, int]]:
         except (OSError, ValueError):
             continue  # what is wrong with it, its reader says
         if ending == ".npz":
+            from gradcli.sources.npz import array_bytes
+
             yield name, size, array_bytes(path, key)
         elif ending == ".csv":
             yield name, size, size * _READING_CSV

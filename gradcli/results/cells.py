@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from gradcli import cells
 from gradcli.errors import UsageError
+from gradcli.frozen import frozen
 from gradcli.language.cell import ParsedCell, parse_cell
 from gradcli.numbers import shape_text
 from gradcli.results.cell_sizes import parameters_per_unit, state_size, symbolic_shapes
@@ -17,7 +17,7 @@ from gradcli.results.result import Result
 from gradcli.spec.models import CellBlock
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class ListedCell:
     """A built-in cell in the list."""
 
@@ -31,7 +31,7 @@ class ListedCell:
     )
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@frozen(kw_only=True, repr=False)
 class CellList(Result):
     """The built-in cells."""
 
@@ -40,7 +40,7 @@ class CellList(Result):
     cells: Sequence[ListedCell] = key("the built-in cells by name")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class ParameterOfCell:
     """A parameter of a cell."""
 
@@ -48,7 +48,7 @@ class ParameterOfCell:
     copies: int = key("how many parameters of PyTorch's it stands for")
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@frozen(kw_only=True, repr=False)
 class CellInFull(Result):
     """One built-in cell."""
 

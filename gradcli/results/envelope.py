@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from gradcli import __version__
+from gradcli.frozen import frozen
 from gradcli.results.declared import data_of, key
 
 SCHEMA_VERSION = 1
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Envelope:
     """What a document is."""
 

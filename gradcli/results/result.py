@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
 
 from gradcli.errors import ExitCode, UsageError, did_you_mean
+from gradcli.frozen import frozen
 from gradcli.results.declared import data_of
 from gradcli.results.envelope import envelope
 from gradcli.results.model import Deferred, Report, plain
@@ -41,7 +42,7 @@ def check_picture(name: str | None, known: Sequence[str], command: str) -> None:
         )
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@frozen(kw_only=True, repr=False, eq=False)
 class Result:
     """The outcome of a command. Its attributes are the keys of the JSON, each documented where it is declared.
 
@@ -195,7 +196,7 @@ class Result:
         return bundle(self)
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@frozen(kw_only=True, repr=False, eq=False)
 class OneRun(Result):
     """The outcome of a command for one spec: that run, which is the only one in ``runs`` of the JSON."""
 
@@ -208,7 +209,7 @@ class OneRun(Result):
         return {"runs": [data_of(self)]}
 
 
-@dataclass(frozen=True)
+@frozen
 class Text:
     """The outcome of a command that is a text: a spec, a schema."""
 
@@ -218,7 +219,7 @@ class Text:
         return self.text
 
 
-@dataclass(frozen=True)
+@frozen
 class Html(Text):
     """The outcome of a command that is a page: one whole HTML document."""
 
