@@ -60,7 +60,6 @@ def main() -> int:
 
 
 def _run(arguments: list[str], interrupted: _Handler) -> int:
-    from gradcli import __version__
     from gradcli.errors import ENDED_BY
 
     # What whoever started it wants ignored, as nohup does, stays so.
@@ -69,7 +68,9 @@ def _run(arguments: list[str], interrupted: _Handler) -> int:
         signal.signal(number, _stop)
     _answered[:] = others
     if arguments == ["--version"]:  # answered before anything slow is imported
-        print(f"gradcli {__version__}")  # noqa: T201
+        from gradcli.cli.version import version_text
+
+        print(version_text())  # noqa: T201
         return 0
     from gradcli.prepare.garbage import collect_later
     from gradcli.prepare.threads import start_with_one_thread

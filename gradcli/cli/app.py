@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 import gradcli.commands  # noqa: F401 - which declares them
-from gradcli import __version__
 from gradcli.cli.help import Command, Commands, end_of_help, first_words
 from gradcli.cli.spread import typer_command
+from gradcli.cli.version import version_text
 from gradcli.commands.command import COMMANDS
 
 app = typer.Typer(
@@ -23,7 +23,7 @@ app = typer.Typer(
 
 def _show_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"gradcli {__version__}")
+        typer.echo(version_text())
         raise typer.Exit
 
 

@@ -86,7 +86,7 @@ def zoo_list() -> CellList:
 def _listed(name: str) -> ListedCell:
     """Return what the list says of one cell."""
     block = cells.load(name).cell
-    parsed = _parsed(block)
+    parsed = parsed_cell(block)
     return ListedCell(
         name=name,
         title=block.title,
@@ -106,7 +106,7 @@ def cell_in_full(name: str) -> CellInFull:
     if known is None:
         raise UsageError(cells.unknown(name))
     name, also, block = known, cells.load(known).aliases, cells.load(known).cell
-    parsed = _parsed(block)
+    parsed = parsed_cell(block)
     shapes = symbolic_shapes(parsed)
     init = {pattern: initialiser.model_dump(mode="json") for pattern, initialiser in block.init.items()}
     twice = _twice(block)
@@ -157,7 +157,7 @@ def _two(twice: Collection[str]) -> str:
     return f"; two each of {', '.join(sorted(twice))}, as in PyTorch" if twice else ""
 
 
-def _parsed(block: CellBlock) -> ParsedCell:
+def parsed_cell(block: CellBlock) -> ParsedCell:
     return parse_cell(
         block.equations,
         output=block.output,

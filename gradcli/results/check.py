@@ -71,6 +71,7 @@ class Checked(Result):
     """What became of all files."""
 
     command = "check"
+    runs_engine = True
 
     status: Status = key("`passed`, `failed`, or `error`: the worst of all files")
     counts: Mapping[str, int] = key("how many `files`, `checks`, `passed`, `failed`, `errors`, and files `skipped`")

@@ -43,6 +43,7 @@ class Comparison(Result):
     """What `compare` found of several specs."""
 
     command = "compare"
+    runs_engine = True
 
     runs: Sequence[Run] = key("the runs, in the order in which the specs were given")
     ranking: Sequence[Place] = key("the runs by reach")

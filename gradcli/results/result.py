@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
 from gradcli.errors import ExitCode, UsageError, did_you_mean
 from gradcli.frozen import frozen
 from gradcli.results.declared import data_of
-from gradcli.results.envelope import envelope
+from gradcli.results.envelope import engine_that_ran, envelope
 from gradcli.results.model import Deferred, Report, plain
 from gradcli.results.run import judged_words
 
@@ -53,6 +53,7 @@ class Result:
     """
 
     command: ClassVar[str]
+    runs_engine: ClassVar[bool] = False
 
     shown: Report
     arrays: Mapping[str, Array] = field(default_factory=dict)
@@ -90,7 +91,7 @@ class Result:
 
     def _document(self) -> Mapping[str, Any]:
         """Return the same with long lists as the arrays that they are."""
-        return envelope(self.command) | self._keys()
+        return envelope(self.command, engine_that_ran() if self.runs_engine else None) | self._keys()
 
     def _keys(self) -> dict[str, Any]:
         found: dict[str, Any] = data_of(self)
@@ -199,6 +200,8 @@ class Result:
 @frozen(kw_only=True, repr=False, eq=False)
 class OneRun(Result):
     """The outcome of a command for one spec: that run, which is the only one in ``runs`` of the JSON."""
+
+    runs_engine = True
 
     @property
     def runs(self) -> Sequence[Self]:

@@ -15,21 +15,17 @@ The extension is not there where no C compiler was found on installation: `WHY_N
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from gradcli.engine.compiled import why_not
+
 _interpreter: Any = None
 #: Why there is no extension; None where there is.
-WHY_NOT: str | None = None
-try:
+WHY_NOT = why_not()
+if WHY_NOT is None:
     from gradcli.engine.compiled import _interpreter
-except ImportError as error:
-    built = find_spec("gradcli.engine.compiled._interpreter") is not None
-    WHY_NOT = (
-        f"the compiled interpreter cannot be loaded: {error}" if built else "the compiled interpreter was not built"
-    )
 
 Array = np.ndarray[Any, Any]
 
