@@ -68,7 +68,7 @@ def _run(arguments: list[str], interrupted: _Handler) -> int:
         signal.signal(number, _stop)
     _answered[:] = others
     if arguments == ["--version"]:  # answered before anything slow is imported
-        from gradcli.cli.version import version_text
+        from gradcli.engine.about import version_text
 
         print(version_text())  # noqa: T201
         return 0

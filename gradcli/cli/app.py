@@ -9,8 +9,8 @@ import typer
 import gradcli.commands  # noqa: F401 - which declares them
 from gradcli.cli.help import Command, Commands, end_of_help, first_words
 from gradcli.cli.spread import typer_command
-from gradcli.cli.version import version_text
 from gradcli.commands.command import COMMANDS
+from gradcli.engine.about import version_text
 
 app = typer.Typer(
     cls=Commands,
