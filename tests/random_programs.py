@@ -1,7 +1,7 @@
 """Random programs for the compiled interpreter, valid and corrupted, and what NumPy makes of them.
 
-A program passes where it is refused with one sentence, or accepted, all of its operands within their buffers, and leaves
-in every buffer what the same calls leave with NumPy, and nothing beside them. `attempt` raises Fault for anything else.
+A program passes where it is refused with one sentence, or accepted, its operands all within their buffers, and leaves in
+every buffer what the same calls leave with NumPy, and nothing beside them. `attempt` raises Fault for anything else.
 """
 
 from __future__ import annotations
@@ -324,7 +324,7 @@ def attempt(rng: Generator) -> str:
     _check_unchanged(tried.buffers, before)
     # NumPy's matrices are those of now, as the packed ones are.
     matrices = {id(call): call.inputs[0].view().copy() for call in calls if call.op in PRODUCTS}
-    allowed = 0 <= tried.first and 0 <= tried.count
+    allowed = tried.first >= 0 and tried.count >= 0
     for operand in operands:
         steps = operand.steps()
         if steps is not None:
