@@ -28,7 +28,10 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 FOLDER = Path("gradcli") / "engine" / "compiled"
 NAME = "_interpreter.abi3.so"
 #: No -ffast-math and no -march: infinities and NaN count, and the processor is looked at when the module is loaded.
-FLAGS = ("-std=gnu11", "-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fPIC", "-DNDEBUG")
+FLAGS = ("-std=gnu11", "-fPIC", "-DNDEBUG", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
+CLANG_FLAGS = ("-O3",)
+#: GCC's -O3 makes nothing faster that this does not, and takes half as long again.
+GCC_FLAGS = ("-O2", "-ftree-vectorize", "-fvect-cost-model=dynamic")
 
 
 class NotBuilt(Exception):
@@ -78,6 +81,7 @@ def build(source: Path, target: Path) -> None:
     command = [
         *compiler,
         *FLAGS,
+        *(CLANG_FLAGS if _is_clang(compiler) else GCC_FLAGS),
         *shlex.split(os.environ.get("CFLAGS", "")),
         *shlex.split(os.environ.get("ARCHFLAGS", "")),
         *linked,
@@ -104,6 +108,17 @@ def _compiler() -> list[str] | None:
         if command and shutil.which(command[0]):
             return command
     return None
+
+
+def _is_clang(compiler: list[str]) -> bool:
+    """Tell whether a compiler is Clang, under whatever name; what cannot be run is none."""
+    try:
+        said = subprocess.run(
+            [*compiler, "--version"], capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
+    except OSError:
+        return False
+    return "clang" in said.stdout
 
 
 def platform() -> str:

@@ -1,4 +1,4 @@
-"""Look at the wheel and the sdist in a folder: python .ci/check_packages.py dist
+"""Look at the wheels and the sdist in a folder: python .ci/check_packages.py dist
 
 The wheel is to hold the package, its cells, its examples and the manual page, and nothing of the tests; the extension
 where it is tagged for a platform, and its C source never. The sdist is to hold what the tests need. What an index
@@ -68,22 +68,24 @@ def _files(folder: Path) -> Iterable[Path]:
 def main() -> int:
     """Look at them, and say what is wrong."""
     folder = Path(sys.argv[1])
-    (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
-    with zipfile.ZipFile(wheel) as archive:
-        names = archive.namelist()
-        metadata = archive.read(next(name for name in names if name.endswith(".dist-info/METADATA")))
+    wheels, (sdist,) = sorted(folder.glob("*.whl")), folder.glob("*.tar.gz")
+    faults, looked_at = [], []
+    for wheel in wheels:
+        with zipfile.ZipFile(wheel) as archive:
+            names = archive.namelist()
+            metadata = archive.read(next(name for name in names if name.endswith(".dist-info/METADATA")))
+        faults += faults_of_wheel(names, wheel.stat().st_size, "-abi3-" in wheel.name)
+        faults += faults_of_description(str(message_from_bytes(metadata).get_payload()))
+        looked_at.append(f"{wheel.name}: {len(names)} files, {wheel.stat().st_size:,} bytes")
     with tarfile.open(sdist) as files:
         inside = [name.partition("/")[2] for name in files.getnames()]
-    description = message_from_bytes(metadata).get_payload()
-    faults = [
-        *faults_of_wheel(names, wheel.stat().st_size, "-abi3-" in wheel.name),
-        *faults_of_sdist(inside),
-        *faults_of_description(str(description)),
-    ]
+    faults += faults_of_sdist(inside)
+    if not wheels:
+        faults.append("there is no wheel")
     for fault in faults:
         print(fault, file=sys.stderr)  # noqa: T201
     if not faults:
-        print(f"{wheel.name}: {len(names)} files, {wheel.stat().st_size:,} bytes; {sdist.name}: {len(inside)} files")  # noqa: T201
+        print(*looked_at, f"{sdist.name}: {len(inside)} files", sep="; ")  # noqa: T201
     return int(bool(faults))
 
 

@@ -3,13 +3,29 @@
    contiguous. See gradcli.language.across and gradcli.diagnostics.clipping for the definitions. */
 
 #define TILE MOST_COLUMNS
-#define AT(j, i, k) (*(REAL *)(at[j] + (i) * call->stride[j][MIDDLE] + (k) * call->stride[j][INNER]))
+#define ITEM ((int64_t)sizeof(REAL))
+
+/* The bodies below are compiled with the strides that are usual as constants, for vector code, and once with any:
+   `beside`: the numbers along MIDDLE are contiguous, in all operands. `alone`: there is one along MIDDLE, and the axis is
+   contiguous. MAIN(j) declares the strides of an operand for which that holds, ANY(j) those of another. */
+#define MAIN(j)                                                                                                       \
+    char *const base##j = at[j];                                                                                      \
+    const int64_t side##j = beside ? ITEM : call->stride[j][MIDDLE];                                                  \
+    const int64_t along##j = alone ? ITEM : call->stride[j][INNER]
+#define ANY(j)                                                                                                        \
+    char *const base##j = at[j];                                                                                      \
+    const int64_t side##j = call->stride[j][MIDDLE], along##j = call->stride[j][INNER]
+#define AT(j, i, k) (*(REAL *)(base##j + (i)*side##j + (k)*along##j))
 
 /* Each number along MIDDLE has a sum of its own: `EACH` runs a statement for all of a tile. */
 #define EACH_TILE                                                                                                     \
-    for (int64_t first = 0, n; first < call->shape[MIDDLE]; first += n)                                               \
-        if (n = call->shape[MIDDLE] - first < TILE ? call->shape[MIDDLE] - first : TILE, 1)
-#define EACH for (int64_t i = 0; i < n; i++)
+    for (int64_t first = 0, n; first < (alone ? 1 : call->shape[MIDDLE]); first += n)                                 \
+        if (n = alone                                          ? 1                                                    \
+                : call->shape[MIDDLE] - first < TILE ? call->shape[MIDDLE] - first                                    \
+                                                     : TILE,                                                          \
+            1)
+#define EACH INDEPENDENT for (int64_t i = 0; i < n; i++)
+#define ALONG INDEPENDENT for (int64_t k = 0; k < size; k++)
 
 /* The sum of f(k) over the axis into sum[i]. Alone, a number has eight partial sums, which do not wait for each other. */
 #define SUM(sum, value)                                                                                               \
@@ -37,24 +53,57 @@
         }                                                                                                             \
     } while (0)
 
-static void NAME(sum)(const Call *call, char *const *at) {
+/* Whether operands, given as bits, are contiguous along an axis. */
+static inline int NAME(all_contiguous)(const Call *call, int operands, int axis) {
+    for (int j = 0; j < OPERANDS; j++) {
+        if (operands >> j & 1 && call->stride[j][axis] != ITEM) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* Runs a body in the way that its strides allow. `contiguous_beside` and `contiguous_along` are operands, as bits. */
+#define DISPATCH(body, contiguous_beside, contiguous_along)                                                           \
+    if (call->shape[MIDDLE] == 1 && NAME(all_contiguous)(call, contiguous_along, INNER)) {                            \
+        NAME(body)(call, at, 0, 1);                                                                                   \
+    } else if (NAME(all_contiguous)(call, contiguous_beside, MIDDLE)) {                                               \
+        NAME(body)(call, at, 1, 0);                                                                                   \
+    } else {                                                                                                          \
+        NAME(body)(call, at, 0, 0);                                                                                   \
+    }
+#define BODY(name) static ALWAYS_INLINE void NAME(name)(const Call *call, char *const *at, const int beside, const int alone)
+
+BODY(sum_of) {
     const int64_t size = call->shape[INNER];
+    MAIN(1);
+    ANY(0);
+    (void)along0;
     EACH_TILE {
         REAL total[TILE];
         SUM(total, AT(1, first + i, k));
-        EACH AT(0, first + i, 0) = total[i];
+        for (int64_t i = 0; i < n; i++) {
+            AT(0, first + i, 0) = total[i];
+        }
     }
 }
 
+static void NAME(sum)(const Call *call, char *const *at) {
+    DISPATCH(sum_of, 2, 2)
+}
+
 /* Operands: y, slope, a. */
-static void NAME(norm)(const Call *call, char *const *at) {
+BODY(norm_of) {
     const int64_t size = call->shape[INNER];
     const REAL share = 1 / (REAL)size, eps = (REAL)call->number;
+    MAIN(0);
+    MAIN(2);
+    ANY(1);
     EACH_TILE {
         REAL mean[TILE], slope[TILE];
         SUM(mean, AT(2, first + i, k));
         EACH mean[i] *= share;
-        for (int64_t k = 0; k < size; k++) {
+        ALONG {
             EACH AT(0, first + i, k) = AT(2, first + i, k) - mean[i];
         }
         SUM(slope, AT(0, first + i, k) * AT(0, first + i, k));
@@ -63,63 +112,115 @@ static void NAME(norm)(const Call *call, char *const *at) {
             /* sqrt(v) / v and not 1 / sqrt(v): where the squares overflow, y is then not a number, and not 0. */
             slope[i] = LIBM(sqrt)(variance) / variance;
         }
-        for (int64_t k = 0; k < size; k++) {
-            EACH {
-                AT(0, first + i, k) *= slope[i];
+        ALONG {
+            EACH AT(0, first + i, k) *= slope[i];
+        }
+        for (int64_t k = 0; k < (along1 ? size : 1); k++) {
+            for (int64_t i = 0; i < n; i++) {
                 AT(1, first + i, k) = slope[i];
             }
         }
     }
 }
 
-/* Operands: out, y, slope, v; out may be v. */
-static void NAME(norm_jacobian)(const Call *call, char *const *at) {
+static void NAME(norm)(const Call *call, char *const *at) {
+    DISPATCH(norm_of, 5, 5)
+}
+
+/* Operands: out, y, slope, v; out may be v. The slope is the same along the axis. */
+BODY(norm_jacobian_of) {
     const int64_t size = call->shape[INNER];
     const REAL share = 1 / (REAL)size;
+    MAIN(0);
+    MAIN(1);
+    MAIN(3);
+    ANY(2);
+    (void)along2;
     EACH_TILE {
-        REAL mean[TILE], total[TILE];
+        REAL mean[TILE], total[TILE], slope[TILE];
         SUM(mean, AT(3, first + i, k));
         SUM(total, AT(1, first + i, k) * AT(3, first + i, k));
-        EACH mean[i] *= share;
-        EACH total[i] *= share;
-        for (int64_t k = 0; k < size; k++) {
+        for (int64_t i = 0; i < n; i++) {
+            mean[i] *= share;
+            total[i] *= share;
+            slope[i] = AT(2, first + i, 0);
+        }
+        ALONG {
             EACH AT(0, first + i, k)
-                = (AT(3, first + i, k) - mean[i] - AT(1, first + i, k) * total[i]) * AT(2, first + i, k);
+                = (AT(3, first + i, k) - mean[i] - AT(1, first + i, k) * total[i]) * slope[i];
         }
     }
 }
 
+static void NAME(norm_jacobian)(const Call *call, char *const *at) {
+    DISPATCH(norm_jacobian_of, 11, 11)
+}
+
+static void NAME(exp_of_row)(REAL *row, int64_t n) {
+    INDEPENDENT for (int64_t i = 0; i < n; i++) {
+        row[i] = NAME(exp)(row[i]);
+    }
+}
+
 /* Operands: y, a. */
-static void NAME(softmax)(const Call *call, char *const *at) {
+BODY(softmax_of) {
     const int64_t size = call->shape[INNER];
+    MAIN(0);
+    MAIN(1);
     EACH_TILE {
         REAL largest[TILE], total[TILE];
         EACH largest[i] = AT(1, first + i, 0);
         for (int64_t k = 1; k < size; k++) {
             EACH largest[i] = NAME(maximum)(largest[i], AT(1, first + i, k));
         }
-        for (int64_t k = 0; k < size; k++) {
-            EACH AT(0, first + i, k) = NAME(exp)(AT(1, first + i, k) - largest[i]);
+        ALONG {
+            EACH AT(0, first + i, k) = AT(1, first + i, k) - largest[i];
+        }
+        if (alone) {
+            NAME(exp_of_row)(&AT(0, first, 0), size);
+        } else if (beside) {
+            for (int64_t k = 0; k < size; k++) {
+                NAME(exp_of_row)(&AT(0, first, k), n);
+            }
+        } else {
+            for (int64_t k = 0; k < size; k++) {
+                for (int64_t i = 0; i < n; i++) {
+                    NAME(exp_of_row)(&AT(0, first + i, k), 1);
+                }
+            }
         }
         SUM(total, AT(0, first + i, k));
-        for (int64_t k = 0; k < size; k++) {
+        ALONG {
             EACH AT(0, first + i, k) /= total[i];
         }
     }
 }
 
+static void NAME(softmax)(const Call *call, char *const *at) {
+    DISPATCH(softmax_of, 3, 3)
+}
+
 /* Operands: out, y, v; out may be v. */
-static void NAME(softmax_jacobian)(const Call *call, char *const *at) {
+BODY(softmax_jacobian_of) {
     const int64_t size = call->shape[INNER];
+    MAIN(0);
+    MAIN(1);
+    MAIN(2);
     EACH_TILE {
         REAL total[TILE];
         SUM(total, AT(1, first + i, k) * AT(2, first + i, k));
-        for (int64_t k = 0; k < size; k++) {
+        ALONG {
             EACH AT(0, first + i, k) = (AT(2, first + i, k) - total[i]) * AT(1, first + i, k);
         }
     }
 }
 
+static void NAME(softmax_jacobian)(const Call *call, char *const *at) {
+    DISPATCH(softmax_jacobian_of, 7, 7)
+}
+
+#undef AT
+#define AT(j, i, k) (*(REAL *)(at[j] + (i)*call->stride[j][MIDDLE] + (k)*call->stride[j][INNER]))
 #define THRESHOLD(i) (*(const double *)(at[2] + (i) * call->stride[2][MIDDLE]))
 #define COUNTER(i) (*(int64_t *)(at[1] + (i) * call->stride[1][MIDDLE]))
 
@@ -171,6 +272,12 @@ static void NAME(clip_value)(const Call *call, char *const *at) {
 #undef SUM
 #undef EACH
 #undef EACH_TILE
+#undef ALONG
+#undef MAIN
+#undef ANY
+#undef DISPATCH
+#undef BODY
+#undef ITEM
 #undef TILE
 #undef THRESHOLD
 #undef COUNTER

@@ -63,6 +63,17 @@ static inline BITS NAME(to_bits)(REAL value) {
 #define SQRT_HALF_BITS 0x3f3504f3U
 #endif
 
+#define SIGN_BIT ((BITS)1 << (sizeof(REAL) * 8 - 1))
+
+static inline REAL NAME(size)(REAL x) {
+    return NAME(from_bits)(NAME(to_bits)(x) & ~SIGN_BIT);
+}
+
+/* A size with the sign of x. */
+static inline REAL NAME(with_sign)(REAL size, REAL x) {
+    return NAME(from_bits)(NAME(to_bits)(size) | (NAME(to_bits)(x) & SIGN_BIT));
+}
+
 /* (e^r - 1 - r - r^2/2) / r^3 for |r| <= ln(2)/2, to 2^-60 (2^-31) of e^r: Chebyshev interpolation. */
 static inline REAL NAME(exp_tail)(REAL r) {
 #if REAL_IS_DOUBLE
@@ -137,7 +148,7 @@ static inline REAL NAME(expm1_below_0)(REAL x) {
 /* (e^2x - 1) / (e^2x + 1), both from e^2x - 1 = 2^n - 1 + 2^n (e^r - 1), which does not cancel. What their roundings
    lose is put back: without that the error is 2.8 units in the last place. */
 static inline REAL NAME(tanh)(REAL x) {
-    const REAL size = x < 0 ? -x : x;
+    const REAL size = NAME(size)(x);
     const REAL twice = size > TANH_IS_1 ? 2 * TANH_IS_1 : 2 * size;
     REAL rounded;
     const NAME(Pair) r = NAME(reduced)(twice, &rounded);
@@ -157,7 +168,7 @@ static inline REAL NAME(tanh)(REAL x) {
     const REAL near = numerator / denominator;
     const REAL value = near + (lost_above - near * lost_below) / denominator;
 #endif
-    return x < 0 ? -value : (x == 0 ? x : value);
+    return NAME(with_sign)(value, x);
 }
 
 /* 1 / (1 + e^a), as 1/2 / (1/2 + 2^(n-1) + 2^(n-1) (e^r - 1)): that is sigmoid(-a). Where e^a is infinite it is 0, as
@@ -224,10 +235,6 @@ static inline REAL NAME(maximum)(REAL x, REAL y) {
 
 static inline REAL NAME(minimum)(REAL x, REAL y) {
     return x < y || x != x ? x : y;
-}
-
-static inline REAL NAME(size)(REAL x) {
-    return NAME(from_bits)(NAME(to_bits)(x) & ~((BITS)1 << (sizeof(REAL) * 8 - 1)));
 }
 
 static inline REAL NAME(clipped)(REAL x, REAL low, REAL high) {

@@ -17,18 +17,21 @@
 #endif
 
 /* Vectors of 16 bytes are what every processor of x86-64 and of 64-bit ARM has; elsewhere the compiler makes do.
-   BASELINE_BYTES lets tests run the code for wider ones on any processor. */
+   BASELINE_BYTES lets tests run the code for wider ones, such as those of AVX-512, on any processor. */
 #define LEVEL baseline
 #ifdef BASELINE_BYTES
 #define VECTOR_BYTES BASELINE_BYTES
 #else
 #define VECTOR_BYTES 16
 #endif
-#ifdef __aarch64__
+#if defined(__aarch64__) || defined(BASELINE_BYTES)
 #define TILE_ROWS 8
-#define LEVEL_HAS_FMA 1
 #else
 #define TILE_ROWS 4
+#endif
+#ifdef __aarch64__
+#define LEVEL_HAS_FMA 1
+#else
 #define LEVEL_HAS_FMA 0
 #endif
 #define REAL_IS_DOUBLE 1

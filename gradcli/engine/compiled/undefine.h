@@ -27,6 +27,7 @@
 #undef ROUNDER
 #undef ROW_BLOCK
 #undef SHORT
+#undef SIGN_BIT
 #undef SMALLEST_NORMAL
 #undef SOFTPLUS_LINEAR_FROM
 #undef SQRT_HALF_BITS
