@@ -331,7 +331,7 @@ def _wrong_sides(text: str, error: Exception) -> tuple[int, str] | None:
 
 
 def _missing_operator(text: str) -> tuple[int, str] | None:
-    pair = re.search(_TWO_OPERANDS, text, text.index("="))
+    pair = re.compile(_TWO_OPERANDS).search(text, text.index("="))
     if pair is None:
         return None
     left, right = pair.groups()
