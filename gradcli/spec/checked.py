@@ -18,6 +18,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache, partial
+from numbers import Real
 from types import NoneType, UnionType
 from typing import (
     Annotated,
@@ -514,7 +515,7 @@ def _int(bounds: Field) -> Reader:
 
 def _float(bounds: Field) -> Reader:
     def read(value: Any, place: Place) -> Any:
-        if not isinstance(value, int | float) or isinstance(value, bool):
+        if not isinstance(value, Real) or isinstance(value, bool):  # NumPy's are Real as well
             raise RefusedError([Mistake("float_type", place)])
         try:
             value = float(value)
