@@ -1,8 +1,7 @@
 """Random programs for the compiled interpreter, valid and corrupted, and what NumPy makes of them.
 
 A program passes where it is refused with one sentence, or accepted, its operands all within their buffers, and then
-leaves in every buffer what the same calls leave with NumPy, and nothing beside them. `attempt` raises Fault for anything
-else.
+leaves in every buffer what the same calls leave with NumPy, and nothing beside them. Anything else raises Fault.
 """
 
 from __future__ import annotations

@@ -710,8 +710,12 @@ static int add_along_axis(
         along[j] = stride[j][axis];
         stride[j][axis] = 0;
     }
-    for (int i = 0; i < full->axes; i++) {
-        if (i != axis && out->shape[i] != full->shape[i]) {
+    for (int j = 0; j < operation->outputs; j++) {
+        int fits = views[j].axes == full->axes;
+        for (int i = 0; i < full->axes && fits; i++) {
+            fits = i == axis || views[j].shape[i] == full->shape[i];
+        }
+        if (!fits) {
             return refuse(name, "the shapes do not fit each other");
         }
     }

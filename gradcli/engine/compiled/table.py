@@ -39,7 +39,7 @@ _NAMES = {
     "batch_norm_jacobian": "norm_jacobian",
 }
 #: What a program can be made of; empty where the extension was not built.
-OPERATIONS = frozenset((*_interpreter.OPERATIONS, *_NAMES)) if AVAILABLE else frozenset()
+OPERATIONS = frozenset((*_interpreter.OPERATIONS, *_NAMES)).difference(_NAMES.values()) if AVAILABLE else frozenset()
 #: What of this processor the extension can use, the best first.
 LEVELS: tuple[str, ...] = _interpreter.LEVELS if AVAILABLE else ()
 
