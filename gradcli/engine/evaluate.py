@@ -223,7 +223,7 @@ def parameter_gradients(
 ) -> dict[str, Scaled]:
     """Return the gradient of each parameter from those of the nodes that depend on parameters alone."""
     for node in reversed(reachable(list(gradients))):
-        if node not in gradients:
+        if node not in gradients or not node.args:
             continue
         gradient = gradients[node]
         for arg, contribution in _pull_back(graph, node, gradient, values, columns):
@@ -243,8 +243,6 @@ def _pull_back(
         return Scaled(multiply(gradient.mantissa, mantissa), gradient.exponent + shift).normalised()
 
     match node.op:
-        case "parameter" | "number":
-            return []
         case "transpose":
             return [(node.args[0], Scaled(gradient.mantissa.swapaxes(-1, -2), gradient.exponent))]
         case "columns":

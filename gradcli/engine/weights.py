@@ -187,7 +187,7 @@ class WeightGradients:
 
     def _add_part(self, number: int, found: Scaled) -> None:
         earlier = self._earlier.get(number)
-        self._earlier[number] = found.normalised() if earlier is None else earlier.add(found)
+        self._earlier[number] = found if earlier is None else earlier.add(found)
 
     def gradients(self) -> list[tuple[Node, Scaled]]:
         """Return the sums, as contributions to the gradients of matrices and of the (R, rows, 1) added to them."""
