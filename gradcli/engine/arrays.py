@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -79,15 +79,20 @@ class Arrays:
         return found[..., None] if self.columns is not None and not buffer.columns else found
 
 
-def bytes_of(
-    buffers: Iterable[Buffer], *, segment: int, block: int, trials: int, batch_size: int, itemsize: int
-) -> int:
-    """Return how many bytes `Arrays.allocate` takes."""
-    total = 0
-    for buffer in set(buffers):
-        of_sequence = 1 if buffer.value is not None else batch_size
-        total += _steps(buffer, segment, block) * buffer.size * of_sequence
-    return total * trials * itemsize
+class Extent(NamedTuple):
+    """How much there is of everything: R trials, B sequences, numbers of so many bytes."""
+
+    trials: int
+    batch_size: int
+    itemsize: int
+
+    def bytes_of(self, buffers: Iterable[Buffer], *, segment: int, block: int) -> int:
+        """Return how many bytes `Arrays.allocate` takes."""
+        numbers = sum(
+            _steps(buffer, segment, block) * buffer.size * (1 if buffer.value is not None else self.batch_size)
+            for buffer in set(buffers)
+        )
+        return numbers * self.trials * self.itemsize
 
 
 def _steps(buffer: Buffer, segment: int, block: int) -> int:

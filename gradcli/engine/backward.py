@@ -15,15 +15,17 @@ from typing import Any
 import numpy as np
 
 from gradcli.engine import executor
+from gradcli.engine.arrays import Extent
 from gradcli.engine.evaluate import HoistedAdjoints, Values, evaluate, product
 from gradcli.engine.exponents import Adjoints, Exponents, PlainExponents, from_the_top, near_each_other, summed
 from gradcli.engine.known import Affine, affine_of, known_runs
 from gradcli.engine.layer import Layer
 from gradcli.engine.scaled import NOTHING, Scaled, scale_by
 from gradcli.engine.step.backward import Choices
-from gradcli.engine.step.instructions import Instructions, buffers_of
+from gradcli.engine.step.instructions import Buffer, Instructions, buffers_of
 from gradcli.engine.step.linearise import Target
 from gradcli.engine.step.place import Lane, Stack
+from gradcli.engine.step.plan import BackwardProgram, LayerPlan
 from gradcli.engine.step_clip import StepClip
 from gradcli.engine.weights import WeightGradients
 from gradcli.language.graph import Node
@@ -52,6 +54,24 @@ class Block:
     input_exponent: Array
     totals: dict[str, tuple[Array, Array]]
     longest_next: int
+
+
+def pass_bytes(plan: LayerPlan, extent: Extent, block: int) -> int:
+    """Return how many bytes a `BackwardPass` takes for blocks of so many steps, with gradients of parameters."""
+    plan = plan.windowed if extent.trials == 1 else plan
+    program = plan.backward(Choices(plan.prefilled | {plan.cell.output}, kept=True), vectors=True)
+    buffers = [*_of_program(program), *buffers_of(program.step)]
+    summed = sum(WeightGradients.bytes_for(plan, stack, extent, block) for stack in plan.layout.stacks)
+    return extent.bytes_of(buffers, segment=0, block=block) + summed
+
+
+def _of_program(program: BackwardProgram) -> list[Buffer]:
+    """Return the buffers of a way back, but those that only its steps name."""
+    parts = program.parts
+    of_nodes = [parts.across, parts.values, parts.slopes, program.vectors]
+    lanes = [lanes.buffer for lanes in parts.lanes.values()]
+    found = [*buffers_of(program.coefficients), *parts.adjoints.values(), *lanes]
+    return found + [buffer for buffers in of_nodes for buffer in buffers.values()]
 
 
 class BackwardPass:
@@ -94,9 +114,7 @@ class BackwardPass:
         )
         self._parts = parts = program.parts
         self._block = block
-        of_nodes = [*parts.across.values(), *parts.values.values(), *parts.slopes.values(), *program.vectors.values()]
-        buffers = [*buffers_of(program.coefficients), *parts.adjoints.values(), *of_nodes]
-        layer.allocate([*buffers, *(lanes.buffer for lanes in parts.lanes.values())], block)
+        layer.allocate(_of_program(program), block)
         arrays = layer.arrays
         self.totals = {name: arrays[buffer] for name, buffer in parts.adjoints.items()}
         self.lanes = {index: arrays.of(lanes) for index, lanes in parts.lanes.items()}

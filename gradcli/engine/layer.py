@@ -14,17 +14,40 @@ from typing import Any
 import numpy as np
 
 from gradcli.engine import executor
-from gradcli.engine.arrays import Arrays
+from gradcli.engine.arrays import Arrays, Extent
 from gradcli.engine.evaluate import Values, evaluate, product_into
 from gradcli.engine.known import Filling, evaluated_before, fillings
 from gradcli.engine.parameters import LayerParameters
-from gradcli.engine.sizes import chunk_length
+from gradcli.engine.sizes import chunk_length, hoisted_rows
 from gradcli.engine.starts import Start
 from gradcli.engine.step.instructions import Buffer, Span, buffers_of
 from gradcli.engine.step.plan import LayerPlan
 from gradcli.language.graph import Dependence, Node
 
 Array = np.ndarray[Any, Any]
+
+
+def layer_bytes(plan: LayerPlan, extent: Extent, segment: int) -> int:
+    """Return how many bytes a `Layer` takes for segments of so many steps."""
+    plan = plan.windowed if extent.trials == 1 else plan
+    of_forward = _of_forward(plan)
+    number = extent.trials * extent.batch_size * extent.itemsize
+    chunk, copied = _chunk(of_forward, number, segment)
+    # What is hoisted exists twice while it is computed.
+    known = segment * number * 2 * hoisted_rows(plan)
+    own = extent.bytes_of(of_forward, segment=chunk, block=chunk) if copied else 0
+    return extent.bytes_of(of_forward, segment=segment, block=chunk) + known + own
+
+
+def _of_forward(plan: LayerPlan) -> list[Buffer]:
+    """Return the buffers that the forward pass has."""
+    return list(dict.fromkeys([*buffers_of(plan.forward), *plan.layout.states.values()]))
+
+
+def _chunk(of_forward: Iterable[Buffer], number: int, segment: int) -> tuple[int, bool]:
+    """Return what `chunk_length` does for the buffers of the forward pass; a number has so many bytes, of all."""
+    sizes = {span: sum(b.size for b in of_forward if b.span is span) * number for span in (Span.SEGMENT, Span.BLOCK)}
+    return chunk_length(sizes[Span.SEGMENT], sizes[Span.BLOCK], segment)
 
 
 class Layer:
@@ -61,26 +84,18 @@ class Layer:
         self._constants: list[tuple[Buffer, Node]] = []
         self._added: dict[Filling, Array] = {}
         self.parameters = parameters
-        layout = plan.layout
-        of_forward = [*buffers_of(plan.forward), *layout.states.values()]
-        self.kept = [buffer for buffer in dict.fromkeys(of_forward) if buffer.span is Span.SEGMENT]
-        read = [buffer for buffer in dict.fromkeys(of_forward) if buffer.span is Span.BLOCK]
-        of_kept, of_read = (sum(b.size for b in found) * self._number for found in (self.kept, read))
-        self.chunk, copied = chunk_length(of_kept, of_read, segment)
+        of_forward = _of_forward(plan)
+        self.kept = [buffer for buffer in of_forward if buffer.span is Span.SEGMENT]
+        self.chunk, copied = _chunk(of_forward, trials * batch_size * dtype.itemsize, segment)
         self.allocate(of_forward, block=self.chunk)
         self.loop = executor.program(plan.forward, self.arrays, copied=self.chunk if copied else None)
-        self.states = {name: self.arrays[buffer] for name, buffer in layout.states.items()}
+        self.states = {name: self.arrays[buffer] for name, buffer in plan.layout.states.items()}
         self._fillings = fillings(plan)
         self._hoisted = evaluated_before(plan, self._fillings)
         self._known_states = [name for name, e in plan.states.items() if e.dependence < Dependence.STATE]
         self.values: Values = {}
         self.steps = 0
         self._finite = True
-
-    @property
-    def _number(self) -> int:
-        """How many bytes a number has, of all trials and sequences."""
-        return self.trials * self.batch_size * self.dtype.itemsize
 
     # Memory.
 

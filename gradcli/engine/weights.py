@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from gradcli.engine.arrays import Extent
 from gradcli.engine.known import Affine
 from gradcli.engine.layer import Layer
 from gradcli.engine.scaled import NOTHING, SAFE_SPREAD, Scaled, scale_by, summed_products_of_columns
 from gradcli.engine.sizes import window_length
 from gradcli.engine.step.place import Stack
+from gradcli.engine.step.plan import LayerPlan
 from gradcli.language.graph import Node
 
 Array = np.ndarray[Any, Any]
@@ -63,6 +65,13 @@ class WeightGradients:
         self._first_rows = [lane.start for lane in stack.lanes]
         self._first_columns = [part.start for part in columns]
         self.clear()
+
+    @staticmethod
+    def bytes_for(plan: LayerPlan, stack: Stack, extent: Extent, block: int) -> int:
+        """Return how many bytes it takes at most for blocks of so many steps."""
+        rows = stack.rows + plan.size(stack.group.vector) + plan.cell.shapes.input_size + 1
+        steps = window_length(rows, *extent, block)
+        return rows * steps * extent.trials * extent.batch_size * extent.itemsize
 
     def _window(self, rows: int) -> Array:
         """Return a buffer of columns, (R, rows, steps, B), laid out as the steps come."""
