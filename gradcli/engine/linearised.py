@@ -14,7 +14,6 @@ independent of each other in it, so that products of J_t are the Jacobians over 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,13 +26,14 @@ from gradcli.engine.step.backward import Choices
 from gradcli.engine.step.instructions import Span, buffers_of
 from gradcli.engine.step.linearise import Target
 from gradcli.engine.step.plan import LayerPlan
+from gradcli.frozen import frozen
 from gradcli.language.across import ACROSS
 from gradcli.language.graph import Node
 
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True)
+@frozen
 class StateSlot:
     """Where a state at t-lag lies within the full state: the rows start .. stop-1."""
 

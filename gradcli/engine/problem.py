@@ -14,6 +14,7 @@ from gradcli.engine.scaled import Scaled
 from gradcli.engine.sizes import Sizes
 from gradcli.engine.starts import Input, Starts
 from gradcli.engine.step.plan import LayerPlan
+from gradcli.frozen import frozen
 
 Array = np.ndarray[Any, Any]
 
@@ -38,7 +39,7 @@ def layer_names(count: int, bidirectional: bool) -> list[str]:
     return [f"layer{i}{direction}" for i in range(count) for direction in directions]
 
 
-@dataclass(frozen=True)
+@frozen
 class Problem:
     """All that a run needs.
 

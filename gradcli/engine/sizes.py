@@ -6,13 +6,13 @@ Nothing here changes a result beyond rounding; it is what the machine does best 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from gradcli.engine.step.instructions import Span, buffers_of
 from gradcli.engine.step.plan import LayerPlan
+from gradcli.frozen import frozen
 from gradcli.language.graph import Dependence
 
 #: Trials run together while their weights fit into the cache of a core (1 to 2 MiB on today's machines),
@@ -62,7 +62,7 @@ def window_length(rows: int, trials: int, batch_size: int, itemsize: int, block:
     return max(block, min(fitting, -(-_COLUMNS // batch_size)))
 
 
-@dataclass(frozen=True)
+@frozen
 class Sizes:
     """What the choice depends on.
 

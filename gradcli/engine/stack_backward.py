@@ -53,7 +53,8 @@ class Backward:
 
     def blocks_back(self) -> BlocksBack:
         """Return what goes back in blocks, from the last step on."""
-        return BlocksBack(self.engine, self.engine.block, _FIRST_BLOCK, self.settle)
+        settled = (lambda kept: None) if self.step_clip is None else self.step_clip.settle
+        return BlocksBack(self.engine, self.engine.block, _FIRST_BLOCK, settled)
 
     def segment(self, lo: int, hi: int) -> bool:
         """Go back over one segment; return whether all adjoints were finite."""

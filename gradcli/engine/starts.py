@@ -12,10 +12,11 @@ loops over steps know none of this. Between two steps, something happens:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+
+from gradcli.frozen import frozen
 
 Array = np.ndarray[Any, Any]
 
@@ -26,7 +27,7 @@ class Input(Protocol):
     def fill(self, start: int, stop: int) -> Array: ...
 
 
-@dataclass(frozen=True)
+@frozen
 class Start:
     """Sequences that begin within a segment.
 
