@@ -73,6 +73,12 @@ def test_products_with_the_jacobian(name: str, dtype: Any, anyhow: bool) -> None
         run(op, [*arguments, given_v], out, axis=axis, level=level)
         scale = 1.0 if slope is None else float(slope.max())
         np.testing.assert_allclose(out, wanted, rtol=tolerance, atol=tolerance * scale)
+        if slope is not None:
+            # A slope of full length along the axis, as the value may have written it.
+            whole = np.broadcast_to(slope, y.shape).copy()
+            again = np.empty_like(v)
+            run(op, [arguments[0], whole[..., None] if behind else whole, given_v], again, axis=axis, level=level)
+            np.testing.assert_allclose(again, out, rtol=tolerance, atol=tolerance * scale)
         run(op, [*arguments, given_v], given_v, axis=axis, level=level)
         np.testing.assert_array_equal(given_v, out)
 

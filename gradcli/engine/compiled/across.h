@@ -127,15 +127,15 @@ static void NAME(norm)(const Call *call, char *const *at) {
     DISPATCH(norm_of, 5, 5)
 }
 
-/* Operands: out, y, slope, v; out may be v. The slope is the same along the axis. */
+/* Operands: out, y, slope, v; out may be v. */
 BODY(norm_jacobian_of) {
     const int64_t size = call->shape[INNER];
     const REAL share = 1 / (REAL)size;
     MAIN(0);
     MAIN(1);
     MAIN(3);
-    ANY(2);
-    (void)along2;
+    char *const base2 = at[2];
+    const int64_t side2 = beside ? ITEM : call->stride[2][MIDDLE], along2 = call->stride[2][INNER];
     EACH_TILE {
         REAL mean[TILE], total[TILE], slope[TILE];
         SUM(mean, AT(3, first + i, k));
@@ -145,15 +145,22 @@ BODY(norm_jacobian_of) {
             total[i] *= share;
             slope[i] = AT(2, first + i, 0);
         }
-        ALONG {
-            EACH AT(0, first + i, k)
-                = (AT(3, first + i, k) - mean[i] - AT(1, first + i, k) * total[i]) * slope[i];
+        if (along2) {
+            ALONG {
+                EACH AT(0, first + i, k)
+                    = (AT(3, first + i, k) - mean[i] - AT(1, first + i, k) * total[i]) * AT(2, first + i, k);
+            }
+        } else {
+            ALONG {
+                EACH AT(0, first + i, k)
+                    = (AT(3, first + i, k) - mean[i] - AT(1, first + i, k) * total[i]) * slope[i];
+            }
         }
     }
 }
 
 static void NAME(norm_jacobian)(const Call *call, char *const *at) {
-    DISPATCH(norm_jacobian_of, 11, 11)
+    DISPATCH(norm_jacobian_of, 15, 11)
 }
 
 static void NAME(exp_of_row)(REAL *row, int64_t n) {
