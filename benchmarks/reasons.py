@@ -55,7 +55,10 @@ COMMAND_MEMORY = (
     "Python with numpy and gradcli's own modules loaded takes about 40 MiB, two thirds of what is asked, before the "
     "run begins."
 )
-LONG_COMMAND_TIME = "Imports take a large part of so short a run, and the command does more than the script: it judges the curve, clips, and runs up to five other specs to see what helps."
+LONG_COMMAND_TIME = (
+    "Imports take a large part of so short a run, and the command does more than the script: it judges the curve, "
+    "clips, and runs up to five other specs to see what helps."
+)
 DIAGNOSTICS = (
     "What is looked at of every step is computed by NumPy, outside the compiled interpreter, whose runs it is held "
     "against."
