@@ -34,6 +34,14 @@ _EXPONENTS = (
 _HALF_A_PRODUCT = (
     "A product in float32 is twice as fast, at most; what surrounds it (norms and exponents in float64) is not faster."
 )
+_WEIGHT_PRODUCTS = (
+    "The gradients of W_h and W_x are products as large as the forward pass's: in large batches half as much again as "
+    "all that the norms need. NumPy's BLAS makes them."
+)
+_FIXED_COST_OF_GRADIENTS = (
+    "Gradients have a fixed cost (a product for each matrix, their exponents, sums over segments, in Python and NumPy) "
+    "that so few small steps do not hide. The same cell at 1,000 steps is the measure of the rest."
+)
 _OTHER_MACHINE = (
     "The share of 0.1.0 was measured with it, on another machine; how NumPy's calls and its products compare differs "
     "from one processor to the next."
@@ -42,10 +50,6 @@ _OTHER_MACHINE = (
 AGREEMENT = (
     "Both engines round differently. Where a gradient is chaotic or nearly cancels, the differences grow with the "
     "distance; where it is neither, this is a defect."
-)
-PARAMETER_GRADIENTS = (
-    "The gradients of W_h and W_x are products as large as the forward pass's: in large batches half as much again as "
-    "all that the norms need. NumPy's BLAS makes them."
 )
 COMMAND_TIME = (
     "Imports take a large part: numpy, the standard library, and gradcli's own modules. The profile shows each, and "
@@ -87,6 +91,11 @@ def against_jax(case: Case) -> str:
 def against_products(case: Case) -> str:
     """Return the reason for the row against the unavoidable products."""
     return _ELEMENTWISE
+
+
+def parameter_gradients(case: Case) -> str:
+    """Return the reason for the row of parameter gradients against norms alone."""
+    return _FIXED_COST_OF_GRADIENTS if _is_short(case) else _WEIGHT_PRODUCTS
 
 
 def float32(case: Case) -> str:

@@ -56,7 +56,6 @@ class Requirement:
 
 #: Of the compiled engine, in log10, at every distance; nothing else may differ, such as what is zero.
 AGREEMENT = Requirement(most=1e-11, goal=Goal.AGREEMENT)
-PARAMETER_GRADIENTS = Requirement(most=1.4, goal=Goal.PARAMETER_GRADIENTS)
 #: Both run the same instructions; the rest is what a ratio moves by.
 USERS_FILE = Requirement(most=1.05, goal=Goal.USERS_FILE)
 COMMAND_TIME = Requirement(least=5, goal=Goal.COMMAND_TIME)
@@ -94,6 +93,11 @@ def against_products(case: Case) -> Requirement | None:
     """Return how many times the time of the unavoidable products a case may take."""
     large = case.batch_size >= 32 and case.hidden_size >= 128
     return Requirement(most=1.1, goal=Goal.PRODUCTS) if case.dtype == "float64" and large else None
+
+
+def parameter_gradients(case: Case) -> Requirement | None:
+    """Return the share of the time of norms alone that norms and parameter gradients may take."""
+    return Requirement(most=1.4, goal=Goal.PARAMETER_GRADIENTS) if case.dtype == "float64" else None
 
 
 def float32(case: Case) -> Requirement:

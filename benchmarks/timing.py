@@ -20,7 +20,7 @@ class Effort:
     """
 
     seconds: float = 2.0
-    least: int = 7
+    least: int = 5
     most: int = 101
     sample: float = 0.005
     short: float = 0.5
@@ -28,7 +28,7 @@ class Effort:
 
 FULL = Effort()
 #: For many contestants at once.
-MANY = Effort(seconds=5.0, least=5)
+MANY = Effort(seconds=5.0)
 QUICK = Effort(seconds=0.0, least=3, most=3, sample=0.0, short=0.0)
 #: For what takes seconds or more.
 FEW = Effort(seconds=0.0, least=3, most=3, sample=0.02)

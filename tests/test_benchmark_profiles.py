@@ -157,7 +157,7 @@ def test_a_process_tells_its_imports() -> None:
 def test_every_requirement_has_a_reason() -> None:
     kinds = [name for name, value in vars(requirements).items() if isinstance(value, Requirement)]
     assert "LINEARITY" in kinds
-    by_case = ("against_cell_loop", "against_jax", "against_products", "float32", "hand_written")
+    by_case = ("against_cell_loop", "against_jax", "against_products", "float32", "hand_written", "parameter_gradients")
     for name in kinds:
         assert getattr(reasons, name)
     for name in by_case:

@@ -11,7 +11,7 @@ from benchmarks.cases import FRAMEWORK_CASES, QUICK_FRAMEWORK_CASES, Case, Ours,
 from benchmarks.engines import COMPILED, NUMPY, TITLES, missing, there
 from benchmarks.measurements.measurement import Measurement, Settings
 from benchmarks.peers import peers_jax, peers_torch, products
-from benchmarks.peers.peer import Peer
+from benchmarks.peers.peer import Array, Peer
 from benchmarks.peers.peer import missing as missing_peer
 from benchmarks.requirements import Requirement
 from benchmarks.rows import Compared, Figure, Missing, Preparation, Ratio, Row, Values, in_milliseconds
@@ -48,11 +48,12 @@ def _case(settings: Settings, case: Case) -> Iterator[Row | Preparation]:
     for name, one in engines.items():
         what = f"gradcli, {TITLES[name]} engine: read the spec, draw the weights, make the programs"
         yield Preparation(what, _with_dtype(case), one.build_seconds)
+    norms = {name: one.norms() for name, one in engines.items()} if case.dtype == "float64" else {}
     peers: dict[str, Peer] = {}
     for name, (module, build) in _BUILDERS.items():
         if module is None or missing_peer(module) is None:
             peers[name] = peer = build(case, settings, next(iter(engines.values())))
-            _require_agreement(case, peer, engines)
+            _require_agreement(case, peer, norms)
             if peer.compile_seconds is not None:
                 yield Preparation(name, _with_dtype(case), peer.compile_seconds)
     contestants: dict[str | tuple[str, str], Callable[[], object]] = {}
@@ -65,13 +66,13 @@ def _case(settings: Settings, case: Case) -> Iterator[Row | Preparation]:
     yield from _of_peers(settings, case, peers, times)
 
 
-def _require_agreement(case: Case, peer: Peer, engines: Mapping[str, Ours]) -> None:
-    """Hold a peer's norms against each engine's, in float64."""
-    if peer.norms is None or case.dtype != "float64":
+def _require_agreement(case: Case, peer: Peer, norms: Mapping[str, Mapping[str, Array]]) -> None:
+    """Hold a peer's norms against those of each engine."""
+    if peer.norms is None or not norms:
         return
     theirs = peer.norms(peer.run())
-    for name, one in engines.items():
-        require_agreement(f"{peer.name}, {case.label}, {TITLES[name]} engine", theirs, one.norms())
+    for name, ours in norms.items():
+        require_agreement(f"{peer.name}, {case.label}, {TITLES[name]} engine", theirs, ours)
 
 
 def _of_ours(settings: Settings, case: Case, engines: Mapping[str, Ours], times: _Times) -> Iterator[Row]:
@@ -80,18 +81,18 @@ def _of_ours(settings: Settings, case: Case, engines: Mapping[str, Ours], times:
     if case.dtype == "float64":
         yield agreement_row(settings, _section(case), case, engines)
     what = f"{case.label}: {_NORMS}"
-    reason = missing()
+    absent = missing()
     faster: Compared | Missing = (
         in_milliseconds({COMPILED: (times[COMPILED, _NORMS], times[NUMPY, _NORMS])}, Ratio.TIMES_FASTER)
-        if reason is None
-        else Missing(reason)
+        if absent is None
+        else Missing(absent)
     )
     yield row(what, "the NumPy engine", faster)
     outcome = in_milliseconds(
         {name: (times[name, _WITH_PARAMETERS], times[name, _NORMS]) for name in engines}, Ratio.SHARE
     )
-    requirement = settings.required(requirements.PARAMETER_GRADIENTS) if case.dtype == "float64" else None
-    yield row(f"{case.label}: {_WITH_PARAMETERS}", "ours: norms", outcome, requirement, reasons.PARAMETER_GRADIENTS)
+    requirement, reason = settings.required(requirements.parameter_gradients(case)), reasons.parameter_gradients(case)
+    yield row(f"{case.label}: {_WITH_PARAMETERS}", "ours: norms", outcome, requirement, reason)
 
 
 def agreement_row(settings: Settings, section: str, case: Case, engines: Mapping[str, Ours]) -> Row:
