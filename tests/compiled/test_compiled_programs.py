@@ -145,6 +145,7 @@ REPEATED = np.lib.stride_tricks.as_strided(np.zeros((3, 2, 4)), (3, 2, 4), (64, 
 LAPPED = np.lib.stride_tricks.as_strided(np.zeros((3, 2, 4)), (3, 2, 4), (64, 8, 8), writeable=True)
 MATRIX = np.zeros((1, 2, 5, 4))
 AXES = np.zeros((1,) * 9)
+ENDLESS = np.broadcast_to(np.zeros((1, 1, 1, 1)), (1, 1, 4, 2**57))
 
 
 def call(op: str, *args: Array, out: Array = OUT, **more: Any) -> Callable[[], Program]:
@@ -177,6 +178,9 @@ REFUSED = {
     ),
     "product: the columns of a product are to lie behind each other": call(
         "product", MATRIX, np.zeros((3, 2, 4, 3, 3))[..., :2], out=np.zeros((3, 2, 5, 3, 2))
+    ),
+    "product: the matrix is too large": call(
+        "product", ENDLESS, ENDLESS.swapaxes(2, 3)[:, :, :, :1], out=np.zeros((1, 1, 4, 1))
     ),
     "product_add: its operands may not overlap": call("product_add", np.zeros((1, 2, 4, 4)), OUT),
     "sum_axis: there is no such axis": call("sum_axis", A, axis=3),

@@ -629,6 +629,12 @@ static int add_product(Program *program, const Operation *operation, const View 
     int fits = out->shape[1] == matrix->shape[rows] && vectors->shape[1] == matrix->shape[inner]
         && (matrix->shape[0] == 1 || matrix->shape[0] == out->shape[0])
         && (vectors->shape[0] == 1 || vectors->shape[0] == out->shape[0]);
+    /* What is repeated may be of any size, and is packed in full. */
+    int64_t numbers;
+    if (__builtin_mul_overflow(out->shape[0], out->shape[1] + 1024, &numbers)
+        || __builtin_mul_overflow(numbers, vectors->shape[1], &numbers) || numbers > (int64_t)1 << 40) {
+        return refuse(name, "the matrix is too large");
+    }
     int64_t shape[MOST_AXES], stride[2][MOST_AXES];
     for (int i = 2; i < out->axes; i++) {
         fits = fits && out->shape[i] == vectors->shape[i];
