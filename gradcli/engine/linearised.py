@@ -184,7 +184,7 @@ class _Columns:
         arrays = Arrays(1, block.width, np.dtype(np.float64), columns=count)
         for buffer in buffers_of(program.step):
             if not buffer.columns:
-                arrays[buffer] = of_all[buffer][:, trial : trial + 1]
+                arrays[buffer] = np.asarray(of_all[buffer][:, trial : trial + 1], np.float64)
                 if buffer.span is Span.BLOCK:
                     arrays.moving.add(buffer)
         parts = program.parts
