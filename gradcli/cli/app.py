@@ -10,7 +10,6 @@ import gradcli.commands  # noqa: F401 - which declares them
 from gradcli.cli.help import Command, Commands, end_of_help, first_words
 from gradcli.cli.spread import typer_command
 from gradcli.commands.command import COMMANDS
-from gradcli.engine.about import version_text
 
 app = typer.Typer(
     cls=Commands,
@@ -23,6 +22,8 @@ app = typer.Typer(
 
 def _show_version(asked: bool) -> None:
     if asked:
+        from gradcli.engine.about import version_text
+
         typer.echo(version_text())
         raise typer.Exit
 
