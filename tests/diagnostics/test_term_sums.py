@@ -142,6 +142,7 @@ def growing_fast(numbers: Numbers) -> None:
 
 def tiny_vectors(numbers: Numbers) -> None:
     numbers.vectors[0][10:] *= 2.0**-600
+    numbers.vectors[0][::7] *= 2.0**-532  # their squares have a few digits
     numbers.vectors[1] *= 2.0**-900
 
 
@@ -149,6 +150,13 @@ def sequences_that_cancel(numbers: Numbers) -> None:
     numbers.vectors[0][..., 1] = numbers.vectors[0][..., 0]
     numbers.lanes[..., 1] = -numbers.lanes[..., 0] * (1 + 2.0**-20)
     numbers.lanes[..., 2] *= 2.0**-30
+
+
+def sequences_that_cancel_at_some_steps(numbers: Numbers) -> None:
+    some = slice(35, 40)
+    numbers.vectors[0][some, ..., 1] = numbers.vectors[0][some, ..., 0]
+    numbers.lanes[some, ..., 1] = -numbers.lanes[some, ..., 0] * (1 + 2.0**-20)
+    numbers.lanes[some, ..., 2] *= 2.0**-30
 
 
 def steps_that_cancel(numbers: Numbers) -> None:
@@ -176,6 +184,7 @@ CASES = [
     growing_fast,
     tiny_vectors,
     sequences_that_cancel,
+    sequences_that_cancel_at_some_steps,
     steps_that_cancel,
     a_sum_of_nearly_nothing,
 ]
