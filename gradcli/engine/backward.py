@@ -8,7 +8,7 @@ shorter one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +86,12 @@ class BackwardPass:
         plain: whether adjoints are plain floats, without powers of two of their own, those of the batch loss whose sum
             over sequences has this `divisor`.
         by_step: whether they are wanted for each step by itself, see `step_gradients`.
+
+    Attributes:
+        weights: those of each group of products.
+        aliases, leaves: the other hoisted nodes: the lane whose adjoints they have, or the targets that take them, each
+            with its coefficient.
+        missing: the sequences that had none of the steps of the block that was gone over last.
     """
 
     def __init__(
@@ -125,13 +131,13 @@ class BackwardPass:
         taken = {place.buffer for _, place in parts.wanted} | set(program.vectors.values())
         self._of_block = [arrays[buffer] for buffer in (*taken, *parts.values.values(), *parts.slopes.values())]
         self._name_hoisted()
-        self._weights = [
+        self.weights = [
             WeightGradients(layer, stack, self._added(stack), block)
             for stack in (plan.layout.stacks if parameters else [])
         ]
         itemsize = layer.dtype.itemsize
         self._exponents = PlainExponents(plan, itemsize, divisor) if plain else Exponents(plan, itemsize)
-        self._missing: Array | None = None
+        self.missing: Array | None = None
         self._exponent = np.zeros((plan.frames.count, layer.trials, layer.batch_size), np.int64)
 
     def _compiled(self, step: Instructions) -> executor.Program:
@@ -147,9 +153,9 @@ class BackwardPass:
             for stack in layout.stacks
         }
         together = {lane.known for runs in self._runs.values() for run in runs for lane in run}
-        self._aliases = {leaf: lane for leaf, lane in layout.aliases.items() if leaf not in together}
+        self.aliases = {leaf: lane for leaf, lane in layout.aliases.items() if leaf not in together}
         leaves = self.plan.linear.leaf_edges
-        self._leaves = {leaf: pairs for leaf, pairs in leaves.items() if leaf not in layout.aliases}
+        self.leaves = {leaf: pairs for leaf, pairs in leaves.items() if leaf not in layout.aliases}
 
     def _is_added(self, run: Sequence[Lane]) -> bool:
         """Tell whether what is added to some lanes is affine in the input, and their adjoints are its own."""
@@ -201,7 +207,7 @@ class BackwardPass:
         if entering is not None and plan.cell.output not in self.prefilled:
             entering = entering[n - 1 :]  # nothing enters at other steps
         self._take_block(lo, n)
-        self._missing = missing
+        self.missing = missing
         if missing is not None:
             # A derivative need not be finite there, and its product with an adjoint of zero then is not zero.
             for array in self._of_block:
@@ -277,13 +283,13 @@ class BackwardPass:
 
     def collect(self, block: Block) -> None:
         """Add the weight gradients of the block that `run` has just gone over; call it once the block is accepted."""
-        for weights, lanes, exponent, vectors in self._factors(block):
+        for weights, lanes, exponent, vectors in self.factors(block):
             weights.add(lanes, exponent, vectors)
 
-    def _factors(self, block: Block) -> Iterator[tuple[WeightGradients, Array, Array, list[Array]]]:
+    def factors(self, block: Block) -> Iterator[tuple[WeightGradients, Array, Array, list[Array]]]:
         """Yield for each group what its weight gradients are products of: see `WeightGradients.add`."""
         lo, hi = block.steps
-        for weights in self._weights:
+        for weights in self.weights:
             group = weights.group
             made = self._program.vectors
             vectors = [
@@ -292,21 +298,27 @@ class BackwardPass:
             ]
             yield weights, self.lanes[group.number][: hi - lo], block.adjoints.exponent[group.frame], vectors
 
-    def step_gradients(self, block: Block) -> dict[Node, Scaled]:
-        """Return the gradients of parameter nodes at each step of the block just gone over, (n, R, ...)."""
+    def step_gradients(self, block: Block, besides: Container[Node] = ()) -> dict[Node, Scaled]:
+        """Return the gradients of parameter nodes at each step of the block just gone over, (n, R, ...).
+
+        Args:
+            besides: nodes whose gradients are not asked for; they may be among those returned.
+        """
         found = dict(block.gradients)
-        for weights, lanes, exponent, vectors in self._factors(block):
+        for weights, lanes, exponent, vectors in self.factors(block):
+            if all(use.node in besides for use in weights.uses):
+                continue
             for node, gradient in weights.of_steps(lanes, exponent, vectors):
                 found[node] = found[node].add(gradient) if node in found else gradient
         return found
 
     def weight_gradients(self) -> list[tuple[Node, Scaled]]:
         """Return the sums of what `collect` has added, contributions to the gradients of parameter nodes."""
-        return [pair for weights in self._weights for pair in weights.gradients()]
+        return [pair for weights in self.weights for pair in weights.gradients()]
 
     def clear_weights(self) -> None:
         """Forget what `collect` has added."""
-        for weights in self._weights:
+        for weights in self.weights:
             weights.clear()
 
     def _fill_totals(
@@ -340,7 +352,7 @@ class BackwardPass:
     def _count_clipped(self, n: int) -> None:
         if self.step_clip is not None:
             counters = [self.layer.arrays[counter] for counter in self._parts.counters.values()]
-            missing = 0 if self._missing is None else len(self._missing)
+            missing = 0 if self.missing is None else len(self.missing)
             seen = n * self.layer.trials * (self.layer.batch_size - missing) * len(counters)
             self.step_clip.count(seen, sum(int(counter.sum()) for counter in counters))
 
@@ -352,13 +364,13 @@ class BackwardPass:
         Raises:
             OutOfRange: at some step the adjoint of the input is small, and lost beside what it is at others.
         """
-        wanted = self.to_input or (self.parameters and (self._leaves or self._aliases))
+        wanted = self.to_input or (self.parameters and (self.leaves or self.aliases))
         if not wanted:
             return {}, None, self._common(exponent)
         layer, n = self.layer, hi - lo
         itemsize = layer.dtype.itemsize
         values = layer.block_values(lo, hi)
-        evaluate([c for pairs in self._leaves.values() for _, c in pairs], values, layer.parameters.column_ranges)
+        evaluate([c for pairs in self.leaves.values() for _, c in pairs], values, layer.parameters.column_ranges)
         gradients: dict[Node, Scaled] = {}
         found: list[tuple[Array, Array]] = []
         for frames in near_each_other(exponent, itemsize):
@@ -416,17 +428,17 @@ class BackwardPass:
             lanes = in_common(self.lanes[group.number][:n], group.frame)
             for run in self._runs[group.number] if self.to_input else ():
                 self._receive_run(hoisted, run, lanes[:, :, run[0].start : run[-1].stop])
-            for leaf, lane in self._aliases.items():
+            for leaf, lane in self.aliases.items():
                 if plan.linear.group_of[lane.product] is group:
                     hoisted.receive(leaf, lanes[:, :, lane.start : lane.stop])
-        for leaf, pairs in self._leaves.items():
+        for leaf, pairs in self.leaves.items():
             for target, coefficient in pairs:
                 frame = plan.linear.frame_of(target)
                 if frame not in frames:
                     continue
-                through = in_common(self._target_adjoint(target, n), frame) * values[coefficient]
-                if self._missing is not None:
-                    through[..., self._missing] = 0.0
+                through = in_common(self.target_adjoint(target, n), frame) * values[coefficient]
+                if self.missing is not None:
+                    through[..., self.missing] = 0.0
                 hoisted.receive(leaf, through)
         hoisted.propagate()
         return hoisted
@@ -439,7 +451,7 @@ class BackwardPass:
         matrix = self.layer.parameters.known(graph.node("stack", parts)).swapaxes(-1, -2)
         hoisted.receive(affines[0].vector, product(matrix, adjoint))
 
-    def _target_adjoint(self, target: Target, n: int) -> Array:
+    def target_adjoint(self, target: Target, n: int) -> Array:
         """Return the adjoint of a target over the block."""
         lag = self.layer.lag
         if isinstance(target, str):

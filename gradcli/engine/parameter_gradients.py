@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from gradcli.engine.backward import BackwardPass, Block
 from gradcli.engine.blocks import walk_adjoints
 from gradcli.engine.evaluate import parameter_gradients
 from gradcli.engine.group import TrialGroup
@@ -96,8 +97,18 @@ def walk_gradients(
         longest: the most steps of a block: n times the parameters are there at once.
     """
     for visit in walk_adjoints(group, longest=longest, by_step=layer):
-        backward, (first, last) = visit.passes[layer], visit.steps
-        with np.errstate(all="ignore"):
-            at_nodes = backward.step_gradients(visit.blocks[layer])
-            terms = batch_gradients(backward.layer, at_nodes, group.problem.divisor, steps=last - first)
-        yield visit.steps, terms
+        yield visit.steps, terms_of_steps(visit.passes[layer], visit.blocks[layer], group.problem.divisor)
+
+
+def terms_of_steps(
+    backward: BackwardPass, block: Block, divisor: int, besides: Container[Node] = ()
+) -> dict[str, Scaled]:
+    """Return the terms of a block that a pass made with `by_step` has just gone over; see `walk_gradients`.
+
+    Args:
+        divisor: that of the problem. besides: parameters whose terms are not asked for, and are not meant to be used.
+    """
+    lo, hi = block.steps
+    with np.errstate(all="ignore"):
+        at_nodes = backward.step_gradients(block, besides)
+        return batch_gradients(backward.layer, at_nodes, divisor, steps=hi - lo)

@@ -10,7 +10,7 @@ floats, it is summed again column by column: a large adjoint that meets an input
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,18 @@ _SAFE_SHIFT = {8: 300, 4: 30}
 _SURE = {8: (-600, 900), 4: (-90, 100)}
 
 
+class Use(NamedTuple):
+    """A parameter node that takes the sum of one part of a group, delta v^T, times a sign, as gradient.
+
+    lane: which of the group's. vector: which of `WeightGradients.vectors`; as many as there are stands for ones.
+    """
+
+    node: Node
+    sign: int
+    lane: int
+    vector: int
+
+
 class WeightGradients:
     """The gradients of everything that one group's products, and what is added to them, are computed from.
 
@@ -40,12 +52,13 @@ class WeightGradients:
         block: the most steps that `add` is given at once.
 
     Attributes:
-        vectors: the nodes whose values `add` needs.
+        vectors: the nodes whose values `add` needs. lanes: of the group.
+        uses: what becomes of the sums of its parts.
     """
 
     def __init__(self, layer: Layer, stack: Stack, added: Mapping[Node, Affine], block: int) -> None:
         self.group, self._layer, self._added = stack.group, layer, added
-        self._lanes, self._rows = stack.lanes, stack.rows
+        self.lanes, self._rows = stack.lanes, stack.rows
         plan = layer.plan
         size = plan.size(stack.group.vector)
         self.vectors = [stack.group.vector]
@@ -64,6 +77,7 @@ class WeightGradients:
         self._parts = [(slice(lane.start, lane.stop), part) for lane in stack.lanes for part in columns]
         self._first_rows = [lane.start for lane in stack.lanes]
         self._first_columns = [part.start for part in columns]
+        self.uses = [use for number in range(len(stack.lanes)) for use in self._uses_of(number)]
         self.clear()
 
     @staticmethod
@@ -207,20 +221,22 @@ class WeightGradients:
 
     def _of_nodes(self, sums: Mapping[int, Scaled]) -> list[tuple[Node, Scaled]]:
         """Return sums of parts, by their number, as those of the nodes that they belong to."""
-        kinds = len(self._columns) + 1
+        kinds, fold = len(self._columns) + 1, self._layer.parameters.fold_gradient
         found = []
-        for number, lane in enumerate(self._lanes):
-            found.append((lane.product.args[0], sums[number * kinds]))
-            affine = self._added.get(lane.product)
-            if affine is None:
-                continue
-            found.append((affine.matrix, sums[number * kinds + 1].times(affine.sign)))
-            ones = sums[number * kinds + kinds - 1]
-            found += [
-                (node, self._layer.parameters.fold_gradient(node, ones.times(sign)))
-                for sign, node in affine.constants
-                if not node.is_number
-            ]
+        for node, sign, lane, vector in self.uses:
+            part = sums[lane * kinds + vector]
+            found.append((node, fold(node, part if sign > 0 else part.times(sign))))
+        return found
+
+    def _uses_of(self, number: int) -> list[Use]:
+        """Return what takes the sums of a lane."""
+        product = self.lanes[number].product
+        found = [Use(product.args[0], 1, number, 0)]
+        affine = self._added.get(product)
+        if affine is not None:
+            ones = len(self.vectors)
+            found.append(Use(affine.matrix, affine.sign, number, 1))
+            found += [Use(node, sign, number, ones) for sign, node in affine.constants if not node.is_number]
         return found
 
 
