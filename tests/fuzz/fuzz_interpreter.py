@@ -3,6 +3,9 @@
 Every program is made of random calls on random views, four in ten with one thing changed into what is mostly not
 allowed. tests/random_programs.py says what passes; anything else ends the run with status 1. A program depends on
 --seed and its number alone: --only N runs that one.
+
+Result on 2026-11-30, --programs 60000 with --seed 0 and with --seed 1:
+    75,266 programs accepted and right, 32,523 refused, 12,211 runs over steps that there are not refused; no faults
 """
 
 from __future__ import annotations
