@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from benchmarks.machine import facts
     from benchmarks.rows import Preparation, Profile, Row
 
+    machine = facts(options.threads)  # before an engine is chosen for the measurements
     rows: list[Row] = []
     preparations: list[Preparation] = []
     profiles: list[Profile] = []
@@ -48,10 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 profiles.append(found)
             else:
                 preparations.append(found)
-    machine = facts(options.threads)
     lines = "\n".join(f"{name}: {value}" for name, value in machine)
     tables = table.text(rows, preparations, profiles)
-    sys.stdout.write(f"{lines}\n\n{table.NOTES}\n\n{tables}\n\n{table.summary(rows, profiles)}\n")
+    parts = (lines, table.NOTES, tables, table.summary(rows, profiles), table.goals(rows))
+    sys.stdout.write("\n\n".join(part for part in parts if part) + "\n")
     if options.write:
         command = " ".join(["python -m benchmarks", *(sys.argv[1:] if arguments is None else arguments)])
         RESULTS.write_text(table.results(command, machine, rows, preparations, profiles), encoding="utf-8")
@@ -69,9 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--list", action="store_true", help="print the labels and measure nothing")
     parser.add_argument(
-        "--quick", action="store_true", help="tiny sizes, few repeats: shows that it works, not how fast"
+        "--quick", action="store_true", help="tiny sizes, few repeats, half a minute: shows that it works, not how fast"
     )
-    parser.add_argument("--long", action="store_true", help="also a million steps, which takes minutes")
+    parser.add_argument("--long", action="store_true", help="also a million steps, which takes five minutes more")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads of every library (default 1)")
     parser.add_argument("--write", action="store_true", help=f"keep the table in benchmarks/{RESULTS.name}")
     return parser

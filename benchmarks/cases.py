@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.engines import there, use
 from gradcli.engine.problem import Problem, Run
 from gradcli.engine.run import Engine
-from gradcli.prepare.build import build
+from gradcli.prepare.build import Network, build
 from gradcli.spec.reader import load_spec
 
 Array = np.ndarray[Any, Any]
@@ -45,8 +46,16 @@ class Case:
     def label(self) -> str:
         return f"{self.cell} {self.batch_size},{self.hidden_size},{self.seq_len}"
 
+    @property
+    def size(self) -> tuple[int, int, int]:
+        return self.batch_size, self.hidden_size, self.seq_len
+
     def problem(self) -> Problem:
-        """Return the engine's problem, by the road that `gradcli simulate` takes."""
+        """Return the engine's problem."""
+        return self.network().problem
+
+    def network(self) -> Network:
+        """Return the network, by the road that `gradcli simulate` takes."""
         options: dict[str, object] = {
             "batch_size": self.batch_size,
             "hidden_size": self.hidden_size,
@@ -55,14 +64,16 @@ class Case:
             "dtype": self.dtype,
             "trials": self.trials,
         }
-        return build(load_spec(self.target, options=options, overrides=("loss=sum", *self.overrides))).problem
+        return build(load_spec(self.target, options=options, overrides=("loss=sum", *self.overrides)))
 
 
 _SIZES = (
     ("rnn", 1, 32, 100),
     ("lstm", 1, 32, 100),
     ("gru", 1, 32, 100),
+    ("rnn", 1, 64, 1000),
     ("lstm", 1, 64, 1000),
+    ("gru", 1, 64, 1000),
     ("lstm", 1, 32, 10000),
     ("lstm", 32, 128, 200),
     ("lstm", 32, 256, 1000),
@@ -102,7 +113,9 @@ PROFILE_CASES = (
     Case("gru", 1, 32, 100),
     # The other hand-written loops: over so few steps, what a run costs beside its loops shows.
     *(Case(cell, 1, 32, 100, overrides=overrides) for cell, overrides in HAND_WRITTEN_CELLS[4:]),
+    Case("rnn", 1, 64, 1000),
     Case("lstm", 1, 64, 1000),
+    Case("gru", 1, 64, 1000),
     Case("indrnn", 1, 64, 1000, overrides=dict(HAND_WRITTEN_CELLS)["indrnn"]),
     Case("rnn-lags", 1, 64, 1000),
     Case("lstm", 32, 128, 200),
@@ -134,9 +147,11 @@ class _Held:
 
 
 class Ours:
-    """The engine on a case, built once; build_seconds is what that took, from the spec's text on."""
+    """One engine on a case, built once; build_seconds is what that took, from the spec's text on."""
 
-    def __init__(self, case: Case) -> None:
+    def __init__(self, case: Case, engine: str) -> None:
+        self.name = engine
+        use(engine)
         start = perf_counter()
         problem = case.problem()
         drawn = perf_counter()
@@ -144,6 +159,7 @@ class Ours:
         held = replace(problem, source=_Held(x))
         filled = perf_counter()
         self.engine = Engine(held)
+        self.engine._group(0).passes(parameters=False)  # the programs, which the first run would make otherwise
         self.build_seconds = perf_counter() - start - (filled - drawn)
         self.numbers = Numbers(
             {name: value[0].astype(problem.dtype) for name, value in problem.parameters[0].items()},
@@ -153,19 +169,30 @@ class Ours:
 
     def norms_only(self) -> Run:
         """Run for the norms at every distance."""
+        use(self.name)
         return self.engine.run(parameters=False)
 
     def with_parameters(self) -> Run:
         """Run for the norms at every distance and the parameter gradients."""
+        use(self.name)
         return self.engine.run()
+
+    def log2_norms(self) -> dict[str, Array]:
+        """Return log2 of the norm of dL/ds_t of each state, (T+1, B), by step t."""
+        run = self.norms_only()
+        return {name.partition(".")[2]: log2[:, 0] for name, log2 in run.log2_norm.items()}
 
     def norms(self) -> dict[str, Array]:
         """Return the norm of dL/ds_t of each state, (T+1, B), by step t."""
-        run = self.norms_only()
-        return {name.partition(".")[2]: np.exp2(log2[:, 0]) for name, log2 in run.log2_norm.items()}
+        return {name: np.exp2(log2) for name, log2 in self.log2_norms().items()}
 
 
-@lru_cache(maxsize=2)  # rows of the same case follow one another; more would keep large tapes alive
-def ours(case: Case) -> Ours:
-    """Return the engine on a case, built at the first call."""
-    return Ours(case)
+@lru_cache(maxsize=4)  # rows of the same case follow one another; more would keep large tapes alive
+def ours(case: Case, engine: str) -> Ours:
+    """Return an engine on a case, built at the first call."""
+    return Ours(case, engine)
+
+
+def engines_on(case: Case) -> dict[str, Ours]:
+    """Return every engine that is there on a case, by name."""
+    return {engine: ours(case, engine) for engine in there()}

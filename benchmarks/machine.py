@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.engines import TITLES, missing, there
 from gradcli import __version__
 
-_VARIABLE_PREFIXES = ("OPENBLAS_", "MKL_", "OMP_", "VECLIB_", "PYTHONDONTWRITEBYTECODE")
+_VARIABLE_PREFIXES = ("OPENBLAS_", "MKL_", "OMP_", "VECLIB_", "GRADCLI_")
 
 
 def facts(threads: int) -> list[tuple[str, str]]:
@@ -27,6 +28,7 @@ def facts(threads: int) -> list[tuple[str, str]]:
         ("system", f"{platform.system()} {platform.release()} ({_distribution()}), {platform.machine()}"),
         ("python", platform.python_version()),
         ("gradcli", __version__),
+        ("engines", _engines()),
         *((name, _version(name)) for name in ("numpy", "torch", "jax")),
         ("BLAS of numpy", _blas()),
         ("threads", str(threads)),
@@ -34,9 +36,9 @@ def facts(threads: int) -> list[tuple[str, str]]:
     ]
 
 
-def kernels_are_automatic() -> bool:
-    """Tell whether OpenBLAS chooses its kernels by the processor; OPENBLAS_CORETYPE names others."""
-    return "OPENBLAS_CORETYPE" not in os.environ
+def _engines() -> str:
+    reason = missing()
+    return ", ".join(TITLES[engine] for engine in there()) + ("" if reason is None else f"; {reason}")
 
 
 def _version(name: str) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+
+from benchmarks.engines import VARIABLE
 
 ROOT = Path(__file__).parent.parent
 _LAUNCHER = Path(__file__).with_name("launch.py")
@@ -41,8 +44,8 @@ class LongRun:
 
     @property
     def above_start_up_bytes(self) -> int:
-        """The memory that the run itself took, besides what it returns."""
-        return self.peak_bytes - self.start_up_bytes - self.curve_bytes
+        """The memory that the run took, what it returns included."""
+        return self.peak_bytes - self.start_up_bytes
 
 
 @dataclass(frozen=True)
@@ -53,14 +56,14 @@ class Imports:
     self_seconds: Sequence[tuple[str, float]]
 
 
-def imports_of(arguments: Sequence[str]) -> Imports:
+def imports_of(arguments: Sequence[str], engine: str | None = None) -> Imports:
     """Run `python ARGUMENTS` in the checkout's root and return what its imports took; to tell so slows them a little.
 
     Raises:
         ProcessError: it failed.
     """
     start = perf_counter()
-    finished = _finished(["-X", "importtime", *arguments])
+    finished = _finished(["-X", "importtime", *arguments], engine)
     seconds = perf_counter() - start
     # import time: self [us] | cumulative | imported package
     lines = [line.removeprefix("import time:").split("|") for line in finished.stderr.splitlines()]
@@ -68,18 +71,20 @@ def imports_of(arguments: Sequence[str]) -> Imports:
     return Imports(seconds, [(module, 1e-6 * int(taken)) for module, taken in found if taken.isdecimal()])
 
 
-def run_process(arguments: Sequence[str]) -> Finished:
+def run_process(arguments: Sequence[str], engine: str | None = None) -> Finished:
     """Run `python ARGUMENTS` in the checkout's root; what it prints is thrown away.
+
+    engine: the one that it is to use, if it is gradcli.
 
     Raises:
         ProcessError: it failed.
     """
     # -I -S: without site and its packages, so that the launcher is smaller than anything that it measures.
-    printed = _printed(["-I", "-S", str(_LAUNCHER), sys.executable, *arguments])
+    printed = _printed(["-I", "-S", str(_LAUNCHER), sys.executable, *arguments], engine)
     return Finished(**json.loads(printed))
 
 
-def run_long(seq_len: int, *, segment: int | None = None) -> LongRun:
+def run_long(seq_len: int, engine: str, *, segment: int | None = None) -> LongRun:
     """Run the LSTM (hidden size 32, batch 1) over so many steps in a new process.
 
     segment: steps that are stored at once; the engine's choice unless given.
@@ -88,15 +93,20 @@ def run_long(seq_len: int, *, segment: int | None = None) -> LongRun:
         ProcessError: it failed.
     """
     chosen = [] if segment is None else ["--segment", str(segment)]
-    return LongRun(**json.loads(_printed(["-m", "benchmarks.long_run", "--seq-len", str(seq_len), *chosen])))
+    return LongRun(**json.loads(_printed(["-m", "benchmarks.long_run", "--seq-len", str(seq_len), *chosen], engine)))
 
 
-def _printed(arguments: Sequence[str]) -> str:
-    return _finished(arguments).stdout
+def _printed(arguments: Sequence[str], engine: str | None) -> str:
+    return _finished(arguments, engine).stdout
 
 
-def _finished(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    finished = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+def _finished(arguments: Sequence[str], engine: str | None) -> subprocess.CompletedProcess[str]:
+    """Run a process that keeps its compiled modules, as one does on an ordinary machine."""
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    if engine is not None:
+        variables[VARIABLE] = engine
+    command = [sys.executable, *arguments]
+    finished = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
     if finished.returncode:
         raise ProcessError(f"python {' '.join(arguments)}: exit code {finished.returncode}\n{finished.stderr}")
     return finished

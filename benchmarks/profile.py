@@ -1,23 +1,27 @@
-"""Where the time of one run goes: the engine's loops once more, with a timer around every call in them.
+"""Where the time of one run goes, of either engine.
 
-A compiled loop carries its own source. From it a twin is made that reads the clock before and after each line; what
-reading the clock costs is measured, and taken off.
+The compiled engine runs a program in one call: a timer is around each. NumPy's loops carry their own source: of it a
+twin is made that reads the clock before and after each line; what reading the clock costs is measured, and taken off.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from enum import StrEnum
 from time import perf_counter
 from types import FunctionType
 from typing import Any, cast
 from unittest.mock import patch
 
-from gradcli.engine.loop import Loop
+from benchmarks.engines import COMPILED, NUMPY, use
+from gradcli.engine.backward import BackwardPass
+from gradcli.engine.compiled.program import CompiledProgram
+from gradcli.engine.executor import Program
+from gradcli.engine.layer import Layer
+from gradcli.engine.numpy_loops import CopiedProgram, NumpyProgram
 from gradcli.engine.problem import Run
 from gradcli.engine.run import Engine
 
@@ -27,6 +31,8 @@ Seconds = dict["Part", float]
 class Part(StrEnum):
     """What a run does."""
 
+    FORWARD = "forward"
+    BACKWARD = "backward"
     FORWARD_PRODUCTS = "products forward"
     BACKWARD_PRODUCTS = "products backward"
     FUNCTIONS = "exp, tanh, ..."
@@ -37,12 +43,20 @@ class Part(StrEnum):
     REST = "rest"
 
 
-_PARTS = tuple(Part)
+#: What each engine's run is taken apart into.
+PARTS: dict[str, tuple[Part, ...]] = {
+    COMPILED: (Part.FORWARD, Part.COEFFICIENTS, Part.BACKWARD, Part.ADDENDS, Part.REST),
+    NUMPY: tuple(part for part in Part if part not in (Part.FORWARD, Part.BACKWARD)),
+}
+_INDEX = {part: index for index, part in enumerate(Part)}
 _PRODUCTS = frozenset({"dot", "matmul"})
 _ARITHMETIC = frozenset({"add", "subtract", "multiply", "divide", "negative", "reciprocal", "copyto"})
 
 #: A line of a loop that is one call: `p1.dot(v0, p0)`, `add(p0, v1, p0)`.
 _CALL = re.compile(r"(?P<indent>\s+)(?:\w+\.)?(?P<function>\w+)\(.*\)")
+
+#: An object, the name of one of its functions, and what is to take its place.
+_Twin = tuple[object, str, object]
 
 
 def _part_forward(function: str) -> Part:
@@ -61,46 +75,46 @@ class _Timers:
     """Adds up the seconds of each part, and how many calls were timed for it."""
 
     def __init__(self) -> None:
-        self.seconds = [0.0] * len(_PARTS)
-        self.calls = [0] * len(_PARTS)
+        self.seconds = [0.0] * len(_INDEX)
+        self.calls = [0] * len(_INDEX)
 
     def clear(self) -> None:
-        self.seconds[:] = [0.0] * len(_PARTS)
-        self.calls[:] = [0] * len(_PARTS)
+        self.seconds[:] = [0.0] * len(_INDEX)
+        self.calls[:] = [0] * len(_INDEX)
 
     def whole(self, function: Callable[..., None], part: Part) -> Callable[..., None]:
         """Return a function with one timer around all that it does."""
-        index = _PARTS.index(part)
+        index = _INDEX[part]
 
-        def timed(*args: Any) -> None:
+        def timed(*args: Any, **named: Any) -> None:
             begin = perf_counter()
-            function(*args)
+            function(*args, **named)
             self.seconds[index] += perf_counter() - begin
             self.calls[index] += 1
 
         return timed
 
-    def each_call(self, loop: Loop, part_of: Callable[[str], Part]) -> Loop:
-        """Return the twin of a time loop, with a timer around every call in it."""
+    def each_call(self, program: NumpyProgram, part_of: Callable[[str], Part]) -> Callable[[Any, Any], None]:
+        """Return the twin of a program's loop over steps, with a timer around every call in it."""
         lines: list[str] = []
         calls: Counter[int] = Counter()
-        for line in loop.source.splitlines():
+        for line in program.source.splitlines():
             found = _CALL.fullmatch(line)
             if found is None:
                 lines.append(line)
                 continue
-            index = _PARTS.index(part_of(found["function"]))
+            index = _INDEX[part_of(found["function"])]
             calls[index] += 1
             lines += _with_timer(line, found["indent"], index)
         # The loop's own globals are the functions that its calls name.
-        run = _compiled(lines, cast(FunctionType, loop.run).__globals__, self.seconds)
+        run = _compiled(lines, cast(FunctionType, program.loop).__globals__, self.seconds)
 
         def counted(columns: Any, fixed: Any) -> None:
             run(columns, fixed)
             for index, count in calls.items():
                 self.calls[index] += count * len(columns[0])
 
-        return replace(loop, source="\n".join(lines), run=counted)
+        return counted
 
 
 def _with_timer(line: str, indent: str, index: int) -> list[str]:
@@ -114,42 +128,70 @@ def _compiled(lines: list[str], names: dict[str, Any], seconds: list[float]) -> 
 
 
 class Profiler:
-    """Runs an engine with a timer around every call of its loops, each time for the norms alone.
+    """Runs an engine with timers, each time for the norms alone.
 
-    runs: the seconds of each part, one entry a run. They add up to the run's time without that of the timers.
+    A program is timed by the executor that it has, and the run is taken apart as `PARTS` has it for the engine.
+
+    Args:
+        engine: a problem that is run. name: the engine that it was made for.
+
+    Attributes:
+        runs: the seconds of each part, one entry a run. They add up to the run's time without that of the timers.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, name: str) -> None:
         self.runs: list[Seconds] = []
-        self._engine = engine
-        self._timers = timers = _Timers()
+        self.parts = PARTS[name]
+        self._engine, self._name = engine, name
+        self._timers = _Timers()
         self._inside, self._around = timer_seconds()
+        use(name)
         engine.run(parameters=False)  # makes the groups of trials and their backward passes
-        self._twins: list[tuple[object, str, object]] = []
+        self._twins: list[_Twin] = []
         for group in engine._groups.values():
             for layer in group.layers:
-                code = layer.forward_code
-                self._twins += [
-                    (code, "loop", timers.each_call(code.loop, _part_forward)),
-                    (layer, "_fill_addends", timers.whole(layer._fill_addends, Part.ADDENDS)),
-                ]
-            for backward in group.passes(parameters=False, clipped=False):
-                program = backward._program
-                timed = replace(program, run=timers.whole(program.run, Part.COEFFICIENTS))
-                self._twins += [
-                    (backward, "code", timers.each_call(backward.code, _part_backward)),
-                    (backward, "_program", timed),
-                ]
+                self._twins += self._of_layer(layer)
+            for backward in group.passes(parameters=False):
+                self._twins += self._of_backward(backward)
+
+    def _of_layer(self, layer: Layer) -> list[_Twin]:
+        fill: _Twin = (layer, "fill", self._timers.whole(layer.fill, Part.ADDENDS))
+        return [fill, self._of_program(layer.loop, Part.FORWARD, _part_forward)]
+
+    def _of_backward(self, backward: BackwardPass) -> list[_Twin]:
+        coefficients = backward.coefficients
+        whole = self._timers.whole(coefficients.run, Part.COEFFICIENTS)
+        if isinstance(coefficients, NumpyProgram):  # its views are made outside the loop
+            whole = self._timers.whole(coefficients.loop, Part.COEFFICIENTS)
+            found: list[_Twin] = [(coefficients, "loop", whole)]
+        else:
+            found = [(coefficients, "run", whole)]
+        steps: Sequence[Program | None] = (backward.step, backward._upward)
+        return found + [self._of_program(step, Part.BACKWARD, _part_backward) for step in steps if step is not None]
+
+    def _of_program(self, program: Program, part: Part, part_of: Callable[[str], Part]) -> _Twin:
+        """Return the twin of a program that runs step by step.
+
+        Raises:
+            ValueError: it is another engine's, which would be taken apart otherwise.
+        """
+        if program.engine != self._name:
+            raise ValueError(f"the {self._name} engine left a program to the {program.engine} engine")
+        if isinstance(program, CompiledProgram):
+            return program, "run", self._timers.whole(program.run, part)
+        loop = program.program if isinstance(program, CopiedProgram) else program
+        return loop, "loop", self._timers.each_call(loop, part_of)
 
     @property
     def calls(self) -> dict[Part, int]:
         """How many calls of each part the last run has timed."""
-        return dict(zip(_PARTS, self._timers.calls, strict=True))
+        return {part: self._timers.calls[_INDEX[part]] for part in self.parts}
 
     def run(self) -> Run:
         """Run once and add to `runs`; return what the engine returns."""
         timers = self._timers
         timers.clear()
+        use(self._name)
         with ExitStack() as twins_in_place:
             for owner, name, twin in self._twins:
                 twins_in_place.enter_context(patch.object(owner, name, twin))
@@ -157,10 +199,7 @@ class Profiler:
             found = self._engine.run(parameters=False)
             seconds = perf_counter() - begin
         total = seconds - sum(timers.calls) * self._around
-        parts = {
-            part: seconds - calls * self._inside
-            for part, seconds, calls in zip(_PARTS, timers.seconds, timers.calls, strict=True)
-        }
+        parts = {part: timers.seconds[_INDEX[part]] - timers.calls[_INDEX[part]] * self._inside for part in self.parts}
         parts[Part.REST] = total - sum(parts.values())
         self.runs.append(parts)
         return found

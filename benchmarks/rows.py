@@ -1,4 +1,4 @@
-"""A row of the table: two contestants and the ratio of each pair, or one figure, or what is missing."""
+"""A row of the table: both engines, what they are held against, and the ratios; or figures; or what is missing."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from benchmarks.engines import COMPILED
 from benchmarks.requirements import Requirement
 from benchmarks.timing import Spread, spread
+
+Values = Sequence[float]
 
 
 class Ratio(Enum):
@@ -19,31 +22,29 @@ class Ratio(Enum):
 
 @dataclass(frozen=True)
 class Compared:
-    """Pairs of one run. ours, theirs: the values of each pair, in `unit`."""
+    """Pairs of one run. pairs: by engine ours and theirs, each with a value of every round, in `unit`."""
 
-    ours: Sequence[float]
-    theirs: Sequence[float]
+    pairs: Mapping[str, tuple[Values, Values]]
     unit: str
     ratio: Ratio
 
-    @property
-    def ratios(self) -> Spread:
-        """Median and quartiles over the ratios of the pairs."""
-        pairs = zip(self.ours, self.theirs, strict=True)
+    def ratios(self, engine: str) -> Spread:
+        """Return median and quartiles over the ratios of an engine's pairs."""
+        pairs = zip(*self.pairs[engine], strict=True)
         return spread([b / a if self.ratio is Ratio.TIMES_FASTER else a / b for a, b in pairs])
 
 
-def in_milliseconds(times: Sequence[Sequence[float]], ratio: Ratio) -> Compared:
-    """Return the comparison of two contestants from their seconds, ours first."""
-    ours, theirs = ([1e3 * t for t in found] for found in times)
-    return Compared(ours, theirs, "ms", ratio)
+def in_milliseconds(pairs: Mapping[str, tuple[Values, Values]], ratio: Ratio) -> Compared:
+    """Return the comparison of the engines with contestants from seconds: by engine ours and theirs."""
+    scaled = {engine: ([1e3 * t for t in a], [1e3 * t for t in b]) for engine, (a, b) in pairs.items()}
+    return Compared(scaled, "ms", ratio)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure that is no ratio, measured several times."""
+    """A figure that is no ratio, by engine, measured several times."""
 
-    values: Sequence[float]
+    values: Mapping[str, Values]
     unit: str
 
 
@@ -58,7 +59,7 @@ class Missing:
 class Row:
     """One row. what: ours, on which case. against: the other contestant, and what it gives.
 
-    reason: why the requirement may not hold, see `benchmarks.reasons`.
+    reason: why the requirement may not hold, see `benchmarks.reasons`. engine: the one that the requirement is about.
     """
 
     section: str
@@ -67,13 +68,17 @@ class Row:
     outcome: Compared | Figure | Missing
     requirement: Requirement | None = None
     reason: str = ""
+    engine: str = COMPILED
 
     @property
     def judged(self) -> float | None:
-        """The number that the requirement is about: a median."""
-        if isinstance(self.outcome, Compared):
-            return self.outcome.ratios.median
-        return spread(self.outcome.values).median if isinstance(self.outcome, Figure) else None
+        """The number that the requirement is about: a median; None where its engine was not measured."""
+        outcome = self.outcome
+        if isinstance(outcome, Compared):
+            return outcome.ratios(self.engine).median if self.engine in outcome.pairs else None
+        if isinstance(outcome, Figure):
+            return spread(outcome.values[self.engine]).median if self.engine in outcome.values else None
+        return None
 
     @property
     def verdict(self) -> str:
@@ -99,11 +104,13 @@ class Profile:
     """Where the time of one thing goes, in milliseconds.
 
     kind: what is taken apart; profiles of one kind have the same parts. what: that of the row which it is beside.
-    whole: the time without any timers in it. parts: by name; their sum differs from `whole` by what timing disturbs.
+    engine: the one that ran. whole: the time without any timers in it. parts: by name; their sum differs from `whole`
+    by what timing disturbs.
     """
 
     kind: str
     what: str
+    engine: str
     whole: float
     parts: Mapping[str, float]
 
@@ -115,3 +122,7 @@ class Profile:
     def share(self, part: str) -> float:
         """The share of a part in the sum."""
         return self.parts[part] / self.total
+
+    def is_beside(self, row: Row) -> bool:
+        """Tell whether this is what the requirement of a row is about."""
+        return (self.what, self.engine) == (row.what, row.engine)

@@ -20,13 +20,15 @@ class Effort:
     """
 
     seconds: float = 2.0
-    least: int = 7
+    least: int = 5
     most: int = 101
     sample: float = 0.005
     short: float = 0.5
 
 
 FULL = Effort()
+#: For many contestants at once.
+MANY = Effort(seconds=5.0)
 QUICK = Effort(seconds=0.0, least=3, most=3, sample=0.0, short=0.0)
 #: For what takes seconds or more.
 FEW = Effort(seconds=0.0, least=3, most=3, sample=0.02)
@@ -54,8 +56,9 @@ def spread(values: Sequence[float]) -> Spread:
 def alternate(contestants: Sequence[Callable[[], object]], effort: Effort) -> list[list[float]]:
     """Return the seconds of one call of each contestant, a list for each, taken in turn: A, B, A, B, ...
 
-    Each is called twice before, unmeasured: to warm up, and to see how many calls make a sample. Where a call is
-    short, every turn begins with an unmeasured one as well, so that none pays for the caches that the other has filled.
+    Each is called before, unmeasured: to warm up, and to see how many calls make a sample; twice where a call is short,
+    and then every turn begins with an unmeasured one as well, so that none pays for the caches that the other has
+    filled.
     """
     plans = [_plan(contestant, effort) for contestant in contestants]
     times: list[list[float]] = [[] for _ in contestants]
@@ -71,8 +74,9 @@ def alternate(contestants: Sequence[Callable[[], object]], effort: Effort) -> li
 
 def _plan(contestant: Callable[[], object], effort: Effort) -> tuple[int, bool]:
     """Return how many calls make a sample, and whether a call is so short that it is made once unmeasured before."""
-    contestant()
     seconds = _sample(contestant, 1)
+    if seconds < effort.short:
+        seconds = _sample(contestant, 1)
     return max(1, int(effort.sample / max(seconds, 1e-9))), seconds < effort.short
 
 

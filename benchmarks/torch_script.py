@@ -1,7 +1,8 @@
 """What people write in PyTorch in the place of `gradcli simulate lstm`: the same sizes, the same figures, a table.
 
-Four draws of the weights, 16 sequences each, half the squared error at the last step; the norm of dL/dh_k joined with
-dL/dc_k at every distance, its median, the quantiles, and the norms of the parameter gradients.
+Four draws of the weights, 16 sequences each, unless other sizes are asked for; half the squared error at the last step;
+the norm of dL/dh_k joined with dL/dc_k at every distance, its median, the quantiles, and the norms of the parameter
+gradients.
 """
 
 import argparse
@@ -11,23 +12,27 @@ from typing import Any
 
 torch: Any = import_module("torch")  # so that the types can be checked where it is not installed
 
-HIDDEN_SIZE, INPUT_SIZE, BATCH_SIZE, TRIALS = 64, 32, 16, 4
+INPUT_SIZE = 32
 
 
 def main() -> None:
     """Run all draws and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-T", "--seq-len", type=int, default=100)
-    seq_len = parser.parse_args().seq_len
+    parser.add_argument("--hidden-size", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--trials", type=int, default=4)
+    options = parser.parse_args()
+    seq_len, hidden_size, batch_size = options.seq_len, options.hidden_size, options.batch_size
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
     curves, parameters = [], []
-    for trial in range(TRIALS):
+    for trial in range(options.trials):
         torch.manual_seed(trial)
-        cell = torch.nn.LSTMCell(INPUT_SIZE, HIDDEN_SIZE)
-        x = torch.randn(seq_len, BATCH_SIZE, INPUT_SIZE)
-        target = torch.randn(BATCH_SIZE, HIDDEN_SIZE)
-        state = tuple(torch.zeros(BATCH_SIZE, HIDDEN_SIZE, requires_grad=True) for _ in range(2))
+        cell = torch.nn.LSTMCell(INPUT_SIZE, hidden_size)
+        x = torch.randn(seq_len, batch_size, INPUT_SIZE)
+        target = torch.randn(batch_size, hidden_size)
+        state = tuple(torch.zeros(batch_size, hidden_size, requires_grad=True) for _ in range(2))
         states = [state]
         for x_t in x:
             state = cell(x_t, state)
@@ -38,7 +43,7 @@ def main() -> None:
         loss.backward()
         joined = torch.stack([torch.cat([s.grad for s in state], dim=1) for state in reversed(states)])
         curves.append(torch.linalg.vector_norm(joined, dim=2))
-        parameters.append({name: p.grad.norm() / BATCH_SIZE for name, p in cell.named_parameters()})
+        parameters.append({name: p.grad.norm() / batch_size for name, p in cell.named_parameters()})
     norms = torch.cat(curves, dim=1).log10()
     low, median, high = norms.quantile(torch.tensor([0.1, 0.5, 0.9]), dim=1)
     lines = [f"{'distance':>9} {'log10 norm':>11} {'10-90 %':>17}"]

@@ -13,7 +13,7 @@ _INTERRUPTED = 128 + signal.SIGINT
 _WIDEST = 1000
 
 #: The exit codes of the signals that have come. What their handlers raise may arrive as something else: libraries catch
-#: it and wrap it, as pydantic does while it builds its models.
+#: it and wrap it, as those do that build classes.
 _ended_by: list[int] = []
 #: The signals besides Ctrl-C that are answered.
 _answered: list[int] = []
@@ -60,7 +60,6 @@ def main() -> int:
 
 
 def _run(arguments: list[str], interrupted: _Handler) -> int:
-    from gradcli import __version__
     from gradcli.errors import ENDED_BY
 
     # What whoever started it wants ignored, as nohup does, stays so.
@@ -69,21 +68,23 @@ def _run(arguments: list[str], interrupted: _Handler) -> int:
         signal.signal(number, _stop)
     _answered[:] = others
     if arguments == ["--version"]:  # answered before anything slow is imported
-        print(f"gradcli {__version__}")  # noqa: T201
+        from gradcli.engine.about import version_text
+
+        print(version_text())  # noqa: T201
         return 0
+    from gradcli.prepare.garbage import collect_later
     from gradcli.prepare.threads import start_with_one_thread
 
+    collect_later()
     start_with_one_thread()
-    # gradcli has none, and looking for them takes longer the more packages are installed.
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     _settle_screen()
-    from gradcli.cli import app
+    from gradcli.cli import run
 
     signal.signal(signal.SIGINT, _interrupt if interrupted is signal.default_int_handler else interrupted)
     for number in others:
         signal.signal(number, _end)
     try:
-        app(args=arguments, prog_name="gradcli")
+        run(arguments)
     except SystemExit as stop:
         if isinstance(gone := stop.__context__, BrokenPipeError):  # which Typer and rich take for a failure
             return _unread(gone)

@@ -6,7 +6,6 @@ import copyreg
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import IntEnum
 from typing import Any
 
@@ -100,5 +99,7 @@ class SpecError(GradcliError):
 
 def did_you_mean(word: str, choices: Sequence[str]) -> str:
     """Return "; did you mean 'x'?" where a near name exists, else an empty string."""
+    from difflib import get_close_matches
+
     near = get_close_matches(word, choices, n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""

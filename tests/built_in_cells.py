@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from gradcli import cells
 from gradcli.engine.loss import Linear, Loss
-from gradcli.engine.plan import LayerPlan
 from gradcli.engine.problem import Problem, Run
 from gradcli.engine.run import Engine
+from gradcli.engine.step.plan import LayerPlan
 from gradcli.language.cell import ParsedCell, parse_cell
 
 Array = NDArray[np.float64]

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from reference.relative_error import vector_error
 
 from gradcli.engine.loss import CrossEntropy, Linear, Loss, SquaredError
-from gradcli.engine.plan import LayerPlan
 from gradcli.engine.problem import READOUT, Problem, Run, layer_names
 from gradcli.engine.run import Engine
+from gradcli.engine.step.plan import LayerPlan
 from gradcli.language.cell import parse_cell
 
 Arrays = Mapping[str, NDArray[Any]]

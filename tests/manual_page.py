@@ -17,7 +17,7 @@ import typer.main
 from rich.text import Text
 
 from gradcli import __version__
-from gradcli.cli import app
+from gradcli.cli.app import app
 from gradcli.errors import ExitCode
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "gradcli.1"

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.diagnostics.contributions import _Sums
-from gradcli.engine.adjoint_walk import walk_adjoints, walk_gradients
+from gradcli.diagnostics.term_sums import Sums
+from gradcli.engine.blocks import walk_adjoints
 from gradcli.engine.group import TrialGroup
+from gradcli.engine.parameter_gradients import batch_gradients, walk_gradients
 from gradcli.engine.scaled import Scaled, scale_by
-from gradcli.engine.stack_backward import batch_gradients
 from gradcli.language.graph import Node
 
 Terms = dict[str, Scaled]
@@ -40,7 +40,7 @@ def one_by_one(group: TrialGroup, layer: int) -> Iterator[tuple[int, Terms]]:
 
 
 def take_apart_slowly(
-    group: TrialGroup, layer: int, whole: Mapping[str, Scaled], trials: slice, sums: Mapping[str, _Sums]
+    group: TrialGroup, layer: int, whole: Mapping[str, Scaled], trials: slice, sums: Mapping[str, Sums]
 ) -> None:
     """Do what `gradcli.diagnostics.contributions` does with the terms, one step after the other."""
     flat = {name: gradient.mantissa.reshape(len(gradient.mantissa), -1) for name, gradient in whole.items()}

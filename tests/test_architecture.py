@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("output_files",),
     ("language", "spec", "cells"),
     ("errors", "numbers", "__init__"),
+    ("frozen",),
 )
 # The spec reader looks built-in cells up, and cells are read by the same YAML reader as specs; the names of elementwise
 # functions are the language's.
@@ -71,6 +73,19 @@ def test_imports_go_one_way(path: Path) -> None:
             assert RANK[own] < RANK[other], f"{path}:{line}: {own} must not import {other}"
 
 
+def test_no_modules_of_the_engine_import_each_other_in_a_circle() -> None:
+    graph: dict[str, set[str]] = {}
+    for path in (PACKAGE / "engine").rglob("*.py"):
+        own = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        found = graph.setdefault(own, set())
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+                is_module = [(PACKAGE.parent / Path(*name.split("."))).with_suffix(".py").exists() for name in names]
+                found |= {name if module else node.module for name, module in zip(names, is_module, strict=True)}
+    TopologicalSorter(graph).prepare()  # raises CycleError, with the circle
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_screens_and_options_stay_in_their_packages(path: Path) -> None:
     for line, name in _imports(path):
@@ -84,14 +99,18 @@ def test_only_the_compiled_loops_are_executed() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("exec", "eval"):
                 found.add(str(path.relative_to(PACKAGE)))
-    assert found == {"engine/loop.py"}
+    assert found == {"engine/numpy_loops.py"}
 
 
 def test_the_loops_hold_nothing_of_the_spec() -> None:
     """Names, numbers and functions of a cell are bound as objects; none of its text is in the source that is run."""
-    from gradcli.engine.backward_loop import backward_loop
-    from gradcli.engine.forward_loop import ForwardWriter
-    from gradcli.engine.plan import LayerPlan
+    import numpy as np
+
+    from gradcli.engine.arrays import Arrays
+    from gradcli.engine.numpy_loops import NumpyProgram
+    from gradcli.engine.step.backward import Choices
+    from gradcli.engine.step.instructions import buffers_of
+    from gradcli.engine.step.plan import LayerPlan
     from gradcli.language.cell import parse_cell
 
     cell = parse_cell(
@@ -99,7 +118,11 @@ def test_the_loops_hold_nothing_of_the_spec() -> None:
         "memory[t] = sneaky_gate * memory[t-1] ** 2 + tanh(U_odd @ memory[t-2])"
     )
     plan = LayerPlan(cell.at_sizes(4, 3))
-    for source in (ForwardWriter(plan, False).loop.source, backward_loop(plan, False, frozenset(), False).source):
+    way_back = plan.backward(Choices(plan.prefilled))
+    for instructions in (plan.forward, way_back.step, way_back.coefficients):
+        arrays = Arrays(1, 2, np.dtype(np.float64))
+        arrays.allocate(buffers_of(instructions), segment=3, block=3)
+        source = NumpyProgram(instructions, arrays, whole=instructions is way_back.coefficients).source
         assert source.startswith("def run(columns, fixed):")
         for text in ("sneaky", "memory", "odd", "even", "0.123", "import", "__"):
             assert text not in source

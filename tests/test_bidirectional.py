@@ -23,10 +23,10 @@ from reference.compare_run import redo, steps_of
 from reference.equations import parse, reads_input_elementwise
 from reference.shapes import shapes_of
 
-from gradcli.diagnostics.clipping import StepClipper
 from gradcli.engine import group
 from gradcli.engine.problem import Problem, layer_names
 from gradcli.engine.run import Engine
+from gradcli.engine.step_clip import StepClip
 from gradcli.engine.together import apart, can_join, joined
 
 CELLS = Path(__file__).parent / "cells"
@@ -364,26 +364,26 @@ def test_vectors_below_floats_are_those_of_autograd_with_a_larger_loss(name: str
 # --- the checks are worth something ----------------------------------------------------------------------------------
 
 
-def not_reversed_back(layers: Any, x: Any, histories: Any, *, tape: bool, **_: Any) -> Any:
+def not_reversed_back(layers: Any, x: Any, histories: Any, **_: Any) -> Any:
     for index in range(0, len(layers), 2):
-        layers[index].forward(x, histories[index], tape=tape)
-        layers[index + 1].forward(np.ascontiguousarray(x[::-1]), histories[index + 1], tape=tape)
+        layers[index].forward(x, histories[index])
+        layers[index + 1].forward(np.ascontiguousarray(x[::-1]), histories[index + 1])
         x = np.concatenate([layers[index].outputs(), layers[index + 1].outputs()], axis=2)
     return x
 
 
-def joined_the_other_way_round(layers: Any, x: Any, histories: Any, *, tape: bool, **_: Any) -> Any:
+def joined_the_other_way_round(layers: Any, x: Any, histories: Any, **_: Any) -> Any:
     for index in range(0, len(layers), 2):
-        layers[index].forward(x, histories[index], tape=tape)
-        layers[index + 1].forward(np.ascontiguousarray(x[::-1]), histories[index + 1], tape=tape)
+        layers[index].forward(x, histories[index])
+        layers[index + 1].forward(np.ascontiguousarray(x[::-1]), histories[index + 1])
         x = np.concatenate([layers[index + 1].outputs()[::-1], layers[index].outputs()], axis=2)
     return x
 
 
-def read_from_the_beginning(layers: Any, x: Any, histories: Any, *, tape: bool, **_: Any) -> Any:
+def read_from_the_beginning(layers: Any, x: Any, histories: Any, **_: Any) -> Any:
     for index in range(0, len(layers), 2):
-        layers[index].forward(x, histories[index], tape=tape)
-        layers[index + 1].forward(x, histories[index + 1], tape=tape)
+        layers[index].forward(x, histories[index])
+        layers[index + 1].forward(x, histories[index + 1])
         x = np.concatenate([layers[index].outputs(), layers[index + 1].outputs()[::-1]], axis=2)
     return x
 
@@ -417,7 +417,7 @@ def test_clipping_inside_is_what_hooks_on_every_state_do(method: str, block: int
 
     spec = spec_of(cell_block("lstm"), "mse at every", 2)
     arrays = drawn(spec)
-    clipper = StepClipper(method, threshold)
+    clipper = StepClip(method, threshold)
     run = Engine(problem_of(spec, arrays), block=block).run(record=True, step_clip=clipper)
     assert clipper.seen == 8 * (T + 1) * TRIALS * BATCH
     assert 0 < clipper.changed < clipper.seen

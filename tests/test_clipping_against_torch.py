@@ -17,9 +17,9 @@ from reference.fixture_file import FOLDER, read_fixture
 from simulated import simulate
 
 from gradcli import cells
-from gradcli.diagnostics.clipping import StepClipper
 from gradcli.engine.problem import Problem
 from gradcli.engine.run import Engine
+from gradcli.engine.step_clip import StepClip
 
 CLIPPED_CELLS = ["torch-lstm", "torch-gru", "second-order"]
 
@@ -63,7 +63,7 @@ def assert_clipped_as_by_hooks(
         return gradient * torch.clamp(threshold / norm, max=1.0)
 
     expected = redo({key: value[0] for key, value in stored.items()}, spec, spec["cell"], on_state_gradient=clip)
-    clipper = StepClipper(method, threshold)
+    clipper = StepClip(method, threshold)
     run = Engine(problem, block=5).run(record=True, step_clip=clipper)
     assert 0 < clipper.changed <= clipper.seen
     assert run.recording is not None

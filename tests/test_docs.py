@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 from doc_snippets import PAGES, ROOT, SHORT, Block, Terminal, blocks_of, matches, measured_rates, walk
-from pydantic import BaseModel
 
 import gradcli
 from gradcli import cells
@@ -23,6 +22,7 @@ from gradcli.language.functions import ELEMENTWISE, FUNCTIONS
 from gradcli.results.check import PRECEDENCE
 from gradcli.spec import yaml12
 from gradcli.spec.base import alternatives_of
+from gradcli.spec.checked import Field, SpecModel
 from gradcli.spec.expectations import Expect
 from gradcli.spec.initialisers import Initialiser, InitialState
 from gradcli.spec.losses import ClassTarget, Target
@@ -162,12 +162,11 @@ def test_the_readme_opens_with_the_problem_a_command_and_its_output() -> None:
 
 def _bounds(field: Any) -> list[str]:
     """Return the bounds of a whole number as the page writes them."""
-    found = {type(m).__name__: m for m in field.metadata}
-    limits = [getattr(found.get("Ge"), "ge", None), getattr(found.get("Le"), "le", None)]
+    limits = [limit for mark in field.metadata if isinstance(mark, Field) for limit in (mark.ge, mark.le)]
     return [f"{limit:,}" for limit in limits if isinstance(limit, int)] if field.annotation is int else []
 
 
-def _check_table(rows: Mapping[str, list[str]], model: type[BaseModel], words: Mapping[str, str]) -> None:
+def _check_table(rows: Mapping[str, list[str]], model: type[SpecModel], words: Mapping[str, str]) -> None:
     """Check that a table has a row for each field of a model, with its default and, of whole numbers, its bounds."""
     assert set(rows) == set(model.model_fields)
     for name, field in model.model_fields.items():
@@ -233,7 +232,7 @@ def test_ci_page_has_every_exit_code_in_the_order_in_which_they_win() -> None:
     assert codes == [*PRECEDENCE, ExitCode.DONE]
 
 
-def _check_arguments(model: type[BaseModel], text: str, leave_out: frozenset[str] = frozenset()) -> None:
+def _check_arguments(model: type[SpecModel], text: str, leave_out: frozenset[str] = frozenset()) -> None:
     for name, field in model.model_fields.items():
         if name in leave_out:
             continue
@@ -275,7 +274,7 @@ def test_spec_page_has_every_input_and_loss(field: str, title: str) -> None:
 
 def _union(annotation: Any) -> list[Any]:
     inner = getattr(annotation, "__args__", ())
-    models = [a for a in inner if isinstance(a, type) and issubclass(a, BaseModel)]
+    models = [a for a in inner if isinstance(a, type) and issubclass(a, SpecModel)]
     return models or [model for a in inner for model in _union(a)]
 
 

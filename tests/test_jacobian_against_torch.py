@@ -16,7 +16,6 @@ from test_against_torch import TEST_CELLS, built_in
 
 from gradcli import cells
 from gradcli.diagnostics.lyapunov import lyapunov_exponents
-from gradcli.engine import linearised
 from gradcli.engine.linearised import LinearisedBlock, StepMaps
 from gradcli.engine.run import Engine
 from gradcli.prepare.build import build
@@ -158,14 +157,6 @@ def test_cotangents_and_tangents_are_dual(name: str) -> None:
     u, v = rng.standard_normal((2, maps.size, 1))
     pulled, pushed = float((maps.pull_back(step, u).T @ v)[0, 0]), float((u.T @ maps.push_forward(step, v))[0, 0])
     assert abs(pulled - pushed) < 1e-13 * abs(pulled)
-
-
-@pytest.mark.parametrize("name", cells.names())
-def test_coefficients_may_be_multiplied_into_the_matrices_first(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    walked = walk_of(name)
-    plain = walked.product(0)
-    monkeypatch.setattr(linearised, "_FOLDED_FROM", 1)
-    assert relative_error(walked.product(0), plain) < 1e-12
 
 
 @pytest.mark.torch

@@ -15,10 +15,10 @@ from in_process import gradcli
 from numpy.typing import NDArray
 from terms_by_step import in_blocks
 
-from gradcli.diagnostics.clipping import StepClipper
 from gradcli.diagnostics.jacobian import jacobian_spectra
 from gradcli.engine.problem import Problem
 from gradcli.engine.run import Engine
+from gradcli.engine.step_clip import StepClip
 from gradcli.engine.together import can_join
 from gradcli.prepare.build import build
 from gradcli.sources.input_source import InputSource
@@ -114,11 +114,11 @@ def test_nothing_is_said_where_all_have_the_same_length() -> None:
 @pytest.mark.parametrize("cell", ["lstm", "rnn-lags"])
 def test_clipping_inside_is_that_of_each_sequence_alone(cell: str) -> None:
     whole = problem(cell, "loss=sum")
-    clipper = StepClipper("step_norm", 0.3)
+    clipper = StepClip("step_norm", 0.3)
     clipped = Engine(whole).run(step_clip=clipper)
     seen = changed = 0
     for sequence, length in enumerate(LENGTHS.tolist()):
-        own = StepClipper("step_norm", 0.3)
+        own = StepClip("step_norm", 0.3)
         expected = Engine(alone(whole, sequence)).run(step_clip=own)
         seen, changed = seen + own.seen, changed + own.changed
         for name, norm in expected.log2_norm.items():

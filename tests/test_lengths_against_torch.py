@@ -21,7 +21,7 @@ from reference.torch_reference import Run as Reference
 
 from gradcli import cells
 from gradcli.engine import sizes
-from gradcli.engine.adjoint_walk import walk_adjoints
+from gradcli.engine.blocks import walk_adjoints
 from gradcli.engine.loss import Linear
 from gradcli.engine.problem import Problem, Run
 from gradcli.engine.run import Engine

@@ -28,18 +28,18 @@ COMMAND = '''\
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Unpack
 
 from gradcli.commands.command import command
 from gradcli.commands.options import RunOptions, Target
+from gradcli.frozen import frozen
 from gradcli.numbers import significant
 from gradcli.results.declared import key, records_of, table_of
 from gradcli.results.model import Report
 from gradcli.results.result import Result
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class WidestState:
     """The largest state of one run."""
 
@@ -47,7 +47,7 @@ class WidestState:
     norm: float = key("the norm", title="largest norm", written=lambda norm: significant(norm, digits=4), keep=9)
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@frozen(kw_only=True, repr=False)
 class Widest(Result):
     """What `widest` found."""
 

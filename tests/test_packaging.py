@@ -69,6 +69,20 @@ def test_what_is_wrong_with_a_wheel_is_found() -> None:
     assert "the wheel has no gradcli/__init__.py" not in found
 
 
+def test_the_extension_is_in_wheels_for_a_platform_alone() -> None:
+    extension, checks = "gradcli/engine/compiled/_interpreter.abi3.so", check_packages()
+    assert f"the wheel has no {extension}" in list(checks.faults_of_wheel([], 0, built=True))
+    assert not any(extension in fault for fault in checks.faults_of_wheel([extension], 0, built=True))
+    assert f"the wheel has {extension}, and is tagged for every platform" in list(
+        checks.faults_of_wheel([extension], 0)
+    )
+    source = "gradcli/engine/compiled/interpreter.c"
+    assert f"the wheel has {source}" in list(checks.faults_of_wheel([source], 0))
+    assert f"the wheel has no {source}" not in list(checks.faults_of_wheel([], 0))
+    assert f"the sdist has no {source}" in list(checks.faults_of_sdist([]))
+    assert f"the sdist has no {extension}" not in list(checks.faults_of_sdist([]))
+
+
 def test_what_is_wrong_with_an_sdist_is_found() -> None:
     found = list(check_packages().faults_of_sdist(["README.md"]))
     assert "the sdist has no tests/conftest.py" in found

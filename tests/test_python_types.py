@@ -19,7 +19,6 @@ SETTINGS = f"""
 [mypy]
 strict = True
 mypy_path = {ROOT}
-plugins = pydantic.mypy
 cache_dir = cache
 [mypy-gradcli.*]
 follow_imports = silent

@@ -113,7 +113,7 @@ def test_ci_runs_what_the_readme_says_before_there_is_torch() -> None:
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
-@pytest.mark.parametrize("name", ["run", "quick"])
+@pytest.mark.parametrize("name", ["run", "quick", "sanitized"])
 def test_shellcheck_finds_nothing_in_the_scripts_of_ci(name: str) -> None:
     done = subprocess.run(["shellcheck", str(ROOT / ".ci" / name)], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stdout

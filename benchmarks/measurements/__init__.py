@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.measurements import commands, frameworks, jacobians, long_runs, profiles, same_engine
+from benchmarks.measurements import commands, diagnostics, frameworks, jacobians, long_runs, profiles, same_engine
 from benchmarks.measurements.measurement import Measurement, Settings
 
 __all__ = ["Measurement", "Settings", "plan"]
@@ -14,6 +14,7 @@ def plan(settings: Settings) -> list[Measurement]:
         *frameworks.measurements(settings),
         *same_engine.measurements(settings),
         *jacobians.measurements(settings),
+        *diagnostics.measurements(settings),
         *commands.measurements(settings),
         *profiles.measurements(settings),
         *long_runs.measurements(settings),

@@ -7,7 +7,8 @@ from functools import partial
 
 from benchmarks import reasons
 from benchmarks.agreement import require_agreement
-from benchmarks.cases import Case, ours
+from benchmarks.cases import Case, engines_on
+from benchmarks.engines import use
 from benchmarks.measurements.measurement import Measurement, Settings
 from benchmarks.peers.jax_jacobians import JACREV, STEP_BY_STEP, jax_jacobians
 from benchmarks.peers.peer import missing
@@ -37,17 +38,21 @@ def _jacobians(
     if message is not None:
         yield Row(_SECTION, what, name, Missing(message), requirement)
         return
-    engine = ours(case)
+    engines = engines_on(case)
 
-    def spectra() -> Spectra:
-        return jacobian_spectra(engine.engine, 0, shown_distances(case.seq_len), threshold=1e-3)
+    def spectra(engine: str) -> Spectra:
+        use(engine)
+        return jacobian_spectra(engines[engine].engine, 0, shown_distances(case.seq_len), threshold=1e-3)
 
-    peer = jax_jacobians(name, case, engine.numbers)
+    peer = jax_jacobians(name, case, next(iter(engines.values())).numbers)
     if peer.norms is not None:
-        require_agreement(
-            f"{name}, Jacobians of {case.label}", peer.norms(peer.run()), {"J": 10.0 ** spectra().frobenius.T}
-        )
+        theirs = peer.norms(peer.run())
+        for engine in engines:
+            ours = {"J": 10.0 ** spectra(engine).frobenius.T}
+            require_agreement(f"{name}, Jacobians of {case.label}, {engine}", theirs, ours)
     if peer.compile_seconds is not None:
         yield Preparation(name, f"Jacobians of {case.label}, float64", peer.compile_seconds)
-    outcome = in_milliseconds(alternate((spectra, peer.run), settings.effort), Ratio.SHARE)
+    *found, theirs_seconds = alternate([*(partial(spectra, engine) for engine in engines), peer.run], settings.effort)
+    pairs = {engine: (seconds, theirs_seconds) for engine, seconds in zip(engines, found, strict=True)}
+    outcome = in_milliseconds(pairs, Ratio.SHARE)
     yield Row(_SECTION, what, f"{name} (gives {peer.gives})", outcome, requirement, reasons.JACOBIANS)

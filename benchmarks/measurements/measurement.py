@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.requirements import Requirement
 from benchmarks.rows import Preparation, Profile, Row
-from benchmarks.timing import FULL, QUICK, Effort
+from benchmarks.timing import FEW, FULL, MANY, QUICK, Effort
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,15 @@ class Settings:
     @property
     def effort(self) -> Effort:
         return QUICK if self.quick else FULL
+
+    def effort_of_many(self, required: bool) -> Effort:
+        """Return the effort for many contestants at once; required: whether something is asked of them."""
+        return QUICK if self.quick else MANY if required else replace(FEW, seconds=MANY.seconds, most=MANY.most)
+
+    @property
+    def effort_of_profiles(self) -> Effort:
+        """The effort for where the time goes, of which shares are shown and nothing is asked."""
+        return QUICK if self.quick else replace(FEW, seconds=1.0, most=FULL.most)
 
     @property
     def process_pairs(self) -> int:

@@ -1,50 +1,51 @@
-"""The engine against itself and against loops by hand: a user's equations, many draws at once, log-scaled norms."""
+"""The engines against themselves and against loops by hand: a user's equations, float32, many draws at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
-from benchmarks import reasons
+from benchmarks import of_0_1_0, reasons, requirements
 from benchmarks.agreement import require_agreement
 from benchmarks.cases import (
     DRAWS,
+    FRAMEWORK_CASES,
     HAND_WRITTEN_CELLS,
     HAND_WRITTEN_SIZES,
     LARGE_HAND_WRITTEN,
     QUICK_SIZES,
     USERS_FILES,
     Case,
-    ours,
+    engines_on,
 )
+from benchmarks.engines import NUMPY, TITLES
 from benchmarks.hand_written import LOOPS
+from benchmarks.measurements.frameworks import agreement_row
 from benchmarks.measurements.measurement import Measurement, Settings
-from benchmarks.requirements import DRAWS_AT_ONCE, HAND_WRITTEN, LOG_SCALED, USERS_FILE, Requirement
+from benchmarks.requirements import USERS_FILE
 from benchmarks.rows import Compared, Ratio, Row, in_milliseconds
 from benchmarks.timing import alternate
 
+_DRAWN_CELLS = ("lstm", "rnn")
+
 
 def measurements(settings: Settings) -> Iterator[Measurement]:
-    """Yield a user's file, draws at once, log-scaled norms, and each hand-written loop."""
+    """Yield float32, a user's file, each hand-written loop, and draws at once."""
     sizes = QUICK_SIZES if settings.quick else HAND_WRITTEN_SIZES
+    in_float64 = [case for case in FRAMEWORK_CASES if case.dtype == "float64"]
+    for case in [Case("lstm", *size) for size in QUICK_SIZES] if settings.quick else in_float64:
+        yield Measurement(f"float32 against float64 {case.label}", partial(_float32, settings, case))
     for cell in USERS_FILES:
         for size in sizes:
             case = Case(cell, *size)
             yield Measurement(f"user's file {case.label}", partial(_users_file, settings, case))
-    for cell in DRAWS_AT_ONCE:
-        case = Case(cell, 1, 8, 12) if settings.quick else Case(cell, 1, 32, 100)
-        yield Measurement(f"draws at once {case.label}", partial(_draws_at_once, settings, case))
-    for size in sizes:
-        case = Case("lstm", *size)
-        section, reason = "Log-scaled norms against plain ones", reasons.log_scaled(case)
-        measure = partial(_by_hand, settings, case, section, LOG_SCALED, reason)
-        yield Measurement(f"log-scaled {case.label}", measure)
     cases = [Case(cell, *size, overrides=overrides) for cell, overrides in HAND_WRITTEN_CELLS for size in sizes]
     for case in cases if settings.quick else [*cases, LARGE_HAND_WRITTEN]:
-        section, reason = "Against loops written by hand", reasons.hand_written(case)
-        measure = partial(_by_hand, settings, case, section, HAND_WRITTEN, reason)
-        yield Measurement(f"hand-written {case.label}", measure)
+        yield Measurement(f"hand-written {case.label}", partial(_by_hand, settings, case))
+    for cell in _DRAWN_CELLS:
+        case = Case(cell, 1, 8, 12) if settings.quick else Case(cell, 1, 32, 100)
+        yield Measurement(f"draws at once {case.label}", partial(_draws_at_once, settings, case))
 
 
 def draws_of(case: Case) -> str:
@@ -52,9 +53,26 @@ def draws_of(case: Case) -> str:
     return f"{case.label}: norms of {DRAWS} draws"
 
 
-def _compared(settings: Settings, first: Case, second: Case) -> Compared:
-    times = alternate((ours(first).norms_only, ours(second).norms_only), settings.effort)
-    return in_milliseconds(times, Ratio.SHARE)
+def _compared(settings: Settings, first: Case, second: Case, ratio: Ratio = Ratio.SHARE) -> Compared:
+    """Return the first case against the second, of each engine, all in turn."""
+    engines, others = engines_on(first), engines_on(second)
+    contestants: list[Callable[[], object]] = []
+    for name, one in engines.items():
+        contestants += [one.norms_only, others[name].norms_only]
+    times = alternate(contestants, settings.effort)
+    pairs = {name: (times[2 * i], times[2 * i + 1]) for i, name in enumerate(engines)}
+    return in_milliseconds(pairs, ratio)
+
+
+def _float32(settings: Settings, case: Case) -> Iterator[Row]:
+    yield Row(
+        "float32 against float64",
+        f"{case.label}: norms in float32",
+        "in float64",
+        _compared(settings, replace(case, dtype="float32"), case, Ratio.TIMES_FASTER),
+        settings.required(requirements.float32(case)),
+        reasons.float32(case),
+    )
 
 
 def _users_file(settings: Settings, case: Case) -> Iterator[Row]:
@@ -75,22 +93,27 @@ def _draws_at_once(settings: Settings, case: Case) -> Iterator[Row]:
         draws_of(case),
         "one draw",
         _compared(settings, replace(case, trials=DRAWS), case),
-        settings.required(DRAWS_AT_ONCE[case.target]),
-        reasons.DRAWS_AT_ONCE,
     )
 
 
-def _by_hand(settings: Settings, case: Case, section: str, requirement: Requirement, reason: str) -> Iterator[Row]:
-    engine = ours(case)
-    loop = LOOPS[case.cell](engine.numbers)
-    require_agreement(f"the hand-written loop of {case.label}", loop.run(), engine.norms())
-    times = alternate((engine.norms_only, loop.run), settings.effort)
-    outcome = in_milliseconds(times, Ratio.SHARE)
+def _by_hand(settings: Settings, case: Case) -> Iterator[Row]:
+    """Yield both engines against a loop by hand, and by how much they differ; the requirement is the NumPy engine's."""
+    section = "Against loops written by hand in NumPy"
+    engines = engines_on(case)
+    loop = LOOPS[case.cell](next(iter(engines.values())).numbers)
+    theirs = loop.run()
+    for name, one in engines.items():
+        require_agreement(f"the hand-written loop of {case.label}, {TITLES[name]} engine", theirs, one.norms())
+    *ours, by_hand = alternate([*(one.norms_only for one in engines.values()), loop.run], settings.effort)
+    pairs = {name: (found, by_hand) for name, found in zip(engines, ours, strict=True)}
+    yield agreement_row(settings, section, case, engines)
+    share = of_0_1_0.SHARES.get(case.label)
     yield Row(
         section,
         f"{case.label}: norms",
-        "by hand, plain numbers",
-        outcome,
-        settings.required(requirement),
-        reason,
+        "by hand, plain numbers" if share is None else f"by hand, plain numbers; 0.1.0 needed {share:.3g} of theirs",
+        in_milliseconds(pairs, Ratio.SHARE),
+        None if share is None else settings.required(requirements.hand_written(case)),
+        reasons.hand_written(case),
+        engine=NUMPY,
     )

@@ -7,13 +7,12 @@ behind the module that a framework has them in: LSTM, nn.LSTM, keras.layers.LSTM
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradcli.errors import SpecError
+from gradcli.frozen import frozen
 from gradcli.spec.shown import shown
 
 if TYPE_CHECKING:
@@ -21,7 +20,8 @@ if TYPE_CHECKING:
     from gradcli.spec.yaml12 import Document
 
 _ENDING = ".yaml"
-_ALIASES = re.compile(r"^aliases: \[([^\]]*)\]$", re.MULTILINE)
+_FOLDER = Path(__file__).parent
+_ALIASES = r"(?m)^aliases: \[([^\]]*)\]$"
 #: The modules in which frameworks have their cells; the longest of those that fit comes first.
 FRAMEWORKS = (
     "torch.nn.",
@@ -37,7 +37,7 @@ FRAMEWORKS = (
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class LoadedCell:
     """A built-in cell, and its file with the place of every key and value.
 
@@ -52,13 +52,17 @@ class LoadedCell:
 
 @cache
 def _names() -> tuple[str, ...]:
-    files = resources.files(__name__).iterdir()
-    return tuple(sorted(file.name.removesuffix(_ENDING) for file in files if file.name.endswith(_ENDING)))
+    return tuple(sorted(file.stem for file in _FOLDER.iterdir() if file.suffix == _ENDING))
 
 
 def names() -> list[str]:
     """Return the names of the built-in cells, sorted."""
     return list(_names())
+
+
+def file_of(name: str) -> Path:
+    """Return the file of the built-in cell of this name (one of `names`)."""
+    return _FOLDER / f"{name}{_ENDING}"
 
 
 @cache
@@ -67,7 +71,7 @@ def aliases() -> dict[str, str]:
     found: dict[str, str] = {}
     for name in names():
         # All files are looked through, and parsing them would take longer than most runs.
-        line = _ALIASES.search((resources.files(__name__) / f"{name}{_ENDING}").read_text(encoding="utf-8"))
+        line = re.search(_ALIASES, file_of(name).read_text(encoding="utf-8"))
         found |= {alias.strip(): name for alias in (line[1].split(",") if line else ())}
     return found
 
@@ -99,6 +103,8 @@ def completions(start: str) -> list[str]:
 
 def unknown(name: str) -> str:
     """Return the message that no built-in cell has this name."""
+    from difflib import get_close_matches
+
     near = get_close_matches(_without_module(name), [*names(), *aliases()], n=1, cutoff=0.6)
     hint = f"; did you mean {find(near[0])!r}?" if near else ""
     return f"no built-in cell is called {shown(name)}{hint} ('gradcli cells' lists them)"
@@ -113,9 +119,8 @@ def load(name: str) -> LoadedCell:
     from gradcli.spec.models import CellBlock
     from gradcli.spec.positions import Positions
 
-    file = resources.files(__name__) / f"{name}{_ENDING}"
     source = f"gradcli/cells/{name}{_ENDING}"
-    document = yaml12.read(file.read_bytes(), source)
+    document = yaml12.read(file_of(name).read_bytes(), source)
     positions = Positions(source, document)
     data = dict(document.data) if isinstance(document.data, dict) else document.data
     listed = data.pop("aliases", []) if isinstance(data, dict) else []

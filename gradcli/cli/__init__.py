@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
+from collections.abc import Sequence
 
 import gradcli.commands  # noqa: F401 - which declares them
-from gradcli import __version__
-from gradcli.cli.help import Command, Commands, end_of_help, first_words
-from gradcli.cli.spread import typer_command
-from gradcli.commands.command import COMMANDS
-
-app = typer.Typer(
-    cls=Commands,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+from gradcli.cli.line import read_line
+from gradcli.commands.command import COMMANDS as COMMANDS
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"gradcli {__version__}")
-        raise typer.Exit
+def run(arguments: Sequence[str]) -> None:
+    """Run what the arguments of the process ask for. Typer is there for what `read_line` leaves to it.
 
+    Raises:
+        SystemExit: with the exit code, where that is not 0. GradcliError: what went wrong.
+    """
+    if (call := read_line(arguments)) is not None:
+        call()
+        return
+    from gradcli.cli.app import app
 
-@app.callback(epilog=end_of_help(["gradcli simulate lstm -T 200", "gradcli compare lstm gru rnn"]))
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
-    ] = False,
-) -> None:
-    """Does gradient reach k steps back in this recurrent cell, and if not, why?"""
-
-
-for _command in COMMANDS.values():
-    app.command(_command.name, cls=Command, help=first_words(_command.function), epilog=end_of_help(_command.examples))(
-        typer_command(_command)
-    )
+    app(args=list(arguments), prog_name="gradcli")

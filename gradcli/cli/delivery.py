@@ -5,11 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import typer
 
 from gradcli.cli.github_actions import append_step_summary, in_workspace
 from gradcli.cli.options import known_format, verdict_kinds
@@ -17,6 +14,7 @@ from gradcli.cli.output import emit, emit_text, tell
 from gradcli.commands.command import Command
 from gradcli.errors import ExitCode, UsageError
 from gradcli.formats import FORMATS, FORMULA_FORMATS, format_for
+from gradcli.frozen import frozen
 from gradcli.output_files import check_writable, will_write
 from gradcli.results.result import Result, Text, check_picture
 
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from gradcli.results.pictures import Picture
 
 
-@dataclass(frozen=True)
+@frozen
 class Delivery:
     """Where a result is to go. Made before the work begins.
 
@@ -132,9 +130,9 @@ class Delivery:
         for label, kind in failed:
             tell(f"gate failed: {label} is {kind}")
         if failed:
-            raise typer.Exit(ExitCode.GATE)
+            raise SystemExit(ExitCode.GATE)
         if result.exit_code:
-            raise typer.Exit(result.exit_code)
+            raise SystemExit(result.exit_code)
 
 
 def shows_no_document() -> bool:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from gradcli.commands.command import COMMANDS, Command
 from gradcli.commands.completions import fail_on
-from gradcli.commands.options import OUTPUT
+from gradcli.commands.options import OUTPUT, Option
 from gradcli.errors import UsageError, did_you_mean
 from gradcli.formats import FORMAT_OF_ENDING, PICTURE_ENDINGS
 from gradcli.spec.verdict_kinds import VERDICT_KINDS
@@ -18,114 +15,76 @@ from gradcli.spec.verdict_kinds import VERDICT_KINDS
 SAVE = "save"
 
 
-def _stdout_as_none(path: Path | None) -> Path | None:
-    return None if path == Path("-") else path
-
-
-def delivery_options(command: Command, *, saving: bool) -> dict[str, inspect.Parameter]:
-    """Return the parameters for where the result of a command goes, by the names of `Delivery`'s fields."""
-    declared: dict[str, tuple[Any, Any]] = {}
+def delivery_options(command: Command, *, saving: bool) -> dict[str, tuple[Option, Any]]:
+    """Return the options of where the result of a command goes, with their defaults, by `Delivery`'s fields."""
+    found: dict[str, tuple[Option, Any]] = {}
     if command.formats:
-        declared["format"] = _format(command), None
-    declared["output"] = _output(command), None
+        found["format"] = _format(command), None
+    found["output"] = _output(command), None
     if command.pictures:
-        declared["plot"] = _PLOT, None
-        declared["picture"] = _picture(command), None
-        declared["chart"] = _CHART, False
+        found["plot"] = _PLOT, None
+        found["picture"] = _picture(command), None
+        found["chart"] = _CHART, False
     if command.judged:
-        declared["fail_on"] = _FAIL_ON, None
+        found["fail_on"] = _FAIL_ON, None
     if command.formats:
-        declared["full"] = _FULL, False
-    declared["quiet"] = _QUIET, False
-    return {
-        name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=value)
-        for name, (annotation, value) in declared.items()
-    }
+        found["full"] = _FULL, False
+    found["quiet"] = _QUIET, False
+    return found
 
 
-def _format(command: Command) -> Any:
+def _format(command: Command) -> Option:
     formats = list(command.formats)
     programs = "JSON or CSV for programs" if "csv" in formats else "JSON for programs"
     tests = ", JUnit XML and GitHub annotations for continuous integration" if "junit" in formats else ""
     latex = "; LaTeX: the formulas alone" if "latex" in formats else ""
-    return Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            metavar="|".join(formats),
-            help=f"A table for people, {programs}{tests}, Markdown for notes{latex}.",
-            show_default=f"{formats[0]}, or what the ending of FILE says",
-            autocompletion=lambda: formats,
-            rich_help_panel=OUTPUT,
-        ),
-    ]
+    return Option(
+        metavar="|".join(formats),
+        help=f"A table for people, {programs}{tests}, Markdown for notes{latex}.",
+        otherwise=f"{formats[0]}, or what the ending of FILE says",
+        complete=lambda beginning: formats,
+        panel=OUTPUT,
+    )
 
 
-def _output(command: Command) -> Any:
+def _output(command: Command) -> Option:
     endings = [ending for ending, name in FORMAT_OF_ENDING.items() if name in command.formats]
     says = f"; {', '.join(endings)} say the format" if endings else ""
-    return Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE",
-            help=f"Write the result to this file instead of standard output{says}.",
-            callback=_stdout_as_none,
-            show_default=False,
-            rich_help_panel=OUTPUT,
-        ),
-    ]
-
-
-def _picture(command: Command) -> Any:
-    names = list(command.pictures)
-    return Annotated[
-        str | None,
-        typer.Option(
-            "--picture",
-            metavar="|".join(names),
-            help="Which picture --plot and --chart draw.",
-            show_default=names[0],
-            autocompletion=lambda: names,
-            rich_help_panel=OUTPUT,
-        ),
-    ]
-
-
-_PLOT = Annotated[
-    Path | None,
-    typer.Option(
-        "--plot",
+    return Option(
+        names=("-o", "--output"),
         metavar="FILE",
-        help=f"Draw a picture to this file; {', '.join(PICTURE_ENDINGS)} say what kind (needs gradcli[plot]).",
-        show_default=False,
-        rich_help_panel=OUTPUT,
-    ),
-]
-_CHART = Annotated[
-    bool,
-    typer.Option("--chart", help="Draw a picture in characters above the table.", rich_help_panel=OUTPUT),
-]
-_FAIL_ON = Annotated[
-    str | None,
-    typer.Option(
-        "--fail-on",
-        metavar="KIND,...",
-        help=f"Exit with code 3 if a verdict is one of these: {', '.join(VERDICT_KINDS)}.",
-        show_default=False,
-        autocompletion=fail_on,
-        rich_help_panel=OUTPUT,
-    ),
-]
-_FULL = Annotated[
-    bool,
-    typer.Option("--full", help="Everything that was measured, not just what it comes to.", rich_help_panel=OUTPUT),
-]
-_QUIET = Annotated[
-    bool,
-    typer.Option("--quiet", help="Nothing on standard error but errors and failed gates.", rich_help_panel=OUTPUT),
-]
+        typed=Path,
+        help=f"Write the result to this file instead of standard output{says}.",
+        panel=OUTPUT,
+    )
+
+
+def _picture(command: Command) -> Option:
+    names = list(command.pictures)
+    return Option(
+        metavar="|".join(names),
+        help="Which picture --plot and --chart draw.",
+        otherwise=names[0],
+        complete=lambda beginning: names,
+        panel=OUTPUT,
+    )
+
+
+_PLOT = Option(
+    metavar="FILE",
+    typed=Path,
+    help=f"Draw a picture to this file; {', '.join(PICTURE_ENDINGS)} say what kind (needs gradcli[plot]).",
+    panel=OUTPUT,
+)
+_CHART = Option(help="Draw a picture in characters above the table.", panel=OUTPUT)
+_FAIL_ON = Option(
+    metavar="KIND,...",
+    help=f"Exit with code 3 if a verdict is one of these: {', '.join(VERDICT_KINDS)}.",
+    complete=fail_on,
+    panel=OUTPUT,
+)
+_FULL = Option(help="Everything that was measured, not just what it comes to.", panel=OUTPUT)
+_QUIET = Option(help="Nothing on standard error but errors and failed gates.", panel=OUTPUT)
 
 
 def known_format(name: str | None, command: Command) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING
 from gradcli.errors import OutputError
 from gradcli.formats import render_pieces
 from gradcli.formats.text import printable
+from gradcli.frozen import frozen
 from gradcli.output_files import replacing
 from gradcli.results.model import Report
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 _DRAWING = "│█▏"
 
 
-@dataclass(frozen=True)
+@frozen
 class Screen:
     """What the reader's end can show; the default is a file or a pipe, which takes lines of any length."""
 
@@ -51,6 +50,8 @@ def standard_screen() -> Screen:
     able = os.environ.get("TERM") != "dumb"
     if os.name == "nt":  # the old console prints the codes instead of obeying them
         able = able and "WT_SESSION" in os.environ
+    import shutil
+
     return Screen(shutil.get_terminal_size().columns, (able or always) and not never, unicode)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from gradcli.errors import InputFileError, UsageError
 from gradcli.prepare.sizing import parse
-from gradcli.sources.npz import Header, require_numbers
 from gradcli.spec.given import Given, GivenArrays, Settled
 from gradcli.spec.initialisers import Exact
 from gradcli.spec.reader import LoadedSpec
@@ -71,6 +70,8 @@ def _by_step(name: str, value: Any, last: str) -> Given:
 def _array(name: str, value: Any) -> Given:
     """Return real numbers as an array, which is no copy where they are one already."""
     import numpy as np
+
+    from gradcli.sources.npz import Header, require_numbers
 
     # A tensor of PyTorch that requires a gradient, or is on a device, gives itself out as an array only when told so.
     for step in ("detach", "cpu"):

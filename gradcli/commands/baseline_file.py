@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
 from gradcli.errors import InputFileError
+from gradcli.frozen import frozen
 from gradcli.output_files import check_writable, replacing, require_unwritten, will_write
 from gradcli.results.baseline import Entry, parse_baseline, write_baseline
 from gradcli.spec.files import Read
@@ -22,7 +22,7 @@ _LARGEST = 2**26
 _NAMED = 3
 
 
-@dataclass(frozen=True)
+@frozen
 class BaselineFile:
     """A baseline, whose entries go by the paths of their specs from its own folder."""
 

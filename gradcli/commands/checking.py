@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 from gradcli.commands.layers import index_of_layer
@@ -27,6 +27,7 @@ from gradcli.diagnostics.layer_jacobian import leading_exponents, prove
 from gradcli.diagnostics.measure import measure
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.errors import ExitCode, GradcliError, InputFileError, Problem, SpecError, UsageError
+from gradcli.frozen import frozen
 from gradcli.prepare.build import Network, build
 from gradcli.prepare.resources import Resources
 from gradcli.results.baseline import Entry
@@ -42,7 +43,7 @@ _NOTHING_ASKED = (
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class Asked:
     """What is asked of one file.
 

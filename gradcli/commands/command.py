@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from gradcli.commands.arguments import checked, declared
 from gradcli.commands.options import RunOptions
 from gradcli.formats import FORMATS
+from gradcli.frozen import frozen
 
 Given = ParamSpec("Given")
 Found = TypeVar("Found")
 
 
-@dataclass(frozen=True)
+@frozen
 class Command:
     """A command.
 

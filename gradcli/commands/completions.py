@@ -13,11 +13,11 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
-from importlib import resources
 from pathlib import Path
 from typing import Any, ParamSpec
 
 from gradcli.cells import completions as cell_names
+from gradcli.cells import file_of as file_of_cell
 from gradcli.cells import find as find_cell
 from gradcli.language.parser import Equation, parse_equations
 from gradcli.spec.verdict_kinds import VERDICT_KINDS
@@ -25,7 +25,7 @@ from gradcli.spec.verdict_kinds import VERDICT_KINDS
 _Arguments = ParamSpec("_Arguments")
 
 #: What no shell takes for anything but itself within a word.
-_PLAIN = re.compile(r"[A-Za-z0-9_./+@%,=:-]+")
+_PLAIN = r"[A-Za-z0-9_./+@%,=:-]+"
 _SPECS = (".yaml", ".yml")
 #: Names of the language that are no parameters: the input and the time.
 _OWN_NAMES = ("x", "t")
@@ -40,7 +40,7 @@ def _offering(find: Callable[_Arguments, Iterable[str]]) -> Callable[_Arguments,
     @wraps(find)
     def offered(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> list[str]:
         try:
-            return [word for word in dict.fromkeys(find(*arguments, **options)) if _PLAIN.fullmatch(word)]
+            return [word for word in dict.fromkeys(find(*arguments, **options)) if re.fullmatch(_PLAIN, word)]
         except Exception:
             return []
 
@@ -168,7 +168,7 @@ def _cell(spec: str | None) -> tuple[Mapping[str, Any], Sequence[Equation]]:
     """Return the cell of a spec as its file has it, and its equations."""
     cell = _data_of(spec)["cell"]
     if isinstance(cell, str):
-        file = resources.files("gradcli.cells") / f"{find_cell(cell)}.yaml"
+        file = file_of_cell(find_cell(cell) or cell)
         cell = _read(file.read_bytes(), file.name)
     return cell, parse_equations(cell["equations"])[0]
 

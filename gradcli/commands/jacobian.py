@@ -14,7 +14,7 @@ from gradcli.spec import defaults
 if TYPE_CHECKING:
     from gradcli.diagnostics.layer_jacobian import JacobianFindings
     from gradcli.diagnostics.verdict import Verdict
-    from gradcli.engine.plan import LayerPlan
+    from gradcli.engine.step.plan import LayerPlan
     from gradcli.prepare.build import Network
     from gradcli.prepare.resources import Resources
     from gradcli.results.jacobian import JacobianOfLayer

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gradcli.engine.bidirectional import DIRECTIONS
-from gradcli.engine.plan import LayerPlan
+from gradcli.engine.directions import DIRECTIONS
 from gradcli.engine.problem import REVERSE, layer_names
 from gradcli.engine.sizes import Sizes
+from gradcli.engine.step.plan import LayerPlan
 from gradcli.errors import UsageError, did_you_mean
 from gradcli.prepare.build import Network, build
 from gradcli.prepare.limits import Beside, sizes_of

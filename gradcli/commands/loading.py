@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from gradcli.spec.models import Clip
 from gradcli.spec.reader import LAYER_OPTION, LoadedSpec, load_spec
 
 #: What names a layer of a stack, and not one of a checkpoint.
-_OF_STACK = re.compile(rf"(layer)?[0-9]+(\.{REVERSE})?")
+_OF_STACK = rf"(layer)?[0-9]+(\.{REVERSE})?"
 _FIELDS = tuple(name for name in SpecOptions.__annotations__ if name != "set")
 
 Options = Mapping[str, Any]
@@ -65,7 +64,7 @@ def load_for_layer(spec: SpecLike, options: Options, *, layer: int | str | None)
         GradcliError: as for `load`.
     """
     layer = None if layer is None else str(layer)
-    of_stack = layer is None or _OF_STACK.fullmatch(layer) is not None
+    of_stack = layer is None or re.fullmatch(_OF_STACK, layer) is not None
     loaded = _load(spec, options, None, None if of_stack else layer)
     require_unwritten(loaded.files)
     return loaded, layer if of_stack or loaded.spec.weights is None else None
@@ -98,6 +97,8 @@ def _as_file(given: Any) -> str:
 def _overrides(given: Mapping[str, object] | Sequence[str] | None) -> Sequence[str]:
     """Return what `--set` says, as texts PATH=VALUE; JSON is YAML as well."""
     if isinstance(given, Mapping):
+        import json
+
         return [f"{path}={json.dumps(value, default=_as_list)}" for path, value in given.items()]
     return [given] if isinstance(given, str) else given or ()
 

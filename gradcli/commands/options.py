@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from os import PathLike
 from typing import Annotated, Any, Protocol, TypeAlias, TypedDict, runtime_checkable
 
 from gradcli.commands.completions import checkpoint_layers, clip_methods, layers, set_paths, specs
 from gradcli.errors import UsageError
+from gradcli.frozen import frozen
 from gradcli.spec import defaults
 
 SPEC = "In place of the spec's values, which come before these defaults"
@@ -23,7 +23,7 @@ RESOURCES = "What it may take"
 _MOST_THREADS = 1024  # more than BLAS libraries are built for
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Argument:
     """An argument that stands by itself on the command line.
 
@@ -38,7 +38,7 @@ class Argument:
     complete: Callable[[str], Sequence[str]] | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Option:
     """An option of the command line.
 
@@ -46,6 +46,7 @@ class Option:
         names: "-T", "--seq-len"; none: the name of the parameter.
         metavar: what stands for its value; "" for its type.
         default: what stands behind it where it is not given, as the help text states it; "" where nothing need be said.
+        otherwise: the same in words, where it is no value; the help text has them in brackets.
         typed: its type on the command line, where Python takes more.
         read: turns its text into its value. Raises UsageError.
         least, most: the bounds of a number.
@@ -59,6 +60,7 @@ class Option:
     metavar: str = ""
     panel: str = LOOK
     default: str = ""
+    otherwise: str = ""
     typed: Any = None
     read: Callable[[str], Any] | None = None
     least: int | None = None
@@ -67,8 +69,12 @@ class Option:
     complete: Callable[[str], Sequence[str]] | None = None
     complete_for: Callable[[str | None, str], Sequence[str]] | None = None
 
+    def names_for(self, parameter: str) -> Sequence[str]:
+        """Return its names, as the option of this parameter."""
+        return self.names or ("--" + parameter.replace("_", "-"),)
 
-@dataclass(frozen=True)
+
+@frozen
 class ByFormat:
     """Marks a parameter that the command line sets by the format that is asked for."""
 

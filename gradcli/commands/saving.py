@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TypeVar
 
+from gradcli.frozen import frozen
 from gradcli.output_files import check_writable, replacing, will_write
 from gradcli.results.result import Result
 
@@ -16,7 +16,7 @@ Kept = TypeVar("Kept", bound=Result)
 _OPTION = "--save"
 
 
-@dataclass(frozen=True)
+@frozen
 class Saving:
     """Where the arrays of a run go; nowhere where no file is given."""
 

@@ -9,10 +9,10 @@ single trial, its sequences take their place; a single sequence has no range, an
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from gradcli.diagnostics.expectations import CheckOutcome, plain_value
 from gradcli.diagnostics.figures import Figure, Value, number_text
+from gradcli.frozen import frozen
 from gradcli.numbers import CHOSEN, significant
 
 #: Bounds are this much wider (relatively): what another machine's rounding may do to them.
@@ -21,7 +21,7 @@ ROUNDING = 1e-6
 _ABSOLUTE = ("lyapunov", "clip_fraction")
 
 
-@dataclass(frozen=True)
+@frozen
 class Recorded:
     """A figure as it once was; see `gradcli.diagnostics.figures.Figure`."""
 

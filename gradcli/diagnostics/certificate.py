@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gradcli.diagnostics.spectra import matrix_label
-from gradcli.engine.backward_loop import backward_order
 from gradcli.engine.parameters import LayerParameters
-from gradcli.engine.plan import LayerPlan, Target
+from gradcli.engine.step.linearise import Target
+from gradcli.engine.step.plan import LayerPlan
+from gradcli.frozen import frozen
 from gradcli.language.across import ACROSS
 from gradcli.language.bounds import Bounds, Interval
 from gradcli.language.functions import FUNCTIONS
@@ -27,7 +27,7 @@ Array = np.ndarray[Any, Any]
 _Source = tuple[str, int]
 
 
-@dataclass(frozen=True)
+@frozen
 class Certificate:
     """Bounds on the Jacobian that hold for every input, for R trials.
 
@@ -107,7 +107,7 @@ class _Blocks:
             states[name] = min(low, float(start.min())), max(high, float(start.max()))
         self._bounds = Bounds(plan.graph, expressions, known, states)
         self._reach: dict[Target, dict[_Source, float]] = {}
-        for target in reversed(backward_order(plan)):
+        for target in reversed(plan.linear.backward_order):
             self._reach[target] = self._from(target)
 
     def _from(self, target: Target) -> dict[_Source, float]:
@@ -118,9 +118,9 @@ class _Blocks:
             slope = self._bounds.magnitude(edge.coefficient)
             source = edge.source
             if source.op == "matmul":
-                group = plan.group_of[source]
+                group = plan.linear.group_of[source]
                 factor = slope * float(np.linalg.norm(self._known(source.args[0]), 2)) if slope else 0.0
-                parts = self._reach[group.index]
+                parts = self._reach[group.number]
             elif source.op == "across":
                 name, eps = source.data
                 factor = slope * ACROSS[name].gamma(eps) if slope else 0.0

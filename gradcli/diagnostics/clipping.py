@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,9 @@ from gradcli.diagnostics.curve import LOG10_2, Curve, curve_of, joined, quantile
 from gradcli.engine.loss import ReadoutLoss
 from gradcli.engine.problem import READOUT, Run
 from gradcli.engine.run import Engine
-from gradcli.engine.scaled import Scaled, scale_by
+from gradcli.engine.scaled import Scaled
+from gradcli.engine.step_clip import StepClip
+from gradcli.frozen import frozen
 
 Array = np.ndarray[Any, Any]
 Gradients = Mapping[str, Scaled]
@@ -31,7 +32,7 @@ Copies = Mapping[str, int]
 _ADDED_TO_NORM = 1e-6
 
 
-@dataclass(frozen=True)
+@frozen
 class Clipped:
     """The outcome of one clipping method; medians over trials. None where a number is not finite or has no meaning.
 
@@ -192,45 +193,10 @@ def _clip_value(gradients: Gradients, threshold: float, copies: Copies) -> tuple
     return (found, clipped / count) if clipped else (gradients, 0.0)
 
 
-class StepClipper:
-    """Clips adjoints inside BPTT, and counts how many it has changed.
-
-    seen, changed: the adjoints of single sequences met so far, and those of them that were over the threshold.
-    """
-
-    def __init__(self, method: str, threshold: float) -> None:
-        self.method, self.threshold = method, threshold
-        self.seen = self.changed = 0
-        self._seen = self._changed = 0
-
-    def __call__(self, adjoint: Array, exponent: Array) -> None:
-        """Clip the mantissas of one state's adjoint, (R, size, B), in place."""
-        threshold = scale_by(np.asarray(self.threshold, np.float64), -exponent)
-        largest = np.abs(adjoint).max(axis=1, keepdims=True)
-        if self.method == "step_value":
-            over = largest > threshold
-            np.clip(adjoint, -threshold, threshold, out=adjoint)
-        else:
-            # Scaled by its largest entry first: the square of a mantissa may leave the range of floats.
-            unit = np.where(largest > 0, largest, 1.0)
-            norm = unit * np.sqrt(np.square(adjoint / unit).sum(axis=1, keepdims=True))
-            over = norm > threshold
-            np.multiply(adjoint, np.where(over, threshold / np.where(over, norm, 1.0), 1.0), out=adjoint)
-        self._seen += over.size
-        self._changed += int(over.sum())
-
-    def settle(self, kept: bool) -> None:
-        """Count what was clipped since the last call, if it is kept."""
-        if kept:
-            self.seen += self._seen
-            self.changed += self._changed
-        self._seen = self._changed = 0
-
-
 def _clip_inside(
     engine: Engine, method: str, threshold: float, headline: Sequence[str]
 ) -> tuple[Gradients, float, Curve]:
-    clipper = StepClipper(method, threshold)
+    clipper = StepClip(method, threshold)
     run = engine.run(step_clip=clipper)
     fraction = clipper.changed / clipper.seen if clipper.seen else 0.0
     return run.gradients, fraction, curve_of(*(run.log2_norm[name] for name in headline))

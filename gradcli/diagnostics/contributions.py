@@ -15,28 +15,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from gradcli.diagnostics.curve import LOG10_2, Curve, curve_of, quantiles
 from gradcli.diagnostics.measure import judge_nonfinite
+from gradcli.diagnostics.term_sums import NUMBERS_KEPT, Sums, TermsOfProducts, dots, in_units_of, sums_of_terms
 from gradcli.diagnostics.verdict import Verdict
-from gradcli.engine.adjoint_walk import walk_gradients
+from gradcli.engine.blocks import walk_adjoints
 from gradcli.engine.group import TrialGroup
-from gradcli.engine.plan import LayerPlan
+from gradcli.engine.parameter_gradients import terms_of_steps, walk_gradients
 from gradcli.engine.problem import Progress
 from gradcli.engine.run import Engine
-from gradcli.engine.scaled import NOTHING, Scaled, common_exponent, scale_by
+from gradcli.engine.scaled import Scaled, common_exponent, scale_by
 from gradcli.engine.sizes import Sizes
+from gradcli.engine.step.plan import LayerPlan
+from gradcli.frozen import frozen
 from gradcli.prepare.build import Network
 
 Array = np.ndarray[Any, Any]
 
-#: The numbers kept for each step, trial and parameter: see `_Sums`.
-NUMBERS_KEPT = 4
 #: What a truncated gradient may miss, relative to the norm of the whole, in the windows that are named.
 TOLERANCES = (0.05, 0.01)
 #: The terms of a block of steps take about so many bytes, or those of one step.
@@ -46,7 +46,7 @@ _FLOAT = 8
 _ROUNDING = 64
 
 
-@dataclass(frozen=True)
+@frozen
 class Terms:
     """The terms of one gradient, of a parameter or of all parameters of a layer as one vector; medians over trials.
 
@@ -89,7 +89,7 @@ class Terms:
         return bool(np.isfinite(self.bias).any())
 
 
-@dataclass(frozen=True)
+@frozen
 class Contributions:
     """What `gradcli contributions` finds.
 
@@ -132,7 +132,7 @@ def measure_contributions(network: Network, layer: int, *, progress: Progress | 
     curve = curve_of(*(norm for name, norm in run.log2_norm.items() if name.startswith(prefix)))
     whole = {n.removeprefix(prefix): g for n, g in run.gradients.items() if n.startswith(prefix)}
     whole = _with_common_exponent_for_zeros(whole)
-    sums = {name: _Sums.of_size(network.problem.trials, network.problem.seq_len) for name in whole}
+    sums = {name: Sums.of_size(network.problem.trials, network.problem.seq_len) for name in whole}
     for trials, group in engine.groups():
         # Beside a sum in which they cancel to nearly nothing, terms may be beyond a float.
         with np.errstate(over="ignore", invalid="ignore"):
@@ -164,24 +164,6 @@ def steps_at_once(whole: Mapping[str, Scaled]) -> int:
     return max(1, _TERMS_BYTES // (_FLOAT * max(entries, 1)))
 
 
-@dataclass(frozen=True)
-class _Sums:
-    """What is kept of the terms of one gradient, each (T, R) by distance or window.
-
-    log2_norm: of the terms. The others are in units of 4**e, with e the exponent of the whole gradient in its trial:
-    dot: <g_d, G>. kept: |G_K|^2. missing: |G_K - G|^2.
-    """
-
-    log2_norm: Array
-    dot: Array
-    kept: Array
-    missing: Array
-
-    @classmethod
-    def of_size(cls, trials: int, steps: int) -> _Sums:
-        return cls(*(np.zeros((steps, trials)) for _ in range(NUMBERS_KEPT)))
-
-
 def _with_common_exponent_for_zeros(whole: Mapping[str, Scaled]) -> dict[str, Scaled]:
     """Return the gradients with those that are zero, whose exponent is arbitrary, at the largest of the others'."""
     if not whole:
@@ -195,7 +177,7 @@ def _trials_of(gradient: Scaled, trials: slice) -> Scaled:
 
 
 def _take_apart(
-    group: TrialGroup, layer: int, whole: Mapping[str, Scaled], trials: slice, sums: Mapping[str, _Sums]
+    group: TrialGroup, layer: int, whole: Mapping[str, Scaled], trials: slice, sums: Mapping[str, Sums]
 ) -> None:
     """Walk over the terms of some trials, and keep their norms and products with the whole gradient.
 
@@ -205,36 +187,23 @@ def _take_apart(
     if not group.problem.tied:
         _take_apart_untied(group, layer, whole, trials, sums)
         return
-    seq_len = group.problem.seq_len
-    flat = {name: gradient.mantissa.reshape(len(gradient.mantissa), -1) for name, gradient in whole.items()}
-    kept = {name: np.zeros_like(values) for name, values in flat.items()}
-    for (first, last), terms in walk_gradients(group, layer, longest=steps_at_once(whole)):
-        by_distance = slice(seq_len - last, seq_len - first)
-        for name, term in terms.items():
-            found, total = sums[name], flat[name]
-            found.log2_norm[by_distance, trials] = term.log2_norm()[::-1]
-            windows = _in_units_of(term, whole[name])[::-1]
-            found.dot[by_distance, trials] = _dots(windows, total)
-            windows[0] += kept[name]
-            for before, window in pairwise(windows):  # np.cumsum is five times slower along the first axis
-                window += before
-            kept[name][:] = windows[-1]
-            found.kept[by_distance, trials] = _dots(windows, windows)
-            windows -= total
-            found.missing[by_distance, trials] = _dots(windows, windows)
-
-
-def _in_units_of(term: Scaled, whole: Scaled) -> Array:
-    """Return the terms of n steps, (n, R, entries), at the exponents of the whole gradient."""
-    # Far below the whole gradient's size the factor is 0, and the term makes no difference to a float. The exponent of
-    # an exact zero says nothing.
-    shift = np.where(term.nonzero(), term.exponent - whole.exponent, NOTHING)
-    factor = scale_by(np.ones(()), shift)[..., None]
-    return np.asarray(term.mantissa.reshape(*shift.shape, -1) * factor)
+    problem = group.problem
+    products = TermsOfProducts(group.passes(parameters=True)[layer], whole, problem.seq_len, problem.divisor)
+    others = {name: gradient for name, gradient in whole.items() if name not in products.names}
+    windows = {name: np.zeros((len(g.mantissa), g.mantissa[0].size)) for name, g in others.items()}
+    for visit in walk_adjoints(group, longest=steps_at_once(others), by_step=layer if others else None):
+        (first, last), backward, block = visit.steps, visit.passes[layer], visit.blocks[layer]
+        products.add(backward, block, problem.seq_len - last)
+        if others:
+            terms = terms_of_steps(backward, block, problem.divisor, besides=products.nodes)
+            for name, gradient in others.items():
+                found = sums_of_terms(terms[name], gradient, windows[name])
+                sums[name].put(slice(problem.seq_len - last, problem.seq_len - first), trials, found)
+    products.put(sums, trials)
 
 
 def _take_apart_untied(
-    group: TrialGroup, layer: int, whole: Mapping[str, Scaled], trials: slice, sums: Mapping[str, _Sums]
+    group: TrialGroup, layer: int, whole: Mapping[str, Scaled], trials: slice, sums: Mapping[str, Sums]
 ) -> None:
     """Do the same for weights that are not tied: terms stand in places of their own, orthogonal to each other.
 
@@ -245,27 +214,20 @@ def _take_apart_untied(
     for (first, last), terms in walk_gradients(group, layer, longest=1):
         by_distance = slice(seq_len - last, seq_len - first)
         for name, term in terms.items():
-            scaled = _in_units_of(term, whole[name])
+            scaled = in_units_of(term, whole[name])
             sums[name].log2_norm[by_distance, trials] = term.log2_norm()
-            sums[name].dot[by_distance, trials] = _dots(
-                scaled, whole[name].mantissa[:, first].reshape(scaled.shape[1:])
-            )
-            sums[name].kept[by_distance, trials] = _dots(scaled, scaled)
+            sums[name].dot[by_distance, trials] = dots(scaled, whole[name].mantissa[:, first].reshape(scaled.shape[1:]))
+            sums[name].kept[by_distance, trials] = dots(scaled, scaled)
     for found in sums.values():
         squares = found.kept[:, trials].copy()
         found.kept[:, trials] = np.cumsum(squares, axis=0)
         found.missing[:-1, trials] = np.cumsum(squares[:0:-1], axis=0)[::-1]
 
 
-def _dots(a: Array, b: Array) -> Array:
-    """Return the products of vectors (n, R, entries) with others, or with those of all steps, (R, entries): (n, R)."""
-    return np.asarray(np.einsum("nrp,nrp->nr" if b.ndim == 3 else "nrp,rp->nr", a, b))
-
-
-def _joint(parts: Sequence[_Sums], whole: Sequence[Scaled], copies: Sequence[int], rounding: float) -> Terms:
+def _joint(parts: Sequence[Sums], whole: Sequence[Scaled], copies: Sequence[int], rounding: float) -> Terms:
     """Return the terms of several gradients as one vector, in which each stands as often as it has copies."""
     exponent = np.max([gradient.exponent for gradient in whole], axis=0)
-    joined = _Sums.of_size(len(exponent), len(parts[0].dot))
+    joined = Sums.of_size(len(exponent), len(parts[0].dot))
     joined.log2_norm[:] = -np.inf
     squared: Array = np.zeros(len(exponent))
     for sums, gradient, count in zip(parts, whole, copies, strict=True):
@@ -279,13 +241,13 @@ def _joint(parts: Sequence[_Sums], whole: Sequence[Scaled], copies: Sequence[int
     return _relative(joined, squared, exponent, None, rounding)
 
 
-def _terms(sums: _Sums, whole: Scaled, rounding: float) -> Terms:
+def _terms(sums: Sums, whole: Scaled, rounding: float) -> Terms:
     squared = np.square(whole.mantissa).reshape(len(whole.mantissa), -1).sum(axis=1)
     value = float(whole.value().item()) if whole.mantissa.size == 1 else None
     return _relative(sums, squared, whole.exponent, value, rounding)
 
 
-def _relative(sums: _Sums, squared: Array, exponent: Array, value: float | None, rounding: float) -> Terms:
+def _relative(sums: Sums, squared: Array, exponent: Array, value: float | None, rounding: float) -> Terms:
     """Return the medians over trials; squared: |G|^2 in units of 4**exponent, (R,)."""
     some = squared > 0
     with np.errstate(divide="ignore", invalid="ignore"):

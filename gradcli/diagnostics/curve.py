@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gradcli.diagnostics.curve_landmarks import reference_distance
+from gradcli.frozen import frozen
 
 Array = np.ndarray[Any, Any]
 
@@ -18,7 +18,7 @@ LOW, HIGH = 0.1, 0.9
 _PART = 2**16
 
 
-@dataclass(frozen=True)
+@frozen
 class Curve:
     """The norm at distances 0..T, over trials and sequences: log10 of quantiles and of the mean, each (T+1,).
 

@@ -14,11 +14,12 @@ dh_t/dh_0 falls as t**(-3/2), hence dh_T/dh_t as (T/t)**(-3/2): slowly near the 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from gradcli.frozen import frozen
 
 Pattern = Literal["exponential", "polynomial", "flat", "mixed"]
 Origin = Literal["end", "beginning"]
@@ -55,7 +56,7 @@ OFFSETS = 9
 """How many values of d0 and t0 to try, from 1 to a quarter of the span: beyond, a power looks like an exponential."""
 
 
-@dataclass(frozen=True)
+@frozen
 class TailFit:
     """The law of a curve's tail.
 
@@ -128,7 +129,7 @@ def fit_tail(
     )
 
 
-@dataclass(frozen=True)
+@frozen
 class _Line:
     """A least-squares line: its slope, its change over the points, its value at the last one, its residual's rms."""
 
@@ -139,7 +140,7 @@ class _Line:
     r2: float
 
 
-@dataclass(frozen=True)
+@frozen
 class _Power:
     """A line over the logarithm of a count of steps and an offset, from the end or from the beginning."""
 
@@ -153,7 +154,7 @@ class _Power:
         return self.line.slope if self.origin == "end" else -self.line.slope
 
 
-@dataclass(frozen=True)
+@frozen
 class _Law:
     """The name of a law, and what a polynomial adds to it."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gradcli.frozen import frozen
 from gradcli.spec.verdict_kinds import VerdictKind
 
 Floats = npt.NDArray[np.float64]
@@ -33,7 +33,7 @@ LAST_STEPS = 64
 """... in this last part of a curve; with dips of at least a factor `HUMP`, as mere scatter rarely has at every one."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Landmarks:
     """A curve relative to its reference, and the distances at which something happens to it.
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from gradcli.diagnostics.figures import Figure, Value, number_text
+from gradcli.frozen import frozen
 from gradcli.spec.expectations import Comparison, Expect
 
 Status = Literal["passed", "failed", "error"]
 
 
-@dataclass(frozen=True)
+@frozen
 class CheckOutcome:
     """What became of one check.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from gradcli.diagnostics.clipping import Clipped
 from gradcli.diagnostics.curve import median_of_trials
 from gradcli.diagnostics.lyapunov import Lyapunov
 from gradcli.diagnostics.verdict import Verdict
+from gradcli.frozen import frozen
 from gradcli.numbers import CHOSEN, power_of_ten, significant, steps_text
 
 Value = float | str | bool | None
@@ -21,7 +22,7 @@ Value = float | str | bool | None
 _LARGEST_LOG10 = 300.0
 
 
-@dataclass(frozen=True)
+@frozen
 class Figure:
     """One figure of a run.
 

@@ -9,7 +9,7 @@ itself is far from it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from gradcli.engine.problem import Run
 from gradcli.engine.run import Engine
 from gradcli.engine.scaled import Scaled
+from gradcli.frozen import frozen
 
 Array = np.ndarray[Any, Any]
 Seen = Literal["finite", "zero", "nonfinite"]
@@ -25,7 +26,7 @@ Seen = Literal["finite", "zero", "nonfinite"]
 _SAFE_LOG2 = (-110.0, 100.0)
 
 
-@dataclass(frozen=True)
+@frozen
 class Float32:
     """What float32 would show of a run. Of several trials: "zero" in all of them, "nonfinite" in one at least.
 

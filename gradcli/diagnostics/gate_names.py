@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from gradcli.frozen import frozen
 from gradcli.language.cell import SizedCell
 from gradcli.language.functions import FUNCTIONS, derivative
 from gradcli.language.graph import Dependence, Node, reachable
@@ -12,7 +11,7 @@ from gradcli.language.graph import Dependence, Node, reachable
 _WITHOUT_A_SHAPE = ("identity", "abs")
 
 
-@dataclass(frozen=True)
+@frozen
 class Activation:
     """A function call in the equations that changes with the step.
 

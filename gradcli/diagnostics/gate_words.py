@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from gradcli.diagnostics.gates import Gates, Kept
+from gradcli.frozen import frozen
 from gradcli.numbers import factor, grouped, significant
 
 CauseKind = Literal["level", "gates", "activations", "weights", "unclear"]
@@ -31,7 +31,7 @@ _WEIGHT = 0.1
 _NAMED = 3
 
 
-@dataclass(frozen=True)
+@frozen
 class Cause:
     """The main cause: its kind and a sentence; "level" where there is nothing to explain, "unclear" where none is.
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,13 +29,14 @@ from gradcli.diagnostics.direct_routes import passed_on, unit_factors
 from gradcli.diagnostics.gate_names import Activation, activations_of
 from gradcli.diagnostics.measure import judge_nonfinite
 from gradcli.diagnostics.verdict import Verdict, judge
-from gradcli.engine.adjoint_walk import walk_adjoints
+from gradcli.engine.blocks import walk_adjoints
 from gradcli.engine.evaluate import evaluate
-from gradcli.engine.plan import LayerPlan
 from gradcli.engine.problem import Progress
 from gradcli.engine.run import Engine
 from gradcli.engine.sizes import Sizes
+from gradcli.engine.step.plan import LayerPlan
 from gradcli.engine.step_norms import is_closed, joint_log2, step_norms
+from gradcli.frozen import frozen
 from gradcli.language.direct import DirectRoute, direct_routes
 from gradcli.language.graph import Node
 from gradcli.prepare.build import Network
@@ -50,7 +50,7 @@ _LOW, _HIGH = 0.1, 0.9
 _LN2 = math.log(2.0)
 
 
-@dataclass(frozen=True)
+@frozen
 class Gate:
     """The values of one activation over trials, sequences and units, by distance 0 .. T-1 from the last step.
 
@@ -71,7 +71,7 @@ class Gate:
     carried: Array
 
 
-@dataclass(frozen=True)
+@frozen
 class Kept:
     """What a direct route keeps (see `gradcli.diagnostics.direct_routes`).
 
@@ -90,7 +90,7 @@ class Kept:
     mean: float
 
 
-@dataclass(frozen=True)
+@frozen
 class Rates:
     """Rates of the mean norm in nats a step, from distance d to d+1, d = 0 .. T-1, (T,) each.
 
@@ -109,7 +109,7 @@ class Rates:
     direct: Array
 
 
-@dataclass(frozen=True)
+@frozen
 class Gates:
     """What `gradcli gates` finds; `verdict` is set where a number was not finite, and then nothing else is there.
 
@@ -223,7 +223,7 @@ def bytes_kept(plan: LayerPlan, sizes: Sizes) -> int:
     return 8 * (sizes.seq_len * (moments + (10 + followed) * sequences) + 2 * sampled + 2 * block)
 
 
-@dataclass(frozen=True)
+@frozen
 class _Place:
     """Where a block lies: the distance of its last step, how many steps it has, and which trials."""
 
@@ -360,7 +360,7 @@ def _rates(total: Array, before: Array, after: Array, direct: Sequence[Array], c
 def _spectral_norms(network: Network, layer: int) -> dict[str, float]:
     """Return the spectral norm of each recurrent matrix that is a parameter, median over trials (and untied steps)."""
     problem = network.problem
-    matrices = [lane.product.args[0] for group in problem.plans[layer].groups for lane in group.lanes]
+    matrices = [product.args[0] for group in problem.plans[layer].groups for product in group.products]
     names = dict.fromkeys(matrix.data for matrix in matrices if matrix.op == "parameter")
     steps = slice(None) if problem.tied else (slice(None), slice(problem.seq_len))
     tables = {name: problem.parameters[layer][name][steps] for name in names}

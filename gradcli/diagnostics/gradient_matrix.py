@@ -8,7 +8,6 @@ differ in more than their start, how far a gradient reaches depends on when it s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from gradcli.diagnostics.verdict import Verdict
 from gradcli.engine.problem import Problem, Progress
 from gradcli.engine.run import Engine
 from gradcli.errors import UsageError
+from gradcli.frozen import frozen
 from gradcli.prepare.build import Network
 
 Array = np.ndarray[Any, Any]
@@ -27,7 +27,7 @@ Array = np.ndarray[Any, Any]
 MOST_STEPS = 64
 
 
-@dataclass(frozen=True)
+@frozen
 class GradientMatrix:
     """Mean norms over trials and sequences, of the states of the top layer joined.
 

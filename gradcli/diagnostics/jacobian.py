@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from gradcli.engine.linearised import LinearisedBlock, StepMaps, full_state_size
 from gradcli.engine.problem import BackwardOverflow, Overflow
 from gradcli.engine.run import Engine
 from gradcli.engine.scaled import exponent_of, scale_by
+from gradcli.frozen import frozen
 
 Array = np.ndarray[Any, Any]
 
@@ -27,7 +27,7 @@ BLOCK = 64
 _SAFE = (2.0**-200, 2.0**200)
 
 
-@dataclass(frozen=True)
+@frozen
 class Spectra:
     """Singular values s_1 >= ... >= s_N of dS_T/dS_{T-d}, for R trials and D distances; logarithms to base 10.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from gradcli.engine.parameters import LayerParameters
 from gradcli.engine.problem import BackwardOverflow, ForwardOverflow, Progress
 from gradcli.engine.run import Engine
 from gradcli.errors import UsageError
+from gradcli.frozen import frozen
 from gradcli.prepare.build import Network
 from gradcli.sources.streams import stream
 from gradcli.spec.defaults import LYAPUNOV_EXPONENTS
@@ -31,7 +31,7 @@ Array = np.ndarray[Any, Any]
 _BURN_IN_SHARE = 10
 
 
-@dataclass(frozen=True)
+@frozen
 class JacobianFindings:
     """What was found about one layer of a network.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from gradcli.diagnostics.jacobian import BLOCK
 from gradcli.engine.linearised import LinearisedBlock, full_state_size
 from gradcli.engine.run import Engine
+from gradcli.frozen import frozen
 
 Array = np.ndarray[Any, Any]
 
@@ -27,7 +27,7 @@ _MOST_STEPS = 10
 _STRETCHES = 16
 
 
-@dataclass(frozen=True)
+@frozen
 class Lyapunov:
     """Exponents of R trials, lambda_1 >= lambda_2 >= ..., in nats a step; -inf where a direction is mapped to zero.
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from gradcli.engine.evaluate import evaluate
+from gradcli.frozen import frozen
 from gradcli.language.functions import derivative
 from gradcli.language.graph import Graph
 
@@ -32,7 +32,7 @@ _SMALLEST, _LARGEST = 1e-12, 1e12
 _VANISHING = 1e-60
 
 
-@dataclass(frozen=True)
+@frozen
 class MeanField:
     """The fixed point: variance q of the pre-activations, and chi."""
 

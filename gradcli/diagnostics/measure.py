@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from gradcli.diagnostics.verdict import (
 from gradcli.engine.nonfinite import Blame
 from gradcli.engine.problem import Overflow, Problem, Progress, Run
 from gradcli.engine.run import Engine
+from gradcli.frozen import frozen
 from gradcli.prepare.build import Network
 from gradcli.spec.models import Thresholds
 
@@ -32,7 +33,7 @@ Array = np.ndarray[Any, Any]
 MOST_APART = 64
 
 
-@dataclass(frozen=True)
+@frozen
 class StateCurve:
     """One state of one layer: log10 of the median and of the mean norm by distance, (T+1,), the verdict on the mean."""
 
@@ -41,7 +42,7 @@ class StateCurve:
     verdict: Verdict
 
 
-@dataclass(frozen=True)
+@frozen
 class Measured:
     """A network and what was found about it.
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from gradcli.engine.nonfinite import Blame
+from gradcli.frozen import frozen
 from gradcli.numbers import significant
 
 _FLOAT64 = "dtype float64 reaches to 1.8e308"
 _SMALLER = "smaller weights, inputs or a bounded nonlinearity would keep it finite"
 
 
-@dataclass(frozen=True)
+@frozen
 class Cause:
     """overflows: whether a number became too large. operation: what was done to what, as a clause; "" if not known.
     advice: what would keep it finite.

@@ -8,7 +8,7 @@ route's share is its projection on the sum, v . total / |total|^2.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from gradcli.diagnostics.paths_walk import NotFinite
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.engine.problem import ForwardOverflow, Overflow, Progress, Run
 from gradcli.engine.run import Engine
+from gradcli.frozen import frozen
 from gradcli.language.direct import DirectRoute
 from gradcli.language.routes import PathGraph, Route
 from gradcli.prepare.build import Network
@@ -33,7 +34,7 @@ _COUNTED = 1000
 CARRIES = 0.5
 
 
-@dataclass(frozen=True)
+@frozen
 class Share:
     """What one route passes on. None where no sequence has a gradient.
 
@@ -49,7 +50,7 @@ class Share:
     cosine: float | None
 
 
-@dataclass(frozen=True)
+@frozen
 class RouteTable:
     """The routes from `start` at the last step of the loss back to `end`, `distance` steps before it.
 
@@ -71,7 +72,7 @@ class RouteTable:
     residual: float | None
 
 
-@dataclass(frozen=True)
+@frozen
 class DirectCurve:
     """A direct route, entry by entry from step to step with gates held, beside the whole gradient of its states.
 
@@ -89,7 +90,7 @@ class DirectCurve:
     carries_to: int
 
 
-@dataclass(frozen=True)
+@frozen
 class Paths:
     """What was found about one layer.
 

@@ -7,7 +7,6 @@ through it can be told apart. Arrays are (R, size, B): R trials, B sequences.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from gradcli.engine.evaluate import evaluate, through_across
 from gradcli.engine.group import TrialGroup
 from gradcli.engine.layer import Layer
 from gradcli.engine.scaled import NOTHING, exponent_of, log2_norm, scale_by
+from gradcli.frozen import frozen
 from gradcli.language.graph import Node
 from gradcli.language.routes import AcrossJacobian, Diagonal, Edge, Factor, Matrix, PathGraph, Route
 
@@ -38,7 +38,7 @@ class NotFinite(ArithmeticError):
         self.trials = trials
 
 
-@dataclass(frozen=True)
+@frozen
 class Adjoint:
     """The gradient at one variable: mantissa (R, size, B) times 2**exponent, the exponent (R, B) integers."""
 
@@ -180,7 +180,7 @@ def loss_gradient(group: TrialGroup, layer: int, step: int) -> Adjoint:
     gradient = problem.loss.gradient(group.layers[-1].outputs()[index : index + 1], step)
     assert gradient is not None, "the loss counts at this step"
     exponent = np.zeros((problem.trials, problem.batch_size), np.int64)
-    passes = group.passes(parameters=False, clipped=False)
+    passes = group.passes(parameters=False)
     for above in reversed(passes[layer + 1 :]):
         block = above.run(index, index + 1, above.start(None), gradient, exponent, more=False)
         if block.input_adjoint is None:

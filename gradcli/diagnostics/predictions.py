@@ -15,20 +15,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from gradcli.diagnostics.clipping import median
 from gradcli.diagnostics.direct_routes import unit_factors
 from gradcli.diagnostics.mean_field import mean_field
 from gradcli.engine.evaluate import Values, evaluate
 from gradcli.engine.layer import Layer
 from gradcli.engine.linearised import LinearisedBlock, full_state_size
 from gradcli.engine.parameters import LayerParameters
-from gradcli.engine.plan import LayerPlan
 from gradcli.engine.problem import Problem
 from gradcli.engine.starts import FilledInput
+from gradcli.engine.step.plan import LayerPlan
+from gradcli.frozen import frozen
 from gradcli.language.direct import direct_routes
 from gradcli.language.functions import FUNCTIONS, derivative
 from gradcli.language.graph import Dependence, Node, reachable
@@ -45,7 +46,7 @@ _LARGEST_GAIN, _GAIN_TOLERANCE = 1000.0, 1e-6
 _JUST_ABOVE = 1e-9
 
 
-@dataclass(frozen=True)
+@frozen
 class Prediction:
     """A rate that theory gives.
 
@@ -91,8 +92,8 @@ def critical_gain(problem: Problem, layer: int) -> float | None:
     recurrent = {
         node.data
         for group in plan.groups
-        for lane in group.lanes
-        for node in reachable([lane.product.args[0]])
+        for product in group.products
+        for node in reachable([product.args[0]])
         if node.op == "parameter" and len(plan.cell.shapes.parameters[node.data]) == 2
     }
 
@@ -122,7 +123,7 @@ def critical_gain(problem: Problem, layer: int) -> float | None:
 
 def _normalises(plan: LayerPlan) -> bool:
     """Tell whether a layer divides by a deviation: at rest there is none, and the slope there says nothing."""
-    return plan.couples_sequences or any(plan.slope_rows(node) for node in plan.across)
+    return plan.couples_sequences or bool(plan.layout.slopes)
 
 
 def _at_rest(problem: Problem, index: int, trials: int) -> list[Prediction]:
@@ -148,7 +149,7 @@ def _active(plan: LayerPlan, parameters: Mapping[str, Array], trials: int) -> li
     alone = np.array_equal(jacobians, own[:, :, None] * np.eye(jacobians.shape[1]))
     if not alone or not np.isfinite(own).all() or own.min() < 0.0 or own.max() == 0.0:
         return []
-    return [Prediction("active", float(np.median(own.max(axis=1))))]
+    return [Prediction("active", median(own.max(axis=1)))]
 
 
 def _linearised(plan: LayerPlan, values: Mapping[str, Array], trials: int, state: float) -> LinearisedBlock:
@@ -167,7 +168,7 @@ def _jacobians(block: LinearisedBlock, trials: int) -> Array:
 
 def _radius(jacobians: Array) -> float:
     """Return the median over trials of the spectral radius."""
-    return float(np.median(np.abs(np.linalg.eigvals(jacobians)).max(axis=1)))
+    return median(np.abs(np.linalg.eigvals(jacobians)).max(axis=1))
 
 
 def _coefficients(plan: LayerPlan) -> list[Node]:
@@ -197,7 +198,7 @@ def _gates(plan: LayerPlan, block: LinearisedBlock) -> list[Prediction]:
             continue
         # A number, (R, size, 1), or of one step (1, R, size, 1): each trial's, or the same for all.
         by_trial = units.reshape(-1, units.shape[-2]) if units.ndim > 1 else units.reshape(1, 1)
-        largest = float(np.median(by_trial.max(axis=1)))
+        largest = median(by_trial.max(axis=1))
         found.append(Prediction("gates", largest, route.label, (float(units.min()), float(units.max()))))
     return found
 
@@ -221,23 +222,23 @@ def _mean_field(problem: Problem) -> Prediction | None:
     noises = _noise(problem, plan, addend, parameters, step)
     rates = [mean_field(function, float(w), float(s)) for w, s in zip(variances, noises, strict=True)]
     known = [each.rate_per_step for each in rates if each is not None]
-    return Prediction("mean_field", float(np.median(known))) if len(known) == len(rates) else None
+    return Prediction("mean_field", median(np.array(known))) if len(known) == len(rates) else None
 
 
 def _single_product(plan: LayerPlan) -> tuple[str, Node, Node | None] | None:
     """Return phi, W and what is added, of a layer that is h[t] = phi(W h[t-1] + ...) and nothing else."""
-    if len(plan.states) != 1 or len(plan.groups) != 1 or len(plan.groups[0].lanes) != 1:
+    if len(plan.states) != 1 or len(plan.groups) != 1 or len(plan.groups[0].products) != 1:
         return None
     ((name, expression),) = plan.states.items()
-    (lane,) = plan.groups[0].lanes
+    (lane,) = plan.layout.stacks[0].lanes
     matrix = lane.product.args[0]
-    if lane.result is not expression or lane.function is None or plan.groups[0].vector.op != "state":
+    if lane.result is not expression or plan.groups[0].vector.op != "state":
         return None
     if plan.groups[0].vector.data != (name, 1) or [e.source for e in plan.edges[name]] != [lane.product]:
         return None
     if plan.edges[name][0].coefficient is not derivative(plan.graph, expression):
         return None
-    return lane.function, matrix, lane.addend
+    return str(expression.data), matrix, lane.known
 
 
 def _noise(problem: Problem, plan: LayerPlan, addend: Node | None, parameters: LayerParameters, first: int) -> Array:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import islice
 
-from gradcli.diagnostics.clipping import StepClipper
 from gradcli.diagnostics.curve_landmarks import reference_distance
 from gradcli.diagnostics.measure import Measured, measure
 from gradcli.diagnostics.remedy_table import Case, Edit, Trouble, edits_for
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.engine.run import Engine
+from gradcli.engine.step_clip import StepClip
 from gradcli.errors import SpecError
+from gradcli.frozen import frozen
 from gradcli.prepare.build import build
 from gradcli.spec.edits import edited
 from gradcli.spec.models import Thresholds
@@ -28,7 +28,7 @@ LONGER = 1.25
 _NEARER = 0.5
 
 
-@dataclass(frozen=True)
+@frozen
 class Outcome:
     """How a run ended.
 
@@ -42,7 +42,7 @@ class Outcome:
     reference: int = 1
 
 
-@dataclass(frozen=True)
+@frozen
 class Remedy:
     """An edit that was run and helped."""
 
@@ -51,7 +51,7 @@ class Remedy:
     after: Outcome
 
 
-@dataclass(frozen=True)
+@frozen
 class Remedies:
     """What was tried.
 
@@ -111,7 +111,7 @@ def _run(measured: Measured, edit: Edit, max_memory: int | None) -> Outcome | No
         network = build(changed, max_memory=max_memory)
     except SpecError:
         return None
-    clipper = None if edit.step_norm is None else StepClipper("step_norm", edit.step_norm)
+    clipper = None if edit.step_norm is None else StepClip("step_norm", edit.step_norm)
     run = Engine(network.problem).run(step_clip=clipper, parameters=False)
     return outcome(measure(network, run=run, theory=False))
 

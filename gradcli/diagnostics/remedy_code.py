@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from gradcli import cells
+from gradcli.frozen import frozen
 from gradcli.prepare.build import Network
 from gradcli.prepare.trained import TrainedNetwork
 from gradcli.spec.initialisers import FlaxDefault, KerasDefault
 from gradcli.weights.layouts.gates import GATES as TORCH_GATES
-from gradcli.weights.layouts.keras import GATES as KERAS_GATES
+from gradcli.weights.layouts.gates import KERAS_GATES
 
 Code = Mapping[str, str]
 
@@ -26,7 +26,7 @@ _KINDS = ("LSTM", "GRU", "RNN")
 _FEW_LAYERS = 3
 
 
-@dataclass(frozen=True)
+@frozen
 class StockLayer:
     """The framework's own layer that a spec's cell is.
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import Literal
 
 from gradcli import cells
 from gradcli.diagnostics import remedy_code as code
 from gradcli.diagnostics.measure import Measured
+from gradcli.frozen import frozen
 from gradcli.language.graph import reachable
 from gradcli.prepare.build import Network
 from gradcli.prepare.names import matches
@@ -37,7 +38,7 @@ _RECURRENT_GLOB = "W_h*"
 _LARGEST_EXPONENT = 300
 
 
-@dataclass(frozen=True)
+@frozen
 class Edit:
     """One way to apply a remedy.
 
@@ -51,7 +52,7 @@ class Edit:
     step_norm: float | None = None
 
 
-@dataclass(frozen=True)
+@frozen
 class Case:
     """What a remedy is looked for: a run, and its trouble. The names of parameters are without their layers'."""
 
@@ -293,7 +294,7 @@ def _step_norm(case: Case) -> Iterator[Edit]:
     yield Edit("clipping inside BPTT", texts, code.clip_steps(case.stock, threshold), step_norm=threshold)
 
 
-@dataclass(frozen=True)
+@frozen
 class Entry:
     """A remedy: the troubles that it is for, and how it would change a spec. At most one edit where it applies."""
 

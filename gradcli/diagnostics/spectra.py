@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gradcli.engine.parameters import LayerParameters
-from gradcli.engine.plan import LayerPlan
+from gradcli.engine.step.plan import LayerPlan
+from gradcli.frozen import frozen
 from gradcli.language.graph import Node
 
 Array = np.ndarray[Any, Any]
@@ -17,7 +17,7 @@ Array = np.ndarray[Any, Any]
 LARGEST_FOR_RADIUS = 2048
 
 
-@dataclass(frozen=True)
+@frozen
 class MatrixSpectrum:
     """A recurrent matrix, for each of R trials.
 

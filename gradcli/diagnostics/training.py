@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,13 @@ from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.spectra import LARGEST_FOR_RADIUS, MatrixSpectrum, matrix_spectra
 from gradcli.engine.parameters import LayerParameters
 from gradcli.engine.problem import Problem
+from gradcli.frozen import frozen
 from gradcli.prepare.limits import require_memory_for
 
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True)
+@frozen
 class GateStatistics:
     """One activation of the top layer over all steps, trials, sequences and units.
 
@@ -30,7 +30,7 @@ class GateStatistics:
     saturated: float
 
 
-@dataclass(frozen=True)
+@frozen
 class WeightsOfRun:
     """What the weights of a run are like; medians over trials.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 import numpy as np
@@ -20,12 +20,13 @@ from gradcli.diagnostics.curve_landmarks import KINDS, Landmarks, find_landmarks
 from gradcli.diagnostics.forecast import forecast_of
 from gradcli.diagnostics.nonfinite import Cause
 from gradcli.diagnostics.shares import shares_of
+from gradcli.frozen import frozen
 from gradcli.spec.verdict_kinds import VerdictKind
 
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True)
+@frozen
 class Verdict:
     """What a gradient curve does, in numbers and in words. Distances are steps back from the last step.
 

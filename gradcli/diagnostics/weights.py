@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ import numpy as np
 from gradcli import cells
 from gradcli.diagnostics.spectra import LARGEST_FOR_RADIUS, MatrixSpectrum, spectrum
 from gradcli.errors import InputFileError, ResourceError
+from gradcli.frozen import frozen
 from gradcli.language.functions import FUNCTIONS
 from gradcli.numbers import significant
 from gradcli.weights.checkpoint import Checkpoint, Ignored, Tensor
@@ -34,7 +35,7 @@ _MATRIX_COPIES = 5
 _FLOAT = 8
 
 
-@dataclass(frozen=True)
+@frozen
 class KeepingGate:
     """The gate that keeps the old state: its bias b, averaged over units.
 
@@ -47,7 +48,7 @@ class KeepingGate:
     kept_at_rest: float | None
 
 
-@dataclass(frozen=True)
+@frozen
 class DirectionWeights:
     """One direction of one layer, "layer0" or "layer0.reverse".
 
@@ -60,7 +61,7 @@ class DirectionWeights:
     matrices: tuple[MatrixSpectrum, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class NotFinite:
     """A tensor with entries that are NaN or infinite, and how many of each there are."""
 
@@ -69,7 +70,7 @@ class NotFinite:
     infinite: int
 
 
-@dataclass(frozen=True)
+@frozen
 class Inspection:
     """What a checkpoint holds.
 

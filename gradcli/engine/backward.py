@@ -1,27 +1,32 @@
 """The backward pass of a layer over a block of steps: exact adjoints, at every distance, whatever their size.
 
-An adjoint is a mantissa times a power of two, one power for each frame, trial and sequence (see `gradcli.engine.plan`).
-Within a block the mantissas are ordinary floats; at its border they are brought back near 1, which is exact. A block in
-which they leave the safe range is refused with `OutOfRange`, and the caller takes a shorter one.
+An adjoint is a mantissa times a power of two, one power for each frame, trial and sequence (see
+`gradcli.engine.step.frames`). Within a block the mantissas are ordinary floats; at its border they are brought back
+near 1, which is exact. A block in which they leave the safe range is refused with `OutOfRange`, and the caller takes a
+shorter one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from gradcli.engine.backward_loop import backward_loop, needs_prefill, runs_of
-from gradcli.engine.coefficients import coefficient_program
+from gradcli.engine import executor
+from gradcli.engine.arrays import Extent
 from gradcli.engine.evaluate import HoistedAdjoints, Values, evaluate, product
 from gradcli.engine.exponents import Adjoints, Exponents, PlainExponents, from_the_top, near_each_other, summed
+from gradcli.engine.known import Affine, affine_of, known_runs
 from gradcli.engine.layer import Layer
-from gradcli.engine.loop import Key
-from gradcli.engine.plan import Target
-from gradcli.engine.scaled import NOTHING, Scaled, log2_norm, scale_by
-from gradcli.engine.views import one_for_all, split_rows, window_view
+from gradcli.engine.scaled import NOTHING, Scaled, scale_by
+from gradcli.engine.step.backward import Choices
+from gradcli.engine.step.instructions import Buffer, Instructions, buffers_of
+from gradcli.engine.step.linearise import Target
+from gradcli.engine.step.place import Lane, Stack
+from gradcli.engine.step.plan import BackwardProgram, LayerPlan
+from gradcli.engine.step_clip import StepClip
 from gradcli.engine.weights import WeightGradients
 from gradcli.language.graph import Node
 
@@ -51,14 +56,22 @@ class Block:
     longest_next: int
 
 
-class StepClip(Protocol):
-    """Clips adjoints inside the backward pass."""
+def pass_bytes(plan: LayerPlan, extent: Extent, block: int) -> int:
+    """Return how many bytes a `BackwardPass` takes for blocks of so many steps, with gradients of parameters."""
+    plan = plan.windowed if extent.trials == 1 else plan
+    program = plan.backward(Choices(plan.prefilled | {plan.cell.output}, kept=True), vectors=True)
+    buffers = [*_of_program(program), *buffers_of(program.step)]
+    summed = sum(WeightGradients.bytes_for(plan, stack, extent, block) for stack in plan.layout.stacks)
+    return extent.bytes_of(buffers, segment=0, block=block) + summed
 
-    def __call__(self, adjoint: Array, exponent: Array) -> None:
-        """Clip one state's adjoint in place: mantissas (R, size, B) and exponents (R, 1, B)."""
 
-    def settle(self, kept: bool) -> None:
-        """Take note that the block just clipped counts, or that it was refused and comes again in shorter ones."""
+def _of_program(program: BackwardProgram) -> list[Buffer]:
+    """Return the buffers of a way back, but those that only its steps name."""
+    parts = program.parts
+    of_nodes = [parts.across, parts.values, parts.slopes, program.vectors]
+    lanes = [lanes.buffer for lanes in parts.lanes.values()]
+    found = [*buffers_of(program.coefficients), *parts.adjoints.values(), *lanes]
+    return found + [buffer for buffers in of_nodes for buffer in buffers.values()]
 
 
 class BackwardPass:
@@ -67,12 +80,18 @@ class BackwardPass:
     Args:
         layer: the layer, whose forward pass has just run over the segment.
         per_step: whether gradients enter at every step (a loss at several steps, a layer above), not only at the last.
-        clipped: whether `step_clip` is to be applied to every state's adjoint as soon as it is complete.
+        clipped: the operation that clips every state's adjoint as soon as it is complete, see `StepClip`.
         block: the largest number of steps of a block.
         parameters: whether parameter gradients are wanted. to_input: whether dL/dx is, for a layer below.
         plain: whether adjoints are plain floats, without powers of two of their own, those of the batch loss whose sum
             over sequences has this `divisor`.
         by_step: whether they are wanted for each step by itself, see `step_gradients`.
+
+    Attributes:
+        weights: those of each group of products.
+        aliases, leaves: the other hoisted nodes: the lane whose adjoints they have, or the targets that take them, each
+            with its coefficient.
+        missing: the sequences that had none of the steps of the block that was gone over last.
     """
 
     def __init__(
@@ -81,7 +100,7 @@ class BackwardPass:
         *,
         per_step: bool,
         block: int,
-        clipped: bool = False,
+        clipped: str | None = None,
         parameters: bool = True,
         to_input: bool = False,
         plain: bool = False,
@@ -94,70 +113,59 @@ class BackwardPass:
         self.step_clip: StepClip | None = None
         self.parameters, self.to_input = parameters, to_input
         output = plan.cell.output
-        self.prefilled = frozenset(
-            name for name in plan.states if needs_prefill(plan, name) or (per_step and name == output)
-        )
-        self._clipped = clipped
-        self.code = backward_loop(plan, layer.trials > 1, self.prefilled, clipped)
-        self.totals = {
-            name: np.zeros((block + layer.lag, *a.shape[1:]), layer.dtype) for name, a in layer.states.items()
-        }
-        self._name_hoisted()
+        self.prefilled = plan.prefilled | ({output} if per_step else frozenset())
         # What lies outside the loop takes the adjoints of products at all steps; without it one step's are enough.
-        outside = parameters or to_input
-        self.lanes: dict[int, Array] = {}
-        for group in plan.groups:
-            if group.same_as:
-                earlier, (first, last) = group.same_as
-                self.lanes[group.index] = self.lanes[earlier.index][:, :, first:last]
-            elif outside:
-                self.lanes[group.index] = layer.empty(block, group.rows)
-            else:
-                self.lanes[group.index] = one_for_all(layer.empty(1, group.rows), block)
-        # Functions across: the adjoint, and what the forward pass has kept of the block.
-        self.across: dict[Node, Array] = {}
-        self._kept: dict[Key, Array] = {}
-        for node in plan.across:
-            size, slope_rows = plan.size(node), plan.slope_rows(node)
-            self.across[node] = layer.empty(block, size) if outside else one_for_all(layer.empty(1, size), block)
-            self._kept["value", node] = layer.empty(block, size)
-            if slope_rows:
-                self._kept["slope", node] = layer.empty(block, slope_rows)
-        self._weights = [
-            WeightGradients(layer, group, [item for item in self._stacked if item.group == group.index], block)
-            for group in (plan.groups if parameters else [])
+        self._program = program = plan.backward(
+            Choices(self.prefilled, clipped, kept=parameters or to_input), parameters
+        )
+        self._parts = parts = program.parts
+        self._block = block
+        layer.allocate(_of_program(program), block)
+        arrays = layer.arrays
+        self.totals = {name: arrays[buffer] for name, buffer in parts.adjoints.items()}
+        self.lanes = {index: arrays.of(lanes) for index, lanes in parts.lanes.items()}
+        self.coefficients = executor.program(program.coefficients, arrays, whole=True)
+        self.step = self._compiled(program.step)
+        self._upward: executor.Program | None = None
+        #: What is computed of a block before the way back, or taken from the forward pass.
+        taken = {place.buffer for _, place in parts.wanted} | set(program.vectors.values())
+        self._of_block = [arrays[buffer] for buffer in (*taken, *parts.values.values(), *parts.slopes.values())]
+        self._name_hoisted()
+        self.weights = [
+            WeightGradients(layer, stack, self._added(stack), block)
+            for stack in (plan.layout.stacks if parameters else [])
         ]
-        self._program = coefficient_program(plan, parameters)
-        self._buffers: dict[Key, Array] = {}
-        for target, edges in plan.edges.items():
-            for number, run in enumerate(runs_of(plan, edges)[0]):
-                if not run.group.same_as:
-                    self._buffers["run", target, number] = layer.empty(block, run.rows[1] - run.rows[0])
-        for key in self._program.columns:
-            match key:
-                case ("output", "edge" | "vector", *_, Node() as node):
-                    self._buffers[key[1:]] = layer.empty(block, plan.size(node))
-                case ("temporary", rows, _):
-                    self._buffers[key] = layer.empty(block, rows)
-        self._views: dict[Key, list[Array]] = {}
         itemsize = layer.dtype.itemsize
         self._exponents = PlainExponents(plan, itemsize, divisor) if plain else Exponents(plan, itemsize)
-        self._missing: Array | None = None
+        self.missing: Array | None = None
         self._exponent = np.zeros((plan.frames.count, layer.trials, layer.batch_size), np.int64)
+
+    def _compiled(self, step: Instructions) -> executor.Program:
+        self.layer.allocate(buffers_of(step), self._block)
+        return executor.program(step, self.layer.arrays)
 
     def _name_hoisted(self) -> None:
         """Decide by which way each hoisted node gets its gradient."""
-        plan, layer = self.plan, self.layer
-        # Stacked addends whose adjoints are those of their lanes are passed on together, the other aliases one by one.
-        of_lane = {lane.product: leaf for leaf, lane in plan.aliases.items()}
-        self._stacked = [
-            item
-            for item in layer.stacked
-            if all(of_lane.get(addend.lane.product) is addend.lane.addend for addend in item.addends)
-        ]
-        together = {addend.lane.addend for item in self._stacked for addend in item.addends}
-        self._aliases = {leaf: lane for leaf, lane in plan.aliases.items() if leaf not in together}
-        self._leaves = {leaf: pairs for leaf, pairs in plan.leaf_edges.items() if leaf not in plan.aliases}
+        layout = self.plan.layout
+        # What is added to lanes that lie side by side, and has their adjoints, passes them on together.
+        self._runs = {
+            stack.group.number: [run for run in known_runs(stack.lanes) if self._is_added(run)]
+            for stack in layout.stacks
+        }
+        together = {lane.known for runs in self._runs.values() for run in runs for lane in run}
+        self.aliases = {leaf: lane for leaf, lane in layout.aliases.items() if leaf not in together}
+        leaves = self.plan.linear.leaf_edges
+        self.leaves = {leaf: pairs for leaf, pairs in leaves.items() if leaf not in layout.aliases}
+
+    def _is_added(self, run: Sequence[Lane]) -> bool:
+        """Tell whether what is added to some lanes is affine in the input, and their adjoints are its own."""
+        of_lane = {lane.product: leaf for leaf, lane in self.plan.layout.aliases.items()}
+        return all(affine_of(lane) is not None and of_lane.get(lane.product) is lane.known for lane in run)
+
+    def _added(self, stack: Stack) -> dict[Node, Affine]:
+        """Return what is added to lanes whose adjoints it has, by their products."""
+        found = ((lane.product, affine_of(lane)) for run in self._runs[stack.group.number] for lane in run)
+        return {product: affine for product, affine in found if affine is not None}
 
     def start(self, step_clip: StepClip | None) -> Adjoints:
         """Begin a run: return the adjoints before anything has entered, which are zero.
@@ -198,17 +206,12 @@ class BackwardPass:
         plan, n, lag = self.plan, hi - lo, self.layer.lag
         if entering is not None and plan.cell.output not in self.prefilled:
             entering = entering[n - 1 :]  # nothing enters at other steps
-        program = self._program
-        program.run(
-            [self._block_array(key, lo, hi) for key in program.columns], [self._fixed(key) for key in program.fixed]
-        )
-        for (what, node), buffer in self._kept.items():
-            np.copyto(buffer[:n], self.layer.array(node)[lo:hi] if what == "value" else self.layer.slope(node)[lo:hi])
-        self._missing = missing
+        self._take_block(lo, n)
+        self.missing = missing
         if missing is not None:
             # A derivative need not be finite there, and its product with an adjoint of zero then is not zero.
-            for buffer in (*self._buffers.values(), *self._kept.values()):
-                buffer[:n, ..., missing] = 0.0
+            for array in self._of_block:
+                array[:n, ..., missing] = 0.0
         exponent = self._exponents.choose(n, adjoints, entering, entering_exponent)
         norms = self._go_back(n, adjoints, exponent, entering, entering_exponent)
         lifted: Array | None = None
@@ -240,48 +243,82 @@ class BackwardPass:
         """Run the loop over a block, and return log2 of the norms of each state's mantissas, (n, R, B)."""
         self._exponent = exponent
         self._fill_totals(n, adjoints, exponent, entering, entering_exponent)
-        loop = self.code
+        self._fill_powers(exponent)
+        step = self.step
         if self._exponents.goes_up(exponent):
-            loop = backward_loop(self.plan, self.layer.trials > 1, self.prefilled, self._clipped, upward=True)
-        # Backwards in time: the last step of the block first.
-        columns = [self._column(key, n)[::-1] for key in loop.columns]
-        loop.run(columns, [self._fixed(key) for key in loop.fixed])
+            if self._upward is None:
+                self._upward = self._with_shifts()
+                self._fill_powers(exponent)
+            step = self._upward
+        self._fill_limits(exponent)
+        step.run(0, n, reverse=True)
+        self._count_clipped(n)
         lag = self.layer.lag
-        return {name: log2_norm(total[lag : lag + n], axis=2) for name, total in self.totals.items()}
+        return {name: executor.log2_norms(total[lag : lag + n]) for name, total in self.totals.items()}
+
+    def _with_shifts(self) -> executor.Program:
+        """Return the step for frames that pass adjoints on to ones with far smaller powers of two."""
+        return self._compiled(self.plan.merged(self._parts.upward))
+
+    def _take_block(self, lo: int, n: int) -> None:
+        """Take what the way back needs of n steps of the forward pass."""
+        layer, arrays = self.layer, self.layer.arrays
+        for node, buffer in self._program.hoisted.items():
+            np.copyto(arrays[buffer][:n], layer.array(node)[lo : lo + n])
+        self.coefficients.run(lo, n)
+        for node, buffer in self._parts.values.items():
+            np.copyto(arrays[buffer][:n], layer.array(node)[lo : lo + n])
+        for node, buffer in self._parts.slopes.items():
+            np.copyto(arrays[buffer][:n], layer.slope(node)[lo : lo + n])
+
+    def _fill_powers(self, exponent: Array) -> None:
+        """Set the powers of two that bring adjoints from one frame to another."""
+        arrays, one = self.layer.arrays, np.ones((), self.layer.dtype)
+        for (frame, wanted), buffer in self._parts.factors.items():
+            shift = np.clip(exponent[frame] - exponent[wanted], -5000, 0)
+            arrays[buffer][0] = scale_by(one, shift)[:, None, :]
+        for (frame, wanted), buffer in self._parts.shifts.items():
+            if buffer in arrays:
+                arrays[buffer][0] = np.clip(exponent[frame] - exponent[wanted], -5000, 5000)[:, None, :]
 
     def collect(self, block: Block) -> None:
         """Add the weight gradients of the block that `run` has just gone over; call it once the block is accepted."""
-        for weights, lanes, exponent, vectors in self._factors(block):
+        for weights, lanes, exponent, vectors in self.factors(block):
             weights.add(lanes, exponent, vectors)
 
-    def _factors(self, block: Block) -> Iterator[tuple[WeightGradients, Array, Array, list[Array]]]:
+    def factors(self, block: Block) -> Iterator[tuple[WeightGradients, Array, Array, list[Array]]]:
         """Yield for each group what its weight gradients are products of: see `WeightGradients.add`."""
         lo, hi = block.steps
-        for weights in self._weights:
+        for weights in self.weights:
             group = weights.group
+            made = self._program.vectors
             vectors = [
-                self._buffers["vector", node][: hi - lo]
-                if ("vector", node) in self._buffers
-                else self.layer.array(node)[lo:hi]
+                self.layer.arrays[made[node]][: hi - lo] if node in made else self.layer.array(node)[lo:hi]
                 for node in weights.vectors
             ]
-            yield weights, self.lanes[group.index][: hi - lo], block.adjoints.exponent[group.frame], vectors
+            yield weights, self.lanes[group.number][: hi - lo], block.adjoints.exponent[group.frame], vectors
 
-    def step_gradients(self, block: Block) -> dict[Node, Scaled]:
-        """Return the gradients of parameter nodes at each step of the block just gone over, (n, R, ...)."""
+    def step_gradients(self, block: Block, besides: Container[Node] = ()) -> dict[Node, Scaled]:
+        """Return the gradients of parameter nodes at each step of the block just gone over, (n, R, ...).
+
+        Args:
+            besides: nodes whose gradients are not asked for; they may be among those returned.
+        """
         found = dict(block.gradients)
-        for weights, lanes, exponent, vectors in self._factors(block):
+        for weights, lanes, exponent, vectors in self.factors(block):
+            if all(use.node in besides for use in weights.uses):
+                continue
             for node, gradient in weights.of_steps(lanes, exponent, vectors):
                 found[node] = found[node].add(gradient) if node in found else gradient
         return found
 
     def weight_gradients(self) -> list[tuple[Node, Scaled]]:
         """Return the sums of what `collect` has added, contributions to the gradients of parameter nodes."""
-        return [pair for weights in self._weights for pair in weights.gradients()]
+        return [pair for weights in self.weights for pair in weights.gradients()]
 
     def clear_weights(self) -> None:
         """Forget what `collect` has added."""
-        for weights in self._weights:
+        for weights in self.weights:
             weights.clear()
 
     def _fill_totals(
@@ -304,91 +341,20 @@ class BackwardPass:
                 else:
                     total[lag + n - 1] += scale_by(entering[0], shift)
 
-    # Arrays.
+    def _fill_limits(self, exponent: Array) -> None:
+        """Set the limits that adjoints are clipped at, in units of their powers of two."""
+        arrays = self.layer.arrays
+        for name, buffer in self._parts.limits.items():
+            assert self.step_clip is not None
+            arrays[buffer][0] = self.step_clip.limit(exponent[self.plan.frames.of_state[name]])[:, None, :]
+            arrays[self._parts.counters[name]][...] = 0
 
-    def _block_array(self, key: Key, lo: int, hi: int) -> Array:
-        """Return the array of a block that a key of the coefficient program names."""
-        n = hi - lo
-        match key:
-            case ("given", node):
-                return self.layer.array(node)[lo:hi]
-            case ("output", "lane", target, number, (first, last)):
-                return self._buffers["run", target, number][:n, :, first:last]
-            case ("output", *rest):
-                return self._buffers[tuple(rest)][:n]
-            case _:
-                return self._buffers[key][:n]
-
-    def _column(self, key: Key, n: int) -> list[Array]:
-        """Return a view for each of the first n steps of the block."""
-        if key not in self._views:
-            self._views[key] = list(self.layer.squeeze(self._buffer(key), 1))
-        return self._views[key][:n]
-
-    def _buffer(self, key: Key) -> Array:
-        match key:
-            case ("adjoint", name, lag):
-                return self.totals[name][self.layer.lag - lag :]
-            case ("window", name, (longest, shortest)):
-                total = self.totals[name]
-                last = len(total) - shortest
-                return window_view(total[self.layer.lag - longest : last], longest - shortest + 1)
-            case ("across", node):
-                return self.across[node]
-            case ("value" | "slope", _):
-                return self._kept[key]
-            case ("coefficient", target, Node() as source):
-                return self._buffers["edge", target, source]
-            case ("coefficient", target, number, parts):
-                return split_rows(self._buffers["run", target, number], parts)
-            case ("lanes", group, (lo, hi), *split):
-                return split_rows(self.lanes[group][:, :, lo:hi], split[0] if split else 0)
-            case _:
-                raise AssertionError(f"no array is called {key}")
-
-    def _fixed(self, key: Key) -> Any:
-        layer = self.layer
-        match key:
-            case ("rescale", source, target):
-                shift = np.clip(self._exponent[source] - self._exponent[target], -5000, 0)
-                return layer.squeeze(scale_by(np.ones((), layer.dtype), shift)[:, None, :], 0)
-            case ("shift", source, target):
-                shift = np.clip(self._exponent[source] - self._exponent[target], -5000, 5000).astype(np.int32)
-                return layer.squeeze(shift[:, None, :], 0)
-            case ("clip", name):
-                return self._clip_of(name)
-            case ("scratch", name, rows, _, parts):
-                return layer.squeeze(split_rows(layer.scratch(name, rows)[None], parts)[0], 0)
-            case ("transposed", group):
-                return layer.parameters.transposed(self.plan.groups[group])
-            case ("transposed of window", group):
-                return layer.parameters.transposed_of_window(self.plan.groups[group])
-            case ("number", value, rows):
-                return layer.constant(value, rows)
-            case ("scalar", value):
-                return value
-            case ("leaf", node):
-                return layer.leaf(node)
-            case ("known", node):
-                return layer.known(node)
-            case _:
-                raise AssertionError(f"no array is called {key}")
-
-    def _clip_of(self, name: str) -> Callable[[Array], None]:
-        assert self.step_clip is not None
-        clip, layer = self.step_clip, self.layer
-        exponent = self._exponent[self.plan.frames.of_state[name]][:, None, :]
-        if self._missing is None:
-            return lambda adjoint: clip(adjoint.reshape(layer.trials, -1, layer.batch_size), exponent)
-        there = np.delete(np.arange(layer.batch_size), self._missing)
-
-        def clip_those_there(adjoint: Array) -> None:
-            whole = adjoint.reshape(layer.trials, -1, layer.batch_size)
-            part = whole[..., there]
-            clip(part, exponent[..., there])
-            whole[..., there] = part
-
-        return clip_those_there
+    def _count_clipped(self, n: int) -> None:
+        if self.step_clip is not None:
+            counters = [self.layer.arrays[counter] for counter in self._parts.counters.values()]
+            missing = 0 if self.missing is None else len(self.missing)
+            seen = n * self.layer.trials * (self.layer.batch_size - missing) * len(counters)
+            self.step_clip.count(seen, sum(int(counter.sum()) for counter in counters))
 
     # What lies outside the loop.
 
@@ -398,13 +364,13 @@ class BackwardPass:
         Raises:
             OutOfRange: at some step the adjoint of the input is small, and lost beside what it is at others.
         """
-        wanted = self.to_input or (self.parameters and (self._leaves or self._aliases))
+        wanted = self.to_input or (self.parameters and (self.leaves or self.aliases))
         if not wanted:
             return {}, None, self._common(exponent)
         layer, n = self.layer, hi - lo
         itemsize = layer.dtype.itemsize
         values = layer.block_values(lo, hi)
-        evaluate([c for pairs in self._leaves.values() for _, c in pairs], values, layer.parameters.column_ranges)
+        evaluate([c for pairs in self.leaves.values() for _, c in pairs], values, layer.parameters.column_ranges)
         gradients: dict[Node, Scaled] = {}
         found: list[tuple[Array, Array]] = []
         for frames in near_each_other(exponent, itemsize):
@@ -459,37 +425,43 @@ class BackwardPass:
         for group in plan.groups:
             if group.frame not in frames:
                 continue
-            lanes = in_common(self.lanes[group.index][:n], group.frame)
-            for item in self._stacked:
-                if item.group == group.index and self.to_input:
-                    matrix = layer.parameters.addend_matrix(item, signed=False).swapaxes(-1, -2)
-                    hoisted.receive(item.vector, product(matrix, lanes[:, :, slice(*item.rows)]))
-            for leaf, lane in self._aliases.items():
-                if plan.group_of[lane.product] is group:
+            lanes = in_common(self.lanes[group.number][:n], group.frame)
+            for run in self._runs[group.number] if self.to_input else ():
+                self._receive_run(hoisted, run, lanes[:, :, run[0].start : run[-1].stop])
+            for leaf, lane in self.aliases.items():
+                if plan.linear.group_of[lane.product] is group:
                     hoisted.receive(leaf, lanes[:, :, lane.start : lane.stop])
-        for leaf, pairs in self._leaves.items():
+        for leaf, pairs in self.leaves.items():
             for target, coefficient in pairs:
-                if self._frame_of(target) not in frames:
+                frame = plan.linear.frame_of(target)
+                if frame not in frames:
                     continue
-                through = in_common(self._target_adjoint(target, n), self._frame_of(target)) * values[coefficient]
-                if self._missing is not None:
-                    through[..., self._missing] = 0.0
+                through = in_common(self.target_adjoint(target, n), frame) * values[coefficient]
+                if self.missing is not None:
+                    through[..., self.missing] = 0.0
                 hoisted.receive(leaf, through)
         hoisted.propagate()
         return hoisted
 
-    def _frame_of(self, target: Target) -> int:
-        frames = self.plan.frames
-        if isinstance(target, str):
-            return frames.of_state[target]
-        return frames.of_node[target] if isinstance(target, Node) else self.plan.groups[target].frame
+    def _receive_run(self, hoisted: HoistedAdjoints, lanes: Sequence[Lane], adjoint: Array) -> None:
+        """Pass the adjoints of lanes on to the input that they have something affine of."""
+        graph = self.plan.graph
+        affines = [affine for lane in lanes if (affine := affine_of(lane)) is not None]
+        parts = [affine.matrix if affine.sign > 0 else graph.neg(affine.matrix) for affine in affines]
+        matrix = self.layer.parameters.known(graph.node("stack", parts)).swapaxes(-1, -2)
+        hoisted.receive(affines[0].vector, product(matrix, adjoint))
 
-    def _target_adjoint(self, target: Target, n: int) -> Array:
+    def target_adjoint(self, target: Target, n: int) -> Array:
         """Return the adjoint of a target over the block."""
         lag = self.layer.lag
         if isinstance(target, str):
             return self.totals[target][lag : lag + n]
         if isinstance(target, Node):
-            return self.across[target][:n]
-        transposed = self.layer.parameters.transposed(self.plan.groups[target])
-        return product(transposed[None] if self.layer.trials == 1 else transposed, self.lanes[target][:n])
+            return self.layer.arrays[self._parts.across[target]][:n]
+        return product(self.transposed(target), self.lanes[target][:n])
+
+    def transposed(self, group: int) -> Array:
+        """Return the transpose of a group's matrices one below the other, (R, columns, rows)."""
+        layout = self.plan.layout
+        matrix = self.layer.parameters.known(layout.matrix(layout.stacks[group]))
+        return np.asarray(matrix.swapaxes(-1, -2))

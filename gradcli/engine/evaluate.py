@@ -64,6 +64,10 @@ def _value(node: Node, args: list[Any], columns: Mapping[Node, tuple[int, int]])
         case "columns":
             start, stop = columns[node]
             return args[0][:, :, start:stop]
+        case "stack":
+            return np.concatenate(args, axis=1)
+        case "beside":
+            return np.concatenate(args, axis=2)
         case _:
             raise AssertionError(f"the value of {node} was not given")
 
@@ -219,7 +223,7 @@ def parameter_gradients(
 ) -> dict[str, Scaled]:
     """Return the gradient of each parameter from those of the nodes that depend on parameters alone."""
     for node in reversed(reachable(list(gradients))):
-        if node not in gradients:
+        if node not in gradients or not node.args:
             continue
         gradient = gradients[node]
         for arg, contribution in _pull_back(graph, node, gradient, values, columns):
@@ -239,8 +243,6 @@ def _pull_back(
         return Scaled(multiply(gradient.mantissa, mantissa), gradient.exponent + shift).normalised()
 
     match node.op:
-        case "parameter" | "number":
-            return []
         case "transpose":
             return [(node.args[0], Scaled(gradient.mantissa.swapaxes(-1, -2), gradient.exponent))]
         case "columns":
@@ -249,6 +251,10 @@ def _pull_back(
             whole = np.zeros((*gradient.mantissa.shape[:-2], *rows_columns), gradient.mantissa.dtype)
             whole[..., start:stop] = gradient.mantissa
             return [(node.args[0], Scaled(whole, gradient.exponent))]
+        case "beside":
+            borders = np.cumsum([values[arg].shape[2] for arg in node.args])
+            parts = np.split(gradient.mantissa, borders[:-1], axis=-1)
+            return [(arg, Scaled(part, gradient.exponent)) for arg, part in zip(node.args, parts, strict=True)]
         case "matmul":
             matrix, vector = node.args
             to_matrix = times(values[vector], lambda g, v: np.matmul(g, v.swapaxes(-1, -2)))

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.engine.plan import LayerPlan
 from gradcli.engine.scaled import NOTHING, SAFE_SPREAD, exponent_of, scale_by
+from gradcli.engine.step.plan import LayerPlan
 
 Array = np.ndarray[Any, Any]
 

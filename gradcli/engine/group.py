@@ -12,16 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.engine.backward import BackwardPass, StepClip
-from gradcli.engine.bidirectional import BothWays, forward_both_ways
+from gradcli.engine.backward import BackwardPass
+from gradcli.engine.directions import forward_both_ways
 from gradcli.engine.exponents import Adjoints
 from gradcli.engine.layer import Layer
 from gradcli.engine.nonfinite import Blame, blame_derivative, blame_forward
 from gradcli.engine.parameters import ParametersOfSteps
-from gradcli.engine.problem import ForwardOverflow, Overflow, Problem, Progress, Run
+from gradcli.engine.problem import ForwardOverflow, Overflow, Problem, Progress
 from gradcli.engine.recomputation import Recomputation
-from gradcli.engine.recorder import Recorder
-from gradcli.engine.stack_backward import Backward
 from gradcli.engine.starts import Start
 from gradcli.language.graph import Dependence
 
@@ -69,7 +67,7 @@ class TrialGroup:
         self.outputs: Array = np.empty(0)
         stretches = problem.sizes.stretches(self.segment) if self.segment < problem.seq_len else 1
         self._recomputation = Recomputation(self.layers, stretches) if stretches > 1 else None
-        self._passes: dict[tuple[bool, bool, bool, int | None, tuple[int, ...]], list[BackwardPass]] = {}
+        self._passes: dict[tuple[bool, str | None, bool, int | None, tuple[int, ...]], list[BackwardPass]] = {}
 
     def load(self, problem: Problem, parameters: ParametersOfSteps) -> None:
         """Take other trials of the same problem, as many as before, or other parameters."""
@@ -82,16 +80,16 @@ class TrialGroup:
     def losses(self) -> tuple[Array, Overflow | None]:
         """Return the loss of each sequence (R, B), and where the forward pass overflowed, if it did."""
         with np.errstate(all="ignore"):
-            losses, _, overflow = self._forward(lambda *_: None, tape=False)
+            losses, _, overflow = self.forward(again=False)
         return losses, overflow
 
-    def _forward(
-        self, on_segment: Callable[[int, int], None], *, tape: bool, to_the_end: bool = False
+    def forward(
+        self, *, on_segment: Callable[[int, int], None] | None = None, again: bool = True, to_the_end: bool = False
     ) -> tuple[Array, list[list[dict[str, Array]]], Overflow | None]:
         """Run forward; return the losses, what each segment can be computed again from, and where it overflowed.
 
         Args:
-            on_segment: called after each segment. tape: whether that of the last segment is to be kept.
+            on_segment: called after each segment. again: whether segments are to be computed again.
             to_the_end: go on where it overflowed: other trials are as good as before.
         """
         p = self.problem
@@ -102,14 +100,15 @@ class TrialGroup:
         for lo in range(0, p.seq_len, self.segment):
             hi = min(lo + self.segment, p.seq_len)
             last = hi == p.seq_len
-            self._forward_segment(lo, hi, histories, tape=tape and last)
+            self._forward_segment(lo, hi, histories)
             overflow = overflow or self._find_overflow(lo)
             if overflow is not None and not to_the_end:
                 return losses, checkpoints, overflow
             losses += p.loss.values(self.outputs, lo + 1)
-            on_segment(lo, hi)
+            if on_segment is not None:
+                on_segment(lo, hi)
             self.progress("forward", hi, p.seq_len)
-            if tape and not last:
+            if again and not last:
                 checkpoints.append(self._recomputation.checkpoints() if self._recomputation else histories)
             histories = [layer.history() for layer in self.layers]
         return losses, checkpoints, overflow
@@ -130,7 +129,7 @@ class TrialGroup:
             for layer, initial in zip(self.layers, self.problem.initial, strict=True)
         ]
 
-    def _forward_segment(self, lo: int, hi: int, histories: Sequence[Mapping[str, Array]], *, tape: bool) -> None:
+    def _forward_segment(self, lo: int, hi: int, histories: Sequence[Mapping[str, Array]]) -> None:
         x = self.problem.source.fill(lo, hi)
         if self.problem.bidirectional:
             for layer, parameters in zip(self.layers, self._parameters.at(lo), strict=True):
@@ -139,7 +138,6 @@ class TrialGroup:
                 self.layers,
                 x,
                 histories,
-                tape=tape,
                 begins=self.problem.begins,
                 starts=self._starts_within(lo, hi),
                 final=self.problem.loss.final,
@@ -149,7 +147,7 @@ class TrialGroup:
         found = zip(self.layers, histories, self._parameters.at(lo), self._starts_within(lo, hi), strict=True)
         for layer, history, parameters, starts in found:
             layer.parameters = parameters
-            layer.forward(x, history, tape=tape, starts=starts)
+            layer.forward(x, history, starts=starts)
             x = layer.outputs() if begins is None else begins.filled(layer.outputs(), lo)
         self.outputs = self.layers[-1].outputs()
 
@@ -164,7 +162,7 @@ class TrialGroup:
                 return
         batch_size = self.problem.batch_size
         before = [{name: past[..., :batch_size] for name, past in history.items()} for history in start]
-        self._forward_segment(lo, hi, before, tape=True)
+        self._forward_segment(lo, hi, before)
 
     def _find_overflow(self, lo: int) -> Overflow | None:
         found = [(step, i) for i, layer in enumerate(self.layers) if (step := layer.first_nonfinite()) is not None]
@@ -224,7 +222,7 @@ class TrialGroup:
         for lo in range(0, p.seq_len, self.segment):
             hi = min(lo + self.segment, p.seq_len)
             with np.errstate(all="ignore"):
-                self._forward_segment(lo, hi, histories, tape=True)
+                self._forward_segment(lo, hi, histories)
                 overflow = self._find_overflow(lo)
             if overflow is not None:
                 raise ForwardOverflow(overflow)
@@ -234,9 +232,13 @@ class TrialGroup:
     def walk_back(self) -> Iterator[tuple[int, int]]:
         """Yield the segments from the last to the first; see `walk_forward`."""
         with np.errstate(all="ignore"):
-            _, checkpoints, overflow = self._forward(lambda *_: None, tape=True)
+            _, checkpoints, overflow = self.forward()
         if overflow is not None:
             raise ForwardOverflow(overflow)
+        yield from self.segments_back(checkpoints)
+
+    def segments_back(self, checkpoints: Sequence[Sequence[Mapping[str, Array]]]) -> Iterator[tuple[int, int]]:
+        """Yield the segments from the last to the first after `forward`, which gave `checkpoints`."""
         last = self.problem.seq_len
         for lo in reversed(range(0, last, self.segment)):
             hi = min(lo + self.segment, last)
@@ -266,31 +268,13 @@ class TrialGroup:
         begins = self.problem.begins
         return begins.missing(end) if begins else None
 
-    def run(
-        self,
-        *,
-        record: bool = False,
-        step_clip: StepClip | None = None,
-        parameters: bool = True,
-        plain: bool = False,
-    ) -> Run:
-        """Return the losses, the norms of all adjoints at all steps, and the parameter gradients.
-
-        Args:
-            record: keep states and adjoints themselves as well.
-            step_clip: clip each state's adjoint at each step.
-            parameters: whether parameter gradients are wanted.
-            plain: see `Engine.run`.
-        """
-        with np.errstate(all="ignore"):
-            return self._run(record, step_clip, parameters, plain)
-
     def passes(
-        self, parameters: bool, clipped: bool, plain: bool = False, by_step: int | None = None
+        self, parameters: bool, clipped: str | None = None, plain: bool = False, by_step: int | None = None
     ) -> list[BackwardPass]:
         """Return the backward passes of the layers, kept from run to run.
 
         Args:
+            clipped: the operation that clips the adjoint of every state, see `StepClip`; None where none does.
             plain: see `Engine.run`.
             by_step: the layer whose parameter gradients alone are wanted, for each step by itself.
         """
@@ -316,31 +300,6 @@ class TrialGroup:
                 for i, layer in enumerate(self.layers)
             ]
         return self._passes[key]
-
-    def _run(self, record: bool, step_clip: StepClip | None, parameters: bool, plain: bool) -> Run:
-        p = self.problem
-        recorder = Recorder(self) if record else None
-        keep = recorder.keep_states if recorder else lambda *_: None
-        losses, checkpoints, overflow = self._forward(keep, tape=True, to_the_end=record)
-        run = Run(losses, {}, {}, overflow, recording=recorder.recording if recorder else None)
-        if overflow is not None:
-            return run
-        shape = (p.seq_len + 1, p.trials, p.batch_size)
-        for name, layer in zip(p.names, self.layers, strict=True):
-            run.log2_norm |= {f"{name}.{state}": np.full(shape, np.nan) for state in layer.states}
-        backward = Backward(self, run, recorder, step_clip, parameters, plain)
-        if p.bidirectional:
-            if BothWays(backward).run():
-                backward.finish()
-            return run
-        for lo in reversed(range(0, p.seq_len, self.segment)):
-            hi = min(lo + self.segment, p.seq_len)
-            if hi < p.seq_len:
-                self._recompute(lo, hi, checkpoints[lo // self.segment])
-            if not backward.segment(lo, hi):
-                return run
-        backward.finish()
-        return run
 
 
 def _history(layer: Layer, initial: Mapping[str, Array]) -> dict[str, Array]:

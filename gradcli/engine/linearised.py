@@ -1,7 +1,7 @@
 """The linear map of each step along a trajectory, from the states before the step to those after it.
 
-Between cut points a cell is elementwise, so one step is a small graph: diagonal edges (a coefficient) and dense edges
-(a matrix); see `gradcli.engine.plan`. `StepMaps` walks over it in both directions, with any number of vectors at once:
+The backward step of a plan maps adjoints after a step to those before it, and that is the transposed map. `StepMaps`
+runs the same instructions with many columns at once; the map itself goes along the same edges the other way:
 
 * backward, cotangents: u -> J_t^T u (the vector-Jacobian product, reverse mode);
 * forward, tangents: v -> J_t v (the Jacobian-vector product, forward mode).
@@ -13,27 +13,27 @@ independent of each other in it, so that products of J_t are the Jacobians over 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from gradcli.engine.backward_loop import backward_order
+from gradcli.engine import executor
+from gradcli.engine.arrays import Arrays
 from gradcli.engine.evaluate import evaluate
 from gradcli.engine.layer import Layer
-from gradcli.engine.plan import Edge, Group, LayerPlan, Target
+from gradcli.engine.step.backward import Choices
+from gradcli.engine.step.instructions import Span, buffers_of
+from gradcli.engine.step.linearise import Target
+from gradcli.engine.step.plan import LayerPlan
+from gradcli.frozen import frozen
 from gradcli.language.across import ACROSS
-from gradcli.language.graph import Dependence, Node
+from gradcli.language.graph import Node
 
 Array = np.ndarray[Any, Any]
 
-#: From so many columns on, coefficients are multiplied into the matrices instead of into the columns.
-_FOLDED_FROM = 32
 
-
-@dataclass(frozen=True)
+@frozen
 class StateSlot:
     """Where a state at t-lag lies within the full state: the rows start .. stop-1."""
 
@@ -70,48 +70,49 @@ class LinearisedBlock:
     def __init__(self, layer: Layer, lo: int, hi: int, sequence: int = 0) -> None:
         self.layer, self.plan, self.steps = layer, layer.plan, hi - lo
         self.width = layer.batch_size if self.plan.couples_sequences else 1
-        only = slice(None) if self.plan.couples_sequences else slice(sequence, sequence + 1)
+        self._lo = lo
+        self._only = slice(None) if self.plan.couples_sequences else slice(sequence, sequence + 1)
+        self.program = self.plan.backward(Choices(self.plan.prefilled, one_frame=True))
+        self.arrays = self._filled()
+        layout = self.plan.layout
+        self.matrices = [layer.parameters.known(layout.matrix(stack)) for stack in layout.stacks]
 
-        def chosen(value: Any) -> Any:
-            return value[..., only] if np.ndim(value) == 4 and value.shape[-1] > 1 else value
-
-        self._values = {node: chosen(value) for node, value in layer.block_values(lo, hi).items()}
-        self.slopes = {
-            node: chosen(layer.slope(node)[lo:hi]) for node in self.plan.across if layer.plan.slope_rows(node)
-        }
-        nodes = [edge.coefficient for edges in self.plan.edges.values() for edge in edges]
+    def _filled(self) -> Arrays:
+        """Return the memory of the coefficients, of all trials, with what they are computed from."""
+        layer, program, lo, n = self.layer, self.program, self._lo, self.steps
+        arrays = Arrays(layer.trials, self.width, layer.dtype)
+        buffers = [*buffers_of(program.coefficients), *buffers_of(program.step)]
+        layer.allocate([buffer for buffer in buffers if buffer.value is not None], block=n)
+        for buffer in buffers:
+            if buffer.value is not None:
+                arrays[buffer] = layer.arrays[buffer].copy()  # other parameters may take their place
+            elif buffer.span is Span.SEGMENT:
+                arrays[buffer] = layer.arrays[buffer][..., self._only]
+        wanted = [place.buffer for _, place in program.parts.wanted]
+        arrays.allocate([*buffers_of(program.coefficients), *wanted], segment=n, block=n)
+        for node, buffer in program.hoisted.items():
+            arrays[buffer][...] = layer.array(node)[lo : lo + n, ..., self._only]
+        for node, buffer in program.parts.values.items():
+            arrays[buffer] = layer.array(node)[lo : lo + n, ..., self._only].copy()
+        for node, buffer in program.parts.slopes.items():
+            arrays[buffer] = layer.slope(node)[lo : lo + n, ..., self._only].copy()
         with np.errstate(all="ignore"):
-            evaluate(nodes, self._values, layer.parameters.column_ranges)
+            executor.program(program.coefficients, arrays, whole=True).run(lo, n)
+        return arrays
 
     def evaluated(self, nodes: Sequence[Node]) -> list[Any]:
         """Return the values of some expressions, all trials': (n, R, size, b), (R, size, 1), or a number."""
+        values = {
+            node: value[..., self._only] if np.ndim(value) == 4 and value.shape[-1] > 1 else value
+            for node, value in self.layer.block_values(self._lo, self._lo + self.steps).items()
+        }
         with np.errstate(all="ignore"):
-            evaluate(nodes, self._values, self.layer.parameters.column_ranges)
-        return [self._values[node] for node in nodes]
+            evaluate(nodes, values, self.layer.parameters.column_ranges)
+        return [values[node] for node in nodes]
 
     def maps(self, trial: int) -> StepMaps:
         """Return the maps of one trial."""
         return StepMaps(self, trial)
-
-    def coefficient(self, edge: Edge, trial: int) -> Any:
-        """Return an edge's coefficient: (n, size, b, 1), (1, size, 1, 1) where all steps have the same, or a number."""
-        value = self._values[edge.coefficient]
-        if np.ndim(value) == 0:
-            return value
-        if edge.coefficient.dependence is Dependence.PARAMETERS:
-            return value[trial][None, :, :, None]
-        # A copy, as the value may lie on the tape, which the next segment takes again.
-        return value[:, trial, ..., None].copy()
-
-    def across(self, node: Node, trial: int) -> tuple[Array, Array | None]:
-        """Return the value of a function across, (n, size, b), and its slope, (n, 1, b), if it has one."""
-        slope = self.slopes.get(node)
-        return self._values[node][:, trial].copy(), None if slope is None else slope[:, trial].copy()
-
-    def matrix(self, group: Group, trial: int) -> Array:
-        """Return a group's matrices one below the other, (rows, columns)."""
-        known = [self.layer.parameters.known(lane.product.args[0])[trial] for lane in group.lanes]
-        return known[0] if len(known) == 1 else np.concatenate(known)
 
 
 class StepMaps:
@@ -122,39 +123,13 @@ class StepMaps:
     """
 
     def __init__(self, block: LinearisedBlock, trial: int) -> None:
-        self.plan = plan = block.plan
-        self.steps = block.steps
-        self._order = backward_order(plan)
-        self._slots = full_state(plan)
+        self.plan, self.steps = block.plan, block.steps
+        self._block, self._trial = block, trial
+        self._slots = full_state(block.plan)
         self._width = block.width
         self.size = self._slots[-1].stop * block.width
-        self._pull = _pull_program(plan)
-        self._work: dict[int, _Work] = {}
-        self._matrices = {group.index: block.matrix(group, trial) for group in plan.groups}
-        self._transposed = {index: matrix.T for index, matrix in self._matrices.items()}
-        self._lanes = _lanes(plan)
-        self._across = {node: block.across(node, trial) for node in plan.across}
-        self._coefficients: dict[tuple[Target, Node], Any] = {
-            (target, edge.source): block.coefficient(edge, trial)
-            for target, edges in plan.edges.items()
-            for edge in edges
-        }
-
-    def coefficient(self, target: Target, source: Node, step: int) -> Any:
-        """Return the diagonal derivative of a target by an earlier cut point: (size, b, 1), or a number."""
-        value = self._coefficients[target, source]
-        if np.ndim(value) == 0:
-            return value
-        return value[step if len(value) > 1 else 0]
-
-    def _through(self, node: Node, step: int, vectors: Array) -> Array:
-        """Return J v for a function across, the same forward and backward: vectors (size, b, K)."""
-        y, slope = self._across[node]
-        out = np.empty_like(vectors)
-        at_step = None if slope is None else slope[step]
-        function = ACROSS[node.data[0]]
-        function.apply_jacobian(int(function.over_sequences), y[step], at_step, vectors, out)
-        return out
+        self._columns: dict[int, _Columns] = {}
+        self._tangents: _Tangents | None = None
 
     def _split(self, vectors: Array) -> dict[tuple[str, int], Array]:
         """Return the parts of full-state vectors (N, K) as (state, lag) -> (size, b, K)."""
@@ -166,16 +141,6 @@ class StepMaps:
             for slot in self._slots
         }
 
-    def _joined(self, parts: Mapping[tuple[str, int], Array | None], shift: int, count: int) -> Array:
-        """Return full-state vectors (N, K) from the parts of (state, lag + shift); missing parts are zero."""
-        out = np.zeros((self.size, count))
-        whole = self._split(out)
-        for slot in self._slots:
-            part = parts.get((slot.name, slot.lag + shift))
-            if part is not None:
-                whole[slot.name, slot.lag][...] = part
-        return out
-
     def pull_back(self, step: int, cotangents: Array, out: Array | None = None) -> Array:
         """Return J_t^T u for the columns u of `cotangents`, (N, K).
 
@@ -183,72 +148,11 @@ class StepMaps:
             step: the step of the block, from 0. cotangents: with respect to S_t, (N, K). out: where the result goes.
         """
         count = cotangents.shape[1]
+        if count not in self._columns:
+            self._columns[count] = _Columns(self._block, self._trial, count)
         found = np.empty((self.size, count)) if out is None else out
-        work = self._work.get(count) or self._work.setdefault(count, _Work(self.plan, self._width, count))
-        given, before = self._split(cotangents), self._split(found)
-        # With many columns it pays to multiply the coefficients into the matrices first, which takes fewer products.
-        folds = self._width == 1 and count >= _FOLDED_FROM
-        adjoints: dict[Target, Array] = {}
-        for name, own in work.now.items():
-            np.copyto(own, given[name, 0])
-        for key in self._pull.kept:
-            np.copyto(before[key], given[key[0], key[1] + 1])
-        for key in self._pull.empty:
-            before[key].fill(0.0)
-        for target, ways in self._pull.order:
-            if isinstance(target, str):
-                adjoint = work.now[target] if target in work.now else given[target, 0]
-            elif isinstance(target, Node):
-                adjoint = self._through(target, step, work.across[target])
-            elif folds:
-                adjoint = work.products[target]
-                self._folded_product(step, target, adjoints, work)
-            else:
-                adjoint = work.products[target]
-                lanes = work.lanes[target].reshape(-1, self._width * count)
-                np.dot(self._transposed[target], lanes, adjoint.reshape(-1, self._width * count))
-            adjoints[target] = adjoint
-            for way in ways:
-                match way.to:
-                    case "lane" if folds:
-                        continue
-                    case "lane":
-                        into = work.lanes[way.key[0]][way.key[1]]
-                    case "across":
-                        into = work.across[way.key]
-                    case "now":
-                        into = work.now[way.key]
-                    case _:
-                        into = before[way.key]
-                coefficient = self.coefficient(target, way.source, step)
-                if way.first:
-                    np.multiply(coefficient, adjoint, into)
-                else:
-                    term = work.terms[len(into)]
-                    np.multiply(coefficient, adjoint, term)
-                    np.add(into, term, into)
+        self._columns[count].pull_back(step, self._split(cotangents), self._split(found))
         return found
-
-    def _folded_product(self, step: int, group: int, adjoints: Mapping[Target, Array], work: _Work) -> None:
-        """Write the adjoint of a group's vector: for each target (the sum over lanes of W^T diag(k)) times its own."""
-        out = work.products[group][:, 0]
-        for number, (target, edges) in enumerate(self._pull.feeders[group]):
-            adjoint = adjoints[target][:, 0]
-            matrix, term = work.folded(len(out), len(adjoint))
-            for i, (source, rows) in enumerate(edges):
-                coefficient = self.coefficient(target, source, step)
-                factor = coefficient if np.ndim(coefficient) == 0 else coefficient[:, 0, 0]
-                np.multiply(self._transposed[group][:, rows], factor, matrix if i == 0 else term)
-                if i:
-                    np.add(matrix, term, matrix)
-            if number == 0:
-                np.dot(matrix, adjoint, out)
-            else:
-                product = work.terms[len(out)][:, 0]
-                np.dot(matrix, adjoint, product)
-                np.add(out, product, out)
-        if not self._pull.feeders[group]:
-            out.fill(0.0)
 
     def push_forward(self, step: int, tangents: Array) -> Array:
         """Return J_t v for the columns v of `tangents`, (N, K).
@@ -256,143 +160,107 @@ class StepMaps:
         Args:
             step: the step of the block, from 0. tangents: with respect to S_{t-1}, (N, K).
         """
-        count = tangents.shape[1]
-        known = {(name, lag + 1): part for (name, lag), part in self._split(tangents).items()}
-        lanes: dict[int, Array] = {}
-        across: dict[Node, Array] = {}
-
-        def gathered(target: Target, size: int) -> Array:
-            total = np.zeros((size, self._width, count))
-            for edge in self.plan.edges[target]:
-                source = edge.source
-                if source.op == "matmul":
-                    index, rows = self._lanes[source]
-                    part: Array | None = lanes[index][rows]
-                elif source.op == "across":
-                    part = across[source]
-                else:
-                    part = known.get(source.data)
-                if part is not None:
-                    total += self.coefficient(target, source, step) * part
-            return total
-
-        for target in reversed(self._order):
-            if isinstance(target, str):
-                known[target, 0] = gathered(target, self.plan.cell.shapes.states[target])
-            elif isinstance(target, Node):
-                across[target] = self._through(target, step, gathered(target, self.plan.size(target)))
-            else:
-                vector = gathered(target, self.plan.size(self.plan.groups[target].vector))
-                lanes[target] = _times(self._matrices[target], vector)
-        return self._joined(known, 0, count)
+        if self._tangents is None:
+            self._tangents = _Tangents(self._block, self._trial)
+        before = {(name, lag + 1): part for (name, lag), part in self._split(tangents).items()}
+        after = self._tangents.push_forward(step, before, tangents.shape[1])
+        out = np.zeros((self.size, tangents.shape[1]))
+        for key, into in self._split(out).items():
+            if key in after:
+                into[...] = after[key]
+        return out
 
     def jacobian(self, step: int) -> Array:
         """Return J_t = dS_t/dS_{t-1}, (N, N)."""
         return self.pull_back(step, np.eye(self.size)).T
 
 
-@dataclass(frozen=True)
-class _Way:
-    """Where the adjoint of an edge's source is kept, on the way back through a step.
+class _Columns:
+    """The backward step of one trial with K columns of cotangents."""
 
-    to: "lane", "across", "now" for a state at t, "before" for one at an earlier step. key: which of them.
-    first: whether it is written there, or added to what is there.
-    """
+    def __init__(self, block: LinearisedBlock, trial: int, count: int) -> None:
+        plan, program, of_all = block.plan, block.program, block.arrays
+        self._lag = plan.lag
+        arrays = Arrays(1, block.width, np.dtype(np.float64), columns=count)
+        for buffer in buffers_of(program.step):
+            if not buffer.columns:
+                arrays[buffer] = np.asarray(of_all[buffer][:, trial : trial + 1], np.float64)
+                if buffer.span is Span.BLOCK:
+                    arrays.moving.add(buffer)
+        parts = program.parts
+        arrays.allocate([*buffers_of(program.step), *parts.adjoints.values()], segment=1, block=1)
+        self._adjoints = {name: arrays[buffer][:, 0] for name, buffer in parts.adjoints.items()}
+        self._program = executor.program(program.step, arrays)
 
-    source: Node
-    to: str
-    key: Any
-    first: bool
-
-
-@dataclass(frozen=True)
-class _Pull:
-    """The way back through a step, the same for all steps.
-
-    order: the targets, each after all that takes it, with the ways of its edges.
-    feeders: for each group the targets that take its products elementwise, with the products and their rows.
-    kept, empty: the parts (state, lag) of S_{t-1} that begin as what S_t has of them, and those that nothing reaches.
-    """
-
-    order: tuple[tuple[Target, tuple[_Way, ...]], ...]
-    feeders: dict[int, list[tuple[Target, list[tuple[Node, slice]]]]]
-    kept: tuple[tuple[str, int], ...]
-    empty: tuple[tuple[str, int], ...]
-
-
-@lru_cache(maxsize=32)
-def _pull_program(plan: LayerPlan) -> _Pull:
-    lanes = _lanes(plan)
-    slots = [(slot.name, slot.lag) for slot in full_state(plan)]
-    kept = tuple(key for key in slots if (key[0], key[1] + 1) in slots)
-    written: set[Any] = set(kept)
-    order = []
-    for target in backward_order(plan):
-        if isinstance(target, Node) and target not in written:
-            continue  # nothing in a step takes it
-        ways = []
-        for edge in plan.edges[target]:
-            source = edge.source
-            if source.op == "matmul":
-                ways.append(_Way(source, "lane", lanes[source], source not in written))
-                written.add(source)
-            elif source.op == "across":
-                ways.append(_Way(source, "across", source, source not in written))
-                written.add(source)
-            elif source.data[1] == 0:
-                ways.append(_Way(source, "now", source.data[0], False))
-            else:
-                key = (source.data[0], source.data[1] - 1)
-                ways.append(_Way(source, "before", key, key not in written))
-                written.add(key)
-        order.append((target, tuple(ways)))
-    feeders: dict[int, list[tuple[Target, list[tuple[Node, slice]]]]] = {group.index: [] for group in plan.groups}
-    for target, found in order:
-        taken: dict[int, list[tuple[Node, slice]]] = {}
-        for way in found:
-            if way.to == "lane":
-                taken.setdefault(way.key[0], []).append((way.source, way.key[1]))
-        for group, edges in taken.items():
-            feeders[group].append((target, edges))
-    return _Pull(tuple(order), feeders, kept, tuple(key for key in slots if key not in written))
+    def pull_back(self, step: int, after: dict[tuple[str, int], Array], before: dict[tuple[str, int], Array]) -> None:
+        """Write the adjoints before a step from those after it, both as (state, lag) -> (size, b, K)."""
+        lag = self._lag
+        for adjoint in self._adjoints.values():
+            adjoint[...] = 0.0
+        for (name, back), part in after.items():
+            self._adjoints[name][lag - back] = part
+        self._program.run(step, 1, reverse=True)
+        for (name, back), part in before.items():
+            part[...] = self._adjoints[name][lag - 1 - back]
 
 
-def _lanes(plan: LayerPlan) -> dict[Node, tuple[int, slice]]:
-    """Return for each recurrent product its group and its rows there."""
-    return {lane.product: (group.index, slice(lane.start, lane.stop)) for group in plan.groups for lane in group.lanes}
+class _Tangents:
+    """The step of one trial the other way: what each cut point takes of the ones before it."""
 
-
-class _Work:
-    """Arrays for the way back through a step with K cotangents, taken again for every step."""
-
-    def __init__(self, plan: LayerPlan, width: int, count: int) -> None:
-        def empty(rows: int) -> Array:
-            return np.zeros((rows, width, count))
-
-        # A state that others take at t gets their share on top of what is given.
-        taken = {
-            e.source.data[0]
-            for es in plan.edges.values()
-            for e in es
-            if e.source.op == "state" and not e.source.data[1]
+    def __init__(self, block: LinearisedBlock, trial: int) -> None:
+        self._plan, self._width = block.plan, block.width
+        arrays, parts = block.arrays, block.program.parts
+        self._coefficients = {
+            key: arrays.view(place)[:, trial] for key, place in parts.places.items() if not key[1].is_number
         }
-        self.now = {name: empty(size) for name, size in plan.cell.shapes.states.items() if name in taken}
-        self.lanes = {group.index: empty(group.rows) for group in plan.groups}
-        self.products = {group.index: empty(plan.size(group.vector)) for group in plan.groups}
-        self.across = {node: empty(plan.size(node)) for node in plan.across}
-        sizes = {*plan.cell.shapes.states.values(), *(lane.rows for group in plan.groups for lane in group.lanes)}
-        sizes |= {plan.size(node) for node in plan.across} | {len(array) for array in self.products.values()}
-        self.terms = {rows: empty(rows) for rows in sizes}
-        self._folded: dict[tuple[int, int], tuple[Array, Array]] = {}
+        self._matrices = [matrix[trial] for matrix in block.matrices]
+        self._across = {node: arrays[buffer][:, trial] for node, buffer in parts.values.items()}
+        self._slopes = {node: arrays[buffer][:, trial] for node, buffer in parts.slopes.items()}
 
-    def folded(self, rows: int, columns: int) -> tuple[Array, Array]:
-        """Return two arrays for matrices with coefficients multiplied in."""
-        if (rows, columns) not in self._folded:
-            self._folded[rows, columns] = np.empty((rows, columns)), np.empty((rows, columns))
-        return self._folded[rows, columns]
+    def _coefficient(self, target: Target, node: Node, step: int) -> Any:
+        """Return a derivative, (size, b, 1), or a number."""
+        if node.is_number:
+            return node.data
+        values = self._coefficients[target, node]
+        return values[step if len(values) > 1 else 0][..., None]
 
+    def push_forward(self, step: int, before: dict[tuple[str, int], Array], count: int) -> dict[tuple[str, int], Array]:
+        """Return the tangents of the states at t and before it, from those before t, (state, lag) -> (size, b, K)."""
+        plan, width = self._plan, self._width
+        known: dict[tuple[str, int], Array] = dict(before)
+        inner: dict[Node, Array] = {}
 
-def _times(matrix: Array, vectors: Array) -> Array:
-    """Return ``matrix @ v`` for vectors (size, b, K), as one product."""
-    size, width, count = vectors.shape
-    return (matrix @ vectors.reshape(size, width * count)).reshape(-1, width, count)
+        def gathered(target: Target, size: int) -> Array:
+            total = np.zeros((size, width, count))
+            for edge in plan.edges[target]:
+                part = self._part(edge.source, known, inner)
+                if part is not None:
+                    total += self._coefficient(target, edge.coefficient, step) * part
+            return total
+
+        for target in reversed(plan.linear.backward_order):
+            if isinstance(target, str):
+                known[target, 0] = gathered(target, plan.cell.shapes.states[target])
+            elif isinstance(target, Node):
+                inner[target] = self._through(target, step, gathered(target, plan.size(target)))
+            else:
+                size = plan.size(plan.groups[target].vector)
+                product = self._matrices[target] @ gathered(target, size).reshape(size, width * count)
+                for lane in plan.lanes(plan.groups[target]):
+                    inner[lane.product] = product[lane.start : lane.stop].reshape(-1, width, count)
+        return known
+
+    def _part(self, source: Node, known: dict[tuple[str, int], Array], inner: dict[Node, Array]) -> Array | None:
+        if source.op == "state":
+            return known.get(source.data)
+        if source.op == "window":
+            return np.concatenate([known[state.data] for state in source.args])
+        return inner.get(source)
+
+    def _through(self, node: Node, step: int, vectors: Array) -> Array:
+        """Return J v for a function across: vectors (size, b, K)."""
+        function, slope = ACROSS[node.data[0]], self._slopes.get(node)
+        out = np.empty_like(vectors)
+        at_step = None if slope is None else slope[step]
+        function.apply_jacobian(int(function.over_sequences), self._across[node][step], at_step, vectors, out)
+        return out

@@ -54,7 +54,7 @@ class Loss(ABC):
         """Return this loss as one of both directions, each at its own last step: it reads [h[T], g[T]].
 
         With h and g the outputs of the forward and the reverse direction by their own steps, `outputs` are then [h, g]
-        at each of these, and not at a position of the sequence; see `gradcli.engine.bidirectional`.
+        at each of these, and not at a position of the sequence; see `gradcli.engine.directions`.
         """
         found = copy(self)
         found.final = True

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gradcli.engine.evaluate import Values, evaluate
 from gradcli.engine.layer import Layer
+from gradcli.frozen import frozen
 from gradcli.language.derivative import slopes
 from gradcli.language.graph import Dependence, Node, reachable
 from gradcli.language.parser import INPUT_NAME, Equation
@@ -20,7 +20,7 @@ Array = np.ndarray[Any, Any]
 _ELEMENTWISE = ("sum", "mul", "div", "pow", "call")
 
 
-@dataclass(frozen=True)
+@frozen
 class Blame:
     """An operation, as `gradcli.language.graph` calls it, and what it was given where its result is not finite.
 

@@ -1,4 +1,4 @@
-"""What is computed from a layer's parameters alone, once for all steps and runs: stacked matrices and constants."""
+"""What is computed from a layer's parameters alone, once for all steps and runs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.engine.addends import Affine, StackedAddends
 from gradcli.engine.evaluate import Values, evaluate
-from gradcli.engine.forward_loop import is_negated
-from gradcli.engine.plan import Group, Lane, LayerPlan
 from gradcli.engine.scaled import Scaled
+from gradcli.engine.step.plan import LayerPlan
 from gradcli.language.graph import Node
 
 Array = np.ndarray[Any, Any]
@@ -31,7 +29,7 @@ class LayerParameters:
     """
 
     def __init__(self, plan: LayerPlan, parameters: Mapping[str, Array], *, trials: int, dtype: np.dtype[Any]) -> None:
-        self._plan, self._trials, self._dtype = plan, trials, dtype
+        self._trials, self._dtype = trials, dtype
         self.column_ranges = _column_ranges(plan)
         self.values: Values = {}
         for name, shape in plan.cell.shapes.parameters.items():
@@ -39,7 +37,6 @@ class LayerParameters:
             with np.errstate(over="ignore"):
                 array = np.ascontiguousarray(parameters[name], dtype=dtype)
             self.values[plan.graph.parameter(name)] = array if len(shape) == 2 else array.reshape(trials, -1, 1)
-        self._made: dict[Any, Array] = {}
 
     def known(self, node: Node) -> Any:
         """Return the value of a node that depends on parameters alone; see `values`."""
@@ -47,82 +44,10 @@ class LayerParameters:
             evaluate([node], self.values, self.column_ranges)
         return self.values[node]
 
-    def stacked(self, group: Group) -> Array:
-        """Return a group's matrices one below the other, with the signs of the forward pass, as its loop wants them."""
-        key = ("stacked", group.index)
-        if key not in self._made:
-            signs = [forward_sign(self._plan, lane) for lane in group.lanes]
-            self._made[key] = self._without_trials(self._stack(group, signs))
-        return self._made[key]
-
-    def transposed(self, group: Group) -> Array:
-        """Return the transpose of a group's matrices one below the other, as the backward loop wants it."""
-        key = ("transposed", group.index)
-        if key not in self._made:
-            stacked = self._stack(group, [1] * len(group.lanes))
-            self._made[key] = self._without_trials(np.ascontiguousarray(stacked.swapaxes(1, 2)))
-        return self._made[key]
-
-    def of_window(self, group: Group) -> Array:
-        """Return what `stacked` gives for the groups of a group's window, side by side as their vectors lie."""
-        return self._made_of_window("stacked", group, 1)
-
-    def transposed_of_window(self, group: Group) -> Array:
-        """Return what `transposed` gives for the groups of a group's window, one below the other."""
-        return self._made_of_window("transposed", group, 0)
-
-    def _made_of_window(self, what: str, group: Group, axis: int) -> Array:
-        key = (what, "window", group.index)
-        if key not in self._made:
-            assert group.window is not None
-            parts = [getattr(self, what)(member) for member in group.window.groups]
-            self._made[key] = np.concatenate(parts, axis=axis)
-        return self._made[key]
-
-    def _stack(self, group: Group, signs: list[int]) -> Array:
-        matrices = [self.known(lane.product.args[0]) for lane in group.lanes]
-        return np.concatenate([-m if sign < 0 else m for sign, m in zip(signs, matrices, strict=True)], axis=1)
-
-    def _without_trials(self, stacked: Array) -> Array:
-        return stacked[0] if self._trials == 1 else stacked
-
-    def addend_matrix(self, item: StackedAddends, *, signed: bool) -> Array:
-        """Return the matrices of stacked addends, (R, rows, columns); with the forward pass's signs if `signed`."""
-        key = ("addends", item.key, signed)
-        if key not in self._made:
-            parts = [
-                addend.sign * (forward_sign(self._plan, addend.lane) if signed else 1) * self.known(addend.matrix)
-                for addend in item.addends
-            ]
-            self._made[key] = np.concatenate(parts, axis=1)
-        return self._made[key]
-
-    def addend_constants(self, item: StackedAddends) -> Array:
-        """Return what stacked addends add to their products, (R, rows, 1), with the forward pass's signs."""
-        key = ("constants", item.key)
-        if key not in self._made:
-            parts = []
-            for addend in item.addends:
-                total = np.zeros((self._trials, addend.lane.rows, 1), self._dtype)
-                for sign, node in addend.constants:
-                    total += sign * forward_sign(self._plan, addend.lane) * self.known(node)
-                parts.append(total)
-            self._made[key] = np.concatenate(parts, axis=1)
-        return self._made[key]
-
-    def affine_matrix(self, affine: Affine) -> Array:
-        """Return the signed matrix of what is affine in the input, (R, rows, columns)."""
-        key = ("affine", affine)
-        if key not in self._made:
-            self._made[key] = affine.sign * self.known(affine.matrix)
-        return self._made[key]
-
-    def affine_constants(self, affine: Affine) -> Array:
-        """Return the sum of the signed constants of what is affine in the input, (R, rows, 1) or a number."""
-        key = ("constants", affine)
-        if key not in self._made:
-            self._made[key] = np.asarray(sum(sign * self.known(node) for sign, node in affine.constants))
-        return self._made[key]
+    def stacked(self, parts: Sequence[tuple[int, Node]]) -> Array:
+        """Return vectors one below the other, (R, rows, 1): each with its number of rows, for which a scalar counts."""
+        found = [np.broadcast_to(self.known(node), (self._trials, rows, 1)) for rows, node in parts]
+        return np.concatenate(found, axis=1, dtype=self._dtype)
 
     def fold_gradient(self, node: Node, gradient: Scaled) -> Scaled:
         """Return the gradient of a node from one with a row for each entry that it was broadcast to, if it was."""
@@ -170,11 +95,6 @@ class ParametersOfSteps:
             )
             for plan, table in zip(self._plans, self._tables, strict=True)
         ]
-
-
-def forward_sign(plan: LayerPlan, lane: Lane) -> int:
-    """Return -1 where the forward pass holds the negative of a lane, or of the sum that it goes into, else +1."""
-    return -1 if is_negated(plan, lane.into or lane) else 1
 
 
 def _column_ranges(plan: LayerPlan) -> dict[Node, tuple[int, int]]:

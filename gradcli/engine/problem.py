@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from gradcli.engine.loss import Loss
-from gradcli.engine.plan import LayerPlan
 from gradcli.engine.scaled import Scaled
 from gradcli.engine.sizes import Sizes
-from gradcli.engine.starts import Starts
+from gradcli.engine.starts import Input, Starts
+from gradcli.engine.step.plan import LayerPlan
+from gradcli.frozen import frozen
 
 Array = np.ndarray[Any, Any]
 
@@ -28,12 +29,6 @@ UNLIMITED = 2**62
 Progress = Callable[[str, int, int], None]
 
 
-class Input(Protocol):
-    """Where x comes from: `fill(start, stop)` gives x[start+1..stop] as (n, R, size, B)."""
-
-    def fill(self, start: int, stop: int) -> Array: ...
-
-
 def layer_names(count: int, bidirectional: bool) -> list[str]:
     """Return what the layers are called, from the bottom up; of a bidirectional one each direction, forward first.
 
@@ -44,7 +39,7 @@ def layer_names(count: int, bidirectional: bool) -> list[str]:
     return [f"layer{i}{direction}" for i in range(count) for direction in directions]
 
 
-@dataclass(frozen=True)
+@frozen
 class Problem:
     """All that a run needs.
 

@@ -50,14 +50,14 @@ class Recomputation:
             )
             for layer in layers
         ]
-        self._x = self._side_by_side[0].empty(self._length, layers[0].plan.cell.shapes.input_size)
+        first = self._side_by_side[0]
+        shape = (self._length, first.trials, first.plan.cell.shapes.input_size, first.batch_size)
+        self._x = np.empty(shape, first.dtype)
         self._copies = [self._pairs(layer, twin) for layer, twin in zip(layers, self._side_by_side, strict=True)]
 
     def _pairs(self, layer: Layer, twin: Layer) -> list[tuple[Array, Array]]:
         """Return the views of what is copied to a layer, each with where it comes from: (S, n, R, size, B)."""
-        lag = layer.lag
-        pairs = [(layer.states[name][lag:], twin.states[name][lag:]) for name in layer.states]
-        pairs += [(layer.tape[name], twin.tape[name]) for name in layer.tape]
+        pairs = [(layer.arrays[kept][kept.lag :], twin.arrays[kept][kept.lag :]) for kept in layer.kept]
         return [(self._one_after_another(to), self._beside_each_other(source)) for to, source in pairs]
 
     def _one_after_another(self, array: Array) -> Array:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from gradcli.engine.group import TrialGroup
 from gradcli.engine.problem import Recording
-
-if TYPE_CHECKING:
-    from gradcli.engine.group import TrialGroup
 
 Array = np.ndarray[Any, Any]
 

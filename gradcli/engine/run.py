@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.engine.backward import StepClip
+from gradcli.engine.bidirectional import BothWays
 from gradcli.engine.group import TrialGroup
 from gradcli.engine.loss import Loss
 from gradcli.engine.nonfinite import Blame
 from gradcli.engine.parameters import ParametersOfSteps
-from gradcli.engine.problem import Input, Overflow, Problem, Progress, Run
-from gradcli.engine.starts import FilledInput
+from gradcli.engine.problem import Overflow, Problem, Progress, Run
+from gradcli.engine.recorder import Recorder
+from gradcli.engine.stack_backward import Backward
+from gradcli.engine.starts import FilledInput, Input
+from gradcli.engine.step_clip import StepClip
 from gradcli.engine.together import joined_runs
 
 Array = np.ndarray[Any, Any]
@@ -124,7 +127,7 @@ class Engine:
                 batch loss; norms are still those of each sequence's own.
         """
         runs = [
-            self._group(index, passes=2).run(record=record, step_clip=step_clip, parameters=parameters, plain=plain)
+            _backpropagated(self._group(index, passes=2), record, step_clip, parameters, plain)
             for index in range(len(self._ranges))
         ]
         if len(runs) == 1:
@@ -175,6 +178,29 @@ class Engine:
         """Return the group of the first trial in which something happened."""
         trial = int(np.argmax(overflow.trials))
         return self._group(next(i for i, (first, last) in enumerate(self._ranges) if first <= trial < last))
+
+
+def _backpropagated(group: TrialGroup, record: bool, step_clip: StepClip | None, parameters: bool, plain: bool) -> Run:
+    """Return what `Engine.run` does for a group of trials."""
+    problem = group.problem
+    recorder = Recorder(group) if record else None
+    with np.errstate(all="ignore"):
+        keep = recorder.keep_states if recorder else None
+        losses, checkpoints, overflow = group.forward(on_segment=keep, to_the_end=record)
+        run = Run(losses, {}, {}, overflow, recording=recorder.recording if recorder else None)
+        if overflow is not None:
+            return run
+        shape = (problem.seq_len + 1, problem.trials, problem.batch_size)
+        for name, layer in zip(problem.names, group.layers, strict=True):
+            run.log2_norm |= {f"{name}.{state}": np.full(shape, np.nan) for state in layer.states}
+        backward = Backward(group, run, recorder, step_clip, parameters, plain)
+        if problem.bidirectional:
+            is_finite = BothWays(backward).run()
+        else:
+            is_finite = all(backward.segment(lo, hi) for lo, hi in group.segments_back(checkpoints))
+        if is_finite:
+            backward.finish()
+    return run
 
 
 class _KeptInput:

@@ -56,7 +56,10 @@ class Scaled:
 
     def normalised(self) -> Scaled:
         """Return the same value with the largest mantissa of each trial near 1, and zeros at exponent 0."""
-        largest = np.abs(self.mantissa).max(axis=self._entries, initial=0.0)
+        entries = self._entries
+        largest = np.maximum(
+            self.mantissa.max(axis=entries, initial=0.0), -self.mantissa.min(axis=entries, initial=0.0)
+        )
         if not largest.size or (_NEAR_ONE[0] < largest.min() and largest.max() < _NEAR_ONE[1]):
             return self
         shift = exponent_of(largest)

@@ -6,12 +6,13 @@ Nothing here changes a result beyond rounding; it is what the machine does best 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from gradcli.engine.plan import LayerPlan
+from gradcli.engine.step.instructions import Span, buffers_of
+from gradcli.engine.step.plan import LayerPlan
+from gradcli.frozen import frozen
 from gradcli.language.graph import Dependence
 
 #: Trials run together while their weights fit into the cache of a core (1 to 2 MiB on today's machines),
@@ -61,7 +62,7 @@ def window_length(rows: int, trials: int, batch_size: int, itemsize: int, block:
     return max(block, min(fitting, -(-_COLUMNS // batch_size)))
 
 
-@dataclass(frozen=True)
+@frozen
 class Sizes:
     """What the choice depends on.
 
@@ -83,7 +84,7 @@ class Sizes:
     @cached_property
     def trials_at_once(self) -> int:
         """How many trials run together, at most all."""
-        weights = sum(group.rows * plan.size(group.vector) for plan in self.plans for group in plan.groups)
+        weights = sum(s.rows * plan.size(s.group.vector) for plan in self.plans for s in plan.layout.stacks)
         fitting = _CACHE_BYTES // (max(weights, 1) * self.itemsize)
         return int(np.clip(min(fitting, _NUMBERS_A_CALL // (self._widest * self.batch_size)), 1, self.trials))
 
@@ -99,7 +100,7 @@ class Sizes:
             return 1
         rows = 0
         for plan in self.plans:
-            rows += sum(group.rows for group in plan.groups) + sum(plan.cell.shapes.states.values())
+            rows += sum(stack.rows for stack in plan.layout.stacks) + sum(plan.cell.shapes.states.values())
             rows += sum(map(plan.size, plan.across))
         step = 2 * rows * self.trials * self.batch_size * self.itemsize
         return min(int(np.clip(_BLOCK_BYTES // step, _SHORTEST_BLOCK, _LONGEST_BLOCK)), self.seq_len)
@@ -138,15 +139,18 @@ class Sizes:
 
 def hoisted_rows(plan: LayerPlan) -> int:
     """Return the numbers of a step and sequence known before the loop, beside what is added to products."""
-    added = {lane.addend for group in plan.groups for lane in group.lanes}
-    leaves = [leaf for leaf in plan.leaf_edges if leaf.dependence is Dependence.INPUT and leaf not in added]
+    added = {lane.known for stack in plan.layout.stacks for lane in stack.lanes}
+    leaves = [leaf for leaf in plan.linear.leaf_edges if leaf.dependence is Dependence.INPUT and leaf not in added]
     return sum(map(plan.size, leaves))
 
 
 def _rows(plan: LayerPlan) -> int:
     """Return about how many numbers a sequence has in one step of a segment."""
-    shapes = plan.cell.shapes
     # What is hoisted exists twice while it is computed.
-    outside = shapes.input_size + 2 * hoisted_rows(plan)
-    kept = sum(map(plan.size, plan.stored)) + sum(map(plan.slope_rows, plan.across))
-    return sum(shapes.states.values()) + kept + outside
+    return kept_rows(plan) + plan.cell.shapes.input_size + 2 * hoisted_rows(plan)
+
+
+def kept_rows(plan: LayerPlan) -> int:
+    """Return how many numbers of a sequence are kept of a step of a segment."""
+    buffers = {*buffers_of(plan.forward), *plan.layout.states.values()}
+    return sum(buffer.size for buffer in buffers if buffer.span is Span.SEGMENT)

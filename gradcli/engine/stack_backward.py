@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
-from gradcli.engine.backward import Block, StepClip
-from gradcli.engine.evaluate import parameter_gradients
-from gradcli.engine.exponents import Adjoints, OutOfRange
-from gradcli.engine.layer import Layer
+from gradcli.engine.backward import Block
+from gradcli.engine.blocks import BlocksBack, blocks_of_stack
+from gradcli.engine.exponents import Adjoints
+from gradcli.engine.group import TrialGroup
 from gradcli.engine.loss import ReadoutLoss
+from gradcli.engine.parameter_gradients import StepGradients, batch_gradients
 from gradcli.engine.problem import READOUT, Overflow, Run
 from gradcli.engine.recorder import Recorder
 from gradcli.engine.scaled import Scaled, log2_norm
-from gradcli.engine.step_gradients import StepGradients
+from gradcli.engine.step_clip import StepClip
 from gradcli.language.graph import Node
-
-if TYPE_CHECKING:
-    from gradcli.engine.group import TrialGroup
 
 Array = np.ndarray[Any, Any]
 
@@ -44,32 +42,28 @@ class Backward:
         plain: bool = False,
     ) -> None:
         self.engine, self.run, self.recorder = engine, run, recorder
-        self.passes = engine.passes(parameters, clipped=step_clip is not None, plain=plain)
+        self.passes = engine.passes(parameters, clipped=step_clip.operation if step_clip else None, plain=plain)
         self.adjoints: list[Adjoints] = [backward.start(step_clip) for backward in self.passes]
         self.gradients: list[dict[Node, Scaled]] = [{} for _ in engine.layers]
         self.of_steps = StepGradients(engine.problem.seq_len)
         self.readout: dict[str, Array] = {}
         self.parameters = parameters
         self.step_clip = step_clip
-        self.first_length = self.length = min(engine.block, _FIRST_BLOCK)
+        self._back = self.blocks_back()
+
+    def blocks_back(self) -> BlocksBack:
+        """Return what goes back in blocks, from the last step on."""
+        settled = (lambda kept: None) if self.step_clip is None else self.step_clip.settle
+        return BlocksBack(self.engine, self.engine.block, _FIRST_BLOCK, settled)
 
     def segment(self, lo: int, hi: int) -> bool:
         """Go back over one segment; return whether all adjoints were finite."""
-        end = hi
-        while end > lo:
-            start = self.engine.block_start(lo, end, self.length)
-            try:
-                blocks = self._block(start - lo, end - lo, start)
-            except OutOfRange:
-                self.length = max(1, self.length // 2)
-                self.settle(kept=False)
-                continue
-            self.settle(kept=True)
+        take = partial(blocks_of_stack, self.engine, self.passes, self.adjoints)
+        seq_len = self.engine.problem.seq_len
+        for start, end, blocks in self._back.over(lo, hi, take):
             if not self._commit(blocks, start, end):
                 return False
-            self.length = min(self.engine.block, *(block.longest_next for block in blocks))
-            end = start
-            self.engine.progress("backward", self.engine.problem.seq_len - end, self.engine.problem.seq_len)
+            self.engine.progress("backward", seq_len - start, seq_len)
         return True
 
     def settle(self, kept: bool) -> None:
@@ -77,22 +71,9 @@ class Backward:
         if self.step_clip is not None:
             self.step_clip.settle(kept)
 
-    def _block(self, lo: int, hi: int, offset: int) -> list[Block]:
-        """Return the outcome of one block for each layer, from the top one down; nothing is changed."""
-        p = self.engine.problem
-        entering = p.loss.gradient(self.engine.outputs[lo:hi], offset + 1)
-        exponent = np.zeros((p.trials, p.batch_size), np.int64)
-        missing = self.engine.missing(offset + hi - lo)
-        found = []
-        for backward, adjoints in zip(reversed(self.passes), reversed(self.adjoints), strict=True):
-            block = backward.run(lo, hi, adjoints, entering, exponent, more=offset > 0, missing=missing)
-            entering, exponent = block.input_adjoint, block.input_exponent
-            found.append(block)
-        return found
-
-    def _commit(self, blocks: list[Block], start: int, end: int) -> bool:
-        for index, block in zip(reversed(range(len(blocks))), blocks, strict=True):
-            self.commit_layer(index, block, start, end)
+    def _commit(self, blocks: Sequence[Block], start: int, end: int) -> bool:
+        for index in reversed(range(len(blocks))):
+            self.commit_layer(index, blocks[index], start, end)
         if self.run.backward_overflow is not None:
             return False
         if self.parameters and not self.engine.problem.tied:
@@ -188,27 +169,3 @@ class Backward:
         for name, value in self.readout.items():
             scaled = Scaled(np.asarray(value / p.divisor, np.float64), np.zeros(p.trials, np.int64))
             run.gradients[f"{READOUT}.{name}"] = scaled.normalised()
-
-
-def batch_gradients(
-    layer: Layer, gradients: Mapping[Node, Scaled], divisor: int, *, steps: int | None = None
-) -> dict[str, Scaled]:
-    """Return the gradient of the batch loss for each parameter, (R, ...), from sums over sequences at some nodes.
-
-    Args:
-        layer: whose parameters. gradients: of nodes that depend on parameters alone. divisor: that of the problem.
-        steps: n, where they are those of n steps, each by itself: (n, R, ...).
-    """
-    lead = (layer.trials,) if steps is None else (steps, layer.trials)
-    found = parameter_gradients(
-        layer.plan.graph, dict(gradients), layer.parameters.values, layer.parameters.column_ranges
-    )
-    means = {}
-    for name, shape in layer.plan.cell.shapes.parameters.items():
-        gradient = found.get(name) or Scaled(np.zeros((*lead, 1)), np.zeros(lead, np.int64))
-        mean = np.divide(gradient.mantissa, divisor, dtype=np.float64).reshape(*lead, -1)
-        entries = math.prod(shape)
-        if mean.shape[-1] < entries:
-            mean = np.broadcast_to(mean, (*lead, entries))
-        means[name] = Scaled(mean.reshape(*lead, *shape), gradient.exponent).normalised()
-    return means

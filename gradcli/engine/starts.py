@@ -12,18 +12,22 @@ loops over steps know none of this. Between two steps, something happens:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from gradcli.engine.problem import Input
+from gradcli.frozen import frozen
 
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True)
+class Input(Protocol):
+    """Where x comes from: `fill(start, stop)` gives x[start+1..stop] as (n, R, size, B)."""
+
+    def fill(self, start: int, stop: int) -> Array: ...
+
+
+@frozen
 class Start:
     """Sequences that begin within a segment.
 

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from gradcli.engine.backward import BackwardPass, Block
-from gradcli.engine.backward_loop import backward_order
 from gradcli.engine.evaluate import Values, evaluate, product
-from gradcli.engine.plan import LayerPlan, Target
 from gradcli.engine.scaled import log2_norm, scale_by
+from gradcli.engine.step.linearise import Target
+from gradcli.engine.step.plan import LayerPlan
 from gradcli.language.across import ACROSS
 from gradcli.language.graph import Node
 
@@ -46,7 +46,7 @@ def is_closed(backward: BackwardPass) -> bool:
     state enters two steps later (``h[t-2]``), or enters a product in its own step.
     """
     plan = backward.plan
-    pending: list[Target] = [group.index for group in plan.groups]
+    pending: list[Target] = [group.number for group in plan.groups]
     while pending:
         for source in (edge.source for edge in plan.edges[pending.pop()]):
             if source.op == "state" and source.data[1] == 0:
@@ -72,12 +72,18 @@ def step_norms(backward: BackwardPass, block: Block) -> StepNorms:
         arriving = partial(_arriving, backward, block, values)
         direct = arriving({name: total for name, (total, _) in block.totals.items()})
         adjoints: dict[Target, Array] = {}
-        for group in plan.groups:
-            lanes = backward.lanes[group.index][: hi - lo]
-            if not group.same_as:  # else it is the same adjoint, of the one sum that both products are in
-                before.append(log2_norm(lanes, axis=2) + exponent[group.frame])
-            transposed = layer.parameters.transposed(group)
-            adjoints[group.index] = product(transposed[None] if layer.trials == 1 else transposed, lanes)
+        found: set[object] = set()
+        for stack in plan.layout.stacks:
+            group = stack.group
+            lanes = backward.lanes[group.number][: hi - lo]
+            adjoints[group.number] = product(backward.transposed(group.number), lanes)
+            # Products that enter the same sum have one adjoint, that of the sum.
+            new = [lane for lane in stack.lanes if plan.linear.entries(lane.product) not in found]
+            found |= {plan.linear.entries(lane.product) for lane in new}
+            if new:
+                rows = np.concatenate([np.arange(lane.start, lane.stop) for lane in new])
+                part = lanes if len(rows) == stack.rows else lanes[:, :, rows]
+                before.append(log2_norm(part, axis=2) + exponent[group.frame])
         through = arriving(adjoints)
         along = direct.log2_norm()
         return StepNorms(joint_log2([*before, along]), direct.joined(through).log2_norm(), along)
@@ -93,26 +99,26 @@ def _arriving(backward: BackwardPass, block: Block, values: Values, adjoints: di
     exponent = block.adjoints.exponent
     arrivals = _Arrivals(plan, block)
     pending = dict(adjoints)
-    for target in backward_order(plan):
+    for target in plan.linear.backward_order:
         if target not in pending:
             continue
         adjoint = pending.pop(target)
-        frame = _frame_of(plan, target)
+        frame = plan.linear.frame_of(target)
         if isinstance(target, Node):
             function = ACROSS[target.data[0]]
-            slope = layer.slope(target)[lo:hi] if plan.slope_rows(target) else None
+            slope = layer.slope(target)[lo:hi] if target in plan.layout.slopes else None
             out = np.empty_like(adjoint)
             function.apply_jacobian(2 + function.over_sequences, layer.array(target)[lo:hi], slope, adjoint, out)
             adjoint = out
         for edge in plan.edges[target]:
             source = edge.source
-            is_earlier = source.op == "state" and source.data[1] > 0
+            is_earlier = source.op == "window" or (source.op == "state" and source.data[1] > 0)
             if not is_earlier and source.op != "across":
                 continue
             evaluate([edge.coefficient], values, layer.parameters.column_ranges)
             part = values[edge.coefficient] * adjoint
             if is_earlier:
-                arrivals.add(source.data, part, frame)
+                arrivals.add_at(source, part, frame)
                 continue
             theirs = plan.frames.of_node[source]
             if theirs != frame:
@@ -121,18 +127,21 @@ def _arriving(backward: BackwardPass, block: Block, values: Values, adjoints: di
     return arrivals
 
 
-def _frame_of(plan: LayerPlan, target: Target) -> int:
-    if isinstance(target, str):
-        return plan.frames.of_state[target]
-    return plan.frames.of_node[target] if isinstance(target, Node) else plan.groups[target].frame
-
-
 class _Arrivals:
     """Adjoints of earlier states, from several sources, each state's in its own frame."""
 
     def __init__(self, plan: LayerPlan, block: Block) -> None:
         self._plan, self._block = plan, block
         self._sums: dict[tuple[str, int], Array] = {}
+
+    def add_at(self, source: Node, part: Array, frame: int) -> None:
+        """Add what arrives at a past state, or at several as one vector."""
+        if source.op == "state":
+            self.add(source.data, part, frame)
+            return
+        states = source.args
+        for state, one in zip(states, np.split(part, len(states), axis=2), strict=True):
+            self.add(state.data, one, frame)
 
     def add(self, state: tuple[str, int], part: Array, frame: int) -> None:
         """Add what arrives at a state, by its name and lag, from a target in some frame."""

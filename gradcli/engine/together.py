@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.engine.problem import Input, Problem, Recording, Run
+from gradcli.engine.problem import Problem, Recording, Run
 from gradcli.engine.scaled import Scaled
+from gradcli.engine.starts import Input
 
 Array = np.ndarray[Any, Any]
 

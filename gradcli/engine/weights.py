@@ -10,15 +10,17 @@ floats, it is summed again column by column: a large adjoint that meets an input
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradcli.engine.addends import StackedAddends
+from gradcli.engine.arrays import Extent
+from gradcli.engine.known import Affine
 from gradcli.engine.layer import Layer
-from gradcli.engine.plan import Group
 from gradcli.engine.scaled import NOTHING, SAFE_SPREAD, Scaled, scale_by, summed_products_of_columns
 from gradcli.engine.sizes import window_length
+from gradcli.engine.step.place import Stack
+from gradcli.engine.step.plan import LayerPlan
 from gradcli.language.graph import Node
 
 Array = np.ndarray[Any, Any]
@@ -29,38 +31,61 @@ _SAFE_SHIFT = {8: 300, 4: 30}
 _SURE = {8: (-600, 900), 4: (-90, 100)}
 
 
+class Use(NamedTuple):
+    """A parameter node that takes the sum of one part of a group, delta v^T, times a sign, as gradient.
+
+    lane: which of the group's. vector: which of `WeightGradients.vectors`; as many as there are stands for ones.
+    """
+
+    node: Node
+    sign: int
+    lane: int
+    vector: int
+
+
 class WeightGradients:
-    """The gradients of everything that one group's products and their addends are computed from.
+    """The gradients of everything that one group's products, and what is added to them, are computed from.
 
     Args:
-        layer: the layer. group: the group of it.
-        stacked: the runs of the group's addends whose adjoints are those of their lanes.
+        layer: the layer. stack: the lanes of the group.
+        added: by product, what is added to it and has its adjoint, where that is affine in the input.
         block: the most steps that `add` is given at once.
 
     Attributes:
-        vectors: the nodes whose values `add` needs.
+        vectors: the nodes whose values `add` needs. lanes: of the group.
+        uses: what becomes of the sums of its parts.
     """
 
-    def __init__(self, layer: Layer, group: Group, stacked: list[StackedAddends], block: int) -> None:
-        self.group, self._layer, self._stacked = group, layer, stacked
+    def __init__(self, layer: Layer, stack: Stack, added: Mapping[Node, Affine], block: int) -> None:
+        self.group, self._layer, self._added = stack.group, layer, added
+        self.lanes, self._rows = stack.lanes, stack.rows
         plan = layer.plan
-        size = plan.size(group.vector)
-        self.vectors = [group.vector]
+        size = plan.size(stack.group.vector)
+        self.vectors = [stack.group.vector]
         self._columns = [slice(0, size)]
-        if stacked:
-            self.vectors.append(stacked[0].vector)
-            self._columns.append(slice(size, size + plan.size(stacked[0].vector)))
+        if added:
+            vector = next(iter(added.values())).vector
+            self.vectors.append(vector)
+            self._columns.append(slice(size, size + plan.size(vector)))
         width = self._columns[-1].stop
         self._ones = slice(width, width + 1)
-        self._steps = window_length(group.rows + width + 1, layer.trials, layer.batch_size, layer.dtype.itemsize, block)
-        self._adjoints = self._window(group.rows)
+        self._steps = window_length(stack.rows + width + 1, layer.trials, layer.batch_size, layer.dtype.itemsize, block)
+        self._adjoints = self._window(stack.rows)
         self._vectors = self._window(width + 1)
         self._vectors[:, self._ones] = 1.0
         columns = [*self._columns, self._ones]
-        self._parts = [(slice(lane.start, lane.stop), part) for lane in group.lanes for part in columns]
-        self._first_rows = [lane.start for lane in group.lanes]
+        self._parts = [(slice(lane.start, lane.stop), part) for lane in stack.lanes for part in columns]
+        self._first_rows = [lane.start for lane in stack.lanes]
         self._first_columns = [part.start for part in columns]
+        self.uses = [use for number in range(len(stack.lanes)) for use in self._uses_of(number)]
         self.clear()
+
+    @staticmethod
+    def bytes_for(plan: LayerPlan, stack: Stack, extent: Extent, block: int) -> int:
+        """Return how many bytes it takes at most for blocks of so many steps."""
+        rows = stack.rows + plan.size(stack.group.vector) + plan.cell.shapes.input_size + 1
+        steps = window_length(rows, *extent, block)
+        return rows * steps * extent.trials * extent.batch_size * extent.itemsize
 
     def _window(self, rows: int) -> Array:
         """Return a buffer of columns, (R, rows, steps, B), laid out as the steps come."""
@@ -115,7 +140,7 @@ class WeightGradients:
         top = exponent.max(axis=1)
         weight = scale_by(np.ones((), layer.dtype), exponent - top[:, None])[:, None, :]
         top = np.broadcast_to(np.where(top > NOTHING, top, 0), (n, layer.trials))
-        rows, batch = self.group.rows, layer.batch_size
+        rows, batch = self._rows, layer.batch_size
         right = np.empty((n, layer.trials, self._ones.stop, batch), layer.dtype)
         right[:, :, self._ones] = 1.0
         for vector, part in zip(vectors, self._columns, strict=True):
@@ -185,7 +210,7 @@ class WeightGradients:
 
     def _add_part(self, number: int, found: Scaled) -> None:
         earlier = self._earlier.get(number)
-        self._earlier[number] = found.normalised() if earlier is None else earlier.add(found)
+        self._earlier[number] = found if earlier is None else earlier.add(found)
 
     def gradients(self) -> list[tuple[Node, Scaled]]:
         """Return the sums, as contributions to the gradients of matrices and of the (R, rows, 1) added to them."""
@@ -196,19 +221,22 @@ class WeightGradients:
 
     def _of_nodes(self, sums: Mapping[int, Scaled]) -> list[tuple[Node, Scaled]]:
         """Return sums of parts, by their number, as those of the nodes that they belong to."""
-        kinds = len(self._columns) + 1
-        found = [(lane.product.args[0], sums[number * kinds]) for number, lane in enumerate(self.group.lanes)]
-        of_lane = {id(lane): number * kinds for number, lane in enumerate(self.group.lanes)}
-        for item in self._stacked:
-            for addend in item.addends:
-                number = of_lane[id(addend.lane)]
-                found.append((addend.matrix, sums[number + 1].times(addend.sign)))
-                ones = sums[number + kinds - 1]
-                found += [
-                    (node, self._layer.parameters.fold_gradient(node, ones.times(sign)))
-                    for sign, node in addend.constants
-                    if not node.is_number
-                ]
+        kinds, fold = len(self._columns) + 1, self._layer.parameters.fold_gradient
+        found = []
+        for node, sign, lane, vector in self.uses:
+            part = sums[lane * kinds + vector]
+            found.append((node, fold(node, part if sign > 0 else part.times(sign))))
+        return found
+
+    def _uses_of(self, number: int) -> list[Use]:
+        """Return what takes the sums of a lane."""
+        product = self.lanes[number].product
+        found = [Use(product.args[0], 1, number, 0)]
+        affine = self._added.get(product)
+        if affine is not None:
+            ones = len(self.vectors)
+            found.append(Use(affine.matrix, affine.sign, number, 1))
+            found += [Use(node, sign, number, ones) for sign, node in affine.constants if not node.is_number]
         return found
 
 

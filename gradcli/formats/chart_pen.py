@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from gradcli.formats.text import display_width, printable, wrap
+from gradcli.frozen import frozen
 
 
-@dataclass(frozen=True)
+@frozen
 class Signs:
     """The characters of a chart: of the series, of lines across and down, of the axes, and what stands for a gap."""
 
@@ -27,7 +27,7 @@ _UNICODE = Signs("●○▲△■□◆◇", "╌", "┊", "│", "┤", "└", 
 _ASCII = Signs("*ox+#@%&", "-", ":", "|", "+", "+", "-", ".:*#", "~")
 
 
-@dataclass(frozen=True)
+@frozen
 class Pen:
     """What the screen can show."""
 

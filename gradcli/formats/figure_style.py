@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from gradcli.formats.text import printable, wrap
+from gradcli.frozen import frozen
 from gradcli.numbers import grouped
 
 #: Figures do not depend on the user's matplotlibrc; text in them is never parsed, and stays text in SVG.
@@ -37,7 +37,7 @@ INK, SOFT = "#000000", "#555555"
 _SOLID, _DOTS = "-", (0, (1, 1.5))
 
 
-@dataclass(frozen=True)
+@frozen
 class Look:
     """Colour, dashes and marker of a series."""
 

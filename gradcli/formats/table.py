@@ -6,9 +6,9 @@ Plain string building with a handful of ANSI codes: the import of rich alone wou
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from gradcli.formats.text import cell_text, display_width, filled_columns, pad, printable, wrap
+from gradcli.frozen import frozen
 from gradcli.results.model import Cell, Column, Line, Report, Style, Table, Verbatim
 
 _CODES: dict[Style, str] = {"title": "1", "good": "32", "warn": "33", "bad": "1;31", "dim": "2"}
@@ -34,7 +34,7 @@ def render(report: Report, *, width: int | None, color: bool, unicode: bool) -> 
     yield "\n".join(group for group in groups if group)
 
 
-@dataclass(frozen=True)
+@frozen
 class _Pen:
     """What the screen can show, and how blocks are drawn on it: each as a list of lines."""
 

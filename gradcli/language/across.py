@@ -14,10 +14,11 @@ normalisation, with the statistics of each step alone).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from gradcli.frozen import frozen
 
 Array = np.ndarray[Any, Any]
 
@@ -25,7 +26,7 @@ Array = np.ndarray[Any, Any]
 DEFAULT_EPS = 1e-5
 
 
-@dataclass(frozen=True)
+@frozen
 class Across:
     """A function across an axis.
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from gradcli.errors import did_you_mean
+from gradcli.frozen import frozen
 from gradcli.language.across import ACROSS
 from gradcli.language.functions import ELEMENTWISE
 from gradcli.language.graph import Graph, Node, reachable
@@ -28,7 +28,7 @@ class CellError(Exception):
         super().__init__("\n".join(lines + [f"{path}: {message}" for path, message in settings]))
 
 
-@dataclass(frozen=True)
+@frozen
 class SizedCell:
     """A cell at given sizes: what the engine compiles.
 

@@ -20,8 +20,8 @@ States that feed each other, such as the real and the imaginary part of a rotati
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
+from gradcli.frozen import frozen
 from gradcli.language.cell import SizedCell
 from gradcli.language.derivative import slopes
 from gradcli.language.graph import Dependence, Graph, Node, reachable
@@ -31,7 +31,7 @@ _PASSING = ("sigmoid", "hard_sigmoid", "exp")
 _LINEAR, _BENT, _GATE = range(3)
 
 
-@dataclass(frozen=True)
+@frozen
 class DirectEdge:
     """d target[t] / d source[t-lag] = diag(coefficient), gates held constant; lag is 1, or 0 within a step."""
 
@@ -41,7 +41,7 @@ class DirectEdge:
     coefficient: Node
 
 
-@dataclass(frozen=True)
+@frozen
 class DirectRoute:
     """States that are handed on entry by entry, alone or together.
 

@@ -6,9 +6,9 @@ Entry-by-entry factors that follow each other are one diagonal. Matrices stay in
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import chain, count, groupby
 
+from gradcli.frozen import frozen
 from gradcli.language.across import ACROSS, DEFAULT_EPS
 from gradcli.language.graph import Dependence, Node, reachable
 from gradcli.language.notation import Text
@@ -21,7 +21,7 @@ MOST_TERMS = 60
 _SUM, _QUOTIENT, _PRODUCT, _POWER, _ATOM = range(5)
 
 
-@dataclass(frozen=True)
+@frozen
 class Term:
     """The formula of one route: sign * text."""
 
@@ -30,7 +30,7 @@ class Term:
     text: str
 
 
-@dataclass(frozen=True)
+@frozen
 class JacobianBlock:
     """d target[t] / d source[t-lag] as a sum of terms.
 
@@ -47,7 +47,7 @@ class JacobianBlock:
     terms: tuple[Term, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class StepJacobian:
     """All blocks of one step. definitions: the abbreviations in their formulas, (symbol, formula)."""
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from gradcli.frozen import frozen
 from gradcli.language.graph import Graph, Node
 
 Array = np.ndarray[Any, Any]
@@ -27,7 +27,7 @@ SQRT_HALF = math.sqrt(0.5)
 INV_SQRT_2PI = 1.0 / math.sqrt(2.0 * math.pi)
 
 
-@dataclass(frozen=True)
+@frozen
 class Function:
     """An elementwise function phi.
 

@@ -25,9 +25,9 @@ _INSTEAD = {
     "transpose": "the transpose of W stands left of '@': W.T @ h[t-1]",
     "dropout": "gradients are measured without dropout; leave it out",
 }
-_BRACES = re.compile(r"([A-Za-z]\w*?)_?\{\s*(t(?:\s*[-+]\s*\d+)?)\s*\}")
-_CALL_OF_TIME = re.compile(r"([A-Za-z_]\w*)\(\s*(t(?:\s*-\s*\d+)?)\s*\)")
-_SEMICOLON = re.compile(r"\[[^\]\[]*(?:\[[^\]]*\][^\]\[]*)*;")
+_BRACES = r"([A-Za-z]\w*?)_?\{\s*(t(?:\s*[-+]\s*\d+)?)\s*\}"
+_CALL_OF_TIME = r"([A-Za-z_]\w*)\(\s*(t(?:\s*-\s*\d+)?)\s*\)"
+_SEMICOLON = r"\[[^\]\[]*(?:\[[^\]]*\][^\]\[]*)*;"
 #: Endings with which a name may mean a state, and what of it they mean.
 _LAST = ("_prev", "_previous", "_old", "_last", "_tm1", "_t_1", "_t1")
 _NOW = "_t"
@@ -40,7 +40,7 @@ def instead_of(function: str) -> str | None:
 
 def index_of_time(text: str) -> tuple[int, str] | None:
     """Return where an index is written as in LaTeX or as a call, h_{t-1} or h(t), and how it is written here."""
-    found = _BRACES.search(text) or _CALL_OF_TIME.search(text)
+    found = re.search(_BRACES, text) or re.search(_CALL_OF_TIME, text)
     if found is None:
         return None
     return found.start(), f"{found[0]} is written {found[1]}[{found[2].replace(' ', '')}]"
@@ -48,7 +48,7 @@ def index_of_time(text: str) -> tuple[int, str] | None:
 
 def semicolon(text: str) -> tuple[int, str] | None:
     """Return where a concatenation is written with a semicolon, as papers do."""
-    found = _SEMICOLON.search(text)
+    found = re.search(_SEMICOLON, text)
     return None if found is None else (found.end() - 1, "the parts of a concatenation are set apart by commas, not ';'")
 
 

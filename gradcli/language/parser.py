@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from gradcli.frozen import frozen
 from gradcli.language.habits import index_of_time, semicolon
 
 MAX_DEPTH = 60
@@ -21,8 +22,8 @@ TIME_NAME = "t"
 _OPEN = {"(": ")", "[": "]", "{": "}"}
 _OPERATORS = ("**", "//", "+", "-", "*", "/", "@")
 _OPERAND = r"(\b[A-Za-z_]\w*+(?:\[[^\[\]]*+\])?|(?<![\w.])\d[\w.]*+|\))"
-_TWO_OPERANDS = re.compile(_OPERAND + r"[ \t]+([A-Za-z_]\w*+|\d[\w.]*+|\()")
-_LEFT_SIDE = re.compile(r"\s*+([A-Za-z_]\w*+)\s*+(\[\s*t\s*\])?\s*=(?!=)")
+_TWO_OPERANDS = _OPERAND + r"[ \t]+([A-Za-z_]\w*+|\d[\w.]*+|\()"
+_LEFT_SIDE = r"\s*+([A-Za-z_]\w*+)\s*+(\[\s*t\s*\])?\s*=(?!=)"
 # What papers and word processors write, and how it is written in equations.
 _WRITTEN_AS = {
     "\u2212": "-",
@@ -66,7 +67,7 @@ class EquationProblem:
 OTHER_LINE = "\0"
 
 
-@dataclass(frozen=True)
+@frozen
 class Place:
     """Where something stands in the equations; line and column count from 1."""
 
@@ -77,7 +78,7 @@ class Place:
         return EquationProblem(self.line, self.column, message, elsewhere)
 
 
-@dataclass(frozen=True)
+@frozen
 class Equation:
     """One line ``name = ...`` (an intermediate) or ``name[t] = ...`` (a state)."""
 
@@ -92,7 +93,7 @@ class Equation:
         return f"{self.name}[t]" if self.is_state else self.name
 
 
-@dataclass(frozen=True)
+@frozen
 class Statement:
     """The text of one equation, which may go over several lines, and where it begins."""
 
@@ -138,7 +139,7 @@ def _statements(text: str) -> Iterator[Statement]:
     start = depth = 0
     for number, raw in enumerate(text.split("\n"), 1):
         line = raw.split("#", 1)[0].rstrip()
-        if pending and _LEFT_SIDE.match(line):
+        if pending and re.match(_LEFT_SIDE, line):
             yield _statement(pending, start)
             pending, depth = [], 0
         if not pending:
@@ -227,7 +228,7 @@ def lag_of(subscript: ast.expr) -> int | None:
 
 def _placeholder(statement: Statement) -> list[Equation]:
     """Return an equation that gives the name of an unreadable line, so that other lines are not blamed for using it."""
-    left = _LEFT_SIDE.match(statement.text)
+    left = re.match(_LEFT_SIDE, statement.text)
     if left is None or left.group(1) in (INPUT_NAME, TIME_NAME):
         return []
     place = Place(statement.line, statement.column)
@@ -330,7 +331,7 @@ def _wrong_sides(text: str, error: Exception) -> tuple[int, str] | None:
 
 
 def _missing_operator(text: str) -> tuple[int, str] | None:
-    pair = _TWO_OPERANDS.search(text, text.index("="))
+    pair = re.compile(_TWO_OPERANDS).search(text, text.index("="))
     if pair is None:
         return None
     left, right = pair.groups()

@@ -13,9 +13,9 @@ of the product of the factors on the way. See Hochreiter and Schmidhuber 1997, a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 
+from gradcli.frozen import frozen
 from gradcli.language.across import ACROSS
 from gradcli.language.cell import SizedCell
 from gradcli.language.derivative import diagonal_derivatives
@@ -23,21 +23,21 @@ from gradcli.language.direct import DirectRoute, direct_routes
 from gradcli.language.graph import Dependence, Node, reachable
 
 
-@dataclass(frozen=True)
+@frozen
 class Diagonal:
     """diag(coefficient): entry by entry."""
 
     coefficient: Node
 
 
-@dataclass(frozen=True)
+@frozen
 class Matrix:
     """A matrix of parameters."""
 
     matrix: Node
 
 
-@dataclass(frozen=True)
+@frozen
 class AcrossJacobian:
     """The Jacobian of a function across entries or sequences, such as layer_norm, at its argument. It is symmetric.
 
@@ -59,7 +59,7 @@ class AcrossJacobian:
 Factor = Diagonal | Matrix | AcrossJacobian
 
 
-@dataclass(frozen=True)
+@frozen
 class Edge:
     """The direct dependence of `target` at a step t on `source` at t - lag.
 
@@ -81,7 +81,7 @@ class Edge:
         return self.target == self.source and self.lag == 1 and self.is_elementwise
 
 
-@dataclass(frozen=True)
+@frozen
 class Route:
     """A way back through the unrolled path graph, from a later variable to an earlier one."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from gradcli.frozen import frozen
 from gradcli.language.graph import Graph, Node, reachable
 from gradcli.language.lower import Lowering
 from gradcli.language.parser import EquationProblem, Place
@@ -36,7 +37,7 @@ class _Size:
         return size
 
 
-@dataclass(frozen=True)
+@frozen
 class Shapes:
     """The outcome: sizes of states, shapes of parameters, and every node's size (1 for a scalar) or matrix shape."""
 

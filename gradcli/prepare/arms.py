@@ -7,19 +7,20 @@ borrows the fields of `SHARED` from the first file.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from gradcli.errors import Problem, SpecError, UsageError
+from gradcli.frozen import frozen
 from gradcli.prepare.build import Network, build
 from gradcli.prepare.data import open_source
 from gradcli.prepare.limits import MemoryRefused
 from gradcli.prepare.parameters import ParameterValues
 from gradcli.prepare.sizing import count_parameters, parameter_shapes, parse, size_cells
 from gradcli.prepare.trained import TrainedNetwork
-from gradcli.spec.base import SpecModel
+from gradcli.spec.checked import SpecModel
 from gradcli.spec.losses import DRAWN_READOUT, BinaryCrossEntropyLoss, Loss, MSELoss, TargetLoss
 from gradcli.spec.models import LARGEST_SIZE, Spec
 from gradcli.spec.reader import LoadedSpec
@@ -44,7 +45,7 @@ MATCHES = ("params",)
 _PATHS = ("path", "file")
 
 
-@dataclass(frozen=True)
+@frozen
 class Arms:
     """Specs ready to be compared.
 

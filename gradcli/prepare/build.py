@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,12 +18,14 @@ from gradcli.engine.loss import (
     SquaredError,
     SquaredErrorOfReadout,
 )
-from gradcli.engine.plan import LayerPlan
 from gradcli.engine.problem import READOUT, REVERSE, Problem, layer_names
+from gradcli.engine.step.plan import LayerPlan
 from gradcli.errors import Problem as SpecProblem
 from gradcli.errors import SpecError
+from gradcli.frozen import frozen
 from gradcli.language.cell import ParsedCell, SizedCell
 from gradcli.prepare.data import located, open_source
+from gradcli.prepare.garbage import collect_again
 from gradcli.prepare.lengths import sequence_starts
 from gradcli.prepare.limits import Beside, require_memory
 from gradcli.prepare.parameters import ParameterValues, open_laws_note
@@ -61,7 +63,7 @@ Array = np.ndarray[Any, Any]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@frozen
 class Network:
     """A spec, ready to run.
 
@@ -107,6 +109,7 @@ def build(
     Raises:
         GradcliError: mistakes that only show once shapes are known, unreadable input files, too little memory.
     """
+    collect_again()
     cell = parse(loaded)
     trained = _trained(loaded)
     source = open_source(loaded, max_memory=max_memory)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.engine.plan import LayerPlan
+from gradcli.engine.step.plan import LayerPlan
 from gradcli.errors import SpecError
 from gradcli.spec.inputs import FileInput, TokensInput
 from gradcli.spec.reader import LoadedSpec

@@ -6,20 +6,22 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from gradcli.engine.forward_loop import ForwardWriter
-from gradcli.engine.plan import LayerPlan
+from gradcli.engine.arrays import Extent
+from gradcli.engine.backward import pass_bytes
+from gradcli.engine.layer import layer_bytes
 from gradcli.engine.problem import READOUT, UNLIMITED
 from gradcli.engine.run import KEPT_INPUT_BYTES
-from gradcli.engine.sizes import CHUNK_BYTES, Sizes, hoisted_rows, window_length
+from gradcli.engine.sizes import Sizes
+from gradcli.engine.step.plan import LayerPlan
 from gradcli.errors import ResourceError
+from gradcli.frozen import frozen
 from gradcli.sources.cuts import lengths_file
 from gradcli.sources.files import FieldError
-from gradcli.sources.npz import array_bytes
 from gradcli.spec.given import Given
 from gradcli.spec.inputs import FileInput, Input, TextInput, TokensInput
 from gradcli.spec.losses import BinaryCrossEntropyLoss, FileTarget, GivenLoss, MSELoss, TargetLoss, loss_steps
@@ -32,8 +34,6 @@ _PARAMETER_COPIES = 9
 _OF_SEQUENCES, _OF_STATE, _READ_FROM = 4, 2, 3
 #: Copies of what the loss works on: outputs, differences or logits, their gradient.
 _LOSS_COPIES = 4
-#: Arrays of a block of the backward pass for each one that the tape has: adjoints, coefficients, products.
-_BLOCK_COPIES = 4
 #: Bytes for each byte of a text: itself, its characters, and its code points.
 _READING_TEXT = 1 + 4 + 4
 #: Bytes for each byte of a CSV file: "0," becomes a float64, in an array that grows by an eighth at a time.
@@ -57,7 +57,7 @@ class MemoryRefused(ResourceError):
         self.needed = needed
 
 
-@dataclass(frozen=True)
+@frozen
 class Beside:
     """What a command needs beside the run itself.
 
@@ -158,33 +158,21 @@ def _engine_bytes(
     sizes = sizes_of(spec, plans, tape_bytes)
     sizes = replace(sizes, trials=sizes.trials_at_once, tied=tied)
     sequences = sizes.trials * spec.batch_size
-    number = sequences * sizes.itemsize
-    rows = borders = outside = 0
-    for plan in plans:
-        loop = ForwardWriter(plan, sizes.trials > 1)
-        states = sum(plan.cell.shapes.states.values())
-        rows += states + sum(loop.buffers.values()) + 2 * hoisted_rows(plan)
-        borders += states * plan.lag
-        for group in plan.groups:
-            # What is added to the products, and their adjoints with what they are multiplied by, for some steps each.
-            addends, summed = (
-                number * group.rows,
-                group.rows + plan.size(group.vector) + plan.cell.shapes.input_size + 1,
-            )
-            outside += max(addends, min(CHUNK_BYTES, addends * sizes.segment))
-            window = window_length(summed, sizes.trials, spec.batch_size, sizes.itemsize, sizes.block)
-            outside += number * summed * min(window, spec.seq_len)
+    extent = Extent(sizes.trials, spec.batch_size, sizes.itemsize)
     segments = -(-spec.seq_len // sizes.segment)
     stretches = sizes.stretches(sizes.segment) if segments > 1 else 1
-    tape = sizes.segment * number * rows * (2 if stretches > 1 else 1)  # computed again, it is copied to its place
-    kept = segments * stretches * number * borders
-    blocks = sizes.block * number * rows * _BLOCK_COPIES
+    layers = sum(layer_bytes(plan, extent, sizes.segment) for plan in plans)
+    if stretches > 1:  # what is computed again is copied to its place
+        layers *= 2
+    borders = sum(sum(plan.cell.shapes.states.values()) * plan.lag for plan in plans)
+    kept = segments * stretches * sequences * sizes.itemsize * borders
+    passes = sum(pass_bytes(plan, extent, sizes.block) for plan in plans)
     input_step = _FLOAT * _sequences(spec) * plans[0].cell.shapes.input_size
     inputs = min(2 * sizes.segment * input_step, KEPT_INPUT_BYTES + sizes.segment * input_step)
     width = max(_output_size(spec, plans), *shapes.get(f"{READOUT}.b_y", (0,)))
     losses = _FLOAT * min(_loss_steps(spec), sizes.segment) * sequences * width * _LOSS_COPIES
     between = sizes.seq_len * sequences * _bytes_between(spec, plans, sizes.itemsize) if spec.bidirectional else 0
-    return tape + kept + blocks + outside + inputs + losses + between
+    return layers + kept + passes + inputs + losses + between
 
 
 def _bytes_between(spec: Spec, plans: Sequence[LayerPlan], itemsize: int) -> int:
@@ -323,6 +311,8 @@ def _reading(model: Readable, folder: Path) -> Iterator[tuple[str, int, int]]:
         except (OSError, ValueError):
             continue  # what is wrong with it, its reader says
         if ending == ".npz":
+            from gradcli.sources.npz import array_bytes
+
             yield name, size, array_bytes(path, key)
         elif ending == ".csv":
             yield name, size, size * _READING_CSV

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any, Self
 
 from gradcli.engine.problem import Problem, Progress
+from gradcli.frozen import frozen
 from gradcli.prepare import threads
 
 
-@dataclass(frozen=True)
+@frozen
 class Resources:
     """What a run may take.
 

@@ -14,8 +14,8 @@ from gradcli.errors import UsageError
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
-    from gradcli.engine.plan import LayerPlan
     from gradcli.engine.problem import Problem
+    from gradcli.engine.step.plan import LayerPlan
 
 #: Read by the BLAS libraries that NumPy may come with, once, when it is imported.
 BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
@@ -69,7 +69,7 @@ def worthwhile_threads(products: Iterable[tuple[int, int, int]], cpus: int) -> i
 
 def recurrent_products(plans: Sequence[LayerPlan], batch_size: int) -> list[tuple[int, int, int]]:
     """Return the sizes (rows, inner, columns) of the products that every step computes, one after the other."""
-    return [(group.rows, plan.size(group.vector), batch_size) for plan in plans for group in plan.groups]
+    return [(s.rows, plan.size(s.group.vector), batch_size) for plan in plans for s in plan.layout.stacks]
 
 
 def usable_cpus() -> int:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path as FilePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import finalize
 
 import numpy as np
@@ -22,12 +22,13 @@ from gradcli.spec.losses import DRAWN_READOUT, ReadoutLoss, TargetLoss
 from gradcli.spec.models import CellBlock, Spec
 from gradcli.spec.shown import printable
 from gradcli.spec.trained import Checkpoints, Trained, Weights, WeightsError
-from gradcli.weights.checkpoint import Checkpoint
 from gradcli.weights.choice import choose_layer, listed
 from gradcli.weights.formats import format_of, open_checkpoint
 from gradcli.weights.layers import Contents, Embedding, LinearHead, RecurrentLayer, Value
-from gradcli.weights.layouts import find_layers
 from gradcli.weights.name_map import parse_entry
+
+if TYPE_CHECKING:
+    from gradcli.weights.checkpoint import Checkpoint
 
 Array = np.ndarray[Any, Any]
 
@@ -69,6 +70,8 @@ class TrainedNetwork(Trained):
     @cached_property
     def contents(self) -> Contents:
         """What was recognised in the file."""
+        from gradcli.weights.layouts import find_layers
+
         return find_layers(self.checkpoint)
 
     def _chosen(self, name: str | None) -> RecurrentLayer:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NoReturn
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gradcli import __version__
 from gradcli.diagnostics.baseline import Recorded
 from gradcli.errors import InputFileError
+from gradcli.frozen import frozen
 from gradcli.results.envelope import envelope
+from gradcli.spec.checked import Field, SpecModel
+from gradcli.spec.explain import check
 from gradcli.spec.shown import dotted, shown
 
 #: Of the file's layout; a reader refuses another one.
@@ -25,7 +25,7 @@ _UNBOUNDED, _MINUS_INFINITY = "unbounded", "-infinity"
 _INFINITE: Mapping[Any, float] = {_UNBOUNDED: math.inf, _MINUS_INFINITY: -math.inf}
 
 
-@dataclass(frozen=True)
+@frozen
 class Entry:
     """What a baseline has of one spec.
 
@@ -38,8 +38,8 @@ class Entry:
     figures: Mapping[str, Recorded]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, allow_inf_nan=False)
+class _Model(SpecModel):
+    CLOSED = False  # so that a later version may say more
 
 
 _End = int | float | Literal["unbounded", "-infinity"] | None
@@ -85,13 +85,9 @@ def parse_baseline(text: str, source: str) -> dict[str, Entry]:
             f"{source}: is a baseline of layout {shown(layout)}, from gradcli {version}; this is gradcli {__version__},"
             f" which reads layout {LAYOUT}; remove it, and write it anew with --update"
         )
-    try:
-        found = _File.model_validate(data)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise InputFileError(
-            f"{source}: is no baseline: {dotted(first['loc'])}: {first['msg'].lower()}; {_ANEW}"
-        ) from None
+    found, wrong = check(_File, data)
+    if found is None:
+        raise InputFileError(f"{source}: is no baseline: {dotted(wrong[0].path)}: {wrong[0].message}; {_ANEW}")
     return {
         path: Entry(
             entry.spec,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from gradcli import cells
 from gradcli.errors import UsageError
+from gradcli.frozen import frozen
 from gradcli.language.cell import ParsedCell, parse_cell
 from gradcli.numbers import shape_text
 from gradcli.results.cell_sizes import parameters_per_unit, state_size, symbolic_shapes
@@ -17,7 +17,7 @@ from gradcli.results.result import Result
 from gradcli.spec.models import CellBlock
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class ListedCell:
     """A built-in cell in the list."""
 
@@ -31,7 +31,7 @@ class ListedCell:
     )
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@frozen(kw_only=True, repr=False)
 class CellList(Result):
     """The built-in cells."""
 
@@ -40,7 +40,7 @@ class CellList(Result):
     cells: Sequence[ListedCell] = key("the built-in cells by name")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class ParameterOfCell:
     """A parameter of a cell."""
 
@@ -48,7 +48,7 @@ class ParameterOfCell:
     copies: int = key("how many parameters of PyTorch's it stands for")
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@frozen(kw_only=True, repr=False)
 class CellInFull(Result):
     """One built-in cell."""
 
@@ -86,7 +86,7 @@ def zoo_list() -> CellList:
 def _listed(name: str) -> ListedCell:
     """Return what the list says of one cell."""
     block = cells.load(name).cell
-    parsed = _parsed(block)
+    parsed = parsed_cell(block)
     return ListedCell(
         name=name,
         title=block.title,
@@ -106,7 +106,7 @@ def cell_in_full(name: str) -> CellInFull:
     if known is None:
         raise UsageError(cells.unknown(name))
     name, also, block = known, cells.load(known).aliases, cells.load(known).cell
-    parsed = _parsed(block)
+    parsed = parsed_cell(block)
     shapes = symbolic_shapes(parsed)
     init = {pattern: initialiser.model_dump(mode="json") for pattern, initialiser in block.init.items()}
     twice = _twice(block)
@@ -157,7 +157,7 @@ def _two(twice: Collection[str]) -> str:
     return f"; two each of {', '.join(sorted(twice))}, as in PyTorch" if twice else ""
 
 
-def _parsed(block: CellBlock) -> ParsedCell:
+def parsed_cell(block: CellBlock) -> ParsedCell:
     return parse_cell(
         block.equations,
         output=block.output,

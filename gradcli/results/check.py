@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from gradcli.diagnostics.expectations import CheckOutcome
 from gradcli.errors import ExitCode, Problem
+from gradcli.frozen import frozen
 from gradcli.numbers import grouped
 from gradcli.results.baseline import Entry
 from gradcli.results.declared import key
@@ -24,7 +25,7 @@ SPEC, BASELINE = "spec", "baseline"
 PRECEDENCE = (ExitCode.USAGE, ExitCode.INTERNAL, ExitCode.INPUT_FILE, ExitCode.RESOURCE, ExitCode.GATE)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Check:
     """One check of one file."""
 
@@ -36,7 +37,7 @@ class Check:
     line: int | None = key("the line of the file that asks for it; null for that of a baseline")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Mistake:
     """One mistake in a spec."""
 
@@ -46,7 +47,7 @@ class Mistake:
     message: str = key("what is wrong")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class CheckedFile:
     """One file.
 
@@ -65,11 +66,12 @@ class CheckedFile:
     reads: Sequence[Read] = ()
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@frozen(kw_only=True, repr=False, eq=False)
 class Checked(Result):
     """What became of all files."""
 
     command = "check"
+    runs_engine = True
 
     status: Status = key("`passed`, `failed`, or `error`: the worst of all files")
     counts: Mapping[str, int] = key("how many `files`, `checks`, `passed`, `failed`, `errors`, and files `skipped`")

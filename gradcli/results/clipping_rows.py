@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gradcli.frozen import frozen
 from gradcli.numbers import CHOSEN, fraction, percent, power_of_ten, significant
 from gradcli.results.declared import key
 from gradcli.results.norm_curve import Curve, curve_fields
@@ -33,7 +33,7 @@ def _scale(clipped: Clipped | Clipping) -> str:
     return significant(clipped.scale, digits=3)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Clipping:
     """What one clipping method does; medians over trials."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -14,6 +13,7 @@ from gradcli.diagnostics.curve_landmarks import reference_distance
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.training import WeightsOfRun
 from gradcli.diagnostics.verdict_words import KIND_WORDS
+from gradcli.frozen import frozen
 from gradcli.numbers import log10_text, steps_text
 from gradcli.results.arms import common_words, differences, lengths_of, vanishing_words
 from gradcli.results.curves import half_life_text, horizon_text, rate_text, shown_distances
@@ -28,7 +28,7 @@ from gradcli.results.training import TrainedWeights, trained_weights, weights_ta
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Place:
     """A place in the ranking."""
 
@@ -38,11 +38,12 @@ class Place:
     beyond_sequence: bool = key("whether its curve is above the threshold to the very beginning")
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@frozen(kw_only=True, repr=False, eq=False)
 class Comparison(Result):
     """What `compare` found of several specs."""
 
     command = "compare"
+    runs_engine = True
 
     runs: Sequence[Run] = key("the runs, in the order in which the specs were given")
     ranking: Sequence[Place] = key("the runs by reach")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gradcli.diagnostics.contributions import TOLERANCES, Contributions, Terms
 from gradcli.diagnostics.curve import Curve
+from gradcli.frozen import frozen
 from gradcli.numbers import fraction, grouped, log10_text, percent, power_of_ten, significant, threshold
 from gradcli.results.curves import bars, shown_distances
 from gradcli.results.declared import InColumns, columns_of, key
@@ -28,7 +28,7 @@ MOST_NAMED_TERMS = 12
 ALL = "all"
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class TermsByDistance:
     """The terms g_d of a gradient G, by distance d = 0 to T-1, each (T,)."""
 
@@ -38,7 +38,7 @@ class TermsByDistance:
     share: Array = key("<g_d, G> / <G, G>; they add up to 1")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class TruncatedByWindow:
     """What BPTT truncated to K steps keeps, G_K = g_0 + ... + g_(K-1), by window K = 1 to T, each (T,)."""
 
@@ -49,7 +49,7 @@ class TruncatedByWindow:
     bias: Array = key("|G_K - G| / |G|")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class SmallestWindow:
     """The window that is enough, there and for every larger one; null where there is no gradient."""
 
@@ -58,7 +58,7 @@ class SmallestWindow:
     by_cosine: int | None = key("the smallest with a `cosine` of at least 1 minus that")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class GradientInTerms:
     """A gradient G, of one parameter or of several as one vector, and its terms; medians over trials."""
 
@@ -69,7 +69,7 @@ class GradientInTerms:
     smallest_window: Sequence[SmallestWindow] = key("the windows that are enough, for each tolerance")
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@frozen(kw_only=True, repr=False, eq=False)
 class ContributionsOfLayer(OfOneLayer):
     """What `contributions` found of one layer."""
 

@@ -7,11 +7,12 @@ From the declaration come the keys of the JSON (`data_of`), the rows of the CSV 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from itertools import repeat
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from gradcli.frozen import frozen
 from gradcli.results.model import PART, Block, Cell, Column, Deferred, Numbers, Records, Table
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _KEY = "key"
 
 
-@dataclass(frozen=True)
+@frozen
 class Key:
     """What a field means.
 
@@ -80,7 +81,7 @@ def keys_of(kind: type[Any]) -> Mapping[str, Key]:
 def data_of(value: Any) -> Any:
     """Return a value as plain data: declared fields by their names, long arrays as they are, None for no finite number.
 
-    >>> @dataclass(frozen=True)
+    >>> @frozen
     ... class Point:
     ...     x: float = key("where")
     >>> data_of([Point(1.5), Point(float("inf"))])
@@ -141,7 +142,7 @@ def _plain(value: Any) -> Cell:
     return found
 
 
-@dataclass(frozen=True)
+@frozen
 class InColumns:
     """Records that are kept as columns, which are arrays: rows are made while they are walked over, maybe millions.
 

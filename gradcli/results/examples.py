@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import cast
 
 from gradcli.diagnostics.verdict_words import KIND_WORDS
+from gradcli.frozen import frozen
 from gradcli.results.declared import key, records_of, table_of
 from gradcli.results.model import Line, Report
 from gradcli.results.result import Result
@@ -21,7 +21,7 @@ def _first_word(kind: str) -> str:
     return KIND_WORDS[cast(VerdictKind, kind)].split()[0]
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class ListedExample:
     """An example in the list."""
 
@@ -30,7 +30,7 @@ class ListedExample:
     title: str = key("what it shows", title="shows", text=True, keep=9)
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@frozen(kw_only=True, repr=False)
 class ExampleList(Result):
     """The example specs."""
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gradcli.diagnostics.gate_words import functions_across, main_cause, mean
 from gradcli.diagnostics.gates import SATURATED_BELOW, Gate, Gates, Kept, Rates
+from gradcli.frozen import frozen
 from gradcli.numbers import decimals, percent, significant
 from gradcli.results.curves import shown_distances
 from gradcli.results.declared import InColumns, columns_of, key
@@ -22,7 +22,7 @@ from gradcli.results.simulate import describe, loss_lines, verdict_lines
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class ActivationValues:
     """The values of an activation over trials, sequences and units, by distance 0 to T-1, each (T,)."""
 
@@ -37,7 +37,7 @@ class ActivationValues:
     p90: Array = key("the 90 % quantile, likewise", csv=False)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class RateParts:
     """The rate of the mean norm from distance d to d+1 in nats, and its parts: d = 0 to T-1, each (T,)."""
 
@@ -49,7 +49,7 @@ class RateParts:
     direct: Array = key("the norm of what direct routes bring, over that of all that arrives")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class KeptByRoute:
     """What a direct route keeps, the gates held constant."""
 
@@ -61,7 +61,7 @@ class KeptByRoute:
     share: float = key("what it brings of all that arrives at its states, by norm")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class MainCause:
     """What the rate is owed to most."""
 
@@ -73,7 +73,7 @@ class MainCause:
     text: str = key("the same as a sentence")
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@frozen(kw_only=True, repr=False, eq=False)
 class GatesOfLayer(OfOneLayer):
     """What `gates` found of one layer."""
 

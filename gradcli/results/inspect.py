@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from gradcli.diagnostics.weights import DirectionWeights, Inspection
+from gradcli.frozen import frozen
 from gradcli.numbers import grouped, shape_text
 from gradcli.results.declared import key
 from gradcli.results.result import Result
@@ -14,7 +14,7 @@ from gradcli.weights.checkpoint import Ignored
 from gradcli.weights.layers import Contents, Embedding, LinearHead, RecurrentLayer, Unsupported
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class TensorInFile:
     """A tensor of the file."""
 
@@ -23,7 +23,7 @@ class TensorInFile:
     dtype: str = key("the type of its entries")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class NonfiniteTensor:
     """A tensor with entries that are NaN or infinite."""
 
@@ -34,7 +34,7 @@ class NonfiniteTensor:
     size: int = key("how many it has", title="of", written=grouped, keep=8)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class LeftOut:
     """What is in the file, and not used."""
 
@@ -42,7 +42,7 @@ class LeftOut:
     reason: str = key("why")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class GateInFile:
     """The gate that keeps the old state."""
 
@@ -51,7 +51,7 @@ class GateInFile:
     kept_at_rest: float | None = key("what it keeps with zero states and no input; null where it is no sigmoid")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class MatrixInFile:
     """A recurrent matrix."""
 
@@ -60,7 +60,7 @@ class MatrixInFile:
     spectral_norm: float = key("the largest singular value")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class DirectionInFile:
     """One direction of one layer."""
 
@@ -68,7 +68,7 @@ class DirectionInFile:
     matrices: Mapping[str, MatrixInFile] = key("each recurrent matrix")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class LayerInFile:
     """A recurrent layer, or a stack of them that its framework treats as one."""
 
@@ -94,7 +94,7 @@ class LayerInFile:
     notes: Sequence[str] = key("how it was read")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class HeadInFile:
     """A linear layer that could be a readout."""
 
@@ -106,7 +106,7 @@ class HeadInFile:
     tensors: Sequence[str] = key("the tensors that it is made of")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class EmbeddingInFile:
     """A table with a row for each token."""
 
@@ -117,7 +117,7 @@ class EmbeddingInFile:
     tensors: Sequence[str] = key("the tensors that it is made of")
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@frozen(kw_only=True, repr=False, eq=False)
 class CheckpointContents(Result):
     """What `inspect` found in a checkpoint."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from gradcli.diagnostics.layer_jacobian import JacobianFindings
 from gradcli.diagnostics.lyapunov import Lyapunov
 from gradcli.diagnostics.spectra import MatrixSpectrum
 from gradcli.engine.linearised import full_state_size
+from gradcli.frozen import frozen
 from gradcli.numbers import shape_text, significant
 from gradcli.prepare.build import Network
 from gradcli.results.declared import key, keys_of
@@ -25,7 +25,7 @@ from gradcli.results.run import Verdict, verdict_of
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class FrobeniusNorms:
     """The Frobenius norm of J = dS[T]/dS[T-d] by distance d, which the verdict is on; the median over trials."""
 
@@ -33,7 +33,7 @@ class FrobeniusNorms:
     log10_norm: Array = key("log10 ||J||_F, (T+1,)")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class SingularValues:
     """The singular values of J at D distances, each (D,); medians over trials, null where rounding hides them."""
 
@@ -49,7 +49,7 @@ class SingularValues:
     log10_bound: Array = key("what the weights prove of the largest, whatever the input; null: nothing", csv=False)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class LastFactor:
     """The last factor of J at the same distances, J_(T-d+1) alone, each (D,); null at distance 0, which has none."""
 
@@ -58,7 +58,7 @@ class LastFactor:
     spectral_radius: Array = key("its largest |eigenvalue|")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class LargestPeak:
     """Where the largest singular value is largest."""
 
@@ -70,7 +70,7 @@ def _median_text(value: float) -> str:
     return "" if math.isnan(value) else significant(value, digits=4)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class RecurrentMatrix:
     """A recurrent matrix; medians over trials."""
 
@@ -89,7 +89,7 @@ class RecurrentMatrix:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class ProvenBound:
     """What the weights prove for every input."""
 
@@ -99,7 +99,7 @@ class ProvenBound:
     unbounded: Sequence[str] | None = key("state, and matrix or state, of the first derivative without a bound")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class AtRest:
     """The step with zero states and no input."""
 
@@ -107,7 +107,7 @@ class AtRest:
     critical_gain: float | None = key("the recurrent matrices times this make it 1")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class LyapunovExponents:
     """Lyapunov exponents lambda_1 >= lambda_2 >= ... in nats a step; medians over trials."""
 
@@ -121,7 +121,7 @@ class LyapunovExponents:
     entropy: float = key("the sum of the positive ones; null where it needs more")
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@frozen(kw_only=True, repr=False, eq=False)
 class JacobianOfLayer(OfOneLayer):
     """What `jacobian` found of one layer. Where it is `nonfinite`, only the verdict is there."""
 

@@ -7,12 +7,13 @@ so a new diagnostic adds blocks and keys here and changes no format.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 from itertools import chain
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from gradcli.frozen import frozen
 from gradcli.results.suites import Suites
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ Style = Literal["plain", "title", "good", "warn", "bad", "dim"]
 Cell = str | float | int | None
 
 
-@dataclass(frozen=True)
+@frozen
 class Column:
     """A column of a table.
 
@@ -42,7 +43,7 @@ class Column:
     keep: int = 5
 
 
-@dataclass(frozen=True)
+@frozen
 class Table:
     """Rows under columns; `title` stands above, `note` below."""
 
@@ -52,7 +53,7 @@ class Table:
     note: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Line:
     """A line of prose. `label` is a leading word in the line's style ("VANISHING"); the text follows it, unstyled.
 
@@ -66,7 +67,7 @@ class Line:
     style: Style = "plain"
 
 
-@dataclass(frozen=True)
+@frozen
 class Verbatim:
     """Text whose line breaks and alignment are its own: equations, formulas."""
 
@@ -81,7 +82,7 @@ def filled(groups: Sequence[Sequence[Block]]) -> list[Sequence[Block]]:
     return [group for group in groups if group]
 
 
-@dataclass(frozen=True)
+@frozen
 class Records:
     """The rows of the CSV: full precision, one header. `rows` may be made while they are walked over."""
 
@@ -158,7 +159,7 @@ def plain(value: Any) -> Any:
     return [plain(entry) for entry in value] if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
-@dataclass(frozen=True)
+@frozen
 class Report:
     """The result of one command.
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gradcli.frozen import frozen
 from gradcli.results.declared import key, keys_of
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Curve:
     """Norms of the gradient by distance d = T - k, each of shape (T+1,): log10, -inf (null) for an exact zero."""
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from gradcli.frozen import frozen
 from gradcli.prepare.build import Network
 from gradcli.results.declared import key
 from gradcli.results.result import OneRun
 from gradcli.results.run import resolved_spec
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@frozen(kw_only=True, repr=False, eq=False)
 class OfOneSpec(OneRun):
     """What was found of one spec."""
 
@@ -23,7 +23,7 @@ class OfOneSpec(OneRun):
     spec: Mapping[str, Any] = key("the spec with every default filled in; read again, it gives the same run")
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@frozen(kw_only=True, repr=False, eq=False)
 class OfOneLayer(OfOneSpec):
     """What was found of one layer."""
 

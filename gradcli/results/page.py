@@ -5,13 +5,13 @@ who scrolls; `gradcli.formats.page` writes it, and knows no diagnostic.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from gradcli.frozen import frozen
 from gradcli.results.model import Block
 from gradcli.results.pictures import Picture
 
 
-@dataclass(frozen=True)
+@frozen
 class Mathematics:
     """An expression twice: as a row of MathML elements, and as the text that stands for it where that is not shown."""
 
@@ -19,7 +19,7 @@ class Mathematics:
     text: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Formula:
     """One equation, or one term of a sum, whose left side is None where it goes on with the formula above.
 
@@ -31,7 +31,7 @@ class Formula:
     note: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Formulas:
     """Formulas below each other, under a caption."""
 
@@ -39,7 +39,7 @@ class Formulas:
     rows: Sequence[Formula]
 
 
-@dataclass(frozen=True)
+@frozen
 class Folded:
     """What is shown on demand, and in print."""
 
@@ -47,7 +47,7 @@ class Folded:
     content: Sequence[Content]
 
 
-@dataclass(frozen=True)
+@frozen
 class Section:
     """A heading and what stands under it, sections of the next level included."""
 
@@ -58,7 +58,7 @@ class Section:
 Content = Block | Picture | Formulas | Folded | Section
 
 
-@dataclass(frozen=True)
+@frozen
 class Page:
     """A whole page. title: what it is about. lead: what stands above the list of contents."""
 

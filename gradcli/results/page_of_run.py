@@ -6,7 +6,7 @@ What stands there was made by the reports of the commands themselves; here is on
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TypeVar
 
 from gradcli.diagnostics.contributions import Contributions
@@ -19,6 +19,7 @@ from gradcli.diagnostics.remedies import Remedies, Remedy
 from gradcli.diagnostics.remedy_code import FRAMEWORKS, one_a_line
 from gradcli.diagnostics.verdict_words import KIND_WORDS
 from gradcli.diagnostics.weights import Inspection
+from gradcli.frozen import frozen
 from gradcli.language.formula import step_jacobian
 from gradcli.language.notation import Text
 from gradcli.language.routes import PathGraph
@@ -53,7 +54,7 @@ _TEXT = "tag:yaml.org,2002:str"  # as YAML calls it
 _Seen = TypeVar("_Seen")
 
 
-@dataclass(frozen=True)
+@frozen
 class RunFindings:
     """All that was found of one run; None for what this network has no answer to.
 

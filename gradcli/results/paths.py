@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gradcli.diagnostics.paths import CARRIES, DirectCurve, Paths, RouteTable, Share
 from gradcli.diagnostics.paths_tracer import MOST_DISTANCES
+from gradcli.frozen import frozen
 from gradcli.language.formula import MOST_TERMS, FormulaWriter, JacobianBlock, StepJacobian
 from gradcli.language.graph import Node
 from gradcli.language.notation import signed_sum
@@ -31,7 +31,7 @@ AGGREGATES = {
 _LARGEST_EXACT = 2**53
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class RouteFormula:
     """A term of a block: one route within the step."""
 
@@ -40,7 +40,7 @@ class RouteFormula:
     latex: str = key("the same as LaTeX")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class BlockFormula:
     """A block of the Jacobian of one step, as formulas."""
 
@@ -53,7 +53,7 @@ class BlockFormula:
     terms: Sequence[RouteFormula] = key(f"each of them; none where there are more than {MOST_TERMS}")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class StepFormulas:
     """The Jacobian of one step, derived from the equations."""
 
@@ -61,7 +61,7 @@ class StepFormulas:
     definitions: Mapping[str, str] = key("the symbols in the formulas")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class RouteShare:
     """What one route, or all with the same last step, passes on; null where no sequence has a gradient."""
 
@@ -73,7 +73,7 @@ class RouteShare:
     cosine: float | None = key("of the angle between the two")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class RoutesBetween:
     """The routes from one state at the loss back to another."""
 
@@ -90,7 +90,7 @@ class RoutesBetween:
     shares: Sequence[RouteShare] = key("what each passes on, the largest first", csv=False)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class DirectRouteByDistance:
     """A direct route, gates held constant, beside the whole gradient of its states, at D distances, each (D,)."""
 
@@ -105,7 +105,7 @@ class DirectRouteByDistance:
     cosine: Array = key("of the angle between the two")
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@frozen(kw_only=True, repr=False, eq=False)
 class PathsOfLayer(OfOneSpec):
     """What `paths` found of one layer."""
 

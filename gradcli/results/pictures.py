@@ -10,12 +10,12 @@ were a value.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from gradcli.errors import UsageError
+from gradcli.frozen import frozen
 
 Array = np.ndarray[Any, Any]
 
@@ -24,7 +24,7 @@ Array = np.ndarray[Any, Any]
 Role = Literal["mean", "median", "other", "reference", "bound", "points"]
 
 
-@dataclass(frozen=True)
+@frozen
 class Axis:
     """What is along an axis: "distance", in "steps"; `log10` where the numbers are logarithms already."""
 
@@ -42,7 +42,7 @@ class Axis:
         return ("log10 " if self.log10 else "") + self.label + (f", {self.unit}" if self.unit else "")
 
 
-@dataclass(frozen=True)
+@frozen
 class Series:
     """One curve: y against x, (n,) each, x ascending; `low` and `high`, (n,), bound a band around it, named `band`.
 
@@ -59,7 +59,7 @@ class Series:
     note: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Level:
     """A value of the vertical axis that means something: a threshold."""
 
@@ -67,7 +67,7 @@ class Level:
     label: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Mark:
     """A place on the horizontal axis that means something: the horizon, where exact zeros begin."""
 
@@ -75,7 +75,7 @@ class Mark:
     label: str
 
 
-@dataclass(frozen=True)
+@frozen
 class LineChart:
     """Curves over one axis.
 
@@ -94,7 +94,7 @@ class LineChart:
     description: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class HeatMap:
     """A number for each place of a grid.
 
@@ -114,7 +114,7 @@ class HeatMap:
     description: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Bar:
     """One row of a bar chart: a number for each of its parts, None where there is none; `group` heads its rows."""
 
@@ -123,7 +123,7 @@ class Bar:
     group: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class BarChart:
     """Numbers with names, in rows from top to bottom.
 
@@ -144,7 +144,7 @@ class BarChart:
 Picture = LineChart | HeatMap | BarChart
 
 
-@dataclass(frozen=True)
+@frozen
 class ByRun:
     """Makes a picture that takes a run of its own."""
 
@@ -154,7 +154,7 @@ class ByRun:
         return self.make()
 
 
-@dataclass(frozen=True)
+@frozen
 class Made:
     """Gives a picture that has been made."""
 
@@ -164,7 +164,7 @@ class Made:
         return self.picture
 
 
-@dataclass(frozen=True)
+@frozen
 class NotKept:
     """Stands for a picture that takes a run of its own, in a copy of a result that cannot run any more."""
 

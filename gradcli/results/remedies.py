@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from gradcli.diagnostics.measure import Measured
 from gradcli.diagnostics.remedies import LONGER, Remedies, Remedy, outcome, trouble_of
 from gradcli.diagnostics.remedy_code import FRAMEWORKS
 from gradcli.diagnostics.verdict_words import KIND_WORDS
+from gradcli.frozen import frozen
 from gradcli.numbers import grouped, power_of_ten, steps_text
 from gradcli.results.curves import horizon_text
 from gradcli.results.declared import key
@@ -103,7 +103,7 @@ def _what_was_tried(remedies: Remedies) -> Sequence[str]:
     return [f"None of {count} remedies tried {wanted}." if count else "No remedy that gradcli knows applies here."]
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Steps:
     """A number of steps without the remedy and with it."""
 
@@ -111,7 +111,7 @@ class Steps:
     after: int | None = key("with it")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Change:
     """A number without the remedy and with it."""
 
@@ -119,7 +119,7 @@ class Change:
     after: float | None = key("with it")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class RemedyThatHelped:
     """An edit of the spec that was run on the same draws, and helped."""
 

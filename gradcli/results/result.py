@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar, Self
 
 from gradcli.errors import ExitCode, UsageError, did_you_mean
+from gradcli.frozen import frozen
 from gradcli.results.declared import data_of
-from gradcli.results.envelope import envelope
+from gradcli.results.envelope import engine_that_ran, envelope
 from gradcli.results.model import Deferred, Report, plain
 from gradcli.results.run import judged_words
 
@@ -41,7 +42,7 @@ def check_picture(name: str | None, known: Sequence[str], command: str) -> None:
         )
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@frozen(kw_only=True, repr=False, eq=False)
 class Result:
     """The outcome of a command. Its attributes are the keys of the JSON, each documented where it is declared.
 
@@ -52,6 +53,7 @@ class Result:
     """
 
     command: ClassVar[str]
+    runs_engine: ClassVar[bool] = False
 
     shown: Report
     arrays: Mapping[str, Array] = field(default_factory=dict)
@@ -89,7 +91,7 @@ class Result:
 
     def _document(self) -> Mapping[str, Any]:
         """Return the same with long lists as the arrays that they are."""
-        return envelope(self.command) | self._keys()
+        return envelope(self.command, engine_that_ran() if self.runs_engine else None) | self._keys()
 
     def _keys(self) -> dict[str, Any]:
         found: dict[str, Any] = data_of(self)
@@ -195,9 +197,11 @@ class Result:
         return bundle(self)
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@frozen(kw_only=True, repr=False, eq=False)
 class OneRun(Result):
     """The outcome of a command for one spec: that run, which is the only one in ``runs`` of the JSON."""
+
+    runs_engine = True
 
     @property
     def runs(self) -> Sequence[Self]:
@@ -208,7 +212,7 @@ class OneRun(Result):
         return {"runs": [data_of(self)]}
 
 
-@dataclass(frozen=True)
+@frozen
 class Text:
     """The outcome of a command that is a text: a spec, a schema."""
 
@@ -218,7 +222,7 @@ class Text:
         return self.text
 
 
-@dataclass(frozen=True)
+@frozen
 class Html(Text):
     """The outcome of a command that is a page: one whole HTML document."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from gradcli.frozen import frozen
 from gradcli.results.clipping_rows import Clipping, clipping_row
 from gradcli.results.declared import InColumns, columns_of, key
 from gradcli.results.model import Deferred
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Horizon:
     """The largest distance at which the relative norm r is still above a bound; None where it ends above it."""
 
@@ -33,7 +33,7 @@ class Horizon:
     float32: int | None = key("above float32's epsilon, 1.2e-7")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Peak:
     """Where r is largest."""
 
@@ -41,14 +41,14 @@ class Peak:
     log10_ratio: float | None = key("log10 of r there")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Ratio:
     """A ratio of two norms."""
 
     log10_ratio: float | None = key("log10 of the ratio; null for an exact zero, and where there is none")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Typical:
     """The verdict on the typical sequence: on the median of the norms."""
 
@@ -58,7 +58,7 @@ class Typical:
     horizon: Horizon = key("its horizon")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Verdict:
     """How far the gradient reaches: of the mean of the norms, relative to that at distance 1 (r)."""
 
@@ -83,7 +83,7 @@ class Verdict:
     reason: str = key("why this kind, as a sentence")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class BatchCurve(Curve):
     """A curve over sequences that may differ in length."""
 
@@ -92,7 +92,7 @@ class BatchCurve(Curve):
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Headline(BatchCurve):
     """The curve that the verdict is on."""
 
@@ -102,7 +102,7 @@ class Headline(BatchCurve):
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Total:
     """The same from the losses at all steps together, where there are several."""
 
@@ -110,7 +110,7 @@ class Total:
     log10_norm_mean: Array = key("the mean of the norms, (T+1,)")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class State:
     """One state of one layer."""
 
@@ -119,7 +119,7 @@ class State:
     verdict: Verdict = key("the verdict on that mean")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Parameter:
     """One parameter."""
 
@@ -131,7 +131,7 @@ class Parameter:
     log10_norm: float | None = key("log10 of the norm of the batch loss's gradient, the median over trials")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Prediction:
     """A rate that theory gives."""
 
@@ -142,7 +142,7 @@ class Prediction:
     largest: float | None = key("the largest one", optional=True)
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Float32:
     """What training in float32 would see."""
 
@@ -154,7 +154,7 @@ class Float32:
     parameters: Mapping[str, str] = key("each parameter's gradient, likewise")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Weights:
     """Where trained weights come from."""
 
@@ -164,7 +164,7 @@ class Weights:
     notes: Sequence[str] = key("how it was read")
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@frozen(kw_only=True, repr=False, eq=False)
 class Run:
     """One spec, run and measured."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -17,6 +16,7 @@ from gradcli.diagnostics.predictions import Prediction
 from gradcli.diagnostics.remedies import NO_REMEDIES, Remedies
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.diagnostics.verdict_words import KIND_WORDS
+from gradcli.frozen import frozen
 from gradcli.numbers import duration, factor, grouped, log10_text, power_of_ten, significant
 from gradcli.prepare.build import Network
 from gradcli.results.clipping import clip_blocks, clip_lines
@@ -61,7 +61,7 @@ _STATES, _LAYERS = 12, 6
 _FIRST_STEP_TELLS = 1.0
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+@frozen(kw_only=True, repr=False, eq=False)
 class Simulation(Run, OneRun):
     """What `simulate` found of one spec."""
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
+from gradcli.frozen import frozen
 
-@dataclass(frozen=True)
+
+@frozen
 class Finding:
     """Why a case did not pass: a message, and where in the file; 0 where that is not known."""
 
@@ -16,7 +18,7 @@ class Finding:
     column: int = 0
 
 
-@dataclass(frozen=True)
+@frozen
 class Case:
     """One test of a file.
 
@@ -34,7 +36,7 @@ class Case:
     line: int = 0
 
 
-@dataclass(frozen=True)
+@frozen
 class Suite:
     """The cases of one file, and how many seconds they took together."""
 
@@ -43,7 +45,7 @@ class Suite:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
+@frozen
 class Suites:
     """All files, and what it comes to in a line. warnings: what is to be told beside."""
 

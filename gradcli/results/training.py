@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from gradcli.diagnostics.gates import SATURATED_BELOW
 from gradcli.diagnostics.training import GateStatistics, WeightsOfRun
+from gradcli.frozen import frozen
 from gradcli.numbers import decimals, percent, significant
 from gradcli.results.declared import key
 from gradcli.results.model import Cell, Column, Table
@@ -71,7 +71,7 @@ def _gate_rows(runs: Sequence[WeightsOfRun]) -> list[list[Cell]]:
     ]
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class TrainedGate:
     """An activation of the top layer, over all steps, sequences and units."""
 
@@ -79,7 +79,7 @@ class TrainedGate:
     saturated: float = key("the share of it that is saturated")
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class TrainedWeights:
     """What the weights of a run are like."""
 

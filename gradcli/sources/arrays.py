@@ -10,7 +10,6 @@ import numpy as np
 from gradcli.errors import InputFileError
 from gradcli.sources.csv_table import Columns, add_column, column_number, read_csv
 from gradcli.sources.files import MAX_SERIES_BYTES, FieldError, require_file, unreadable
-from gradcli.sources.npz import read_header, read_npz, require_numbers
 from gradcli.spec.given import Given
 
 ENDINGS = (".csv", ".npy", ".npz")
@@ -37,7 +36,12 @@ def read_array(path: Path, name: str, *, key: str | None = None, columns: Column
     require_file(path, name, MAX_SERIES_BYTES)
     if ending == ".csv":
         return read_csv(path, name, columns)
-    array = _map_npy(path, name) if ending == ".npy" else read_npz(path, name, key)
+    if ending == ".npy":
+        array = _map_npy(path, name)
+    else:
+        from gradcli.sources.npz import read_npz
+
+        array = read_npz(path, name, key)
     return array if columns is None else _chosen(array, columns, name)
 
 
@@ -67,6 +71,8 @@ def _chosen(array: np.ndarray, columns: Columns, name: str) -> np.ndarray:
 
 def _map_npy(path: Path, name: str) -> np.ndarray:
     """Map a .npy file, once its header promises real numbers, all of which the file holds."""
+    from gradcli.sources.npz import read_header, require_numbers
+
     try:
         with path.open("rb") as file:
             header = read_header(file, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from array import array
 from collections.abc import Sequence
@@ -26,6 +25,8 @@ def read_csv(path: Path, name: str, columns: Columns | None = None) -> np.ndarra
 
     Raises InputFileError, and FieldError for a column that there is not.
     """
+    import csv
+
     header: list[str] = []
     width = 0
     chosen: Sequence[int] = ()

@@ -5,19 +5,19 @@ All sequences end at step T. One of n < T steps occupies the steps T-n+1, ..., T
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from gradcli.errors import InputFileError, UsageError
+from gradcli.frozen import frozen
 from gradcli.sources.arrays import read_array
 from gradcli.sources.files import FieldError
 from gradcli.spec.given import Given
 from gradcli.spec.inputs import LENGTHS_ENDINGS, FileInput, TextInput, TokensInput
 
 
-@dataclass(frozen=True)
+@frozen
 class Extent:
     """How much input a run needs: T steps of `batch_size` sequences in each of `trials` trials.
 
@@ -30,7 +30,7 @@ class Extent:
     batch_given: bool = True
 
 
-@dataclass(frozen=True)
+@frozen
 class Cut:
     """Where the steps of the sequences stand in an array (steps, ...) or (sequences, steps, ...).
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from gradcli.errors import UsageError
+from gradcli.frozen import frozen
 from gradcli.sources.streams import stream
 from gradcli.spec.base import Choice
 from gradcli.spec.initialisers import (
@@ -53,7 +53,7 @@ class InitialiserError(UsageError):
 USUAL_CHRONO_SIGNS = {"b_f": 1, "b_i": -1}
 
 
-@dataclass(frozen=True)
+@frozen
 class Parameter:
     """A parameter of one layer. shape: () a scalar, (n,) a vector, (out, in) a matrix."""
 
@@ -70,7 +70,7 @@ class Parameter:
         return f"{self.name} is a matrix of {self.shape[0]} x {self.shape[1]}"
 
 
-@dataclass(frozen=True)
+@frozen
 class _Place:
     """Where a draw takes place: the parameter, and what laws may ask about its surroundings."""
 

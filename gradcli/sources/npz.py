@@ -13,13 +13,13 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 from gradcli.errors import InputFileError, did_you_mean
+from gradcli.frozen import frozen
 from gradcli.sources.files import MAX_SERIES_BYTES, FieldError, require_bytes, unreadable
 
 #: A zip whose end says that it has a larger directory is refused before that is read.
@@ -42,7 +42,7 @@ _DAMAGES = (
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class Header:
     """What a .npy says of its array. nbytes: what its entries take."""
 

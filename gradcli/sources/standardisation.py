@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from gradcli.frozen import frozen
 from gradcli.sources.arrays import blocks
 
 _SHOWN = 4  # features whose numbers are told
 
 
-@dataclass(frozen=True)
+@frozen
 class Standardisation:
     """(x - mean) / std for each feature; a feature that never changes is centred only, and so is zero.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from gradcli.errors import InputFileError
+from gradcli.frozen import frozen
 from gradcli.sources.files import MAX_TEXT_BYTES, not_utf8, require_file, unreadable
 
 _CODEPOINTS = 0x110000
@@ -16,7 +16,7 @@ _PART = 2**16
 _LARGEST_ID = 2**31
 
 
-@dataclass(frozen=True)
+@frozen
 class Text:
     """A text as symbols. alphabet: its characters; a symbol is a character's place in it."""
 

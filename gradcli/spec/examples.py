@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from pathlib import Path
 
 from gradcli.errors import UsageError, did_you_mean
+from gradcli.frozen import frozen
 from gradcli.spec.shown import shown
 
 _ENDING = ".yaml"
 #: Where the examples stand in the repository; the wheel has that folder within the package.
 _FOLDER = "examples/configs"
-_TITLE = re.compile(r"# (.+?[.?])(?=\s)")
-_VERDICT = re.compile(r"^# Verdict: ([A-Z ]+[A-Z])\b", re.MULTILINE)
+_TITLE = r"# (.+?[.?])(?=\s)"
+_VERDICT = r"(?m)^# Verdict: ([A-Z ]+[A-Z])\b"
 
 
-@dataclass(frozen=True)
+@frozen
 class Example:
     """What the header of an example says. title: its first sentence. verdict: its word, such as VANISHING."""
 
@@ -31,7 +29,7 @@ class Example:
 @cache
 def folder() -> Path:
     """Return the folder of the example specs."""
-    package = Path(str(resources.files("gradcli")))
+    package = Path(__file__).parents[1]
     return next(place for place in (package / _FOLDER, package.parent / _FOLDER) if place.is_dir())
 
 
@@ -56,6 +54,8 @@ def text_of(name: str) -> str:
 
     Raises UsageError if no example has this name.
     """
+    import json
+
     from gradcli.spec import yaml12
 
     if name not in names():
@@ -82,7 +82,7 @@ def _source(name: str) -> str:
 def _described(name: str) -> Example:
     text = _source(name)
     header = text[: text.index("\n#\n")].replace("\n# ", " ")
-    title, verdict = _TITLE.match(header + " "), _VERDICT.search(text)
+    title, verdict = re.match(_TITLE, header + " "), re.search(_VERDICT, text)
     if title is None or verdict is None:
         raise ValueError(f"the header of the example {name} has no first sentence, or no verdict")
     return Example(name, title[1].removesuffix("."), verdict[1])

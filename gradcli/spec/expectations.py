@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError, core_schema
-
-from gradcli.spec.base import SpecModel
+from gradcli.frozen import frozen
+from gradcli.spec.checked import Field, SpecModel, WrongError
 from gradcli.spec.shown import got
 from gradcli.spec.verdict_kinds import VerdictKind
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-_COMPARED = re.compile(rf"(>=|<=|>|<|==)\s*({_NUMBER})", re.ASCII)
-_RANGE = re.compile(rf"({_NUMBER})\s*\.\.\s*({_NUMBER})", re.ASCII)
+_COMPARED = rf"(?a)(>=|<=|>|<|==)\s*({_NUMBER})"
+_RANGE = rf"(?a)({_NUMBER})\s*\.\.\s*({_NUMBER})"
 _LONGEST = 100
 _LARGEST = 1e300
 
 
-@dataclass(frozen=True)
+@frozen
 class Comparison:
     """Bounds on a number, as a text says them: ">= 50", "< 1e3", "0.9..1.1" with both ends, "== 14" or 14.
 
@@ -47,27 +44,27 @@ class Comparison:
         """Return the comparison that a value of the spec stands for.
 
         Raises:
-            PydanticCustomError: it is none, its bounds are the wrong way round, or it asks a measured number to equal
+            WrongError: it is none, its bounds are the wrong way round, or it asks a measured number to equal
                 another.
         """
         if isinstance(value, cls):
             return value
         if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise _mistake(f"expected a comparison, such as {cls.EXAMPLES}; got {got(value)}")
+            raise WrongError(f"expected a comparison, such as {cls.EXAMPLES}; got {got(value)}")
         if not isinstance(value, str):
             return cls._equal(repr(_bounded(value, value)), value, value)
         text = value.strip()
         if len(text) <= _LONGEST:
-            if (found := _COMPARED.fullmatch(text)) is not None:
+            if (found := re.fullmatch(_COMPARED, text)) is not None:
                 return cls._compared(text, found[1], _bounded(float(found[2]), value), value)
-            if (found := _RANGE.fullmatch(text)) is not None:
+            if (found := re.fullmatch(_RANGE, text)) is not None:
                 low, high = (_bounded(float(end), value) for end in found.groups())
                 if low > high:
-                    raise _mistake(f"the range ends before it begins; got {got(value)}")
+                    raise WrongError(f"the range ends before it begins; got {got(value)}")
                 return cls(text, low, high)
             if re.fullmatch(_NUMBER, text, re.ASCII):
                 return cls._equal(text, _bounded(float(text), value), value)
-        raise _mistake(f"expected a comparison in quotes, such as {cls.EXAMPLES}; got {got(value)}")
+        raise WrongError(f"expected a comparison in quotes, such as {cls.EXAMPLES}; got {got(value)}")
 
     @classmethod
     def _compared(cls, text: str, sign: str, bound: float, value: object) -> Self:
@@ -82,9 +79,9 @@ class Comparison:
     @classmethod
     def _equal(cls, text: str, number: float, value: object) -> Self:
         if not cls.WHOLE:
-            raise _mistake(f"{cls.EQUALITY}; got {got(value)}")
+            raise WrongError(f"{cls.EQUALITY}; got {got(value)}")
         if number != int(number):
-            raise _mistake(f"a whole number never equals this one; got {got(value)}")
+            raise WrongError(f"a whole number never equals this one; got {got(value)}")
         return cls(text, float(number), float(number))
 
     def holds(self, number: float) -> bool:
@@ -98,13 +95,13 @@ class Comparison:
         """Return how far a number is outside of the bounds; 0 within them, and on a bound that is open."""
         return float(max(self.low - number, number - self.high, 0.0))
 
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
-        written = core_schema.plain_serializer_function_ser_schema(lambda comparison: comparison.text)
-        return core_schema.no_info_plain_validator_function(cls.read, serialization=written)
+    def written(self, *, for_json: bool) -> str:
+        """Return it as a spec has it."""
+        return self.text
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+    def json_schema(cls) -> dict[str, Any]:
+        """Return the JSON Schema of what may be written."""
         number = _NUMBER.replace("(?:", "(")
         forms = [rf"(>=|<=|>|<{'|==' if cls.WHOLE else ''})\s*{number}", rf"{number}\s*\.\.\s*{number}"]
         if cls.WHOLE:
@@ -120,15 +117,10 @@ class WholeComparison(Comparison):
     EXAMPLES = "'>= 50', '< 50', '10..20' or '== 14'"
 
 
-def _mistake(message: str) -> PydanticCustomError:
-    # As an argument, because a brace in the text would be taken for the name of one.
-    return PydanticCustomError("bounds", "{message}", {"message": message})
-
-
 def _bounded(number: float, value: object) -> float:
     if not abs(number) <= _LARGEST:
         largest = f"{_LARGEST:g}".replace("e+", "e")
-        raise _mistake(f"a bound must be a number of at most {largest}; got {got(value)}")
+        raise WrongError(f"a bound must be a number of at most {largest}; got {got(value)}")
     return number
 
 
@@ -148,11 +140,9 @@ class Expect(SpecModel):
     lyapunov: Comparison | None = None
     clip_fraction: Comparison | None = None
 
-    @model_validator(mode="after")
-    def _expects_something(self) -> Self:
+    def check(self) -> None:
         if not self.names:
-            raise _mistake(f"expects nothing; give at least one of {', '.join(type(self).model_fields)}")
-        return self
+            raise WrongError(f"expects nothing; give at least one of {', '.join(type(self).model_fields)}")
 
     @property
     def names(self) -> list[str]:

@@ -8,9 +8,8 @@ from itertools import chain
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel
-
 from gradcli.spec.base import Choice
+from gradcli.spec.checked import SpecModel
 from gradcli.spec.models import Spec
 
 #: Stand in a path for the name of a parameter, and of a state.
@@ -31,7 +30,7 @@ def field_paths() -> Mapping[str, Sequence[str]]:
     return found
 
 
-def _fields_of(model: type[BaseModel], trail: str) -> Iterator[tuple[str, list[str]]]:
+def _fields_of(model: type[SpecModel], trail: str) -> Iterator[tuple[str, list[str]]]:
     for name, field in model.model_fields.items():
         path, kinds = f"{trail}{name}", list(_alternatives(field.annotation))
         table = next((get_args(kind)[1] for kind in kinds if get_origin(kind) is dict), None)
@@ -58,8 +57,8 @@ def _alternatives(annotation: Any) -> Iterator[Any]:
         yield from chain.from_iterable(map(_alternatives, parts))
 
 
-def _blocks(kinds: Sequence[Any]) -> list[type[BaseModel]]:
-    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel) and not _is_choice(kind)]
+def _blocks(kinds: Sequence[Any]) -> list[type[SpecModel]]:
+    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, SpecModel) and not _is_choice(kind)]
 
 
 def _is_choice(kind: Any) -> bool:

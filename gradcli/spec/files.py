@@ -6,22 +6,22 @@ import os
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from gradcli.errors import UsageError
+from gradcli.frozen import frozen
 
 
-@dataclass(frozen=True)
+@frozen
 class NamesFile:
     """Annotates a field of the spec whose text is the path of a file; with `endings`, only where it ends in one."""
 
     endings: tuple[str, ...] = ("",)
 
 
-@dataclass(frozen=True)
+@frozen
 class Read:
     """A file that a run reads: as messages call it, what it is to the run ("input.path"), and where it is."""
 

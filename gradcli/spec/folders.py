@@ -6,17 +6,17 @@ import glob
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from gradcli.errors import InputFileError, SpecError, UsageError
+from gradcli.frozen import frozen
 from gradcli.spec import yaml12
 from gradcli.spec.shown import counted, printable
 
 ENDINGS = (".yaml", ".yml")
 
 
-@dataclass(frozen=True)
+@frozen
 class Gathered:
     """The files that some targets mean.
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from pydantic_core import PydanticCustomError, core_schema
-
 from gradcli.errors import Problem
+from gradcli.frozen import frozen
+from gradcli.spec.checked import Place, Reader, WrongError, reader_of
 from gradcli.spec.positions import Positions
 from gradcli.spec.shown import Path, shown
 
@@ -41,39 +40,31 @@ class Given:
     def __hash__(self) -> int:
         return hash((self.name, id(self.values)))
 
-    def shown(self) -> dict[str, list[int]]:
-        """Return what stands for it in a spec that is written out."""
-        return {_KEY: list(self.values.shape)}
+    def written(self, *, for_json: bool) -> Any:
+        """Return what stands for it in a spec that is written out: itself, and in JSON its shape."""
+        return {_KEY: list(self.values.shape)} if for_json else self
 
 
 class OrGiven:
-    """Annotates a field that takes an array from Python as well: what may stand there in a file is `written`."""
+    """Marks a field that takes an array from Python as well: what may stand there in a file is `written`."""
 
     def __init__(self, written: Any) -> None:
-        self._written = written
+        self.written_kind = written
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        return core_schema.no_info_wrap_validator_function(
-            _unless_given,
-            handler.generate_schema(self._written),
-            serialization=core_schema.plain_serializer_function_ser_schema(written_out, info_arg=True),
-        )
+    def reader(self, inner: Callable[[], Reader]) -> Reader:
+        read = reader_of(self.written_kind)
 
+        def unless_given(value: Any, place: Place) -> Any:
+            if isinstance(value, Given):
+                return value
+            if isinstance(value, Mapping) and list(value) == [_KEY]:
+                raise WrongError("stands for an array that Python gave; give it again, or name a file").at(place)
+            return read(value, place)
 
-def _unless_given(value: Any, handler: Any) -> Any:
-    if isinstance(value, Given):
-        return value
-    if isinstance(value, Mapping) and list(value) == [_KEY]:
-        raise PydanticCustomError("bounds", "stands for an array that Python gave; give it again, or name a file")
-    return handler(value)
+        return unless_given
 
 
-def written_out(value: Any, info: Any) -> Any:
-    """Return a value as a dump of a spec has it: of an array, in one that is for JSON, the shape."""
-    return value.shown() if isinstance(value, Given) and info.mode_is_json() else value
-
-
-@dataclass(frozen=True)
+@frozen
 class Settled:
     """A size that an array settles: the field of the spec, and where from in words, as in "inputs has 50 steps"."""
 

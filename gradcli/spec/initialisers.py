@@ -6,12 +6,10 @@ The laws themselves are in `gradcli.sources.initialisers`; here is only what a s
 from __future__ import annotations
 
 from math import pi
-from typing import Annotated, Any, ClassVar, Literal, Self
-
-from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
+from typing import Annotated, Any, ClassVar, Literal
 
 from gradcli.spec.base import Choice, choice_of
+from gradcli.spec.checked import Field, WrongError
 from gradcli.spec.given import Given, OrGiven
 
 Finite = Annotated[float, Field(ge=-1e300, le=1e300)]
@@ -138,13 +136,9 @@ class Ring(Choice):
     r_min: Annotated[float, Field(ge=0, lt=1)] = 0.0
     r_max: Annotated[float, Field(gt=0, le=1)] = 1.0
 
-    @model_validator(mode="after")
-    def _has_some_width(self) -> Self:
+    def check(self) -> None:
         if self.r_min >= self.r_max:
-            raise PydanticCustomError(
-                "bounds", "r_min = {low} is not below r_max = {high}", {"low": self.r_min, "high": self.r_max}
-            )
-        return self
+            raise WrongError(f"r_min = {self.r_min} is not below r_max = {self.r_max}")
 
 
 class RingPhase(Choice):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
-from pydantic_core import PydanticCustomError
-
-from gradcli.spec.base import BareKind, SpecModel
+from gradcli.spec.base import BareKind
+from gradcli.spec.checked import Field, SpecModel, Then, WrongError
 from gradcli.spec.files import NamesFile
 from gradcli.spec.given import Given, OrGiven
 from gradcli.spec.initialisers import Finite, Positive
@@ -41,13 +39,9 @@ class UniformInput(SpecModel):
     low: Finite = -1.0
     high: Finite = 1.0
 
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
+    def check(self) -> None:
         if self.low > self.high:
-            raise PydanticCustomError(
-                "bounds", "low = {low} is above high = {high}", {"low": self.low, "high": self.high}
-            )
-        return self
+            raise WrongError(f"low = {self.low} is above high = {self.high}")
 
 
 class SineInput(SpecModel):
@@ -117,11 +111,18 @@ class FileInput(SpecModel):
         NamesFile(LENGTHS_ENDINGS),
     ] = None
 
-    @model_validator(mode="after")
-    def _scaled_once(self) -> Self:
+    def check(self) -> None:
         if self.standardize and self.scale != 1.0:
-            raise PydanticCustomError("bounds", "standardize leaves nothing of scale; give one of the two")
-        return self
+            raise WrongError("standardize leaves nothing of scale; give one of the two")
+
+
+def _all_different(alphabet: str | None) -> str | None:
+    first: dict[str, int] = {}
+    for place, character in enumerate(alphabet or "", start=1):
+        if first.setdefault(character, place) != place:
+            twice = f"at {first[character]} and {place}"
+            raise WrongError(f"the character {character!r} stands in it twice, {twice}")
+    return alphabet
 
 
 class TextInput(SpecModel):
@@ -132,23 +133,11 @@ class TextInput(SpecModel):
     alphabet: Annotated[
         Annotated[str, Field(min_length=1, max_length=65_536)] | None,
         Field(description="all characters that may occur, in the order of the one-hot vector; unless given, sorted"),
+        Then(_all_different),
     ] = None
     stride: Annotated[
         Stride | None, Field(description="a window starts every so many characters; evenly spread unless given")
     ] = None
-
-    @field_validator("alphabet")
-    @classmethod
-    def _all_different(cls, alphabet: str | None) -> str | None:
-        first: dict[str, int] = {}
-        for place, character in enumerate(alphabet or "", start=1):
-            if first.setdefault(character, place) != place:
-                raise PydanticCustomError(
-                    "bounds",
-                    "the character {character} stands in it twice, at {first} and {second}",
-                    {"character": repr(character), "first": first[character], "second": place},
-                )
-        return alphabet
 
 
 class TokensInput(SpecModel):

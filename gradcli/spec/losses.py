@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
-from pydantic_core import PydanticCustomError
-
-from gradcli.spec.base import BareKind, Choice, SpecModel, choice_of
+from gradcli.spec.base import BareKind, Choice, choice_of
+from gradcli.spec.checked import Before, Field, SpecModel, WrongError
 from gradcli.spec.initialisers import Exact, NormalState, UniformState, Zeros
 from gradcli.spec.inputs import ArrayKey, FilePath, Layout, PathOrGiven
 
@@ -30,11 +28,11 @@ Reduction = Literal["sum", "mean"]
 def _not_mean(value: Any) -> Any:
     if value == "mean":
         message = "expected 'sum'; got 'mean': for a mean of outputs take the kind projection, with a vector of 1/n"
-        raise PydanticCustomError("bounds", message)
+        raise WrongError(message)
     return value
 
 
-SumAlone = Annotated[Literal["sum"], BeforeValidator(_not_mean)]
+SumAlone = Annotated[Literal["sum"], Before(_not_mean)]
 
 
 class FileTarget(Choice):

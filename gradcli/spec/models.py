@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_serializer, model_validator
-
 from gradcli.spec import defaults
-from gradcli.spec.base import BareKey, Choice, SpecModel, choice_of
+from gradcli.spec.base import BareKey, Choice, choice_of
+from gradcli.spec.checked import Dump, Field, SpecModel, Suffixed
 from gradcli.spec.expectations import Expect
 from gradcli.spec.initialisers import Finite, Initialiser, InitialState, Positive, Values
 from gradcli.spec.inputs import Input, NormalInput
@@ -111,7 +110,7 @@ class Spec(SpecModel):
     init: dict[Pattern, Initialiser] = {}
     params: dict[Pattern, Values] = {}
     weights: Annotated[Weights, BareKey("file")] | None = None
-    initial_states: dict[Name, InitialState] = {}
+    initial_states: Annotated[dict[Name, InitialState], Suffixed("_0")] = {}
     input: Input = NormalInput(kind="normal")
     loss: Loss = MSELoss(kind="mse")
     clip: list[Clip] = [NormClip(threshold=defaults.CLIP_NORM)]
@@ -119,19 +118,16 @@ class Spec(SpecModel):
     learning_rate: Positive = 0.01
     expect: Expect | None = None
 
-    @model_validator(mode="before")
     @classmethod
-    def _gather_initial_states(cls, data: Any) -> Any:
-        """Read the keys ``h_0``, ``c_0``... of the spec as one table from state to initial value."""
-        if not isinstance(data, dict):
-            return data
+    def gathered(cls, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the keys ``h_0``, ``c_0``... of the spec as one table from state to initial value."""
         states = {key.removesuffix("_0"): value for key, value in data.items() if is_initial_state(key)}
         rest = {key: value for key, value in data.items() if not is_initial_state(key)}
         return {**rest, "initial_states": {**states, **rest.get("initial_states", {})}} if states else rest
 
-    @model_serializer(mode="wrap")
-    def _spread_initial_states(self, handler: Any) -> dict[str, Any]:
-        data: dict[str, Any] = handler(self)
+    def dumped(self, how: Dump) -> Any:
+        """Return it as plain data, each initial state under its own key."""
+        data = super().dumped(how)
         states = data.pop("initial_states", {})
         return data | {f"{state}_0": value for state, value in states.items()}
 

@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from pydantic import BaseModel
-
 from gradcli.errors import Problem, SpecError
 from gradcli.spec import yaml12
 from gradcli.spec.base import Choice, alternatives_of
+from gradcli.spec.checked import SpecModel
 from gradcli.spec.initialisers import Initialiser, InitialState
 from gradcli.spec.losses import ClassTarget, Target
 from gradcli.spec.models import CellBlock, Clip, Spec, is_initial_state
@@ -22,7 +21,7 @@ from gradcli.spec.positions import SET, Positions
 from gradcli.spec.shown import Path, counted, dotted, printable
 
 _MAX_INDEX_DIGITS = 9
-_INDEX = re.compile(r"\[(\d+)\]")
+_INDEX = r"\[(\d+)\]"
 
 #: Fields whose block a bare word may stand for, and the key that it is the value of; see `gradcli.spec.base`.
 _BARE_KEYS: Mapping[Path, str] = {("input",): "kind", ("loss",): "kind", ("weights",): "file"}
@@ -69,7 +68,7 @@ def split_path(text: str) -> Path:
             tail = next((n for n in (1, 2) if len(parts) > n and parts[-n] in choices), 0)
             key = ".".join(parts[: len(parts) - tail])
             return (*table, key, *parts[len(parts) - tail :])
-    return tuple(_INDEX.sub(r".\1", text).split("."))
+    return tuple(re.sub(_INDEX, r".\1", text).split("."))
 
 
 def apply_options(data: dict[str, Any], options: Mapping[str, object], positions: Positions) -> None:
@@ -182,7 +181,7 @@ def _default_block(path: Path) -> Any:
     """Return what the spec holds at `path` where it says nothing, without arguments that are defaults themselves."""
     field = Spec.model_fields.get(str(path[0])) if len(path) == 1 else None
     default = field.get_default() if field is not None and not field.is_required() else {}
-    if isinstance(default, BaseModel):
+    if isinstance(default, SpecModel):
         return default.model_dump(exclude_unset=True)
     if isinstance(default, list):
         return [entry.model_dump() for entry in default]

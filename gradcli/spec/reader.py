@@ -8,12 +8,13 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any
 
 from gradcli import cells
 from gradcli.errors import InputFileError, Problem, SpecError, UsageError
+from gradcli.frozen import frozen
 from gradcli.spec import examples, yaml12
 from gradcli.spec.explain import Finding, check
 from gradcli.spec.files import Read, files_named, standard_input
@@ -27,7 +28,7 @@ from gradcli.spec.trained import SIZES, Checkpoints, Trained, Weights, WeightsEr
 STANDARD_INPUT = "-"
 LAYER_OPTION = "--layer"
 _ENDINGS = (".yaml", ".yml")
-_EQUATIONS = re.compile(r"=|\n|\[\s*t\b")
+_EQUATIONS = r"=|\n|\[\s*t\b"
 _EQUATIONS_BELOW = (
     "expected the name of a cell or a block of keys; these are equations: write them one level deeper, under a line"
     " `equations: |`"
@@ -38,7 +39,7 @@ _UNTIED_BOTH_WAYS = (
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class LoadedSpec:
     """A spec as read.
 
@@ -144,7 +145,7 @@ def load_spec(
         problems += wrong
     spec, findings = _checked(data)
     findings += mistakes
-    if isinstance(data.get("cell"), str) and _EQUATIONS.search(data["cell"]):
+    if isinstance(data.get("cell"), str) and re.search(_EQUATIONS, data["cell"]):
         findings = [finding for finding in findings if finding.path != ("cell",)]
         findings.append(Finding(("cell",), _EQUATIONS_BELOW))
     built_in: cells.LoadedCell | None = None
@@ -167,7 +168,7 @@ def load_spec(
     return replace(loaded, target=target if isinstance(target, str) else "")
 
 
-@dataclass(frozen=True)
+@frozen
 class _CommandLine:
     """What the command line, or the arguments of a function, say of a spec."""
 
@@ -249,7 +250,7 @@ def _problems_of_cell(
     return ()
 
 
-@dataclass(frozen=True)
+@frozen
 class _Origin:
     """Where a spec comes from, and its plain data."""
 

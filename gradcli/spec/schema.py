@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gradcli import cells
+from gradcli.spec.json_schema import json_schema
 from gradcli.spec.models import Spec
 from gradcli.spec.verdict_kinds import VERDICT_KINDS
 
@@ -73,7 +74,7 @@ _INITIAL_STATE_KEY = "^[A-Za-z_][A-Za-z0-9_]*_0$"
 
 def spec_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a spec file."""
-    body = Spec.model_json_schema()
+    body = json_schema(Spec)
     fields = body["properties"]
     initial_state = next(iter(fields.pop("initial_states")["patternProperties"].values()))
     _describe(fields, SPEC_NOTES)

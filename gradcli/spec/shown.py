@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 
@@ -12,7 +11,7 @@ LIMIT = 60
 
 Path = tuple[str | int, ...]
 
-_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_PLAIN = r"[A-Za-z_][A-Za-z0-9_-]*"
 _NOT_TEXT = frozenset({"true", "false", "null"})
 
 
@@ -86,7 +85,9 @@ def _pieces(value: object, text: Callable[[str], str]) -> Iterator[str]:
 
 
 def _yaml_text(text: str) -> str:
-    if _PLAIN.fullmatch(text) and text.lower() not in _NOT_TEXT:
+    if re.fullmatch(_PLAIN, text) and text.lower() not in _NOT_TEXT:
         return text
+    import json
+
     # JSON's escapes write what is beyond 16 bits as two halves, which YAML does not put together again.
     return json.dumps(text, ensure_ascii=not text.isprintable())

@@ -83,9 +83,9 @@ def _sentence(note: str) -> str:
 
 
 def _dumped(cell: CellBlock) -> dict[str, Any]:
-    return cell.model_dump(exclude_defaults=True, exclude={"title", "reference", "year", "notes"}) | {
-        "init": cell.model_dump(include={"init"})["init"]
-    }
+    init = cell.model_dump(include={"init"})
+    about = {"title", "reference", "year", "notes"}
+    return {**cell.model_dump(exclude_defaults=True, exclude=about), **init}
 
 
 def _cell_block(cell: CellBlock) -> Iterator[str]:

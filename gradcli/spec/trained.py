@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import Annotated, Any
 
-from pydantic import Field
-
 from gradcli.errors import UsageError
-from gradcli.spec.base import SpecModel
+from gradcli.spec.checked import Field, SpecModel
 from gradcli.spec.files import NamesFile
 from gradcli.spec.initialisers import Finite
 from gradcli.spec.shown import Path

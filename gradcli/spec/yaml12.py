@@ -11,7 +11,6 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ from yaml.reader import Reader
 from yaml.scanner import Scanner
 
 from gradcli.errors import InputFileError, Problem, SpecError
+from gradcli.frozen import frozen
 from gradcli.spec.shown import Path, printable, shown
 from gradcli.spec.yaml_syntax import plain_words
 
@@ -33,18 +33,18 @@ MAX_DIGITS = 1000
 # are refused. What is allowed is all the rest:
 _ALLOWED_ASCII = r"\t\n\x20-\x7e"
 _ALLOWED_BEYOND = r"\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff"
-_LINE_END = re.compile(r"\r\n|\r|\n")
+_LINE_END = r"\r\n|\r|\n"
 _TAG_PREFIX = "tag:yaml.org,2002:"
 _BOM = "\ufeff"
 
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _NUMBER_START = frozenset("+-.0123456789")
-_DECIMAL = re.compile(r"[-+]?[0-9]+")
-_OCTAL = re.compile(r"0o[0-7]+")
-_HEXADECIMAL = re.compile(r"0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_DECIMAL = r"[-+]?[0-9]+"
+_OCTAL = r"0o[0-7]+"
+_HEXADECIMAL = r"0x[0-9a-fA-F]+"
+_FLOAT = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+_NOT_FINITE = r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
 
 
 def _first_forbidden(text: str, also: str = "") -> re.Match[str] | None:
@@ -73,7 +73,7 @@ class Mistake(NamedTuple):
     message: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Document:
     """What a YAML text holds.
 
@@ -125,7 +125,7 @@ def read(raw: bytes | str, source: str) -> Document:
     text = _decoded(raw, source).removeprefix(_BOM)
     bad = _first_forbidden(text, also=r"\r")
     if bad:
-        before = _LINE_END.split(text[: bad.start()])
+        before = re.split(_LINE_END, text[: bad.start()])
         place = Place(len(before), len(before[-1]) + 1)
         raise _refusal(source, place, f"{_character(bad.group())} cannot stand in a spec; remove it")
     return _Builder(text, source).document()
@@ -225,7 +225,7 @@ class _Builder:
             raise _refusal(self.source, place, "this escape is out of range: there is no such character") from None
         if self.refused:
             raise SpecError(self.refused)
-        lines = tuple(_LINE_END.split(self.text))
+        lines = tuple(re.split(_LINE_END, self.text))
         return Document(self.root, self.keys, self.values, self.styles, tuple(self.mistakes), lines)
 
     def _read(self, events: Any) -> None:
@@ -341,10 +341,10 @@ class _Builder:
             return None
         if text in _BOOL:
             return _BOOL[text]
-        if _NOT_FINITE.fullmatch(text):
+        if re.fullmatch(_NOT_FINITE, text):
             self._mistake(event, path, f"infinity and NaN are not allowed; got {text}")
             return 0.0
-        if _FLOAT.fullmatch(text) and not _DECIMAL.fullmatch(text):
+        if re.fullmatch(_FLOAT, text) and not re.fullmatch(_DECIMAL, text):
             number = float(text)
             if math.isinf(number):
                 self._mistake(event, path, f"the number is too large for a float64; got {printable(text)}")
@@ -354,7 +354,7 @@ class _Builder:
         if digits > MAX_DIGITS:
             self._mistake(event, path, f"a whole number of {digits:,} characters; at most {MAX_DIGITS:,} can be read")
             return 0
-        return int(text, 10 if _DECIMAL.fullmatch(text) else 0)
+        return int(text, 10 if re.fullmatch(_DECIMAL, text) else 0)
 
     def _check_characters(self, event: Any, path: Path | None) -> None:
         """Refuse what a quoted text can smuggle in by an escape: it would reach the terminal."""
@@ -372,5 +372,5 @@ def _is_special(event: Any) -> bool:
     if text in _NULL or text in _BOOL:
         return True
     return text[0] in _NUMBER_START and any(
-        pattern.fullmatch(text) for pattern in (_FLOAT, _OCTAL, _HEXADECIMAL, _NOT_FINITE)
+        re.fullmatch(pattern, text) for pattern in (_FLOAT, _OCTAL, _HEXADECIMAL, _NOT_FINITE)
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-_FOUND = re.compile(r"(?:found|got) (?:character |unknown escape character )?((['\"]).*?\2)")
+_FOUND = r"(?:found|got) (?:character |unknown escape character )?((['\"]).*?\2)"
 
 # PyYAML's wording (its beginning) -> ours; {found} is what stood there, {opened} the line where the construct began.
 _IN_PLAIN_WORDS = (
@@ -56,7 +56,7 @@ def plain_words(error: yaml.MarkedYAMLError) -> tuple[Any, str]:
     for start, message in _BY_CONTEXT:
         if context.startswith(start):
             return opening, message
-    match = _FOUND.search(problem)
+    match = re.search(_FOUND, problem)
     found = match.group(1) if match else ""
     names = {
         "found": "the end of the file" if found == "'<stream end>'" else found,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -13,6 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from gradcli.errors import InputFileError, ResourceError
+from gradcli.frozen import frozen
 
 Array = np.ndarray[Any, Any]
 
@@ -50,7 +50,7 @@ MAX_NAME = 1_000
 MAX_EXTENT = 2**40
 
 
-@dataclass(frozen=True)
+@frozen
 class Tensor:
     """What a checkpoint says of one of its tensors. dtype: a key of `ITEM_BYTES`."""
 
@@ -69,7 +69,7 @@ class Tensor:
         return self.size * ITEM_BYTES[self.dtype]
 
 
-@dataclass(frozen=True)
+@frozen
 class Ignored:
     """Something in a file that is no tensor that gradcli reads, and why. `name` is as the file has it."""
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradcli.errors import InputFileError, ResourceError
+from gradcli.frozen import frozen
 
 if TYPE_CHECKING:  # the endings alone, for completion, need no NumPy
     from gradcli.weights.checkpoint import Checkpoint
 
 
-@dataclass(frozen=True)
+@frozen
 class Format:
     """A format: the endings of its files, and the module of this package whose `open_file(path, name)` reads them."""
 

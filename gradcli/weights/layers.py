@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
 
+from gradcli.frozen import frozen
 from gradcli.weights.checkpoint import Checkpoint
 
 Array = np.ndarray[Any, Any]
 Index = tuple[int | slice, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class Slice:
     """scale * tensor[index] + shift, transposed if so wanted."""
 
@@ -30,7 +31,7 @@ class Slice:
     shift: float = 0.0
 
 
-@dataclass(frozen=True)
+@frozen
 class Value:
     """The sum of some slices, all of one shape."""
 
@@ -71,7 +72,7 @@ def layer_key(index: int, *, reverse: bool = False) -> str:
     return f"layer{index}{reverse * '.reverse'}"
 
 
-@dataclass(frozen=True)
+@frozen
 class RecurrentLayer:
     """A recurrent layer, or a stack of them that a framework treats as one, found in a checkpoint.
 
@@ -111,7 +112,7 @@ class RecurrentLayer:
         return sum(value.copies * math.prod(value.shape) for value in self.parameters.values())
 
 
-@dataclass(frozen=True)
+@frozen
 class LinearHead:
     """logits = weight @ h + bias: weight (outputs, inputs), bias (outputs,) or None where the file has none.
 
@@ -140,7 +141,7 @@ class LinearHead:
         return self.loss == "mse"
 
 
-@dataclass(frozen=True)
+@frozen
 class Embedding:
     """A table with a row for each token: (tokens, features)."""
 
@@ -149,7 +150,7 @@ class Embedding:
     tensors: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class Unsupported:
     """A recurrent layer that the file holds and gradcli cannot run: why, and what to do, told behind its name.
 
@@ -161,7 +162,7 @@ class Unsupported:
     tensors: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@frozen
 class Contents:
     """What was recognised in a checkpoint."""
 

@@ -19,8 +19,8 @@ from gradcli.weights.layers import Index, Slice, Value
 
 _PLUS = " + "
 _TRANSPOSED = ":T"
-_INDEXED = re.compile(r"(?P<name>.+?)\[(?P<index>[0-9:,\s]+)\]", re.DOTALL)
-_RANGE = re.compile(r"(?P<first>\d{0,12}):(?P<last>\d{0,12})")
+_INDEXED = r"(?s)(?P<name>.+?)\[(?P<index>[0-9:,\s]+)\]"
+_RANGE = r"(?P<first>\d{0,12}):(?P<last>\d{0,12})"
 _MOST_TERMS = 64
 
 
@@ -51,7 +51,7 @@ def _term(text: str, checkpoint: Checkpoint) -> tuple[Slice, tuple[int, ...]]:
     if name not in checkpoint.tensors and name.endswith(_TRANSPOSED):
         name, transposed = name.removesuffix(_TRANSPOSED), True
     index: Index = ()
-    found = _INDEXED.fullmatch(name)
+    found = re.fullmatch(_INDEXED, name)
     if name not in checkpoint.tensors and found is not None:
         name = found["name"]
     else:
@@ -79,7 +79,7 @@ def _index(text: str, name: str, shape: tuple[int, ...]) -> tuple[Index, tuple[i
     index: list[int | slice] = []
     left: list[int] = []
     for part, size in zip(parts, shape, strict=False):
-        found = _RANGE.fullmatch(part)
+        found = re.fullmatch(_RANGE, part)
         if found is not None:
             first, last = int(found["first"] or 0), int(found["last"] or size)
             if not first < last <= size:

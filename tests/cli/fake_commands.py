@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import wraps
 from typing import Any, BinaryIO
 
@@ -20,6 +20,7 @@ from gradcli.cli import COMMANDS
 from gradcli.commands.command import Command
 from gradcli.commands.saving import saved
 from gradcli.errors import InputFileError, Problem, ResourceError, SpecError
+from gradcli.frozen import frozen
 from gradcli.results.envelope import envelope
 from gradcli.results.model import Column, Line, Records, Report, Table
 from gradcli.results.result import Result
@@ -27,7 +28,7 @@ from gradcli.results.result import Result
 BIG = "big"
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@frozen(kw_only=True, repr=False)
 class FakeResult(Result):
     command = "fake"
     asked: dict[str, Any]

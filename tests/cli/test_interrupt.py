@@ -161,11 +161,16 @@ sys.exit(main())
 
 
 @pytest.mark.parametrize(
-    "module", ["gradcli.errors", "gradcli.prepare.threads", "typer", "gradcli.cli", "numpy", "gradcli.commands.loading"]
+    ("module", "last"),
+    [
+        *[(name, "--quiet") for name in ("gradcli.errors", "gradcli.prepare.threads", "gradcli.cli", "numpy")],
+        ("gradcli.commands.loading", "--quiet"),
+        ("typer", "--help"),  # a line that needs no explanation does without it
+    ],
 )
-def test_interrupt_during_the_imports_is_no_traceback(module: str, tmp_path: Path) -> None:
+def test_interrupt_during_the_imports_is_no_traceback(module: str, last: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", IMPORTING, module, "simulate", "lstm", "-o", "out.csv"],
+        [sys.executable, "-c", IMPORTING, module, "simulate", "lstm", "-o", "out.csv", last],
         env=environment(),
         cwd=tmp_path,
         capture_output=True,

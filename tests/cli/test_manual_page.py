@@ -10,7 +10,7 @@ import pytest
 import typer.main
 from manual_page import EXIT_CODES, PAGE, escaped, manual_page
 
-from gradcli.cli import app
+from gradcli.cli.app import app
 from gradcli.errors import ExitCode
 
 _NOT_FOUND = "is not installed"

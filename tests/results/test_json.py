@@ -144,7 +144,7 @@ def run_of(cell: Any = "rnn", **fields: object) -> dict[str, Any]:
     """Return the one run in the JSON of a simulation; its form is as published."""
     found = measured(cell, **fields)
     data = data_of(simulation(found, find_remedies(found)).report)
-    check(data, {"schema_version": int, "command": str, "gradcli_version": str, "runs": [dict]})
+    check(data, {"schema_version": int, "command": str, "gradcli_version": str, "engine": str, "runs": [dict]})
     assert (data["schema_version"], data["command"], len(data["runs"])) == (1, "simulate", 1)
     (run,) = data["runs"]
     step_clips = [clip for clip in run["clip"] if clip["method"].startswith("step_")]
@@ -238,6 +238,7 @@ def test_a_comparison() -> None:
             "schema_version": int,
             "command": str,
             "gradcli_version": str,
+            "engine": str,
             "runs": [dict],
             "ranking": [{"rank": int, "label": str, "horizon": (int, type(None)), "beyond_sequence": bool}],
             "notes": [str],

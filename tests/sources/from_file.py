@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter
+from as_read import as_read
 
 from gradcli.sources.input_source import InputSource
 from gradcli.sources.inputs import open_input
 from gradcli.spec.inputs import Input
-
-MODELS: TypeAdapter[Any] = TypeAdapter(Input)
 
 
 def opened(
@@ -30,7 +28,7 @@ def opened(
 ) -> InputSource:
     """Return the source of the input with the given keys; `kind` is file unless given."""
     return open_input(
-        MODELS.validate_python({"kind": "file", **model}),
+        as_read(Input, {"kind": "file", **model}),
         folder=folder,
         input_size=input_size,
         default_size=99,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from pydantic import TypeAdapter
+from as_read import as_read
 
 from gradcli.sources.initial_states import draw_initial_state
 from gradcli.sources.initialisers import InitialiserError
@@ -13,7 +13,7 @@ from gradcli.spec.initialisers import InitialState
 
 def drawn(model, *, layer="layer0", state="h", size=4, batch=5, trials=2, seed=0) -> np.ndarray:
     return draw_initial_state(
-        TypeAdapter(InitialState).validate_python(model),
+        as_read(InitialState, model),
         layer=layer,
         state=state,
         size=size,

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydantic import TypeAdapter, ValidationError
+from as_read import as_read
 
 from gradcli.sources.input_source import InputSource, SymbolSource
 from gradcli.sources.inputs import open_input
 from gradcli.sources.streams import stream
+from gradcli.spec.checked import RefusedError
 from gradcli.spec.inputs import Input
 
 KINDS = ("zeros", "constant", "normal", "uniform", "sine", "one_hot")
@@ -22,7 +23,7 @@ def source(
     kind: str, *, size: int = 3, seq_len: int = 200, batch: int = 5, trials: int = 2, seed: int = 0, **arguments: float
 ) -> InputSource:
     return open_input(
-        TypeAdapter(Input).validate_python({"kind": kind, **arguments}),
+        as_read(Input, {"kind": kind, **arguments}),
         folder=Path(),
         input_size=None,
         default_size=size,
@@ -97,7 +98,7 @@ def test_uniform_fills_its_interval():
 
 
 def test_uniform_bounds_must_be_in_order():
-    with pytest.raises(ValidationError, match=r"low = 2.0 is above high = 1.0"):
+    with pytest.raises(RefusedError, match=r"low = 2.0 is above high = 1.0"):
         source("uniform", low=2.0, high=1.0)
 
 
@@ -138,7 +139,7 @@ def test_one_hot_has_a_symbol_after_the_last_step_and_none_further():
 
 
 def test_input_size_wins_over_the_default():
-    model = TypeAdapter(Input).validate_python({"kind": "normal"})
+    model = as_read(Input, {"kind": "normal"})
     chosen = open_input(model, folder=Path(), input_size=2, default_size=9, seq_len=1, batch_size=1, trials=1, seed=0)
     assert chosen.size == 2
     assert chosen.fill(0, 1).shape == (1, 1, 2, 1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydantic import TypeAdapter
+from as_read import as_read
 
 from gradcli.sources.initialisers import InitialiserError
 from gradcli.sources.input_source import InputSource
@@ -30,7 +30,7 @@ NORMAL, ONE_HOT = inputs(NormalInput(kind="normal")), inputs(OneHotInput(kind="o
 
 
 def loss_of(kind: str, **arguments) -> Loss:
-    return TypeAdapter(Loss).validate_python({"kind": kind, **arguments})
+    return as_read(Loss, {"kind": kind, **arguments})
 
 
 def target(loss, steps=EVERY, *, source=NORMAL, trials=TRIALS, seed=0, part=slice(None)) -> np.ndarray:

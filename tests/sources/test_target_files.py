@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from as_read import as_read
 from from_file import opened
-from pydantic import TypeAdapter
 
 from gradcli.errors import InputFileError
 from gradcli.sources.files import FieldError
@@ -21,7 +21,6 @@ N, S, SIZE = 5, 6, 3
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(10, size=(N, S))
 VALUES = RNG.standard_normal((N, S, SIZE))
-LOSS: TypeAdapter[Any] = TypeAdapter(Loss)
 
 
 @pytest.fixture
@@ -49,7 +48,7 @@ def target(source: InputSource, folder: Path, kind: str, key: str, steps: list[i
 
     def drawn(part: slice = slice(None)) -> np.ndarray:
         return draw_target(
-            LOSS.validate_python({"kind": kind, "target": {"file": {"path": "x.npz", "key": key}}, **arguments}),
+            as_read(Loss, {"kind": kind, "target": {"file": {"path": "x.npz", "key": key}}, **arguments}),
             output_size=1 if key.startswith("long") else SIZE,
             steps=steps,
             batch_size=source.extent.batch_size,
@@ -126,7 +125,7 @@ def test_beside_a_drawn_input_there_is_one_for_each_sequence(folder: Path) -> No
 
 def test_labels_may_be_the_column_of_a_csv(folder: Path) -> None:
     (folder / "labels.csv").write_text("label\n" + "\n".join(map(str, LABELS[:, 0])), encoding="utf-8")
-    loss = LOSS.validate_python({"kind": "cross_entropy", "target": {"file": "labels.csv"}})
+    loss = as_read(Loss, {"kind": "cross_entropy", "target": {"file": "labels.csv"}})
     found = draw_target(
         loss, output_size=2, steps=[S], batch_size=4, trials=1, seed=0, input_source=recordings(folder), folder=folder
     )
@@ -181,6 +180,6 @@ def test_an_unreadable_file_is_told(folder: Path) -> None:
     (folder / "bad.npy").write_bytes(b"junk")
     with pytest.raises(InputFileError, match=r"bad\.npy: is not a \.npy file"):
         draw_target(
-            LOSS.validate_python({"kind": "mse", "target": {"file": "bad.npy"}}),
+            as_read(Loss, {"kind": "mse", "target": {"file": "bad.npy"}}),
             output_size=1, steps=[1], batch_size=4, trials=1, seed=0, input_source=recordings(folder), folder=folder,
         )  # fmt: skip

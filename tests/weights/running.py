@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from gradcli import cells
 from gradcli.engine.loss import Linear
-from gradcli.engine.plan import LayerPlan
 from gradcli.engine.problem import Problem, layer_names
 from gradcli.engine.scaled import Scaled
+from gradcli.engine.step.plan import LayerPlan
 from gradcli.language.cell import ParsedCell, parse_cell
 from gradcli.weights.checkpoint import Checkpoint
 from gradcli.weights.layers import RecurrentLayer

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from gradcli.weights.checkpoint import Checkpoint
 from gradcli.weights.layers import Contents
-from gradcli.weights.layouts import linear as linear_layout
+
+if TYPE_CHECKING:
+    from gradcli.weights.checkpoint import Checkpoint
 
 #: In the order in which they are asked: files that say what their layers are, then those told by tensor names alone.
 LAYOUTS = ("onnx", "keras", "pytorch", "haiku", "flax")
@@ -20,6 +22,8 @@ LAYOUTS = ("onnx", "keras", "pytorch", "haiku", "flax")
 
 def find_layers(checkpoint: Checkpoint) -> Contents:
     """Return the recurrent layers, linear heads and embeddings of a checkpoint."""
+    from gradcli.weights.layouts import linear as linear_layout
+
     contents = Contents()
     taken: set[str] = set()
     for layout in LAYOUTS:

@@ -13,8 +13,9 @@ the candidate (linen's GRU, MGU). Sources: flax/linen/recurrent.py and flax/nnx/
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from gradcli.frozen import frozen
 from gradcli.weights.checkpoint import Checkpoint, Tensor
 from gradcli.weights.layers import Contents, RecurrentLayer, Slice, Unsupported, layer_key
 from gradcli.weights.layouts import equations, gates
@@ -74,7 +75,7 @@ def _kind(group: Group) -> str | None:
     return best if found[best] > 0.5 else None
 
 
-@dataclass(frozen=True)
+@frozen
 class _Blocks:
     """Kernels and biases, by gate: those that act on the input, those that act on the state."""
 

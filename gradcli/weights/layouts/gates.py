@@ -10,6 +10,13 @@ from gradcli.weights.layers import Slice, Value
 #: The gates of each cell, by the names that its parameters have. The plain RNN has one, the new state itself.
 GATES: Mapping[str, tuple[str, ...]] = {"LSTM": ("i", "f", "g", "o"), "GRU": ("r", "z", "n"), "RNN": ("h",)}
 
+#: The gates of the layers of Keras, in the order of their blocks.
+KERAS_GATES: Mapping[str, tuple[str, ...]] = {
+    "SimpleRNN": ("h",),
+    "GRU": ("z", "r", "n"),
+    "LSTM": ("i", "f", "g", "o"),
+}
+
 #: A kind of cell by its number of gates, where nothing but the sizes of the tensors tells it.
 KIND_OF_COUNT = {len(gates): kind for kind, gates in GATES.items()}
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
+from gradcli.frozen import frozen
 from gradcli.weights.checkpoint import FLOATS, Checkpoint, Tensor
 from gradcli.weights.layers import Unsupported
 
@@ -19,7 +19,7 @@ class Misfit(Exception):
         return Unsupported(name, str(self), group.names)
 
 
-@dataclass(frozen=True)
+@frozen
 class Group:
     """The tensors under a prefix, by the rest of their names, in which parts are joined by "/".
 

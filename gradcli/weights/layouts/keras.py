@@ -13,16 +13,16 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
+from gradcli.frozen import frozen
 from gradcli.weights.checkpoint import FLOATS, Checkpoint
 from gradcli.weights.layers import Contents, Embedding, LinearHead, RecurrentLayer, Slice, Unsupported, Value
 from gradcli.weights.layouts import equations, keras_config
 from gradcli.weights.layouts.equations import Cell
+from gradcli.weights.layouts.gates import KERAS_GATES as GATES
 from gradcli.weights.layouts.keras_activations import UnknownActivationError, template
 from gradcli.weights.layouts.keras_config import Entry
 from gradcli.weights.readers.keras_h5 import KerasCheckpoint
 
-#: gradcli's names of the gates, in the order of the blocks of Keras's kernels.
-GATES: Mapping[str, tuple[str, ...]] = {"SimpleRNN": ("h",), "GRU": ("z", "r", "n"), "LSTM": ("i", "f", "g", "o")}
 #: The activations of a Dense layer that leave it a linear head: its loss takes them with it.
 HEAD_ACTIVATIONS = (None, "linear", "softmax", "log_softmax", "sigmoid")
 #: The merge mode in which a Bidirectional layer puts both directions' outputs side by side.
@@ -42,7 +42,7 @@ class _RefusedError(Exception):
     """A recurrent layer that gradcli cannot run; the message is a clause that says why."""
 
 
-@dataclass(frozen=True)
+@frozen
 class _Unit:
     """The weights of a cell, or of a layer without one: path of their group, and their names, kernel first."""
 
@@ -66,7 +66,7 @@ class _Layer:
     units: list[_Unit] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
+@frozen
 class _Direction:
     """One direction of a recurrent layer, or one cell of a stack."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from gradcli.frozen import frozen
 
 #: More models inside models, and wrappers around wrappers, than anyone writes.
 MAX_DEPTH = 32
@@ -14,7 +15,7 @@ MAX_DEPTH = 32
 WRAPPERS = ("TimeDistributed",)
 
 
-@dataclass(frozen=True)
+@frozen
 class Entry:
     """A layer of a model's config.
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from gradcli.frozen import frozen
 from gradcli.weights.checkpoint import Checkpoint
 from gradcli.weights.layers import Contents, Embedding, LinearHead, RecurrentLayer, Unsupported, Value
 from gradcli.weights.layouts import equations
@@ -23,7 +24,7 @@ from gradcli.weights.readers.onnx_file import OnnxCheckpoint, OnnxNode
 STANDARD_DOMAIN = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class _Kind:
     """An operator: gradcli's names of its gates in the order of its blocks, and its activations by default."""
 

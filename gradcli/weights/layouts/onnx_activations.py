@@ -7,13 +7,13 @@ not given, its default is that of the operator of the same name.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
+from gradcli.frozen import frozen
 from gradcli.weights.layouts import activations
 from gradcli.weights.layouts.activations import called
 
 
-@dataclass(frozen=True)
+@frozen
 class _Activation:
     """template(alpha, beta); None as default of a parameter that it has and that must be given, () if it has none."""
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
+from gradcli.frozen import frozen
 from gradcli.weights.checkpoint import FLOATS, Tensor
 from gradcli.weights.layers import Slice, Value
 from gradcli.weights.layouts.onnx_numbers import MAX_CHAIN, MAX_ENTRIES, NotFollowedError, Sizes, number, numbers
@@ -21,7 +21,7 @@ FLOAT_CODES = (1, 11)
 MAX_MOVES = 1_000_000
 
 
-@dataclass(frozen=True)
+@frozen
 class Along:
     """The entries start .. stop-1 along one axis, which are axis `axis` of the block that was asked for."""
 
@@ -144,7 +144,7 @@ class WeightGraph:
         return node
 
 
-@dataclass(frozen=True)
+@frozen
 class _Operator:
     """An operator that only moves numbers.
 

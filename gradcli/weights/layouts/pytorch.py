@@ -10,8 +10,8 @@ without `_l{k}`. The file does not say what kind it is of: G tells it. Source: t
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
+from gradcli.frozen import frozen
 from gradcli.weights.checkpoint import Checkpoint
 from gradcli.weights.layers import Contents, RecurrentLayer, Slice, Unsupported, Value, layer_key
 from gradcli.weights.layouts import equations, gates
@@ -39,7 +39,7 @@ def find(checkpoint: Checkpoint, taken: set[str]) -> Contents:
     return Contents(layers=tuple(layers), unsupported=tuple(unsupported))
 
 
-@dataclass(frozen=True)
+@frozen
 class _Sizes:
     """What the tensors of the lowest layer tell. projection: the size of h, where it is not that of c."""
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gradcli.errors import InputFileError, ResourceError
+from gradcli.frozen import frozen
 from gradcli.weights.checkpoint import MAX_DIMENSIONS, MAX_EXTENT, Array, Checkpoint, Ignored, Tensor, widened
 from gradcli.weights.readers.protobuf import (
     BYTES,
@@ -86,7 +86,7 @@ _EXTERNAL = (
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class OnnxNode:
     """A node of the graph: outputs = op_type(inputs); "" is an input or output that is left out.
 
@@ -185,7 +185,7 @@ class _Refused(Exception):
     """A model that is not read; the text says why, and lacks the file's name."""
 
 
-@dataclass(frozen=True)
+@frozen
 class _Stored:
     """A tensor, which field of TensorProto holds its entries, and where: the field may occur often."""
 

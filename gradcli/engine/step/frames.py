@@ -1,4 +1,4 @@
-"""Which cut points of a step share a power of two; see `gradcli.engine.plan`."""
+"""Which cut points of a step share a power of two; see `gradcli.engine.step.linearise`."""
 
 from __future__ import annotations
 
@@ -69,7 +69,13 @@ def over_sequences(node: Node) -> bool:
 
 def _recurrent(cuts: Iterable[Node]) -> set[str | Node]:
     """Return the cut points among these that are only known inside the loop; states by name, whatever their lag."""
-    return {n.data[0] if n.op == "state" else n for n in cuts if n.dependence is Dependence.STATE}
+    found: set[str | Node] = set()
+    for node in cuts:
+        if node.op in ("state", "window"):
+            found |= {state.data[0] for state in (node.args or (node,))}
+        elif node.dependence is Dependence.STATE:
+            found.add(node)
+    return found
 
 
 def _closure(start: str | Node, takes: Mapping[str | Node, set[str | Node]]) -> set[str | Node]:

@@ -1,0 +1,53 @@
+/* All kernels for one type and one level. Before it is included, LEVEL (a name), VECTOR_BYTES, TILE_ROWS and
+   LEVEL_HAS_FMA are defined, and REAL_IS_DOUBLE as 1 or 0. */
+
+#if REAL_IS_DOUBLE
+#define REAL double
+#define BITS uint64_t
+#define LIBM(function) function
+#define FMA __builtin_fma
+#define NAME(name) JOIN(name, LEVEL, _double)
+#else
+#define REAL float
+#define BITS uint32_t
+#define LIBM(function) function##f
+#define FMA __builtin_fmaf
+#define NAME(name) JOIN(name, LEVEL, _float)
+#endif
+
+#include "elementary.h"
+#include "elementwise.h"
+#include "product.h"
+#include "across.h"
+
+#define ONE(name, value) NAME(name##_contiguous),
+#define THREE(name) {NAME(name##_contiguous), NAME(name##_first_number), NAME(name##_second_number)}
+#define TWO(name, value) THREE(name),
+
+static const Kernels NAME(kernels) = {
+    .level = TEXT(LEVEL),
+    .one = {ONE_OPERAND(ONE)},
+    .two = {TWO_OPERANDS(TWO)},
+    .fill = NAME(fill),
+    .any_power = NAME(any_power),
+    .one_power = NAME(one_power),
+    .ldexp = NAME(ldexp_strided),
+    .multiply_add = THREE(multiply_add),
+    .product = NAME(product),
+    .sum = NAME(sum),
+    .norm = NAME(norm),
+    .norm_jacobian = NAME(norm_jacobian),
+    .softmax = NAME(softmax),
+    .softmax_jacobian = NAME(softmax_jacobian),
+    .clip_norm = NAME(clip_norm),
+    .clip_value = NAME(clip_value),
+    .sizes = NAME(sizes),
+    .packed_bytes = NAME(packed_bytes),
+    .product_scratch = NAME(product_scratch),
+    .pack = NAME(pack),
+};
+
+#undef ONE
+#undef THREE
+#undef TWO
+#include "undefine.h"
