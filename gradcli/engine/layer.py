@@ -35,8 +35,9 @@ def layer_bytes(plan: LayerPlan, extent: Extent, segment: int) -> int:
     chunk, copied = _chunk(of_forward, number, segment)
     # What is hoisted exists twice while it is computed.
     known = segment * number * 2 * hoisted_rows(plan)
-    own = extent.bytes_of(of_forward, segment=chunk, block=chunk) if copied else 0
-    return extent.bytes_of(of_forward, segment=segment, block=chunk) + known + own
+    own = [b for b in of_forward if b.span is Span.SEGMENT] if copied and executor.wanted() == executor.NUMPY else []
+    copies = extent.bytes_of(own, segment=chunk, block=chunk)
+    return extent.bytes_of(of_forward, segment=segment, block=chunk) + known + copies
 
 
 def _of_forward(plan: LayerPlan) -> list[Buffer]:
