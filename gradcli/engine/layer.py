@@ -127,7 +127,8 @@ class Layer:
 
     def _fill_constant(self, buffer: Buffer, value: Node) -> None:
         known = np.asarray(self._parameters.known(value))
-        self.arrays[buffer][0] = known.reshape(self.trials, -1, 1) if known.ndim else known
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite in it
+            self.arrays[buffer][0] = known.reshape(self.trials, -1, 1) if known.ndim else known
 
     # What is known before the loop.
 
