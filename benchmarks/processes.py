@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
+import gradcli
 from benchmarks.engines import VARIABLE
 
 ROOT = Path(__file__).parent.parent
@@ -105,7 +106,10 @@ def _finished(arguments: Sequence[str], engine: str | None) -> subprocess.Comple
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     if engine is not None:
         variables[VARIABLE] = engine
-    command = [sys.executable, *arguments]
+    # The gradcli that this process has, whether it is installed or this checkout: the extension may be in one of them.
+    places = [str(Path(gradcli.__file__).parent.parent), str(ROOT), variables.get("PYTHONPATH", "")]
+    variables["PYTHONPATH"] = os.pathsep.join(filter(None, places))
+    command = [sys.executable, "-P", *arguments]
     finished = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
     if finished.returncode:
         raise ProcessError(f"python {' '.join(arguments)}: exit code {finished.returncode}\n{finished.stderr}")

@@ -150,7 +150,8 @@ def undeclared_in(kind: type[Result], document: dict[str, Any]) -> list[str]:
     from gradcli.results.envelope import Envelope
 
     opening = keys_of(Envelope)
-    found = [f"{name} is missing" for name in opening if name not in document]
+    wanted = [name for name, key in opening.items() if not key.optional or (name == "engine" and kind.runs_engine)]
+    found = [f"{name} is missing" for name in wanted if name not in document]
     rest = {name: value for name, value in document.items() if name not in opening}
     if not issubclass(kind, OneRun):
         return found + list(undeclared(kind, rest))

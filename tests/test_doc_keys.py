@@ -42,6 +42,7 @@ OTHERS: dict[str, tuple[object, ...]] = {
     "inspect a flax file": ("inspect", Path(__file__).parent / "checkpoints" / "flax-linen-GRUCell.npz"),
     "cells": ("cells",),
     "one cell": ("cells", "lstm"),
+    "program of a cell": ("cells", "lstm", "--program"),
     "examples": ("examples",),
     "check": ("check", "checked.yaml", "missing.yaml"),
 }

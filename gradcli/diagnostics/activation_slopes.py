@@ -14,7 +14,8 @@ import numpy as np
 from gradcli.diagnostics.gate_names import Activation
 from gradcli.diagnostics.paths_walk import value_node
 from gradcli.engine.evaluate import Values, through_across
-from gradcli.engine.scaled import log2_norm, scale_by
+from gradcli.engine.executor import log2_norms
+from gradcli.engine.scaled import scale_by
 from gradcli.language.cell import SizedCell
 from gradcli.language.graph import Node
 from gradcli.language.routes import AcrossJacobian, Diagonal, Edge, Matrix, PathGraph
@@ -60,7 +61,7 @@ class ActivationSlopes:
                 part = _pull(edge, adjoints[edge.target], values)
                 adjoints[edge.source] = adjoints[edge.source] + part if edge.source in adjoints else part
         return {
-            name.removeprefix(_MARK): tuple(log2_norm(part, axis=2) + exponent for part in parts)
+            name.removeprefix(_MARK): tuple(log2_norms(part) + exponent for part in parts)
             for name, slope in self._slopes.items()
             if name in adjoints and (parts := (adjoints[name], adjoints[name] * values[slope]))
         }

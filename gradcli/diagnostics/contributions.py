@@ -27,7 +27,7 @@ from gradcli.diagnostics.verdict import Verdict
 from gradcli.engine.blocks import walk_adjoints
 from gradcli.engine.group import TrialGroup
 from gradcli.engine.parameter_gradients import terms_of_steps, walk_gradients
-from gradcli.engine.problem import Progress
+from gradcli.engine.problem import Progress, Run
 from gradcli.engine.run import Engine
 from gradcli.engine.scaled import Scaled, common_exponent, scale_by
 from gradcli.engine.sizes import Sizes
@@ -124,19 +124,25 @@ def measure_contributions(network: Network, layer: int, *, progress: Progress | 
     loss_steps = len(network.problem.loss.steps)
     network = of_last_loss(network)
     engine = Engine(network.problem, progress=progress)
-    run = engine.run()
+    prefix = f"{network.problem.names[layer]}."
+    size = network.problem.trials, network.problem.seq_len
+    sums: dict[str, Sums] = {}
+
+    def take(trials: slice, group: TrialGroup, run: Run) -> None:
+        if run.overflow is None and run.backward_overflow is None:
+            whole = _gradients(run, prefix)
+            for name in whole:
+                sums.setdefault(name, Sums.of_size(*size))
+            # Beside a sum in which they cancel to nearly nothing, terms may be beyond a float.
+            with np.errstate(over="ignore", invalid="ignore"):
+                _take_apart(group, layer, whole, trials, sums)
+
+    run = engine.run(after=take)
     verdict = judge_nonfinite(network, engine, run)
     if verdict is not None:
         return Contributions(network, layer, loss_steps, verdict)
-    prefix = f"{network.problem.names[layer]}."
     curve = curve_of(*(norm for name, norm in run.log2_norm.items() if name.startswith(prefix)))
-    whole = {n.removeprefix(prefix): g for n, g in run.gradients.items() if n.startswith(prefix)}
-    whole = _with_common_exponent_for_zeros(whole)
-    sums = {name: Sums.of_size(network.problem.trials, network.problem.seq_len) for name in whole}
-    for trials, group in engine.groups():
-        # Beside a sum in which they cancel to nearly nothing, terms may be beyond a float.
-        with np.errstate(over="ignore", invalid="ignore"):
-            _take_apart(group, layer, {n: _trials_of(g, trials) for n, g in whole.items()}, trials, sums)
+    whole = _gradients(run, prefix)
     rounding = _ROUNDING * float(np.finfo(network.problem.dtype).eps)
     parameters = {name: _terms(sums[name], whole[name], rounding) for name in whole}
     copies = [network.problem.copies.get(f"{prefix}{name}", 1) for name in whole]
@@ -164,16 +170,13 @@ def steps_at_once(whole: Mapping[str, Scaled]) -> int:
     return max(1, _TERMS_BYTES // (_FLOAT * max(entries, 1)))
 
 
-def _with_common_exponent_for_zeros(whole: Mapping[str, Scaled]) -> dict[str, Scaled]:
-    """Return the gradients with those that are zero, whose exponent is arbitrary, at the largest of the others'."""
+def _gradients(run: Run, prefix: str) -> dict[str, Scaled]:
+    """Return a layer's gradients; those that are zero, whose exponent is arbitrary, at the largest of the others'."""
+    whole = {name.removeprefix(prefix): g for name, g in run.gradients.items() if name.startswith(prefix)}
     if not whole:
         return {}
     largest = common_exponent(list(whole.values()))
     return {n: Scaled(g.mantissa, np.where(g.nonzero(), g.exponent, largest)) for n, g in whole.items()}
-
-
-def _trials_of(gradient: Scaled, trials: slice) -> Scaled:
-    return Scaled(gradient.mantissa[trials], gradient.exponent[trials])
 
 
 def _take_apart(

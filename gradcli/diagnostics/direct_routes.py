@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from gradcli.engine.evaluate import Values
-from gradcli.engine.scaled import log2_norm, scale_by
+from gradcli.engine.executor import log2_norms
+from gradcli.engine.scaled import scale_by
 from gradcli.engine.step_norms import joint_log2
 from gradcli.language.direct import DirectRoute
 
@@ -42,7 +43,7 @@ def passed_on(route: DirectRoute, totals: Mapping[str, tuple[Array, Array]], val
             leaving[edge.source] = leaving[edge.source] + part if edge.source in leaving else part
         else:
             entering[edge.source] = entering[edge.source] - part
-    norms = (joint_log2([log2_norm(part, axis=2) for part in parts.values()]) for parts in (entering, leaving))
+    norms = (joint_log2([log2_norms(part) for part in parts.values()]) for parts in (entering, leaving))
     own, kept = (norm + exponent for norm in norms)
     return own, kept
 

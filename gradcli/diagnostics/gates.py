@@ -29,7 +29,7 @@ from gradcli.diagnostics.direct_routes import passed_on, unit_factors
 from gradcli.diagnostics.gate_names import Activation, activations_of
 from gradcli.diagnostics.measure import judge_nonfinite
 from gradcli.diagnostics.verdict import Verdict, judge
-from gradcli.engine.blocks import walk_adjoints
+from gradcli.engine.blocks import Visit
 from gradcli.engine.evaluate import evaluate
 from gradcli.engine.problem import Progress
 from gradcli.engine.run import Engine
@@ -151,10 +151,6 @@ def measure_gates(network: Network, layer: int, *, progress: Progress | None = N
     network = of_last_loss(network)
     problem = network.problem
     engine = Engine(problem, progress=progress)
-    run = engine.run(parameters=False)
-    verdict = judge_nonfinite(network, engine, run)
-    if verdict is not None:
-        return Gates(network, layer, loss_steps, verdict)
     cell = problem.plans[layer].cell
     sampled = sampled_distances(problem.seq_len)
     steps = (problem.seq_len, problem.trials, problem.batch_size)
@@ -162,32 +158,33 @@ def measure_gates(network: Network, layer: int, *, progress: Progress | None = N
     slopes = ActivationSlopes(cell, activations)
     looking = [_Looking(activation, steps, sampled) for activation in activations]
     keeping = [_Keeping(route, steps, sampled) for route in direct_routes(cell)]
+    nodes = [node for one in looking for node in one.nodes] + slopes.nodes
+    nodes += [edge.coefficient for other in keeping for edge in other.route.edges]
     before, after = (np.empty(steps) for _ in range(2))
-    closed = layer >= problem.top
-    for trials, group in engine.groups():
-        for visit in walk_adjoints(group):
-            first, last = visit.steps
-            backward, block = visit.passes[layer], visit.blocks[layer]
-            closed = closed and is_closed(backward)
-            norms = step_norms(backward, block)
-            for whole, part in ((before, norms.before), (after, norms.after)):
-                whole[first:last, trials] = part
-            at = _Place(problem.seq_len - last, last - first, trials, group.problem.batch_size)
-            values = backward.layer.block_values(*block.steps)
-            nodes = [node for one in looking for node in one.nodes] + [
-                edge.coefficient for other in keeping for edge in other.route.edges
-            ]
-            nodes += slopes.nodes
-            with np.errstate(all="ignore"):
-                evaluate(nodes, values, backward.layer.parameters.column_ranges)
-                passed = slopes.look(block.totals, values)
-                for one in looking:
-                    one.look(values, at)
-                    if one.activation.name in passed:
-                        one.follow(passed[one.activation.name], slice(first, last), trials)
-                for other in keeping:
-                    other.look(values, at)
-                    other.follow(block.totals, values, slice(first, last), trials)
+
+    def look(trials: slice, visit: Visit) -> None:
+        first, last = visit.steps
+        backward, block = visit.passes[layer], visit.blocks[layer]
+        values = backward.known_values(block)
+        norms = step_norms(backward, block, values)
+        for whole, part in ((before, norms.before), (after, norms.after)):
+            whole[first:last, trials] = part
+        at = _Place(problem.seq_len - last, last - first, trials, problem.batch_size)
+        evaluate(nodes, values, backward.layer.parameters.column_ranges)
+        passed = slopes.look(block.totals, values)
+        for one in looking:
+            one.look(values, at)
+            if one.activation.name in passed:
+                one.follow(passed[one.activation.name], slice(first, last), trials)
+        for other in keeping:
+            other.look(values, at)
+            other.follow(block.totals, values, slice(first, last), trials)
+
+    run = engine.run(parameters=False, visit=look)
+    verdict = judge_nonfinite(network, engine, run)
+    if verdict is not None:
+        return Gates(network, layer, loss_steps, verdict)
+    closed = layer >= problem.top and is_closed(problem.plans[layer])
     prefix = f"{problem.names[layer]}."
     by_state = {name.removeprefix(prefix): norm for name, norm in run.log2_norm.items() if name.startswith(prefix)}
     total = log2_mean(joined(by_state.values()))

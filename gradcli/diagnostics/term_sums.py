@@ -38,7 +38,7 @@ Array = np.ndarray[Any, Any]
 NUMBERS_KEPT = 4
 #: Products of steps with each other are taken for about so many columns (steps times sequences) at once: there are as
 #: many products for each column.
-_COLUMNS = 96
+_COLUMNS = 64
 #: A squared norm below this share of what it would be if nothing cancelled has lost too many digits.
 _SURE_SHARE = 1e-5
 #: A square below this may have lost digits to the end of the range of floats.
@@ -197,7 +197,8 @@ class _Columns:
             self._columns[:] = from_the_last
         else:
             np.multiply(from_the_last, weight[:, None, None], out=self._columns)
-        largest = np.abs(self._columns).max(axis=(1, 3))
+        side_by_side = self._columns.reshape(trials, size, n * batch)
+        largest = np.maximum(side_by_side.max(axis=1), -side_by_side.min(axis=1)).reshape(trials, n, batch).max(axis=2)
         self._exponent = np.where(largest == 0, NOTHING, exponent_of(largest))
 
     def of_steps(self, first: int, last: int) -> tuple[Array, Array]:
@@ -308,13 +309,14 @@ class _Band:
         with_window, with_missing = factor * _of_steps(products, n).swapaxes(0, 1)
         between, sizes = _between(of_left, of_right, n)
         # What a step's term adds to the square of a window that has the later ones, and of one that has the earlier.
-        once = np.tril(np.full((n, n), 2.0), -1) + np.eye(n)
-        own, later = (np.einsum(subscripts, between, once) for subscripts in ("rvlij,ij->rvli", "rvlij,ji->rvli"))
+        with_all = np.matmul(between, np.ones(n))
+        own = np.einsum("rvlij,ij->rvli", between, np.tri(n) + np.tri(n, k=-1))
+        later = 2.0 * with_all - own
         square_of_factor, of_sizes = np.square(factor), factor * sizes
         window, missing = squares[:, 0], squares[:, 1]
         kept = window + np.cumsum(2.0 * with_window + square_of_factor * own, axis=-1)
         left_out = missing + _after(square_of_factor * later - 2.0 * with_missing)
-        dot = with_window + square_of_factor * between.sum(axis=-1) - with_missing
+        dot = with_window + square_of_factor * with_all - with_missing
         of_term = np.einsum("rvlnn->rvln", between)
         sure = (of_term > _SURE_SQUARE) & (of_term >= _SURE_SHARE * np.square(sizes))
         if not sure.all() and (nothing := sizes == 0).any():

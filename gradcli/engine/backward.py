@@ -22,7 +22,7 @@ from gradcli.engine.known import Affine, affine_of, known_runs
 from gradcli.engine.layer import Layer
 from gradcli.engine.scaled import NOTHING, Scaled, scale_by
 from gradcli.engine.step.backward import Choices
-from gradcli.engine.step.instructions import Buffer, Instructions, buffers_of
+from gradcli.engine.step.instructions import Buffer, Instructions, Span, buffers_of
 from gradcli.engine.step.linearise import Target
 from gradcli.engine.step.place import Lane, Stack
 from gradcli.engine.step.plan import BackwardProgram, LayerPlan
@@ -86,6 +86,7 @@ class BackwardPass:
         plain: whether adjoints are plain floats, without powers of two of their own, those of the batch loss whose sum
             over sequences has this `divisor`.
         by_step: whether they are wanted for each step by itself, see `step_gradients`.
+        kept: whether the adjoints of products at all steps of a block are wanted for others.
 
     Attributes:
         weights: those of each group of products.
@@ -106,6 +107,7 @@ class BackwardPass:
         plain: bool = False,
         divisor: int = 1,
         by_step: bool = False,
+        kept: bool = False,
     ) -> None:
         self._by_step = by_step
         self.layer = layer
@@ -116,7 +118,7 @@ class BackwardPass:
         self.prefilled = plan.prefilled | ({output} if per_step else frozenset())
         # What lies outside the loop takes the adjoints of products at all steps; without it one step's are enough.
         self._program = program = plan.backward(
-            Choices(self.prefilled, clipped, kept=parameters or to_input), parameters
+            Choices(self.prefilled, clipped, kept=kept or parameters or to_input), parameters
         )
         self._parts = parts = program.parts
         self._block = block
@@ -450,6 +452,15 @@ class BackwardPass:
         parts = [affine.matrix if affine.sign > 0 else graph.neg(affine.matrix) for affine in affines]
         matrix = self.layer.parameters.known(graph.node("stack", parts)).swapaxes(-1, -2)
         hoisted.receive(affines[0].vector, product(matrix, adjoint))
+
+    def known_values(self, block: Block) -> Values:
+        """Return what is known of the steps of a block without computing, by nodes of the equations too."""
+        lo, hi = block.steps
+        values = self.layer.block_values(lo, hi)
+        for (_, coefficient), place in self._parts.places.items():
+            if coefficient not in values and place.buffer.span is Span.BLOCK:
+                values[coefficient] = self.layer.arrays.view(place)[: hi - lo]
+        return values | {old: values[new] for old, new in self.plan.became.items() if new in values}
 
     def target_adjoint(self, target: Target, n: int) -> Array:
         """Return the adjoint of a target over the block."""

@@ -65,12 +65,15 @@ class TrialGroup:
         ]
         #: What the top layer put out over the segment, (n, R, size, B); see `forward_both_ways` for two directions.
         self.outputs: Array = np.empty(0)
+        # Whether the layers hold all steps of what was last run: then there is nothing to be computed again for a walk.
+        self._holds_all = False
         stretches = problem.sizes.stretches(self.segment) if self.segment < problem.seq_len else 1
         self._recomputation = Recomputation(self.layers, stretches) if stretches > 1 else None
-        self._passes: dict[tuple[bool, str | None, bool, int | None, tuple[int, ...]], list[BackwardPass]] = {}
+        self._passes: dict[tuple[bool, str | None, bool, int | None, bool, tuple[int, ...]], list[BackwardPass]] = {}
 
     def load(self, problem: Problem, parameters: ParametersOfSteps) -> None:
         """Take other trials of the same problem, as many as before, or other parameters."""
+        self._holds_all &= problem is self.problem and parameters is self._parameters
         self.problem, self._parameters = problem, parameters
         if self._recomputation:
             self._recomputation.load(parameters.at(0))
@@ -93,6 +96,7 @@ class TrialGroup:
             to_the_end: go on where it overflowed: other trials are as good as before.
         """
         p = self.problem
+        self._holds_all = False
         losses = np.zeros((p.trials, p.batch_size))
         histories = self._first_histories()
         checkpoints: list[list[dict[str, Array]]] = []
@@ -111,6 +115,7 @@ class TrialGroup:
             if again and not last:
                 checkpoints.append(self._recomputation.checkpoints() if self._recomputation else histories)
             histories = [layer.history() for layer in self.layers]
+        self._holds_all = overflow is None and self.segment >= p.seq_len
         return losses, checkpoints, overflow
 
     def _first_histories(self) -> list[dict[str, Array]]:
@@ -231,6 +236,9 @@ class TrialGroup:
 
     def walk_back(self) -> Iterator[tuple[int, int]]:
         """Yield the segments from the last to the first; see `walk_forward`."""
+        if self._holds_all:
+            yield from self.segments_back([])
+            return
         with np.errstate(all="ignore"):
             _, checkpoints, overflow = self.forward()
         if overflow is not None:
@@ -269,7 +277,12 @@ class TrialGroup:
         return begins.missing(end) if begins else None
 
     def passes(
-        self, parameters: bool, clipped: str | None = None, plain: bool = False, by_step: int | None = None
+        self,
+        parameters: bool,
+        clipped: str | None = None,
+        plain: bool = False,
+        by_step: int | None = None,
+        kept: bool = False,
     ) -> list[BackwardPass]:
         """Return the backward passes of the layers, kept from run to run.
 
@@ -277,13 +290,14 @@ class TrialGroup:
             clipped: the operation that clips the adjoint of every state, see `StepClip`; None where none does.
             plain: see `Engine.run`.
             by_step: the layer whose parameter gradients alone are wanted, for each step by itself.
+            kept: whether the adjoints of products at all steps of a block are wanted as well.
         """
         p = self.problem
         at_last_only = len(p.loss.steps) == 1 and p.loss.last_step == p.seq_len
         # A reverse direction meets position T at its first step.
         at_end = (p.top, *((p.top + 1,) if p.loss.final else ())) if at_last_only else ()
         # The loss may be another one than in the run before.
-        key = (parameters, clipped, plain, by_step, at_end)
+        key = (parameters, clipped, plain, by_step, kept, at_end)
         if key not in self._passes:
             self._passes[key] = [
                 BackwardPass(
@@ -296,6 +310,7 @@ class TrialGroup:
                     plain=plain,
                     divisor=p.divisor,
                     by_step=i == by_step,
+                    kept=kept,
                 )
                 for i, layer in enumerate(self.layers)
             ]

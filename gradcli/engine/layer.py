@@ -35,8 +35,9 @@ def layer_bytes(plan: LayerPlan, extent: Extent, segment: int) -> int:
     chunk, copied = _chunk(of_forward, number, segment)
     # What is hoisted exists twice while it is computed.
     known = segment * number * 2 * hoisted_rows(plan)
-    own = extent.bytes_of(of_forward, segment=chunk, block=chunk) if copied else 0
-    return extent.bytes_of(of_forward, segment=segment, block=chunk) + known + own
+    own = [b for b in of_forward if b.span is Span.SEGMENT] if copied and executor.wanted() == executor.NUMPY else []
+    copies = extent.bytes_of(own, segment=chunk, block=chunk)
+    return extent.bytes_of(of_forward, segment=segment, block=chunk) + known + copies
 
 
 def _of_forward(plan: LayerPlan) -> list[Buffer]:
@@ -126,7 +127,8 @@ class Layer:
 
     def _fill_constant(self, buffer: Buffer, value: Node) -> None:
         known = np.asarray(self._parameters.known(value))
-        self.arrays[buffer][0] = known.reshape(self.trials, -1, 1) if known.ndim else known
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite in it
+            self.arrays[buffer][0] = known.reshape(self.trials, -1, 1) if known.ndim else known
 
     # What is known before the loop.
 

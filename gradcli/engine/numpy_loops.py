@@ -24,8 +24,6 @@ Array = np.ndarray[Any, Any]
 #: Up to this many numbers a constant operand is a full array, which NumPy handles faster than a broadcast one.
 _FULL_CONSTANT = 4096
 
-#: What NumPy calls an operation.
-_NUMPY_NAMES = {"copy": "copyto", "sigmoid_of_negated": "sigmoid"}
 #: NumPy wants the output of these by name; by position, where it may be, it is a little faster.
 _NAMED_OUTPUT = frozenset({"maximum", "minimum"})
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from gradcli.engine.bidirectional import BothWays
+from gradcli.engine.blocks import Visit
 from gradcli.engine.group import TrialGroup
 from gradcli.engine.loss import Loss
 from gradcli.engine.nonfinite import Blame
@@ -80,14 +82,14 @@ class Engine:
         source = _InputOfTrials(self._source, first, last)
         return self.problem.of_trials(first, last, source=source, parameters=self._parameters)
 
-    def _progress_of(self, index: int, passes: int, progress: Progress) -> Progress:
+    def _progress_of(self, index: int, passes: int, progress: Progress, done: int = 0) -> Progress:
         groups = len(self._ranges)
         if groups == 1:
             return progress
 
-        def of_all(stage: str, done: int, total: int) -> None:
-            before = index * passes + (stage == "backward")
-            progress("all trials", before * total + done, groups * passes * total)
+        def of_all(stage: str, steps: int, total: int) -> None:
+            before = index * passes + done + (stage == "backward")
+            progress("all trials", before * total + steps, groups * passes * total)
 
         return of_all
 
@@ -116,6 +118,8 @@ class Engine:
         step_clip: StepClip | None = None,
         parameters: bool = True,
         plain: bool = False,
+        visit: Callable[[slice, Visit], None] | None = None,
+        after: Callable[[slice, TrialGroup, Run], None] | None = None,
     ) -> Run:
         """Return the losses, the norms of all adjoints at all steps, and the parameter gradients.
 
@@ -125,11 +129,20 @@ class Engine:
             parameters: whether parameter gradients are wanted.
             plain: let adjoints under- and overflow as the plain floats of a framework do, which has the gradient of the
                 batch loss; norms are still those of each sequence's own.
+            visit: called for each block of steps on the way back, with its trials, see `walk_adjoints`; not where
+                layers have two directions.
+            after: called with some trials and their run, as soon as they are through: nothing has to be computed again
+                for a walk then.
         """
-        runs = [
-            _backpropagated(self._group(index, passes=2), record, step_clip, parameters, plain)
-            for index in range(len(self._ranges))
-        ]
+        runs, passes = [], 2 if after is None else 3
+        for index, (first, last) in enumerate(self._ranges):
+            trials, group = slice(first, last), self._group(index, passes)
+            visit_trials = partial(visit, trials) if visit is not None else None
+            runs.append(_backpropagated(group, record, step_clip, parameters, plain, visit_trials))
+            if after is not None:
+                if self._progress is not None:
+                    group.progress = self._progress_of(index, passes, self._progress, done=1)
+                after(trials, group, runs[-1])
         if len(runs) == 1:
             return runs[0]
         overflow = self._first([run.overflow for run in runs])
@@ -180,7 +193,14 @@ class Engine:
         return self._group(next(i for i, (first, last) in enumerate(self._ranges) if first <= trial < last))
 
 
-def _backpropagated(group: TrialGroup, record: bool, step_clip: StepClip | None, parameters: bool, plain: bool) -> Run:
+def _backpropagated(
+    group: TrialGroup,
+    record: bool,
+    step_clip: StepClip | None,
+    parameters: bool,
+    plain: bool,
+    visit: Callable[[Visit], None] | None = None,
+) -> Run:
     """Return what `Engine.run` does for a group of trials."""
     problem = group.problem
     recorder = Recorder(group) if record else None
@@ -193,7 +213,7 @@ def _backpropagated(group: TrialGroup, record: bool, step_clip: StepClip | None,
         shape = (problem.seq_len + 1, problem.trials, problem.batch_size)
         for name, layer in zip(problem.names, group.layers, strict=True):
             run.log2_norm |= {f"{name}.{state}": np.full(shape, np.nan) for state in layer.states}
-        backward = Backward(group, run, recorder, step_clip, parameters, plain)
+        backward = Backward(group, run, recorder, step_clip, parameters, plain, visit)
         if problem.bidirectional:
             is_finite = BothWays(backward).run()
         else:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from gradcli.engine.backward import Block
-from gradcli.engine.blocks import BlocksBack, blocks_of_stack
+from gradcli.engine.blocks import BlocksBack, Visit, blocks_of_stack
 from gradcli.engine.exponents import Adjoints
 from gradcli.engine.group import TrialGroup
 from gradcli.engine.loss import ReadoutLoss
@@ -40,9 +40,12 @@ class Backward:
         step_clip: StepClip | None,
         parameters: bool,
         plain: bool = False,
+        visit: Callable[[Visit], None] | None = None,
     ) -> None:
+        self._visit = visit
         self.engine, self.run, self.recorder = engine, run, recorder
-        self.passes = engine.passes(parameters, clipped=step_clip.operation if step_clip else None, plain=plain)
+        clipped = step_clip.operation if step_clip else None
+        self.passes = engine.passes(parameters, clipped=clipped, plain=plain, kept=visit is not None)
         self.adjoints: list[Adjoints] = [backward.start(step_clip) for backward in self.passes]
         self.gradients: list[dict[Node, Scaled]] = [{} for _ in engine.layers]
         self.of_steps = StepGradients(engine.problem.seq_len)
@@ -63,6 +66,8 @@ class Backward:
         for start, end, blocks in self._back.over(lo, hi, take):
             if not self._commit(blocks, start, end):
                 return False
+            if self._visit is not None:
+                self._visit(Visit((start, end), self.passes, blocks))
             self.engine.progress("backward", seq_len - start, seq_len)
         return True
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from gradcli.engine.backward import BackwardPass, Block
 from gradcli.engine.evaluate import Values, evaluate, product
-from gradcli.engine.scaled import log2_norm, scale_by
+from gradcli.engine.executor import log2_norms
+from gradcli.engine.scaled import scale_by
 from gradcli.engine.step.linearise import Target
 from gradcli.engine.step.plan import LayerPlan
 from gradcli.language.across import ACROSS
@@ -39,13 +40,12 @@ class StepNorms:
     direct: Array
 
 
-def is_closed(backward: BackwardPass) -> bool:
+def is_closed(plan: LayerPlan) -> bool:
     """Tell whether all that reaches a state's adjoint through matrices came from the very next step.
 
     Then what happens between `StepNorms.after` and the adjoints one step earlier needs no matrix. It is not where a
     state enters two steps later (``h[t-2]``), or enters a product in its own step.
     """
-    plan = backward.plan
     pending: list[Target] = [group.number for group in plan.groups]
     while pending:
         for source in (edge.source for edge in plan.edges[pending.pop()]):
@@ -56,19 +56,18 @@ def is_closed(backward: BackwardPass) -> bool:
     return plan.lag == 1
 
 
-def step_norms(backward: BackwardPass, block: Block) -> StepNorms:
+def step_norms(backward: BackwardPass, block: Block, values: Values) -> StepNorms:
     """Return the norms inside each step of a block that `backward` has just run over.
 
     Args:
-        backward: the pass, made with `parameters`, so that it holds the adjoints of products at all steps.
-        block: what it found.
+        backward: the pass, which keeps the adjoints of products at all steps.
+        block: what it found. values: of the steps, see `BackwardPass.known_values`.
     """
-    plan, layer = backward.plan, backward.layer
+    plan = backward.plan
     lo, hi = block.steps
     exponent = block.adjoints.exponent
     before = []
     with np.errstate(all="ignore"):
-        values = layer.block_values(lo, hi)
         arriving = partial(_arriving, backward, block, values)
         direct = arriving({name: total for name, (total, _) in block.totals.items()})
         adjoints: dict[Target, Array] = {}
@@ -83,7 +82,7 @@ def step_norms(backward: BackwardPass, block: Block) -> StepNorms:
             if new:
                 rows = np.concatenate([np.arange(lane.start, lane.stop) for lane in new])
                 part = lanes if len(rows) == stack.rows else lanes[:, :, rows]
-                before.append(log2_norm(part, axis=2) + exponent[group.frame])
+                before.append(log2_norms(part) + exponent[group.frame])
         through = arriving(adjoints)
         along = direct.log2_norm()
         return StepNorms(joint_log2([*before, along]), direct.joined(through).log2_norm(), along)
@@ -162,7 +161,7 @@ class _Arrivals:
         """Return log2 of the norm of all together, (n, R, B)."""
         nothing = np.full_like(next(iter(self._block.log2_norm.values())), -np.inf)
         exponent, frames = self._block.adjoints.exponent, self._plan.frames.of_state
-        norms = [log2_norm(part, axis=2) + exponent[frames[name]] for (name, _), part in self._sums.items()]
+        norms = [log2_norms(part) + exponent[frames[name]] for (name, _), part in self._sums.items()]
         return joint_log2([nothing, *norms])
 
 

@@ -162,8 +162,9 @@ def _engine_bytes(
     segments = -(-spec.seq_len // sizes.segment)
     stretches = sizes.stretches(sizes.segment) if segments > 1 else 1
     layers = sum(layer_bytes(plan, extent, sizes.segment) for plan in plans)
-    if stretches > 1:  # what is computed again is copied to its place
-        layers *= 2
+    if stretches > 1:  # what is computed again, side by side, is copied to its place
+        beside = extent._replace(batch_size=stretches * spec.batch_size)
+        layers += sum(layer_bytes(plan, beside, sizes.segment // stretches) for plan in plans)
     borders = sum(sum(plan.cell.shapes.states.values()) * plan.lag for plan in plans)
     kept = segments * stretches * sequences * sizes.itemsize * borders
     passes = sum(pass_bytes(plan, extent, sizes.block) for plan in plans)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from compiled_programs import DTYPES, LEVELS, NEEDED, run, scattered
 
-from gradcli.diagnostics.clipping import StepClipper
 from gradcli.engine.compiled.table import Call, Operand, Program
 from gradcli.engine.scaled import scale_by
+from gradcli.engine.step_clip import StepClip
 from gradcli.language.across import ACROSS
 
 pytestmark = NEEDED
@@ -117,7 +117,7 @@ def test_clipping_is_that_of_the_numpy_engine(method: str, dtype: Any) -> None:
         adjoint[1, 0, -1, 0] = np.nan
         adjoint[2, :, :, 0] *= np.finfo(dtype).max / 64  # of which the square leaves the range
         wanted = adjoint.copy()
-        clipper = StepClipper(method, 1.5)
+        clipper = StepClip(method, 1.5)
         with np.errstate(all="ignore"):
             for step in wanted:
                 clipper(step, exponents[:, None])

@@ -137,4 +137,4 @@ except ValueError as error:
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, encoding="utf-8", cwd=tmp_path, check=True
     )
-    assert done.stdout.startswith("the compiled interpreter ")
+    assert done.stdout.startswith("the compiled interpreter is not there: it was not built")

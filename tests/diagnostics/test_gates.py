@@ -104,9 +104,9 @@ def test_all_that_arrives_is_the_gradient_one_step_earlier(path: Path) -> None:
     for trials, group in Engine(network.problem).groups():
         for visit in walk_adjoints(group):
             backward, block = visit.passes[top], visit.blocks[top]
-            assert is_closed(backward)
+            assert is_closed(backward.plan)
             first, last = visit.steps
-            found, expected = step_norms(backward, block).after, norms[first:last, trials]
+            found, expected = step_norms(backward, block, backward.known_values(block)).after, norms[first:last, trials]
             # Where both are exact zeros, as before the only steps that matter, there is nothing to compare.
             some = np.isfinite(expected)
             assert np.array_equal(np.isfinite(found), some)

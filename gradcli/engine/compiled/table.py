@@ -99,7 +99,7 @@ class Program:
 
     def __init__(self, dtype: np.dtype[Any] | type, calls: Iterable[Call], level: str | None = None) -> None:
         if WHY_NOT is not None:
-            raise ValueError(WHY_NOT)
+            raise ValueError(f"the compiled interpreter is not there: {WHY_NOT}")
         described = [
             (
                 _NAMES.get(call.op, call.op),

@@ -54,13 +54,6 @@ class Stack(NamedTuple):
         return self.lanes[-1].stop
 
 
-class Known(NamedTuple):
-    """What is added to some lanes, for all steps: `lanes` lie side by side. Affine: see `gradcli.engine.hoisted`."""
-
-    into: Operand
-    lanes: tuple[Lane, ...]
-
-
 class Layout:
     """Where every value of a step lies.
 

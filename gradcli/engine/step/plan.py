@@ -55,6 +55,7 @@ class LayerPlan:
         couples_sequences: whether the sequences of a batch depend on each other. The gradient kept for a sequence's
             state is then that of the sum of all sequences' losses.
         couples_hoisted: whether they do so outside of the loop already.
+        became: for each node of the equations the one that is computed in its place.
     """
 
     def __init__(self, cell: SizedCell, *, windows: bool = False, without: Collection[str] = ()) -> None:
@@ -63,7 +64,7 @@ class LayerPlan:
         self.lags = cell.lags
         self.lag = max(cell.lags.values())
         windows = windows and "windows" not in without
-        self.states, self._names = rewritten(cell, windows=windows)
+        self.states, self._names, self.became = rewritten(cell, windows=windows)
         coupling = [node for node in reachable(self.states.values()) if over_sequences(node)]
         self.couples_sequences = bool(coupling)
         self.couples_hoisted = any(node.dependence is Dependence.INPUT for node in coupling)

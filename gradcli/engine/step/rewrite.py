@@ -30,8 +30,8 @@ class _Window(NamedTuple):
     lags: tuple[int, ...]
 
 
-def rewritten(cell: SizedCell, *, windows: bool) -> tuple[dict[str, Node], dict[Node, str]]:
-    """Return the expression of each state, and the names that the equations give to what is left of theirs.
+def rewritten(cell: SizedCell, *, windows: bool) -> tuple[dict[str, Node], dict[Node, str], dict[Node, Node]]:
+    """Return the expression of each state, the names that the equations give to what is left, and what nodes became.
 
     Args:
         windows: whether products with neighbouring past values may become one, where it pays.
@@ -39,7 +39,7 @@ def rewritten(cell: SizedCell, *, windows: bool) -> tuple[dict[str, Node], dict[
     plain = _Rewriting(cell, ())
     paying = [window for window, numbers in plain.joined.items() if numbers <= _MOST_JOINED]
     found = _Rewriting(cell, paying) if windows and paying else plain
-    return found.states, found.names
+    return found.states, found.names, found.became
 
 
 class _Rewriting:
@@ -49,7 +49,7 @@ class _Rewriting:
         allowed: the windows of which products become one.
 
     Attributes:
-        states: the expressions. names: those of nodes.
+        states: the expressions. names: those of nodes. became: the new node for each old one.
         joined: how many numbers the joined matrix of each window that was met has.
     """
 
@@ -57,6 +57,7 @@ class _Rewriting:
         self._cell, self._graph, self._allowed = cell, cell.graph, allowed
         self.joined: Counter[_Window] = Counter()
         new: dict[Node, Node] = {}
+        self.became = new
         for node in reachable(cell.states.values()):
             if node.dependence < Dependence.STATE or not node.args:
                 new[node] = node
