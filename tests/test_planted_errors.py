@@ -17,6 +17,13 @@ from gradcli.language.cell import parse_cell
 from gradcli.language.functions import ELEMENTWISE, FUNCTIONS, Function
 from gradcli.language.graph import Graph, Node
 
+
+@pytest.fixture(autouse=True)
+def _the_numpy_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mistakes are planted in what NumPy calls; tests/compiled plants those of the interpreter's functions."""
+    monkeypatch.setenv("GRADCLI_ENGINE", "numpy")
+
+
 WRONG = 1.001
 
 #: Folded away when the graph is built, so that no rule of its own is ever asked for; see the last test.
@@ -112,7 +119,7 @@ def test_the_derivative_of_every_operation_is_watched(op: str, position: int, mo
 @pytest.mark.parametrize(
     ("place", "name"),
     [
-        (parameters.LayerParameters, "transposed"),
+        (parameters.LayerParameters, "stacked"),
         (weights, "summed_products"),
         (evaluate, "outer"),
         (loss.SquaredError, "_gradient"),

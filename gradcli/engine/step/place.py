@@ -16,7 +16,7 @@ from gradcli.engine.step.instructions import Buffer, Operand, Span
 from gradcli.engine.step.linearise import Group, Linearised, Target
 from gradcli.language.across import ACROSS
 from gradcli.language.cell import SizedCell
-from gradcli.language.graph import Dependence, Node
+from gradcli.language.graph import Dependence, Node, reachable
 
 _MAX_LANES_TO_PERMUTE = 6
 
@@ -113,15 +113,21 @@ class Layout:
     def size(self, node: Node) -> int:
         """Return the number of entries of a vector node; 1 for a scalar."""
         if node not in self._sizes:
-            if node.op == "matmul":
-                self._sizes[node] = self.matrix_shape(node.args[0])[0]
-            elif node.op == "state":
-                self._sizes[node] = self.cell.shapes.states[node.data[0]]
-            elif node.op == "window":
-                self._sizes[node] = sum(map(self.size, node.args))
-            else:
-                self._sizes[node] = max((self.size(arg) for arg in node.args), default=1)
+            # Step by step from below: a chain of equations may be deeper than Python's stack.
+            for below in reachable([node], stop=self._sizes.keys()):
+                if below not in self._sizes:
+                    self._sizes[below] = self._size_of(below)
         return self._sizes[node]
+
+    def _size_of(self, node: Node) -> int:
+        """Return the size of a node whose arguments have theirs."""
+        if node.op == "matmul":
+            return self.matrix_shape(node.args[0])[0]
+        if node.op == "state":
+            return self.cell.shapes.states[node.data[0]]
+        if node.op == "window":
+            return sum(self._sizes[arg] for arg in node.args)
+        return max((self._sizes[arg] for arg in node.args), default=1)
 
     def matrix_shape(self, matrix: Node) -> tuple[int, int]:
         """Return the rows and columns of a matrix."""
