@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradcli.spec.checked import Place, SpecModel, reader_of
+from gradcli.spec.checked import SpecModel
+from gradcli.spec.value_readers import Place, reader_of
 
 
 def as_read(annotation: Any, data: Any) -> Any:

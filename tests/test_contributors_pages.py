@@ -11,7 +11,7 @@ from test_architecture import ORDER
 ROOT = Path(__file__).resolve().parents[1]
 MAP = ROOT / "docs" / "architecture.md"
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
-# Folders whose files the map names without them: `engine/plan.py`, and within one row `forward_loop.py`.
+# Folders whose files the map names without them: `engine/run.py`, and where it speaks of the engine `layer.py`.
 WITHIN = (ROOT, ROOT / "gradcli", ROOT / "gradcli" / "engine", ROOT / "docs")
 PLACE = re.compile(r"`(\.?[\w./-]+/[\w./-]*|[\w-]+\.(?:py|md|yaml))`")
 

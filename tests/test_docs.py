@@ -22,13 +22,14 @@ from gradcli.language.functions import ELEMENTWISE, FUNCTIONS
 from gradcli.results.check import PRECEDENCE
 from gradcli.spec import yaml12
 from gradcli.spec.base import alternatives_of
-from gradcli.spec.checked import Field, SpecModel
+from gradcli.spec.checked import SpecModel
 from gradcli.spec.expectations import Expect
 from gradcli.spec.initialisers import Initialiser, InitialState
 from gradcli.spec.losses import ClassTarget, Target
 from gradcli.spec.models import CellBlock, Clip, Spec, Thresholds
 from gradcli.spec.shown import flow
 from gradcli.spec.trained import Weights
+from gradcli.spec.value_readers import Field
 from gradcli.spec.verdict_kinds import VERDICT_KINDS
 from gradcli.weights.formats import endings
 

@@ -8,23 +8,23 @@ shorter one.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from gradcli.engine import executor
 from gradcli.engine.arrays import Extent
-from gradcli.engine.evaluate import HoistedAdjoints, Values, evaluate, product
-from gradcli.engine.exponents import Adjoints, Exponents, PlainExponents, from_the_top, near_each_other, summed
-from gradcli.engine.known import Affine, affine_of, known_runs
+from gradcli.engine.evaluate import Values, product
+from gradcli.engine.exponents import Adjoints, Exponents, PlainExponents
 from gradcli.engine.layer import Layer
+from gradcli.engine.outside import BlockAdjoints, Outside
 from gradcli.engine.scaled import NOTHING, Scaled, scale_by
 from gradcli.engine.step.backward import Choices
 from gradcli.engine.step.instructions import Buffer, Instructions, Span, buffers_of
 from gradcli.engine.step.linearise import Target
-from gradcli.engine.step.place import Lane, Stack
 from gradcli.engine.step.plan import BackwardProgram, LayerPlan
 from gradcli.engine.step_clip import StepClip
 from gradcli.engine.weights import WeightGradients
@@ -89,9 +89,7 @@ class BackwardPass:
         kept: whether the adjoints of products at all steps of a block are wanted for others.
 
     Attributes:
-        weights: those of each group of products.
-        aliases, leaves: the other hoisted nodes: the lane whose adjoints they have, or the targets that take them, each
-            with its coefficient.
+        weights: those of each group of products. outside: the way through what lies outside the loop.
         missing: the sequences that had none of the steps of the block that was gone over last.
     """
 
@@ -109,11 +107,9 @@ class BackwardPass:
         by_step: bool = False,
         kept: bool = False,
     ) -> None:
-        self._by_step = by_step
         self.layer = layer
         self.plan = plan = layer.plan
         self.step_clip: StepClip | None = None
-        self.parameters, self.to_input = parameters, to_input
         output = plan.cell.output
         self.prefilled = plan.prefilled | ({output} if per_step else frozenset())
         # What lies outside the loop takes the adjoints of products at all steps; without it one step's are enough.
@@ -132,9 +128,9 @@ class BackwardPass:
         #: What is computed of a block before the way back, or taken from the forward pass.
         taken = {place.buffer for _, place in parts.wanted} | set(program.vectors.values())
         self._of_block = [arrays[buffer] for buffer in (*taken, *parts.values.values(), *parts.slopes.values())]
-        self._name_hoisted()
+        self.outside = Outside(layer, to_input=to_input, parameters=parameters, by_step=by_step)
         self.weights = [
-            WeightGradients(layer, stack, self._added(stack), block)
+            WeightGradients(layer, stack, self.outside.added(stack), block)
             for stack in (plan.layout.stacks if parameters else [])
         ]
         itemsize = layer.dtype.itemsize
@@ -145,29 +141,6 @@ class BackwardPass:
     def _compiled(self, step: Instructions) -> executor.Program:
         self.layer.allocate(buffers_of(step), self._block)
         return executor.program(step, self.layer.arrays)
-
-    def _name_hoisted(self) -> None:
-        """Decide by which way each hoisted node gets its gradient."""
-        layout = self.plan.layout
-        # What is added to lanes that lie side by side, and has their adjoints, passes them on together.
-        self._runs = {
-            stack.group.number: [run for run in known_runs(stack.lanes) if self._is_added(run)]
-            for stack in layout.stacks
-        }
-        together = {lane.known for runs in self._runs.values() for run in runs for lane in run}
-        self.aliases = {leaf: lane for leaf, lane in layout.aliases.items() if leaf not in together}
-        leaves = self.plan.linear.leaf_edges
-        self.leaves = {leaf: pairs for leaf, pairs in leaves.items() if leaf not in layout.aliases}
-
-    def _is_added(self, run: Sequence[Lane]) -> bool:
-        """Tell whether what is added to some lanes is affine in the input, and their adjoints are its own."""
-        of_lane = {lane.product: leaf for leaf, lane in self.plan.layout.aliases.items()}
-        return all(affine_of(lane) is not None and of_lane.get(lane.product) is lane.known for lane in run)
-
-    def _added(self, stack: Stack) -> dict[Node, Affine]:
-        """Return what is added to lanes whose adjoints it has, by their products."""
-        found = ((lane.product, affine_of(lane)) for run in self._runs[stack.group.number] for lane in run)
-        return {product: affine for product, affine in found if affine is not None}
 
     def start(self, step_clip: StepClip | None) -> Adjoints:
         """Begin a run: return the adjoints before anything has entered, which are zero.
@@ -227,7 +200,9 @@ class BackwardPass:
         near_one, ending = self._exponents.ending(joint, exponent) if more else (False, [])
         frames = plan.frames
         carry = {name: total[:lag].copy() for name, total in self.totals.items()}
-        gradients, to_input, to_input_exponent = self._hoisted(lo, hi, exponent)
+        lanes = {number: array[:n] for number, array in self.lanes.items()}
+        inside = BlockAdjoints(exponent, lanes, partial(self.target_adjoint, n=n), missing)
+        gradients, to_input, to_input_exponent = self.outside.carry(lo, hi, inside)
         return Block(
             (lo, hi),
             Adjoints(carry, exponent, near_one, ending),
@@ -357,101 +332,6 @@ class BackwardPass:
             missing = 0 if self.missing is None else len(self.missing)
             seen = n * self.layer.trials * (self.layer.batch_size - missing) * len(counters)
             self.step_clip.count(seen, sum(int(counter.sum()) for counter in counters))
-
-    # What lies outside the loop.
-
-    def _hoisted(self, lo: int, hi: int, exponent: Array) -> tuple[dict[Node, Scaled], Array | None, Array]:
-        """Return the block's contributions to the gradients of hoisted nodes, and the adjoint of the input.
-
-        Raises:
-            OutOfRange: at some step the adjoint of the input is small, and lost beside what it is at others.
-        """
-        wanted = self.to_input or (self.parameters and (self.leaves or self.aliases))
-        if not wanted:
-            return {}, None, self._common(exponent)
-        layer, n = self.layer, hi - lo
-        itemsize = layer.dtype.itemsize
-        values = layer.block_values(lo, hi)
-        evaluate([c for pairs in self.leaves.values() for _, c in pairs], values, layer.parameters.column_ranges)
-        gradients: dict[Node, Scaled] = {}
-        found: list[tuple[Array, Array]] = []
-        for frames in near_each_other(exponent, itemsize):
-            common = self._common(exponent[frames])
-            for exponents in from_the_top(common, itemsize):
-                hoisted = self._through_hoisted(n, values, exponent, frames, common, exponents)
-                for node, gradient in hoisted.gradients.items():
-                    gradients[node] = gradients[node].add(gradient) if node in gradients else gradient
-                # A trial that has a sum of every kind needs nothing that is smaller.
-                if all(gradient.nonzero().all() for gradient in hoisted.gradients.values()):
-                    break
-            adjoint = hoisted.adjoints.get(self.plan.graph.input())
-            if adjoint is not None:
-                found.append((adjoint, common))
-        to_input, common = summed(found, n) if found else (None, self._common(exponent))
-        return gradients if self.parameters else {}, to_input, common
-
-    def _common(self, exponent: Array) -> Array:
-        """Return the exponents (R, B) at which the adjoints of some frames, (frames, R, B), come together."""
-        common: Array = exponent.max(axis=0)
-        return np.broadcast_to(common.max(axis=1, keepdims=True), common.shape) if self.plan.couples_hoisted else common
-
-    def _through_hoisted(
-        self, n: int, values: Values, exponent: Array, frames: list[int], common: Array, counted: Array
-    ) -> HoistedAdjoints:
-        """Carry the adjoints of some frames down to the input and to parameters.
-
-        Args:
-            values: of the block. exponent: of each frame. common: that of the adjoints, (R, B).
-            counted: the same for the sequences that the sums go over, `NOTHING` for others.
-        """
-        plan, layer = self.plan, self.layer
-        top = counted.max(axis=1)
-        weight = scale_by(np.ones((), layer.dtype), counted - top[:, None])
-        weight = np.where(counted > NOTHING, weight, 0).astype(layer.dtype)[:, None, :]
-        top = np.where(top > NOTHING, top, 0)
-        hoisted = HoistedAdjoints(
-            plan.graph,
-            values,
-            layer.parameters.column_ranges,
-            weight,
-            top,
-            to_input=self.to_input,
-            by_step=self._by_step,
-        )
-
-        def in_common(adjoint: Array, frame: int) -> Array:
-            if plan.frames.count == 1 and not plan.couples_hoisted:
-                return adjoint
-            return scale_by(adjoint, (exponent[frame] - common)[:, None, :])
-
-        for group in plan.groups:
-            if group.frame not in frames:
-                continue
-            lanes = in_common(self.lanes[group.number][:n], group.frame)
-            for run in self._runs[group.number] if self.to_input else ():
-                self._receive_run(hoisted, run, lanes[:, :, run[0].start : run[-1].stop])
-            for leaf, lane in self.aliases.items():
-                if plan.linear.group_of[lane.product] is group:
-                    hoisted.receive(leaf, lanes[:, :, lane.start : lane.stop])
-        for leaf, pairs in self.leaves.items():
-            for target, coefficient in pairs:
-                frame = plan.linear.frame_of(target)
-                if frame not in frames:
-                    continue
-                through = in_common(self.target_adjoint(target, n), frame) * values[coefficient]
-                if self.missing is not None:
-                    through[..., self.missing] = 0.0
-                hoisted.receive(leaf, through)
-        hoisted.propagate()
-        return hoisted
-
-    def _receive_run(self, hoisted: HoistedAdjoints, lanes: Sequence[Lane], adjoint: Array) -> None:
-        """Pass the adjoints of lanes on to the input that they have something affine of."""
-        graph = self.plan.graph
-        affines = [affine for lane in lanes if (affine := affine_of(lane)) is not None]
-        parts = [affine.matrix if affine.sign > 0 else graph.neg(affine.matrix) for affine in affines]
-        matrix = self.layer.parameters.known(graph.node("stack", parts)).swapaxes(-1, -2)
-        hoisted.receive(affines[0].vector, product(matrix, adjoint))
 
     def known_values(self, block: Block) -> Values:
         """Return what is known of the steps of a block without computing, by nodes of the equations too."""

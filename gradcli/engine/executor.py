@@ -30,13 +30,11 @@ def wanted() -> str:
         UsageError: the environment asks for one that is not there.
     """
     asked = os.environ.get(VARIABLE, "")
-    there = knows(())
-    if asked not in ("", COMPILED, NUMPY) or (asked == COMPILED and not there):
-        known = (
-            f"{COMPILED} or {NUMPY}" if there else f"{NUMPY} (the compiled one was not built: no C compiler was found)"
-        )
-        raise UsageError(f"{VARIABLE}={asked}: the engine is {known}")
-    return asked or (COMPILED if there else NUMPY)
+    if asked not in ("", COMPILED, NUMPY):
+        raise UsageError(f"{VARIABLE}={asked}: no such engine; write {COMPILED} or {NUMPY}, or leave it unset")
+    if asked == COMPILED and table.WHY_NOT is not None:
+        raise UsageError(f"{VARIABLE}={asked}: there is none: {table.WHY_NOT}; write {NUMPY}, or leave it unset")
+    return asked or (COMPILED if table.AVAILABLE else NUMPY)
 
 
 def log2_norms(values: Array) -> Array:

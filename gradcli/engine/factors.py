@@ -44,7 +44,7 @@ def factors_of(backward: BackwardPass) -> list[Factors]:
         heights = tuple(lane.rows for lane in weights.lanes)
         found.append(Factors(heights, tuple(map(size, weights.vectors)), tuple(weights.uses), None))
     roots = [use.node for factors in found for use in factors.uses]
-    for leaf in (*backward.leaves, *backward.aliases):
+    for leaf in (*backward.outside.leaves, *backward.outside.aliases):
         affine = _affine(leaf) if _is_one_adjoint(backward, leaf) else None
         if affine is None:
             roots.append(leaf)
@@ -76,14 +76,14 @@ def in_block(
         affine = _affine(leaf)
         assert affine is not None
         vectors = [layer.array(affine.vector)[lo:hi]] if affine.sign else []
-        if leaf in backward.aliases:
-            lane = backward.aliases[leaf]
+        if leaf in backward.outside.aliases:
+            lane = backward.outside.aliases[leaf]
             group = plan.linear.group_of[lane.product]
             lanes = backward.lanes[group.number][: hi - lo, :, lane.start : lane.stop]
             yield lanes, block.adjoints.exponent[group.frame], vectors
             continue
         parts = []
-        for target, coefficient in backward.leaves[leaf]:
+        for target, coefficient in backward.outside.leaves[leaf]:
             evaluate([coefficient], values, layer.parameters.column_ranges)
             parts.append(backward.target_adjoint(target, hi - lo) * values[coefficient])
         adjoint = np.asarray(sum(parts[1:], parts[0]))
@@ -102,9 +102,9 @@ def _affine(leaf: Node) -> Affine | None:
 
 def _is_one_adjoint(backward: BackwardPass, leaf: Node) -> bool:
     """Tell whether the adjoints that a leaf is given have its size, and one power of two."""
-    if leaf in backward.aliases:
+    if leaf in backward.outside.aliases:
         return True
-    plan, targets = backward.plan, [target for target, _ in backward.leaves[leaf]]
+    plan, targets = backward.plan, [target for target, _ in backward.outside.leaves[leaf]]
 
     def size(target: Target) -> int:
         if isinstance(target, str):

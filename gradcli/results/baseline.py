@@ -12,9 +12,10 @@ from gradcli.diagnostics.baseline import Recorded
 from gradcli.errors import InputFileError
 from gradcli.frozen import frozen
 from gradcli.results.envelope import envelope
-from gradcli.spec.checked import Field, SpecModel
+from gradcli.spec.checked import SpecModel
 from gradcli.spec.explain import check
 from gradcli.spec.shown import dotted, shown
+from gradcli.spec.value_readers import Field
 
 #: Of the file's layout; a reader refuses another one.
 LAYOUT = 1

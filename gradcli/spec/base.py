@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, get_args
 
 from gradcli.errors import did_you_mean
-from gradcli.spec.checked import Dump, Place, Reader, SpecModel, WrongError
+from gradcli.spec.checked import Dump, SpecModel
 from gradcli.spec.shown import shown
+from gradcli.spec.value_readers import Place, Reader, WrongError
 
 
 class Choice(SpecModel):

@@ -7,8 +7,9 @@ import re
 from typing import Annotated, Any, ClassVar, Self
 
 from gradcli.frozen import frozen
-from gradcli.spec.checked import Field, SpecModel, WrongError
+from gradcli.spec.checked import SpecModel
 from gradcli.spec.shown import got
+from gradcli.spec.value_readers import Field, WrongError
 from gradcli.spec.verdict_kinds import VerdictKind
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"

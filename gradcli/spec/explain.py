@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args
 
 from gradcli.errors import did_you_mean
 from gradcli.spec.base import Choice
-from gradcli.spec.checked import Branch, Mistake, RefusedError, SpecModel
+from gradcli.spec.checked import SpecModel
 from gradcli.spec.given import Given
 from gradcli.spec.initialisers import Constant
 from gradcli.spec.models import CellBlock, Spec, is_initial_state
 from gradcli.spec.shown import Path, counted, got, shown
+from gradcli.spec.value_readers import Branch, Mistake, RefusedError
 
 Model = TypeVar("Model", bound=SpecModel)
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from gradcli.errors import Problem
 from gradcli.frozen import frozen
-from gradcli.spec.checked import Place, Reader, WrongError, reader_of
 from gradcli.spec.positions import Positions
 from gradcli.spec.shown import Path, shown
+from gradcli.spec.value_readers import Place, Reader, WrongError, reader_of
 
 _KEY = "given"
 

@@ -9,8 +9,8 @@ from math import pi
 from typing import Annotated, Any, ClassVar, Literal
 
 from gradcli.spec.base import Choice, choice_of
-from gradcli.spec.checked import Field, WrongError
 from gradcli.spec.given import Given, OrGiven
+from gradcli.spec.value_readers import Field, WrongError
 
 Finite = Annotated[float, Field(ge=-1e300, le=1e300)]
 Positive = Annotated[float, Field(gt=0, le=1e300)]

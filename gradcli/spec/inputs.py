@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from gradcli.spec.base import BareKind
-from gradcli.spec.checked import Field, SpecModel, Then, WrongError
+from gradcli.spec.checked import SpecModel
 from gradcli.spec.files import NamesFile
 from gradcli.spec.given import Given, OrGiven
 from gradcli.spec.initialisers import Finite, Positive
+from gradcli.spec.value_readers import Field, Then, WrongError
 
 
 class ZerosInput(SpecModel):

@@ -8,8 +8,9 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from gradcli.spec.base import BareKey, BareKind, Choice, Choices
-from gradcli.spec.checked import Dump, Field, ModelField, SpecModel, bounds_of
+from gradcli.spec.checked import Dump, ModelField, SpecModel
 from gradcli.spec.given import OrGiven
+from gradcli.spec.value_readers import Field, bounds_of
 
 Schema = dict[str, Any]
 

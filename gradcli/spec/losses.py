@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 
 from gradcli.spec.base import BareKind, Choice, choice_of
-from gradcli.spec.checked import Before, Field, SpecModel, WrongError
+from gradcli.spec.checked import SpecModel
 from gradcli.spec.initialisers import Exact, NormalState, UniformState, Zeros
 from gradcli.spec.inputs import ArrayKey, FilePath, Layout, PathOrGiven
+from gradcli.spec.value_readers import Before, Field, WrongError
 
 MAX_SEQ_LEN = 10_000_000
 MAX_CLASSES = 1_000_000

@@ -7,12 +7,13 @@ from typing import Annotated, Any, Literal
 
 from gradcli.spec import defaults
 from gradcli.spec.base import BareKey, Choice, choice_of
-from gradcli.spec.checked import Dump, Field, SpecModel, Suffixed
+from gradcli.spec.checked import Dump, SpecModel
 from gradcli.spec.expectations import Expect
 from gradcli.spec.initialisers import Finite, Initialiser, InitialState, Positive, Values
 from gradcli.spec.inputs import Input, NormalInput
 from gradcli.spec.losses import MAX_SEQ_LEN, Loss, MSELoss
 from gradcli.spec.trained import Weights
+from gradcli.spec.value_readers import Field, Suffixed
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)]
 Pattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*?.\[\]!-]+$", max_length=128)]

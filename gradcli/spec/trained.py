@@ -8,10 +8,11 @@ from pathlib import Path as FilePath
 from typing import Annotated, Any
 
 from gradcli.errors import UsageError
-from gradcli.spec.checked import Field, SpecModel
+from gradcli.spec.checked import SpecModel
 from gradcli.spec.files import NamesFile
 from gradcli.spec.initialisers import Finite
 from gradcli.spec.shown import Path
+from gradcli.spec.value_readers import Field
 
 Label = Annotated[str, Field(min_length=1, max_length=1024)]
 ParameterPattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*?.\[\]!-]+$", max_length=128)]

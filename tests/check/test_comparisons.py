@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradcli.spec.checked import WrongError
 from gradcli.spec.expectations import Comparison, WholeComparison
+from gradcli.spec.value_readers import WrongError
 
 SIGNS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 NUMBERS = st.floats(-1e6, 1e6) | st.integers(-1000, 1000)

@@ -35,8 +35,8 @@ OF_A_SIMULATION = {
     "sources": "arrays axes csv_table cuts exact_values files initial_states initialisers input_source inputs "
     "output_gradients recorded standardisation streams target_files targets texts",
     "spec": "base checked defaults edits examples expectations explain files given initialisers inputs losses models "
-    "overrides positions reader shown trained verdict_kinds yaml12 "
-    "yaml_syntax",
+    "overrides positions reader shown trained value_readers verdict_kinds "
+    "yaml12 yaml_syntax",
     "weights": "checkpoint choice formats layers layouts layouts.gates name_map",
 }
 #: Modules of the standard library that take long, and that NumPy or YAML do not load anyway.

@@ -13,8 +13,8 @@ from as_read import as_read
 from gradcli.sources.input_source import InputSource, SymbolSource
 from gradcli.sources.inputs import open_input
 from gradcli.sources.streams import stream
-from gradcli.spec.checked import RefusedError
 from gradcli.spec.inputs import Input
+from gradcli.spec.value_readers import RefusedError
 
 KINDS = ("zeros", "constant", "normal", "uniform", "sine", "one_hot")
 

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 import pytest
 from as_read import as_read
 
-from gradcli.spec.checked import REQUIRED, Field, RefusedError, SpecModel
+from gradcli.spec.checked import REQUIRED, SpecModel
 from gradcli.spec.models import Spec, Thresholds
+from gradcli.spec.value_readers import Field, RefusedError
 
 
 class Inner(SpecModel):

@@ -63,7 +63,6 @@ class LayerPlan:
         self.graph: Graph = cell.graph
         self.lags = cell.lags
         self.lag = max(cell.lags.values())
-        windows = windows and "windows" not in without
         self.states, self._names, self.became = rewritten(cell, windows=windows)
         coupling = [node for node in reachable(self.states.values()) if over_sequences(node)]
         self.couples_sequences = bool(coupling)
@@ -74,8 +73,9 @@ class LayerPlan:
     @cached_property
     def windowed(self) -> LayerPlan:
         """The plan for one trial, whose steps lie side by side in memory."""
-        found = LayerPlan(self.cell, windows=True, without=self.without)
-        return self if found.states == self.states else found
+        if "windows" in self.without or rewritten(self.cell, windows=True)[0] == self.states:
+            return self
+        return LayerPlan(self.cell, windows=True, without=self.without)
 
     @cached_property
     def signature(self) -> tuple[object, ...]:
