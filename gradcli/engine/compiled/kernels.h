@@ -1,5 +1,4 @@
-/* All kernels for one type and one level. Before it is included, LEVEL (a name), VECTOR_BYTES, TILE_ROWS and
-   LEVEL_HAS_FMA are defined, and REAL_IS_DOUBLE as 1 or 0. */
+/* All kernels for one type, REAL_IS_DOUBLE being 1 or 0, and for the level of one_level.h. */
 
 #if REAL_IS_DOUBLE
 #define REAL double

@@ -34,18 +34,9 @@
 #else
 #define LEVEL_HAS_FMA 0
 #endif
-#define REAL_IS_DOUBLE 1
-#include "kernels.h"
-#define REAL_IS_DOUBLE 0
-#include "kernels.h"
-#undef LEVEL
-#undef VECTOR_BYTES
-#undef TILE_ROWS
-#undef LEVEL_HAS_FMA
+#include "one_level.h"
 
 #ifdef __x86_64__
-
-#define LEVEL_HAS_FMA 1
 
 #ifdef __clang__
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
@@ -56,13 +47,8 @@
 #define LEVEL avx2
 #define VECTOR_BYTES 32
 #define TILE_ROWS 4
-#define REAL_IS_DOUBLE 1
-#include "kernels.h"
-#define REAL_IS_DOUBLE 0
-#include "kernels.h"
-#undef LEVEL
-#undef VECTOR_BYTES
-#undef TILE_ROWS
+#define LEVEL_HAS_FMA 1
+#include "one_level.h"
 #ifdef __clang__
 #pragma clang attribute pop
 #pragma clang attribute push(                                                                                         \
@@ -77,20 +63,14 @@
 #define LEVEL avx512
 #define VECTOR_BYTES 64
 #define TILE_ROWS 8
-#define REAL_IS_DOUBLE 1
-#include "kernels.h"
-#define REAL_IS_DOUBLE 0
-#include "kernels.h"
-#undef LEVEL
-#undef VECTOR_BYTES
-#undef TILE_ROWS
+#define LEVEL_HAS_FMA 1
+#include "one_level.h"
 #ifdef __clang__
 #pragma clang attribute pop
 #else
 #pragma GCC pop_options
 #endif
 
-#undef LEVEL_HAS_FMA
 #endif
 
 /* The levels of this processor, the best first; for each, the kernels for double and for float. */
