@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from quick import is_quick
+from chosen import CHOSEN, is_chosen
 
 from gradcli.prepare.threads import start_with_one_thread
 
@@ -37,22 +37,27 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Load no more than the quick modules for the quick tests: loading all takes longer than they do."""
-    if config.option.markexpr != "quick" or not collection_path.is_relative_to(Path(__file__).parent):
+    """Load no more than their modules for the tests that a marker chooses: loading all takes longer than the quick do."""
+    marker = config.option.markexpr
+    if marker not in CHOSEN or not collection_path.is_relative_to(Path(__file__).parent):
         return None
-    return None if is_quick(collection_path) else True
+    return None if is_chosen(collection_path, marker) else True
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the quick tests, and skip those of PyTorch and of Chromium where these are not installed."""
+    """Mark the chosen tests, and skip those of PyTorch and of Chromium where these are not installed."""
     for item in items:
         needs_torch = item.get_closest_marker("torch") is not None
         if needs_torch and WITHOUT_TORCH:
             item.add_marker(pytest.mark.skip(reason="PyTorch is not installed"))
         if item.get_closest_marker("chromium") is not None and WITHOUT_CHROMIUM:
             item.add_marker(pytest.mark.skip(reason="Chromium is not installed"))
-        if not needs_torch and not item.get_closest_marker("slow") and is_quick(item.path):
+        if needs_torch:
+            continue
+        if is_chosen(item.path, "engine"):
+            item.add_marker(pytest.mark.engine)
+        if is_chosen(item.path, "quick") and not item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.quick)
 
 

@@ -24,6 +24,8 @@ ACTION = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
 KEEPS, LOSES = "models/keeps.yaml", "models/loses.yaml"
 #: How the runner of GitHub Actions runs a script of a workflow, and one of an action that asks for bash.
 OF_WORKFLOW, OF_ACTION = ("-e",), ("--noprofile", "--norc", "-eo", "pipefail")
+#: Every run of the action installs gradcli: compiling each time would take minutes, and .ci/run has done it.
+WITHOUT_COMPILER = {"GRADCLI_NO_COMPILE": "1", "GRADCLI_REQUIRE_COMPILED": ""}
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX shells")
 
@@ -33,7 +35,8 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the wheel of this checkout."""
     folder = tmp_path_factory.mktemp("wheels")
     build = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(ROOT)]
-    subprocess.run([sys.executable, "-m", "pip", *build], check=True, env=os.environ | {"PIP_NO_INDEX": "1"})
+    environment = os.environ | {"PIP_NO_INDEX": "1"} | WITHOUT_COMPILER
+    subprocess.run([sys.executable, "-m", "pip", *build], check=True, env=environment)
     return folder
 
 
@@ -96,6 +99,7 @@ def machine(wheels: Path, tmp_path: Path) -> Machine:
         "GITHUB_WORKSPACE": str(repository),
         "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
         "GIT_CONFIG_GLOBAL": os.devnull,
+        **WITHOUT_COMPILER,
     }
     subprocess.run(["git", "init", "--quiet"], cwd=repository, check=True)
     return Machine(repository, environment)

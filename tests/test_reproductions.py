@@ -241,9 +241,30 @@ ROWS = [
 ]
 
 
+def within_rounding(shown: tuple[str, ...], measured: tuple[str, ...]) -> bool:
+    """Tell whether a row has the measured numbers, to the digits that rounding leaves after 100 steps.
+
+    Where a gradient has grown, so has the difference that the last digit of a state makes to all states after it: it is
+    as large as they are in a chaotic network, whose last steps no two machines agree on.
+    """
+    growth = float(np.finfo(float).eps * float(measured[1]) ** 100)
+    if growth < 1e-4:
+        return shown == measured
+    rate, left = (pytest.approx(float(number), rel=rel) for number, rel in zip(measured[1:], (0.01, 1.0), strict=True))
+    return shown[0] == measured[0] and float(shown[1]) == rate and float(shown[2]) == left
+
+
 @pytest.mark.parametrize(("name", "shown"), ROWS)
 def test_the_table_of_remedies_has_the_measured_numbers(name: str, shown: tuple[str, ...]) -> None:
-    assert shown == measured_remedy(CONFIGS / name)
+    measured = measured_remedy(CONFIGS / name)
+    assert within_rounding(shown, measured), measured
+
+
+def test_a_row_has_all_digits_unless_its_network_is_chaotic() -> None:
+    assert not within_rounding((">= 100", "1.078", "1488"), (">= 100", "1.078", "1489"))
+    assert within_rounding((">= 100", "1.490", "2.8e18"), (">= 100", "1.496", "3.5e18"))
+    assert not within_rounding((">= 100", "1.45", "2.8e18"), (">= 100", "1.496", "3.5e18"))
+    assert not within_rounding((">= 100", "1.490", "2.8e19"), (">= 100", "1.496", "3.5e18"))
 
 
 def test_the_table_of_remedies_is_found() -> None:

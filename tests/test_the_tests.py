@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from quick import QUICK
+from chosen import CHOSEN
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
@@ -45,7 +45,7 @@ def _pytest(folder: Path, *arguments: str, torch: bool) -> subprocess.CompletedP
     """Run the tests of a folder under this one's conftest.py, with or without PyTorch."""
     (folder / "conftest.py").write_text((TESTS / "conftest.py").read_text(encoding="utf-8"), encoding="utf-8")
     (folder / "test_it.py").write_text(NEEDING_TORCH, encoding="utf-8")
-    for name in ("late_torch.py", "quick.py"):
+    for name in ("late_torch.py", "chosen.py"):
         (folder / name).write_text((TESTS / name).read_text(encoding="utf-8"), encoding="utf-8")
     (folder / "pytest.ini").write_text("[pytest]\nmarkers = torch\npythonpath = .\n", encoding="utf-8")
     hidden = "sys.modules['torch'] = None; importlib.util.find_spec = lambda name: None"
@@ -119,5 +119,6 @@ def test_shellcheck_finds_nothing_in_the_scripts_of_ci(name: str) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_what_the_quick_tests_are_made_of_is_there() -> None:
-    assert [name for name in QUICK if not (TESTS / name).exists()] == []
+@pytest.mark.parametrize("marker", CHOSEN)
+def test_what_a_marker_chooses_is_there(marker: str) -> None:
+    assert [name for name in CHOSEN[marker] if not (TESTS / name).exists()] == []
