@@ -37,7 +37,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Load no more than their modules for the tests that a marker chooses: loading all takes longer than the quick do."""
+    """Load no more than the modules of a marker for its tests: loading all takes longer than the quick tests do."""
     marker = config.option.markexpr
     if marker not in CHOSEN or not collection_path.is_relative_to(Path(__file__).parent):
         return None
