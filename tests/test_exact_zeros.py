@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from gradcli.diagnostics.clipping import _cosine, total_log2_norm
 from gradcli.diagnostics.paths_walk import Adjoint
 from gradcli.engine.run import Engine
 from gradcli.engine.scaled import Scaled
+from gradcli.engine.weights import PartedSum
 
 Array = np.ndarray[Any, Any]
 
@@ -75,6 +77,38 @@ def test_the_product_with_the_state_hides_none_with_the_input(size: float) -> No
     assert log2_of(found["layer0.W_x"]) == pytest.approx(expected, rel=1e-12)
     assert log2_of(found["layer0.W_h"]) > -10
     assert log2_of(found["layer0.b"]) > -10
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_the_parts_of_a_sum_are_added_each_at_its_own_size(dtype: type[Any]) -> None:
+    """Held against fractions: parts far from each other, from one addition to the next, that cancel, and zeros."""
+    rng, heights, widths = np.random.default_rng(5), [2, 1, 3], [1, 2]
+    rows, columns = np.repeat(range(3), heights), np.repeat(range(2), widths)
+    parts = PartedSum(heights, widths)
+    exact = np.full((2, 6, 3), Fraction(0), dtype=object)
+    bound, before, of_before = exact.copy(), np.zeros(0), np.zeros(0)
+    for turn in range(9):
+        mantissa = (rng.standard_normal((2, 6, 3)) * 2.0 ** rng.integers(-40, 40, (2, 1, 3))).astype(dtype)
+        mantissa[:, rows == rng.integers(3)] = 0.0
+        exponent = rng.integers(-3000, 3000, (2, 3, 2)) if turn % 3 else np.full((2, 3, 2), 7)
+        if turn == 8:
+            mantissa, exponent = -before, of_before
+        before, of_before = mantissa.copy(), exponent.copy()
+        powers = exponent[:, rows][:, :, columns]
+        for place in np.ndindex(mantissa.shape):
+            term = Fraction(float(mantissa[place])) * Fraction(2) ** int(powers[place])
+            exact[place] += term
+            bound[place] += abs(term)
+        parts.add(mantissa, exponent, parts.largest(mantissa))
+    found = parts.scaled()
+    assert found is not None
+    powers = found[1].reshape(2, 3, 2)[:, rows][:, :, columns]
+    of_part = rows[:, None] * 2 + columns
+    for place in np.ndindex(exact.shape):
+        value = Fraction(float(found[0][place])) * Fraction(2) ** int(powers[place])
+        # What is lost is small beside the largest that entered the part.
+        trial, same = bound[place[0]], of_part == of_part[place[1:]]
+        assert abs(value - exact[place]) <= 16 * Fraction(float(np.finfo(dtype).eps)) * trial[same].max(), place
 
 
 def test_one_gate_hides_no_other() -> None:

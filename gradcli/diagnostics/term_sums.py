@@ -38,7 +38,7 @@ Array = np.ndarray[Any, Any]
 NUMBERS_KEPT = 4
 #: Products of steps with each other are taken for about so many columns (steps times sequences) at once: there are as
 #: many products for each column.
-_COLUMNS = 64
+_COLUMNS = 96
 #: A squared norm below this share of what it would be if nothing cancelled has lost too many digits.
 _SURE_SHARE = 1e-5
 #: A square below this may have lost digits to the end of the range of floats.

@@ -23,6 +23,10 @@ NOTHING = -(10**15)
 #: Numbers near 1 whose powers of two differ by no more than this are added as they are, by bytes of a float.
 SAFE_SPREAD = {8: 500, 4: 40}
 
+#: Powers of two that floats of so many bytes have; and with how many numbers to each it pays to multiply by them.
+POWERS = {8: 1000, 4: 120}
+_MANY = 256
+
 #: A mantissa whose largest entry lies between these needs no other exponent.
 _NEAR_ONE = (2.0**-100, 2.0**100)
 
@@ -57,9 +61,7 @@ class Scaled:
     def normalised(self) -> Scaled:
         """Return the same value with the largest mantissa of each trial near 1, and zeros at exponent 0."""
         entries = self._entries
-        largest = np.maximum(
-            self.mantissa.max(axis=entries, initial=0.0), -self.mantissa.min(axis=entries, initial=0.0)
-        )
+        largest = np.maximum.reduce(np.abs(self.mantissa), axis=entries, initial=0.0)
         if not largest.size or (_NEAR_ONE[0] < largest.min() and largest.max() < _NEAR_ONE[1]):
             return self
         shift = exponent_of(largest)
@@ -128,7 +130,13 @@ def _expand(exponent: Array, like: Array) -> Array:
 def scale_by(values: Array, exponent: Array) -> Array:
     """Return values * 2**exponent, exactly; exponents beyond the range of floats give 0 or infinity."""
     # ldexp takes C ints: anything beyond +-5000 over- or underflows every float anyway.
-    return np.ldexp(values, np.minimum(np.maximum(exponent, -5000), 5000).astype(np.int32))
+    exponent = np.minimum(np.maximum(exponent, -5000), 5000).astype(np.int32)
+    if values.size >= _MANY * exponent.size:
+        # A product with a power of two is ldexp's result, rounding included, and takes a tenth of its time.
+        reach = POWERS[values.dtype.itemsize]
+        if -reach <= exponent.min(initial=0) and exponent.max(initial=0) <= reach:
+            return np.asarray(values * np.ldexp(np.ones((), values.dtype), exponent))
+    return np.asarray(np.ldexp(values, exponent))
 
 
 def exponent_of(largest: Array) -> Array:

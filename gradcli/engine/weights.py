@@ -9,7 +9,7 @@ floats, it is summed again column by column: a large adjoint that meets an input
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,15 @@ import numpy as np
 from gradcli.engine.arrays import Extent
 from gradcli.engine.known import Affine
 from gradcli.engine.layer import Layer
-from gradcli.engine.scaled import NOTHING, SAFE_SPREAD, Scaled, scale_by, summed_products_of_columns
+from gradcli.engine.scaled import (
+    NOTHING,
+    POWERS,
+    SAFE_SPREAD,
+    Scaled,
+    exponent_of,
+    scale_by,
+    summed_products_of_columns,
+)
 from gradcli.engine.sizes import window_length
 from gradcli.engine.step.place import Stack
 from gradcli.engine.step.plan import LayerPlan
@@ -27,6 +35,8 @@ Array = np.ndarray[Any, Any]
 
 #: Adjoints of blocks whose powers of two differ by more than this are summed apart, by bytes of a float.
 _SAFE_SHIFT = {8: 300, 4: 30}
+#: A part of a sum whose largest entry is within this power of two of 1 stays as it is.
+_NEAR_ONE = 30
 #: A sum whose largest entry is a power of two outside of this range may have lost digits on the way.
 _SURE = {8: (-600, 900), 4: (-90, 100)}
 
@@ -75,8 +85,7 @@ class WeightGradients:
         self._vectors[:, self._ones] = 1.0
         columns = [*self._columns, self._ones]
         self._parts = [(slice(lane.start, lane.stop), part) for lane in stack.lanes for part in columns]
-        self._first_rows = [lane.start for lane in stack.lanes]
-        self._first_columns = [part.start for part in columns]
+        self._sum = PartedSum([lane.rows for lane in stack.lanes], [part.stop - part.start for part in columns])
         self.uses = [use for number in range(len(stack.lanes)) for use in self._uses_of(number)]
         self.clear()
 
@@ -98,9 +107,7 @@ class WeightGradients:
         """Forget all that was added."""
         self._count = 0
         self._exponent: Array = np.full(self._layer.trials, NOTHING, np.int64)
-        # What was summed at powers of two near each other, all parts as one; and each part's sum of all before.
-        self._total: Scaled | None = None
-        self._earlier: dict[int, Scaled] = {}
+        self._sum.clear()
 
     def add(self, lanes: Array, exponent: Array, vectors: list[Array]) -> None:
         """Take note of the adjoints at the steps of a block.
@@ -149,7 +156,7 @@ class WeightGradients:
         sums = {
             number: Scaled(found[..., lane_rows, part], top) for number, (lane_rows, part) in enumerate(self._parts)
         }
-        for number in self._doubtful(found.reshape(n * layer.trials, rows, -1)):
+        for number in self._doubtful(self._sum.largest(found.reshape(n * layer.trials, rows, -1))):
             lane_rows, part = self._parts[number]
             columns = np.broadcast_to(exponent, (n, *exponent.shape))
             sums[number] = summed_products_of_columns(lanes[:, :, lane_rows], right[:, :, part], columns)
@@ -169,55 +176,37 @@ class WeightGradients:
         )
         exponent = np.where(self._exponent > NOTHING, self._exponent, 0)
         adjoints, exponents = exact or (left, np.broadcast_to(exponent[:, None], (len(exponent), columns)))
-        found = Scaled(summed_products(left, right), exponent)
-        again = self._doubtful(found.mantissa)
-        self._take(found, again)
-        for number in again:
-            rows, part = self._parts[number]
-            self._add_part(number, summed_products_of_columns(adjoints[:, rows], right[:, part], exponents))
+        found = summed_products(left, right)
+        largest = self._sum.largest(found)
+        of_parts = np.repeat(exponent, largest[0].size).reshape(largest.shape)
+        if again := self._doubtful(largest):
+            for number in again:
+                rows, part = self._parts[number]
+                summed = summed_products_of_columns(adjoints[:, rows], right[:, part], exponents)
+                found[:, rows, part] = summed.mantissa
+                of_parts.reshape(len(exponent), -1)[:, number] = summed.exponent
+            largest = self._sum.largest(found)
+        self._sum.add(found, of_parts, largest)
         self._count = 0
         self._exponent = np.full(len(exponent), NOTHING, np.int64)
 
-    def _doubtful(self, mantissa: Array) -> list[int]:
+    def _doubtful(self, largest: Array) -> list[int]:
         """Return the parts whose sum is zero in a trial, or so small or large that digits may be lost."""
         low, high = _SURE[self._layer.dtype.itemsize]
-        largest = np.maximum.reduceat(np.abs(mantissa), self._first_rows, axis=1)
-        largest = np.maximum.reduceat(largest, self._first_columns, axis=2)
         sure = ((largest > 2.0**low) & (largest < 2.0**high)).all(axis=0)
         return np.flatnonzero(~sure).tolist()
-
-    def _take(self, found: Scaled, but: list[int]) -> None:
-        """Add a sum of all parts but some."""
-        for number in but:
-            rows, part = self._parts[number]
-            found.mantissa[:, rows, part] = 0.0
-        total = self._total
-        if total is not None:
-            shift = np.abs(found.exponent - total.exponent).max()
-            if shift <= _SAFE_SHIFT[self._layer.dtype.itemsize]:
-                exponent = np.maximum(found.exponent, total.exponent)
-                self._total = Scaled(total.at(exponent) + found.at(exponent), exponent)
-                return
-            self._settle()
-        self._total = found
-
-    def _settle(self) -> None:
-        """Put the sum of all parts away, each part by itself."""
-        if self._total is not None:
-            for number, (rows, part) in enumerate(self._parts):
-                self._add_part(number, Scaled(self._total.mantissa[:, rows, part], self._total.exponent))
-            self._total = None
-
-    def _add_part(self, number: int, found: Scaled) -> None:
-        earlier = self._earlier.get(number)
-        self._earlier[number] = found if earlier is None else earlier.add(found)
 
     def gradients(self) -> list[tuple[Node, Scaled]]:
         """Return the sums, as contributions to the gradients of matrices and of the (R, rows, 1) added to them."""
         if self._count:
             self._sum_up()
-        self._settle()
-        return self._of_nodes(self._earlier) if self._earlier else []
+        sums = self._sum.scaled()
+        if sums is None:
+            return []
+        mantissa, exponent = sums
+        return self._of_nodes(
+            {number: Scaled(mantissa[:, *part], exponent[:, number]) for number, part in enumerate(self._parts)}
+        )
 
     def _of_nodes(self, sums: Mapping[int, Scaled]) -> list[tuple[Node, Scaled]]:
         """Return sums of parts, by their number, as those of the nodes that they belong to."""
@@ -238,6 +227,62 @@ class WeightGradients:
             found.append(Use(affine.matrix, affine.sign, number, 1))
             found += [Use(node, sign, number, ones) for sign, node in affine.constants if not node.is_number]
         return found
+
+
+class PartedSum:
+    """A sum of matrices whose parts have nothing to do with each other's size: each has a power of two of its own.
+
+    Args:
+        heights, widths: of the parts, in rows and columns. Largest entries and exponents are (R, heights, widths).
+    """
+
+    def __init__(self, heights: Sequence[int], widths: Sequence[int]) -> None:
+        self._heights, self._widths = heights, widths
+        self._rows, self._columns = (np.cumsum([0, *sizes[:-1]]) for sizes in (heights, widths))
+        self.clear()
+
+    def clear(self) -> None:
+        self._sum: tuple[Array, Array, Array] | None = None
+
+    def largest(self, mantissa: Array) -> Array:
+        """Return the largest absolute value of each part."""
+        in_rows = np.maximum.reduceat(np.abs(mantissa), self._rows, axis=1)
+        return np.asarray(np.maximum.reduceat(in_rows, self._columns, axis=2))
+
+    def add(self, mantissa: Array, exponent: Array, largest: Array) -> None:
+        """Add mantissa * 2**exponent, with the `largest` of the mantissa, whose memory is taken over."""
+        if self._sum is not None:
+            mine, of_mine = self._near_one(*self._sum)
+            mantissa, exponent = self._near_one(mantissa, exponent, largest)
+            top = np.maximum(of_mine, exponent)
+            # Apart by more than a float's range: beside the larger one, what is lost makes no difference.
+            mantissa = self._scaled(mantissa, exponent - top)
+            mantissa += self._scaled(mine, of_mine - top)
+            exponent, largest = top, self.largest(mantissa)
+        self._sum = mantissa, exponent, largest
+
+    def scaled(self) -> tuple[Array, Array] | None:
+        """Return the sum, (R, rows, columns) and (R, parts), with zeros at exponent 0; None where nothing was added."""
+        if self._sum is None:
+            return None
+        mantissa, exponent, largest = self._sum
+        return mantissa, np.where(largest == 0, 0, exponent).reshape(len(exponent), -1)
+
+    def _near_one(self, mantissa: Array, exponent: Array, largest: Array) -> tuple[Array, Array]:
+        """Return a number whose largest mantissa of each part is near 1; where all are 0 its exponent is `NOTHING`."""
+        # A power of two that brings what is hardly a float near 1 would not be one; the rest can wait.
+        reach = POWERS[mantissa.dtype.itemsize]
+        shift = np.clip(exponent_of(largest), -reach, reach)
+        if np.abs(shift).max() > _NEAR_ONE:
+            mantissa, exponent = self._scaled(mantissa, -shift), exponent + shift
+        return mantissa, np.where(largest == 0, NOTHING, exponent)
+
+    def _scaled(self, mantissa: Array, exponent: Array) -> Array:
+        """Return the parts times powers of two, in the memory of the mantissa."""
+        if exponent.any():
+            factor = scale_by(np.ones((), mantissa.dtype), exponent)
+            mantissa *= factor.repeat(self._heights, axis=1).repeat(self._widths, axis=2)
+        return mantissa
 
 
 def summed_products(adjoints: Array, vectors: Array) -> Array:
