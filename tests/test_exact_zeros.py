@@ -79,36 +79,39 @@ def test_the_product_with_the_state_hides_none_with_the_input(size: float) -> No
     assert log2_of(found["layer0.b"]) > -10
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_the_parts_of_a_sum_are_added_each_at_its_own_size(dtype: type[Any]) -> None:
-    """Held against fractions: parts far from each other, from one addition to the next, that cancel, and zeros."""
+@pytest.mark.parametrize(("dtype", "spread"), [(np.float64, 1000), (np.float32, 120)])
+def test_the_parts_of_a_sum_are_added_each_at_its_own_size(dtype: type[Any], spread: int) -> None:
+    """Held against fractions: parts of any size at any power of two, zeros among them, the last to cancel the first."""
     rng, heights, widths = np.random.default_rng(5), [2, 1, 3], [1, 2]
     rows, columns = np.repeat(range(3), heights), np.repeat(range(2), widths)
-    parts = PartedSum(heights, widths)
-    exact = np.full((2, 6, 3), Fraction(0), dtype=object)
-    bound, before, of_before = exact.copy(), np.zeros(0), np.zeros(0)
-    for turn in range(9):
-        mantissa = (rng.standard_normal((2, 6, 3)) * 2.0 ** rng.integers(-40, 40, (2, 1, 3))).astype(dtype)
-        mantissa[:, rows == rng.integers(3)] = 0.0
-        exponent = rng.integers(-3000, 3000, (2, 3, 2)) if turn % 3 else np.full((2, 3, 2), 7)
-        if turn == 8:
-            mantissa, exponent = -before, of_before
-        before, of_before = mantissa.copy(), exponent.copy()
-        powers = exponent[:, rows][:, :, columns]
-        for place in np.ndindex(mantissa.shape):
-            term = Fraction(float(mantissa[place])) * Fraction(2) ** int(powers[place])
-            exact[place] += term
-            bound[place] += abs(term)
-        parts.add(mantissa, exponent, parts.largest(mantissa))
-    found = parts.scaled()
-    assert found is not None
-    powers = found[1].reshape(2, 3, 2)[:, rows][:, :, columns]
-    of_part = rows[:, None] * 2 + columns
-    for place in np.ndindex(exact.shape):
-        value = Fraction(float(found[0][place])) * Fraction(2) ** int(powers[place])
-        # What is lost is small beside the largest that entered the part.
-        trial, same = bound[place[0]], of_part == of_part[place[1:]]
-        assert abs(value - exact[place]) <= 16 * Fraction(float(np.finfo(dtype).eps)) * trial[same].max(), place
+    sums = PartedSum(heights, widths)
+
+    def of_entries(of_parts: Array) -> Array:
+        return of_parts[:, rows][:, :, columns]
+
+    def exactly(mantissa: Array, exponent: Array) -> Array:
+        pairs = zip(mantissa.ravel(), of_entries(exponent).ravel(), strict=True)
+        values = [Fraction(float(m)) * Fraction(2) ** int(e) for m, e in pairs]
+        return np.array(values, dtype=object).reshape(mantissa.shape)
+
+    for _ in range(30):
+        terms = []
+        for _ in range(2):
+            sizes = 2.0 ** rng.integers(-spread, spread, (2, 3, 2))
+            mantissa = (rng.standard_normal((2, 6, 3)) * of_entries(sizes)).astype(dtype)
+            mantissa[:, rows == rng.integers(3)] = 0.0
+            terms.append((mantissa, rng.integers(-2 * spread, 2 * spread, (2, 3, 2))))
+        if rng.integers(2):
+            terms.append((-terms[0][0], terms[0][1]))
+        sums.clear()
+        for mantissa, exponent in terms:
+            sums.add(mantissa.copy(), exponent, sums.largest(mantissa))
+        found = sums.scaled()
+        assert found is not None
+        error = abs(exactly(found[0], found[1].reshape(2, 3, 2)) - sum(exactly(*term) for term in terms))
+        # What is lost is small beside the largest that has entered the part.
+        largest = of_entries(sums.largest(np.max([abs(exactly(*term)) for term in terms], axis=0)))
+        assert (error <= 4 * Fraction(float(np.finfo(dtype).eps)) * largest).all()
 
 
 def test_one_gate_hides_no_other() -> None:
