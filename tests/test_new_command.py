@@ -75,7 +75,7 @@ def widest(spec: Target, **options: Unpack[RunOptions]) -> Widest:
 
     may = Resources.of(options)
     loaded = load(spec, options)
-    with may.blas_threads():
+    with may.computing_threads():
         run = measure(build(loaded, record=True, max_memory=may.max_memory), record=True).run
     assert run is not None and run.recording is not None  # as it was asked for
     norm = max(float(np.linalg.norm(states, axis=2).max()) for states in run.recording.states.values())

@@ -138,11 +138,11 @@ def _figures(
     names = [] if expect is None else expect.names
     clipped = "clip_fraction" in names
     spec = loaded.spec.model_copy(update={"clip": loaded.spec.clip[:1] if clipped else []})
-    with resources.blas_threads():
+    with resources.computing_threads():
         network = build(replace(loaded, spec=spec), max_memory=resources.max_memory)
     figures: dict[str, Figure] = {}
     refused: dict[str, GradcliError] = {}
-    with resources.blas_threads(network.problem):
+    with resources.computing_threads(network.problem):
         if all_of_curve or clipped or any(name in CURVE_FIGURES for name in names):
             measured = measure(network, progress=resources.progress, theory=False, apart=all_of_curve)
             figures |= curve_figures(measured.verdict, measured.apart)

@@ -92,10 +92,10 @@ def side_by_side(
     from gradcli.prepare.arms import arms_of, build_all
 
     arms = arms_of(loaded, match=match, max_memory=may.max_memory)
-    with may.blas_threads():
+    with may.computing_threads():
         networks = build_all(arms, record=record, max_memory=may.max_memory)
     measured = measure_all(networks, record=record, may=may)
-    with may.blas_threads():
+    with may.computing_threads():
         weights = compare_weights(measured, max_memory=may.max_memory)
     return measured, [*arms.notes, *dict.fromkeys(note for network in networks for note in network.notes)], weights
 

@@ -48,7 +48,7 @@ def contributions_of(loaded: LoadedSpec, layer: str | None, may: Resources) -> C
     from gradcli.diagnostics.contributions import bytes_kept, measure_contributions
 
     network, index = build_for_layer(loaded, layer, may, bytes_kept, "contributions")
-    with may.blas_threads(network.problem):
+    with may.computing_threads(network.problem):
         return measure_contributions(network, index, progress=may.progress)
 
 

@@ -49,7 +49,7 @@ def gates_of(loaded: LoadedSpec, layer: str | None, may: Resources) -> Gates:
 
     network, index = build_for_layer(loaded, layer, may, bytes_kept, "gates")
     require_one_length(network, "gates")
-    with may.blas_threads(network.problem):
+    with may.computing_threads(network.problem):
         return measure_gates(network, index, progress=may.progress)
 
 

@@ -92,7 +92,7 @@ def inspection_of(target: str, may: May) -> Inspection:
                 "the matrices",
                 max_memory=may.max_memory,
             )
-        with may.blas_threads():
+        with may.computing_threads():
             return inspect_checkpoint(
                 checkpoint, contents, Path(target).stat().st_size, may.progress, largest=memory_limit(may.max_memory)
             )

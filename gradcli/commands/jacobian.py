@@ -102,7 +102,7 @@ def jacobian_of(
     from gradcli.prepare.limits import Beside
     from gradcli.results.curves import shown_distances
 
-    with may.blas_threads():
+    with may.computing_threads():
         beside = Beside(partial(_matrix_bytes, layer=layer), "the products of Jacobians")
         network = build(loaded, max_memory=may.max_memory, beside=beside)
         index = choose_layer(network, layer)

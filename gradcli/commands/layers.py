@@ -31,7 +31,7 @@ def build_for_layer(
         lambda spec, plans: bytes_kept(plans[index_of_layer(spec, asked)], sizes_of(spec, plans)),
         "what is kept of every step",
     )
-    with may.blas_threads():
+    with may.computing_threads():
         network = build(loaded, max_memory=may.max_memory, beside=beside)
     require_one_direction(network, command)
     return network, choose_layer(network, asked)

@@ -242,9 +242,9 @@ class Resources(TypedDict, total=False):
         int,
         Option(
             metavar="N",
-            help="Threads for matrix products.",
+            help="Threads to compute on.",
             panel=RESOURCES,
-            default="one, more for large products",
+            default="as many as a run is worth",
             least=1,
             most=_MOST_THREADS,
         ),

@@ -96,7 +96,7 @@ def paths_of(
     from gradcli.diagnostics.paths import formulas_of, trace_paths
     from gradcli.prepare.build import build
 
-    with may.blas_threads():
+    with may.computing_threads():
         network = build(loaded, max_memory=may.max_memory)
     if not formulas_only:
         require_one_direction(network, "paths")
@@ -107,7 +107,7 @@ def paths_of(
     first = _state("--from", start or cell.output, states)
     ends = [_state("--to", end, states)] if end is not None else states
     _check_distance(network, distance)
-    with may.blas_threads(network.problem):
+    with may.computing_threads(network.problem):
         if formulas_only:
             return formulas_of(network, chosen)
         return trace_paths(network, layer=chosen, distance=distance, start=first, ends=ends, progress=may.progress)

@@ -66,9 +66,9 @@ def _of_one(loaded: LoadedSpec, may: Resources) -> Page:
     from gradcli.prepare.build import build
     from gradcli.results.page_of_run import run_page
 
-    with may.blas_threads():
+    with may.computing_threads():
         network = build(loaded, max_memory=may.max_memory)
-    with may.blas_threads(network.problem):
+    with may.computing_threads(network.problem):
         measured = measure(network, progress=may.progress)
     return run_page(_findings(measured, may, whole=True))
 
@@ -100,7 +100,7 @@ def _findings(measured: Measured, may: Resources, *, whole: bool) -> RunFindings
 
     loaded = measured.network.loaded
     asked = _Asked()
-    with may.blas_threads(measured.network.problem):
+    with may.computing_threads(measured.network.problem):
         remedies = find_remedies(measured, max_memory=may.max_memory)
     gates = asked(lambda: gates_of(loaded, None, may))
     paths = asked(lambda: paths_of(loaded, None, may))
@@ -149,5 +149,5 @@ def _matrix_of(measured: Measured, may: Resources) -> GradientMatrix:
             "the picture of the gradient from every step to every step takes a run for each of its rows: a page has it"
             f" up to {_LONGEST_OF_MATRIX:,} steps, and here are {seq_len:,}"
         )
-    with may.blas_threads(measured.network.problem):
+    with may.computing_threads(measured.network.problem):
         return measure_gradient_matrix(measured.network, most=_ROWS_OF_MATRIX, progress=may.progress)

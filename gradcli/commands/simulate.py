@@ -57,9 +57,9 @@ def simulate(
     with saved(save) as keep:
         may = Resources.of(options)
         loaded = load(spec, options, clip=clip, checkpoint_layer=layer)
-        with may.blas_threads():
+        with may.computing_threads():
             network = build(loaded, record=record or keep.wanted, max_memory=may.max_memory)
-        with may.blas_threads(network.problem):
+        with may.computing_threads(network.problem):
             measured = measure(network, record=record or keep.wanted, progress=may.progress)
             found = find_remedies(measured, max_memory=may.max_memory) if remedies else NO_REMEDIES
         result = simulation(measured, found, saved_arrays(measured))
@@ -71,7 +71,7 @@ def _pictures(measured: Measured, may: Resources) -> Gallery:
     from gradcli.results.pictures_of_run import pictures_of_run
 
     def matrix() -> GradientMatrix:
-        with may.blas_threads(measured.network.problem):
+        with may.computing_threads(measured.network.problem):
             return measure_gradient_matrix(measured.network, progress=may.progress)
 
     return pictures_of_run(measured, matrix)

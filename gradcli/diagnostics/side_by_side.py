@@ -23,7 +23,7 @@ def measure_all(networks: Sequence[Network], *, record: bool, may: Resources) ->
     measured: list[Measured] = []
     runs: dict[int, Run] = {}
     for index, network in enumerate(networks):
-        with may.blas_threads(network.problem):
+        with may.computing_threads(network.problem):
             if index not in runs:
                 runs |= _shared_runs(networks, index, record, may.progress)
             measured.append(measure(network, record=record, progress=may.progress, run=runs.pop(index, None)))

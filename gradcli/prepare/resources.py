@@ -17,7 +17,7 @@ class Resources:
 
     Args:
         max_memory: bytes; None for half of what is free.
-        threads: for matrix products; None for as many as their size is worth.
+        threads: to compute on; None for as many as a run is worth.
         progress: called now and then while a run is under way.
     """
 
@@ -30,6 +30,6 @@ class Resources:
         """Return those that are among the options of a command."""
         return cls(options.get("max_memory"), options.get("threads"), options.get("progress"))
 
-    def blas_threads(self, problem: Problem | None = None) -> AbstractContextManager[None]:
-        """Have matrix products use the threads that were asked for, or as many as `problem` is worth, in a block."""
-        return threads.blas_threads(self.threads, problem)
+    def computing_threads(self, problem: Problem | None = None) -> AbstractContextManager[None]:
+        """Compute on the threads that were asked for, or on as many as `problem` is worth, in a block."""
+        return threads.computing_threads(self.threads, problem)

@@ -1,4 +1,8 @@
-"""How many threads NumPy's linear algebra library (BLAS) computes on: one, except where the products are large."""
+"""How many threads compute: those of NumPy's linear algebra library (BLAS), and of the compiled interpreter.
+
+BLAS has one, except where the products are large, as its threads meet at every product. The interpreter divides what
+has nothing to do with each other, trials and sequences, and takes all there are where a run is worth it.
+"""
 
 from __future__ import annotations
 
@@ -49,9 +53,16 @@ def start_with_one_thread() -> None:
         _set_here.update(BLAS_VARIABLES)
 
 
-def settled_by_environment() -> bool:
-    """Tell whether the user's environment says how many threads BLAS has."""
-    return any(name in os.environ and name not in _set_here for name in BLAS_VARIABLES)
+def threads_of_environment() -> int | None:
+    """Return how many threads the user's environment gives BLAS; None where it says nothing, one where no number.
+
+    Of several numbers, one for each level of nested regions as OpenMP has it, it is the first.
+    """
+    given = [os.environ[name] for name in BLAS_VARIABLES if name in os.environ and name not in _set_here]
+    if not given:
+        return None
+    first = given[0].partition(",")[0].strip()
+    return max(1, int(first)) if first.isascii() and first.isdigit() else 1
 
 
 def worthwhile_threads(products: Iterable[tuple[int, int, int]], cpus: int) -> int:
@@ -88,24 +99,37 @@ def _cpus_of_container(folder: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 @contextmanager
-def blas_threads(asked: int | None, problem: Problem | None = None) -> Iterator[None]:
-    """Have BLAS compute on as many threads as suits while the block runs.
+def computing_threads(asked: int | None, problem: Problem | None = None) -> Iterator[None]:
+    """Have BLAS and the compiled interpreter compute on as many threads as suits while the block runs.
 
     The number is the one asked for with --threads; else the one that the user's environment gave BLAS at the start;
-    else what the problem's products are worth, or one while no problem is known.
+    else, for BLAS, what the problem's products are worth, or one while no problem is known, and for the interpreter as
+    many as there are processors, which it takes where a run is worth them.
 
     Raises:
         UsageError: a number was asked for, and NumPy's BLAS is none whose threads can be set.
     """
+    from gradcli.engine.threads import ALLOWED  # part of the engine, which not every command needs
+
+    allowed = ALLOWED.set(asked or threads_of_environment() or min(usable_cpus(), _MOST_THREADS))
+    try:
+        with _blas_threads(asked, problem):
+            yield
+    finally:
+        ALLOWED.reset(allowed)
+
+
+@contextmanager
+def _blas_threads(asked: int | None, problem: Problem | None) -> Iterator[None]:
     count = asked
     if count is None:
-        if problem is None or settled_by_environment():
+        if problem is None or threads_of_environment() is not None:
             yield
             return
         count = worthwhile_threads(recurrent_products(problem.plans, problem.batch_size), usable_cpus())
-        if count == 1 and _set_here:  # as at the start: small runs do not wait for an import
-            yield
-            return
+    if count == 1 and _set_here:  # as at the start: small runs do not wait for an import
+        yield
+        return
     import numpy as np  # noqa: F401  only a library that is loaded can be found
     from threadpoolctl import ThreadpoolController
 

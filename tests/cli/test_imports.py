@@ -127,7 +127,8 @@ def test_help_loads_no_numerics(tmp_path: Path) -> None:
 def test_threads_are_counted_only_where_there_may_be_several(tmp_path: Path) -> None:
     small = ("simulate", "rnn", "-T", 2, "--format", "csv")
     assert "threadpoolctl" not in after(tmp_path, *small)[1]
-    assert "threadpoolctl" in after(tmp_path, *small, "--threads", 1)[1]
+    assert "threadpoolctl" not in after(tmp_path, *small, "--threads", 1)[1]
+    assert "threadpoolctl" in after(tmp_path, *small, "--threads", 2)[1]
 
 
 def test_a_simulation_loads_what_it_needs_and_nothing_else(tmp_path: Path) -> None:

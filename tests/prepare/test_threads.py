@@ -15,7 +15,7 @@ from threadpoolctl import ThreadpoolController
 import gradcli as python
 from gradcli.prepare import threads
 from gradcli.prepare.build import build
-from gradcli.prepare.threads import blas_threads, recurrent_products, start_with_one_thread, worthwhile_threads
+from gradcli.prepare.threads import computing_threads, recurrent_products, start_with_one_thread, worthwhile_threads
 
 LARGE: dict[str, object] = {"hidden_size": 256, "batch_size": 32, "seq_len": 3, "trials": 1, "input_size": 4}
 SMALL = LARGE | {"hidden_size": 8}
@@ -91,7 +91,7 @@ def test_products_on_the_same_vector_count_as_one(cell: str, products: list[tupl
 
 @needs_threads
 def test_by_size_without_the_users_doing() -> None:
-    with blas_threads(1):
+    with computing_threads(1):
         assert during("lstm", **SMALL) == [1]
         assert during("lstm", **LARGE) == [3]
         assert during("lstm", "rnn", "gru", **LARGE) == [3, 1, 1], "each cell by its own size"
@@ -110,14 +110,14 @@ def test_a_number_that_is_asked_for_wins(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("name", threads.BLAS_VARIABLES)
 def test_the_users_environment_wins_over_the_size(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "1")
-    with blas_threads(1):
+    with computing_threads(1):
         assert during("lstm", **LARGE) == [1]
 
 
 def test_one_thread_to_start_with() -> None:
     start_with_one_thread()
     assert [os.environ[name] for name in threads.BLAS_VARIABLES] == ["1", "1", "1"]
-    assert not threads.settled_by_environment()
+    assert threads.threads_of_environment() is None
 
 
 def test_an_environment_that_says_how_many_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +125,7 @@ def test_an_environment_that_says_how_many_is_left_alone(monkeypatch: pytest.Mon
     start_with_one_thread()
     assert os.environ["OMP_NUM_THREADS"] == "4"
     assert "OPENBLAS_NUM_THREADS" not in os.environ, "it would win over the user's"
-    assert threads.settled_by_environment()
+    assert threads.threads_of_environment() == 4
 
 
 @needs_threads

@@ -85,8 +85,9 @@ typedef struct {
     char *lowest; /* its first byte */
 } Held;
 
-typedef struct {
+typedef struct Program {
     PyObject_HEAD
+    struct Program *lender; /* one on other numbers, whose packed matrices serve here as well; or NULL */
     Call *calls;
     Py_ssize_t count, room;
     Held *held;
@@ -613,6 +614,21 @@ static char *own_memory(Program *program, int64_t bytes) {
     return (char *)(((intptr_t)held->buffer.buf + 63) & ~(intptr_t)63);
 }
 
+/* What the lender has packed for a call, if that is the same matrix in the same way; else NULL. */
+static char *lent(const Program *program, const Call *call) {
+    const Program *lender = program->lender;
+    for (Py_ssize_t i = 0; lender && i < lender->count; i++) {
+        const Call *other = &lender->calls[i];
+        if (other->packed && other->kernels == call->kernels && other->matrix == call->matrix
+            && other->few_columns == call->few_columns && other->packed_trials == call->packed_trials
+            && other->shape[1] == call->shape[1] && other->shape[2] == call->shape[2]
+            && memcmp(other->stride[2], call->stride[2], sizeof call->stride[2]) == 0) {
+            return other->packed;
+        }
+    }
+    return NULL;
+}
+
 /* matrix (R or 1, m, k), vectors (R, k, ...) -> (R, m, ...), the same axes behind. */
 static int add_product(Program *program, const Operation *operation, const View *views) {
     const char *name = operation->name;
@@ -673,15 +689,20 @@ static int add_product(Program *program, const Operation *operation, const View 
     call->add = add;
     call->kernels = levels[program->level][program->type == 'f'];
     call->packed_trials = matrix->stride[0] ? call->shape[0] : 1;
+    call->few_columns = call->kernels->few_columns(call);
     call->packed_bytes = call->kernels->packed_bytes(call);
     call->kernel = call->kernels->product;
     const int64_t scratch = call->kernels->product_scratch(call);
     program->scratch_bytes = scratch > program->scratch_bytes ? scratch : program->scratch_bytes;
-    char *packed = own_memory(program, call->packed_trials * call->packed_bytes);
-    if (!packed) {
+    call->packed = lent(program, call);
+    call->lent = call->packed != NULL;
+    if (call->lent) {
+        return 0;
+    }
+    call->packed = own_memory(program, call->packed_trials * call->packed_bytes);
+    if (!call->packed) {
         return -1;
     }
-    call->packed = packed;
     call->kernels->pack(call);
     return 0;
 }
@@ -885,16 +906,23 @@ static void program_dealloc(PyObject *self) {
     }
     PyMem_Free(program->held);
     PyMem_Free(program->calls);
+    Py_XDECREF((PyObject *)program->lender);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(self);
     Py_DECREF(type);
 }
 
 static PyObject *program_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
-    static char *names[] = {"number", "calls", "level", NULL};
+    static char *names[] = {"number", "calls", "level", "lender", NULL};
     const char *number, *wanted = NULL;
-    PyObject *calls;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "sO!|z", names, &number, &PyList_Type, &calls, &wanted)) {
+    PyObject *calls, *lender = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(
+            arguments, keywords, "sO!|zO", names, &number, &PyList_Type, &calls, &wanted, &lender
+        )) {
+        return NULL;
+    }
+    if (lender != Py_None && Py_TYPE(lender) != type) {
+        PyErr_SetString(PyExc_TypeError, "a lender is a program");
         return NULL;
     }
     if (strcmp(number, "d") != 0 && strcmp(number, "f") != 0) {
@@ -917,6 +945,10 @@ static PyObject *program_new(PyTypeObject *type, PyObject *arguments, PyObject *
     program->type = *number;
     program->level = level;
     program->local_steps = program->moving_steps = INT64_MAX;
+    if (lender != Py_None) {
+        Py_INCREF(lender);
+        program->lender = (Program *)lender;
+    }
     for (Py_ssize_t i = 0; i < PyList_Size(calls); i++) {
         PyObject *call = PyList_GetItem(calls, i);
         Py_INCREF(call);
@@ -956,7 +988,7 @@ static PyObject *program_pack(PyObject *self, PyObject *Py_UNUSED(nothing)) {
     }
     Py_BEGIN_ALLOW_THREADS
     for (Py_ssize_t i = 0; i < program->count; i++) {
-        if (program->calls[i].packed) {
+        if (program->calls[i].packed && !program->calls[i].lent) {
             program->calls[i].kernels->pack(&program->calls[i]);
         }
     }
@@ -1009,7 +1041,7 @@ static PyObject *program_run(PyObject *self, PyObject *arguments) {
 
 static PyMethodDef program_methods[] = {
     {"run", program_run, METH_VARARGS, "run(first, count, reverse): do all calls, for `count` steps from `first` on."},
-    {"pack", program_pack, METH_NOARGS, "Read the matrices of products again."},
+    {"pack", program_pack, METH_NOARGS, "Read the matrices of products again, but those that a lender has."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -1017,7 +1049,7 @@ static PyType_Slot program_slots[] = {
     {Py_tp_new, program_new},
     {Py_tp_dealloc, program_dealloc},
     {Py_tp_methods, program_methods},
-    {Py_tp_doc, "Program(number, calls, level=None): calls on arrays, checked and ready to run."},
+    {Py_tp_doc, "Program(number, calls, level=None, lender=None): calls on arrays, checked and ready to run."},
     {0, NULL},
 };
 

@@ -41,6 +41,7 @@ static const Kernels NAME(kernels) = {
     .clip_norm = NAME(clip_norm),
     .clip_value = NAME(clip_value),
     .sizes = NAME(sizes),
+    .few_columns = NAME(few_columns),
     .packed_bytes = NAME(packed_bytes),
     .product_scratch = NAME(product_scratch),
     .pack = NAME(pack),

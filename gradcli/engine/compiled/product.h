@@ -16,7 +16,6 @@ typedef REAL NAME(Anywhere) __attribute__((vector_size(VECTOR_BYTES), aligned(si
 #define LANES ((int64_t)(VECTOR_BYTES / sizeof(REAL)))
 #define LONG 8
 #define SHORT 4
-#define FEW_COLUMNS (call->shape[INNER] < LANES)
 #define WIDEST 3
 #define INNER_BLOCK ((int64_t)(2048 / sizeof(REAL)))
 #define ROW_BLOCK 64
@@ -29,8 +28,12 @@ static inline int64_t NAME(rounded_up)(int64_t count, int64_t to) {
     return (count + to - 1) / to * to;
 }
 
+static int NAME(few_columns)(const Call *call) {
+    return call->shape[INNER] < LANES;
+}
+
 static int64_t NAME(packed_bytes)(const Call *call) {
-    const int64_t rows = NAME(rounded_up)(call->shape[1], FEW_COLUMNS ? LANES : TILE_ROWS);
+    const int64_t rows = NAME(rounded_up)(call->shape[1], call->few_columns ? LANES : TILE_ROWS);
     return rows * call->shape[2] * (int64_t)sizeof(REAL);
 }
 
@@ -40,13 +43,13 @@ static void NAME(pack)(const Call *call) {
     for (int64_t trial = 0; trial < call->packed_trials; trial++) {
         const char *matrix = call->matrix + trial * stride[0];
         REAL *to = (REAL *)(call->packed + trial * call->packed_bytes);
-        const int64_t block = FEW_COLUMNS ? inner : INNER_BLOCK;
+        const int64_t block = call->few_columns ? inner : INNER_BLOCK;
         for (int64_t from = 0; from < inner; from += block) {
             const int64_t end = NAME(least)(from + block, inner);
             for (int64_t row = 0; row < rows;) {
                 const int64_t left = rows - row;
                 const int64_t panel
-                    = FEW_COLUMNS ? NAME(least)(LONG * LANES, NAME(rounded_up)(left, LANES)) : TILE_ROWS;
+                    = call->few_columns ? NAME(least)(LONG * LANES, NAME(rounded_up)(left, LANES)) : TILE_ROWS;
                 for (int64_t j = from; j < end; j++) {
                     for (int64_t i = 0; i < panel; i++) {
                         *to++ = i < left ? *(const REAL *)(matrix + (row + i) * stride[1] + j * stride[2]) : 0;
@@ -251,7 +254,7 @@ static void NAME(pack_vectors)(const Call *call, const char *vectors, int64_t in
 }
 
 static int64_t NAME(product_scratch)(const Call *call) {
-    if (FEW_COLUMNS) {
+    if (call->few_columns) {
         return 0;
     }
     const int64_t columns = NAME(rounded_up)(call->shape[INNER], LANES);
@@ -312,7 +315,7 @@ static void NAME(product)(const Call *call, char *const *at) {
         const REAL *matrix = (const REAL *)(call->packed + trial * next);
         const char *vectors = at[1] + trial * call->stride[1][0];
         char *out = at[0] + trial * call->stride[0][0];
-        if (FEW_COLUMNS) {
+        if (call->few_columns) {
             NAME(product_of_few)(call, matrix, vectors, out);
         } else {
             NAME(product_of_many)(call, matrix, vectors, out);
@@ -320,4 +323,4 @@ static void NAME(product)(const Call *call, char *const *at) {
     }
 }
 
-#undef FEW_COLUMNS
+#undef call->few_columns

@@ -34,6 +34,7 @@ struct Call {
     const char *matrix;
     char *packed;
     int64_t packed_trials, packed_bytes;
+    int32_t few_columns, lent; /* how it is packed; and whether another program does that */
     char *scratch;
 };
 
@@ -55,6 +56,7 @@ typedef struct Kernels {
     Kernel multiply_add[LAYOUTS];
     Kernel product;
     Kernel sum, norm, norm_jacobian, softmax, softmax_jacobian, clip_norm, clip_value;
+    int (*few_columns)(const Call *call);
     int64_t (*packed_bytes)(const Call *call);
     int64_t (*product_scratch)(const Call *call);
     void (*pack)(const Call *call);

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from gradcli.engine.arrays import Array, Arrays
 from gradcli.engine.compiled import table
+from gradcli.engine.compiled.parts import WORTH_A_THREAD, Part, parts_of, run_beside, work_of
 from gradcli.engine.step.instructions import Instruction, Instructions, Operand, Span
+from gradcli.engine.threads import ALLOWED
 from gradcli.language.across import ACROSS
+
+#: More steps than mostly run at once.
+_MANY_STEPS = 1000
 
 
 def knows(instructions: Instructions) -> bool:
@@ -45,9 +52,37 @@ class CompiledProgram:
     def __init__(self, instructions: Instructions, arrays: Arrays) -> None:
         self._arrays = arrays
         self._version = arrays.version
-        self._program = table.Program(arrays.dtype, [self._call(instruction) for instruction in instructions])
+        self._work = work_of(instructions, arrays)
+        threads = ALLOWED.get()
+        may_be_divided = threads > 1 and self._work * _MANY_STEPS >= WORTH_A_THREAD
+        parts = parts_of(instructions, arrays, threads) if may_be_divided else []
+        self._programs: list[table.Program] = []
+        for views in [_Views(arrays, part) for part in parts or [None]]:
+            lender = self._programs[0] if self._programs else None
+            self._programs.append(table.Program(arrays.dtype, map(views.call, instructions), lender=lender))
 
-    def _call(self, instruction: Instruction) -> table.Call:
+    def run(self, first: int, count: int, *, reverse: bool = False) -> None:
+        """See `NumpyProgram.run`."""
+        if self._version != self._arrays.version:
+            for program in self._programs:
+                program.pack()
+            self._version = self._arrays.version
+        runs = [partial(program.run, first, count, reverse) for program in self._programs]
+        if len(runs) > 1 and self._work * count >= WORTH_A_THREAD:
+            run_beside(runs)
+        else:
+            for run in runs:
+                run()
+
+
+class _Views:
+    """Instructions as calls on views of a table of arrays, or on a part of each view."""
+
+    def __init__(self, arrays: Arrays, part: Part | None) -> None:
+        self._arrays, self._part = arrays, part
+
+    def call(self, instruction: Instruction) -> table.Call:
+        """Return an instruction as a call."""
         op, args, out, data = instruction
         name = _operation(instruction)
         match op:
@@ -71,15 +106,9 @@ class CompiledProgram:
     def _operand(self, operand: Operand) -> table.Operand:
         arrays, buffer = self._arrays, operand.buffer
         moving = buffer.span is Span.SEGMENT or buffer in arrays.moving
-        return table.Operand(arrays.view(operand), moving, _whole(arrays[buffer]))
+        view = arrays.view(operand)
+        return table.Operand(view if self._part is None else self._part.of(view), moving, _whole(arrays[buffer]))
 
     def _without_sequences(self, matrix: Array) -> Array:
         """Return a matrix (1, R, m, k) without the axes of length 1 that sequences and columns have."""
         return matrix.reshape(matrix.shape[:4])
-
-    def run(self, first: int, count: int, *, reverse: bool = False) -> None:
-        """See `NumpyProgram.run`."""
-        if self._version != self._arrays.version:
-            self._program.pack()
-            self._version = self._arrays.version
-        self._program.run(first, count, reverse)

@@ -92,12 +92,19 @@ class Program:
     Args:
         dtype: float64 or float32, of all operands but exponents, counters and thresholds.
         level: one of LEVELS; the best one where it is not given.
+        lender: a program on other numbers with the same matrices: what it packs serves this one as well.
 
     Raises:
         ValueError: a call is none that can be run; the sentence says which and why.
     """
 
-    def __init__(self, dtype: np.dtype[Any] | type, calls: Iterable[Call], level: str | None = None) -> None:
+    def __init__(
+        self,
+        dtype: np.dtype[Any] | type,
+        calls: Iterable[Call],
+        level: str | None = None,
+        lender: Program | None = None,
+    ) -> None:
         if WHY_NOT is not None:
             raise ValueError(f"the compiled interpreter is not there: {WHY_NOT}")
         described = [
@@ -110,10 +117,11 @@ class Program:
             )
             for call in calls
         ]
-        self._program = _interpreter.Program(np.dtype(dtype).char, described, level)
+        lending = None if lender is None else lender._program
+        self._program = _interpreter.Program(np.dtype(dtype).char, described, level, lending)
         #: Run all calls, step by step, for `count` steps from `first` on: run(first, count, reverse).
         self.run = self._program.run
-        #: Read the matrices of products again, after their values have changed.
+        #: Read the matrices of products again, after their values have changed; a lender reads its own.
         self.pack = self._program.pack
 
 
