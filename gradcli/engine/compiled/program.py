@@ -55,7 +55,7 @@ class CompiledProgram:
         self._work = work_of(instructions, arrays)
         threads = ALLOWED.get()
         may_be_divided = threads > 1 and self._work * _MANY_STEPS >= WORTH_A_THREAD
-        parts = parts_of(instructions, arrays, threads) if may_be_divided else []
+        parts: list[Part | None] = [*parts_of(instructions, arrays, threads)] if may_be_divided else []
         self._programs: list[table.Program] = []
         for views in [_Views(arrays, part) for part in parts or [None]]:
             lender = self._programs[0] if self._programs else None

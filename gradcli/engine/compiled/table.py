@@ -118,7 +118,7 @@ class Program:
             for call in calls
         ]
         lending = None if lender is None else lender._program
-        self._program = _interpreter.Program(np.dtype(dtype).char, described, level, lending)
+        self._program: Any = _interpreter.Program(np.dtype(dtype).char, described, level, lending)
         #: Run all calls, step by step, for `count` steps from `first` on: run(first, count, reverse).
         self.run = self._program.run
         #: Read the matrices of products again, after their values have changed; a lender reads its own.
