@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -128,8 +132,8 @@ def test_what_is_the_same_for_all_places_is_in_every_part() -> None:
     assert np.array_equal(Part(1, 2, 4).of(view), view[:, 2:4])
 
 
-def test_a_short_run_starts_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threading.Thread, "start", lambda self: pytest.fail("a thread for a run of a millisecond"))
+def test_a_short_run_wakes_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "run_beside", lambda runs: pytest.fail("a thread for less than a millisecond"))
     problem = build(loaded("lstm", **SIZES, trials=4, batch_size=2)).problem
     allowed = ALLOWED.set(8)
     try:
@@ -144,9 +148,52 @@ def test_what_a_thread_raises_is_raised_when_all_are_done() -> None:
     def fail() -> None:
         raise ValueError("no")
 
-    with pytest.raises(ValueError, match="no"):
-        run_beside([lambda: done.append("first"), fail, lambda: done.append("last")])
-    assert sorted(done) == ["first", "last"]
+    for calls in ([lambda: done.append("first"), fail, lambda: done.append("last")], [fail, lambda: done.append("a")]):
+        with pytest.raises(ValueError, match="no"):
+            run_beside(calls)
+    assert sorted(done) == ["a", "first", "last"]
+
+
+def test_threads_are_used_again() -> None:
+    seen: set[int] = set()
+    for _ in range(5):
+        run_beside([lambda: seen.add(threading.get_ident())] * 3)
+        with pytest.raises(ZeroDivisionError):
+            run_beside([int, int, lambda: 1 // 0])
+    assert len(seen) <= 3
+    assert threading.get_ident() in seen
+
+
+def test_what_runs_beside_may_divide_its_own_work() -> None:
+    done: list[int] = []
+
+    def call(depth: int) -> None:
+        done.append(depth)
+        if depth:
+            run_beside([partial(call, depth - 1)] * 2)
+
+    call(3)
+    assert sorted(done) == [0] * 8 + [1] * 4 + [2] * 2 + [3]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    run_beside([int, int])
+    child = os.fork()
+    if child == 0:
+        done: list[int] = []
+        run_beside([lambda: done.append(1), lambda: done.append(2)])
+        os._exit(0 if sorted(done) == [1, 2] else 1)
+    for _ in range(200):
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            break
+        time.sleep(0.05)
+    else:
+        os.kill(child, signal.SIGKILL)
+        pytest.fail("the child waits for a thread that it does not have")
+    assert status == 0
 
 
 def test_the_work_of_a_step_is_near_the_products_of_its_equations() -> None:

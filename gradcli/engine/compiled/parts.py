@@ -7,18 +7,20 @@ once a block of steps, not at every product.
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from itertools import pairwise
 from math import prod
-from threading import Thread
+from threading import Lock, Thread
 from typing import NamedTuple
 
 from gradcli.engine.arrays import Array, Arrays
 from gradcli.engine.step.instructions import Instructions
 from gradcli.language.across import ACROSS
 
-#: Multiplications from which a run, of all its steps, is worth a thread more: about a millisecond, where starting one
-#: takes a tenth of that.
+#: Multiplications from which a run, of all its steps, is worth a thread more: about a millisecond.
 WORTH_A_THREAD = 2**24
 #: What an elementwise operation on a number counts, in multiplications of a product.
 _ELEMENTWISE = 16
@@ -70,21 +72,56 @@ def parts_of(instructions: Instructions, arrays: Arrays, threads: int) -> list[P
     return found
 
 
+class _Worker:
+    """A thread that waits for calls: to wake one takes a tenth of a millisecond, to start one three."""
+
+    def __init__(self) -> None:
+        self._begin, self._ended = Lock(), Lock()
+        self._begin.acquire()
+        self._ended.acquire()
+        self._call: Callable[[], object] | None = None
+        self._raised: BaseException | None = None
+        Thread(target=self._work, name="gradcli", daemon=True).start()
+
+    def begin(self, call: Callable[[], object]) -> None:
+        """Have the thread do a call; `end` is to follow."""
+        self._call = call
+        self._begin.release()
+
+    def end(self) -> None:
+        """Wait for the call to end, and raise what it has raised; the thread is idle then."""
+        self._ended.acquire()
+        raised, self._raised = self._raised, None
+        _idle.append(self)
+        if raised is not None:
+            raise raised
+
+    def _work(self) -> None:
+        while True:
+            self._begin.acquire()
+            try:
+                assert self._call is not None
+                self._call()
+            except BaseException as error:  # told by the thread that waits
+                self._raised = error
+            self._call = None
+            self._ended.release()
+
+
+#: Workers that have nothing to do. In a process that was forked there is none.
+_idle: deque[_Worker] = deque()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.clear)
+
+
 def run_beside(calls: Sequence[Callable[[], object]]) -> None:
     """Do all calls, the first one in this thread; return, or raise what one of them has raised, when all are done."""
-    raised: list[BaseException] = []
-
-    def guarded(call: Callable[[], object]) -> None:
-        try:
-            call()
-        except BaseException as error:  # told by the thread that waits
-            raised.append(error)
-
-    threads = [Thread(target=guarded, args=(call,)) for call in calls[1:]]
-    for thread in threads:
-        thread.start()
-    guarded(calls[0])
-    for thread in threads:
-        thread.join()
-    if raised:
-        raise raised[0]
+    with ExitStack() as ending:
+        for call in calls[1:]:
+            try:
+                worker = _idle.pop()
+            except IndexError:
+                worker = _Worker()
+            worker.begin(call)
+            ending.callback(worker.end)
+        calls[0]()
