@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 
+from gradcli.engine.threads import ALLOWED
+
 #: The variables by which BLAS and OpenMP libraries are told.
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 def limit_threads(count: int) -> None:
-    """Let every numerical library use so many threads; call it before any of them is imported."""
+    """Let every numerical library and the engine use so many threads; call it before any of them is imported."""
+    ALLOWED.set(count)
     for name in THREAD_VARIABLES:
         os.environ[name] = str(count)
     # XLA sizes its pools by NPROC, and has only on and off for the threads of its matrix products.

@@ -322,5 +322,3 @@ static void NAME(product)(const Call *call, char *const *at) {
         }
     }
 }
-
-#undef call->few_columns
