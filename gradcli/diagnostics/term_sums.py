@@ -25,10 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.engine.backward import BackwardPass, Block
-from gradcli.engine.factors import Factors, factors_of, in_block
+from gradcli.engine.backward import BackwardPass, Block, Products
+from gradcli.engine.factors import Factors, Use, factors_of, of_whole_parameters
 from gradcli.engine.scaled import NOTHING, Scaled, exponent_of, scale_by, summed_products_of_columns
-from gradcli.engine.weights import Use
 from gradcli.frozen import frozen
 from gradcli.language.graph import Node
 
@@ -119,7 +118,7 @@ class TermsOfProducts:
     """
 
     def __init__(self, backward: BackwardPass, whole: Mapping[str, Scaled], seq_len: int, divisor: int) -> None:
-        self._factors = factors_of(backward)
+        self._factors = of_whole_parameters(backward.plan, factors_of(backward.plan))
         self._products = [_Product(factors, whole, seq_len, divisor) for factors in self._factors]
         self.nodes: set[Node] = {use.node for factors in self._factors for use in factors.uses}
         self.names: set[str] = {node.data for node in self.nodes}
@@ -132,8 +131,8 @@ class TermsOfProducts:
         """
         # An exact zero has no logarithm, and beside a sum in which they cancel terms may be beyond a float.
         with np.errstate(all="ignore"):
-            for product, factors in zip(self._products, in_block(backward, block, self._factors), strict=True):
-                product.add(*factors, distance)
+            for product, made in zip(self._products, backward.products(block, self._factors), strict=True):
+                product.add(made, distance)
 
     def put(self, sums: Mapping[str, Sums], trials: slice) -> None:
         """Hand over what was found of all steps."""
@@ -159,13 +158,14 @@ class _Product:
         for band in together:
             if of_band := [use._replace(lane=use.lane - band[0]) for use in uses if use.lane in band]:
                 self._rows.append(slice(starts[band[0]], starts[band[-1] + 1]))
-                shape = len(factors.sizes) + 1, len(band), heights[band[0]]
+                shape = len(factors.vectors) + 1, len(band), heights[band[0]]
                 self.bands.append(_Band(of_band, shape, whole, seq_len))
 
-    def add(self, lanes: Array, exponent: Array, vectors: Sequence[Array], distance: int) -> None:
-        """Take the terms of a block; see `WeightGradients.add` for the arguments, and `TermsOfProducts.add`."""
+    def add(self, products: Products, distance: int) -> None:
+        """Take the terms of a block; see `TermsOfProducts.add`."""
         if not self.bands:
             return
+        lanes, exponent, vectors = products
         count, trials, _, batch = lanes.shape
         top = exponent.max(axis=1)
         weight = scale_by(np.ones(()), exponent - top[:, None]) / self._divisor

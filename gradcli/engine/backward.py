@@ -8,23 +8,25 @@ shorter one.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gradcli.engine import executor
 from gradcli.engine.arrays import Extent
-from gradcli.engine.evaluate import Values, product
+from gradcli.engine.evaluate import Values, evaluate, product
 from gradcli.engine.exponents import Adjoints, Exponents, PlainExponents
+from gradcli.engine.factors import Factors, factors_of
 from gradcli.engine.layer import Layer
 from gradcli.engine.outside import BlockAdjoints, Outside
 from gradcli.engine.scaled import NOTHING, Scaled, scale_by
 from gradcli.engine.step.backward import Choices
 from gradcli.engine.step.instructions import Buffer, Instructions, Span, buffers_of
 from gradcli.engine.step.linearise import Target
+from gradcli.engine.step.place import Stack
 from gradcli.engine.step.plan import BackwardProgram, LayerPlan
 from gradcli.engine.step_clip import StepClip
 from gradcli.engine.weights import WeightGradients
@@ -56,12 +58,23 @@ class Block:
     longest_next: int
 
 
+class Products(NamedTuple):
+    """What is multiplied for some gradients, sum_t delta_t v_t^T, over a block of n steps.
+
+    adjoints: mantissas of delta, (n, R, rows, B). exponent: theirs, (R, B). vectors: v, (n, R, size, B) each.
+    """
+
+    adjoints: Array
+    exponent: Array
+    vectors: list[Array]
+
+
 def pass_bytes(plan: LayerPlan, extent: Extent, block: int) -> int:
     """Return how many bytes a `BackwardPass` takes for blocks of so many steps, with gradients of parameters."""
     plan = plan.windowed if extent.trials == 1 else plan
     program = plan.backward(Choices(plan.prefilled | {plan.cell.output}, kept=True), vectors=True)
     buffers = [*_of_program(program), *buffers_of(program.step)]
-    summed = sum(WeightGradients.bytes_for(plan, stack, extent, block) for stack in plan.layout.stacks)
+    summed = sum(WeightGradients.bytes_for(plan, factors, extent, block) for factors in factors_of(plan))
     return extent.bytes_of(buffers, segment=0, block=block) + summed
 
 
@@ -89,7 +102,7 @@ class BackwardPass:
         kept: whether the adjoints of products at all steps of a block are wanted for others.
 
     Attributes:
-        weights: those of each group of products. outside: the way through what lies outside the loop.
+        weights: the sums of products that `collect` adds to.
         missing: the sequences that had none of the steps of the block that was gone over last.
     """
 
@@ -128,11 +141,9 @@ class BackwardPass:
         #: What is computed of a block before the way back, or taken from the forward pass.
         taken = {place.buffer for _, place in parts.wanted} | set(program.vectors.values())
         self._of_block = [arrays[buffer] for buffer in (*taken, *parts.values.values(), *parts.slopes.values())]
-        self.outside = Outside(layer, to_input=to_input, parameters=parameters, by_step=by_step)
-        self.weights = [
-            WeightGradients(layer, stack, self.outside.added(stack), block)
-            for stack in (plan.layout.stacks if parameters else [])
-        ]
+        found = factors_of(plan) if parameters else []
+        self.weights = [WeightGradients(layer, factors, block) for factors in found]
+        self._outside = Outside(layer, to_input=to_input, parameters=parameters, by_step=by_step, besides=found)
         itemsize = layer.dtype.itemsize
         self._exponents = PlainExponents(plan, itemsize, divisor) if plain else Exponents(plan, itemsize)
         self.missing: Array | None = None
@@ -202,7 +213,7 @@ class BackwardPass:
         carry = {name: total[:lag].copy() for name, total in self.totals.items()}
         lanes = {number: array[:n] for number, array in self.lanes.items()}
         inside = BlockAdjoints(exponent, lanes, partial(self.target_adjoint, n=n), missing)
-        gradients, to_input, to_input_exponent = self.outside.carry(lo, hi, inside)
+        gradients, to_input, to_input_exponent = self._outside.carry(lo, hi, inside)
         return Block(
             (lo, hi),
             Adjoints(carry, exponent, near_one, ending),
@@ -260,20 +271,37 @@ class BackwardPass:
 
     def collect(self, block: Block) -> None:
         """Add the weight gradients of the block that `run` has just gone over; call it once the block is accepted."""
-        for weights, lanes, exponent, vectors in self.factors(block):
-            weights.add(lanes, exponent, vectors)
+        products = self.products(block, [weights.factors for weights in self.weights])
+        for weights, (adjoints, exponent, vectors) in zip(self.weights, products, strict=True):
+            weights.add(adjoints, exponent, vectors)
 
-    def factors(self, block: Block) -> Iterator[tuple[WeightGradients, Array, Array, list[Array]]]:
-        """Yield for each group what its weight gradients are products of: see `WeightGradients.add`."""
+    def products(self, block: Block, found: Iterable[Factors]) -> Iterator[Products]:
+        """Yield what gradients are sums of products of, at the steps of the block just gone over.
+
+        Args:
+            found: of the plan, see `gradcli.engine.factors`; for a pass made with `parameters`.
+        """
         lo, hi = block.steps
-        for weights in self.weights:
-            group = weights.group
-            made = self._program.vectors
+        made, arrays, layer = self._program.vectors, self.layer.arrays, self.layer
+        for factors in found:
             vectors = [
-                self.layer.arrays[made[node]][: hi - lo] if node in made else self.layer.array(node)[lo:hi]
-                for node in weights.vectors
+                arrays[made[node]][: hi - lo] if node in made else layer.array(node)[lo:hi] for node in factors.vectors
             ]
-            yield weights, self.lanes[group.number][: hi - lo], block.adjoints.exponent[group.frame], vectors
+            yield Products(self._adjoints_of(block, factors.source), block.adjoints.exponent[factors.frame], vectors)
+
+    def _adjoints_of(self, block: Block, source: Stack | Node) -> Array:
+        """Return the adjoints of lanes, or of a hoisted node, over the block."""
+        lo, hi = block.steps
+        layer = self.layer
+        if isinstance(source, Stack):
+            return self.lanes[source.group.number][: hi - lo]
+        pairs, values = self.plan.linear.leaf_edges[source], layer.block_values(lo, hi)
+        evaluate([coefficient for _, coefficient in pairs], values, layer.parameters.column_ranges)
+        parts = [self.target_adjoint(target, hi - lo) * values[coefficient] for target, coefficient in pairs]
+        adjoint = np.asarray(sum(parts[1:], parts[0]))
+        if self.missing is not None:
+            adjoint[..., self.missing] = 0.0
+        return adjoint
 
     def step_gradients(self, block: Block, besides: Container[Node] = ()) -> dict[Node, Scaled]:
         """Return the gradients of parameter nodes at each step of the block just gone over, (n, R, ...).
@@ -282,10 +310,10 @@ class BackwardPass:
             besides: nodes whose gradients are not asked for; they may be among those returned.
         """
         found = dict(block.gradients)
-        for weights, lanes, exponent, vectors in self.factors(block):
-            if all(use.node in besides for use in weights.uses):
-                continue
-            for node, gradient in weights.of_steps(lanes, exponent, vectors):
+        asked = [weights for weights in self.weights if any(use.node not in besides for use in weights.factors.uses)]
+        products = self.products(block, [weights.factors for weights in asked])
+        for weights, (adjoints, exponent, vectors) in zip(asked, products, strict=True):
+            for node, gradient in weights.of_steps(adjoints, exponent, vectors):
                 found[node] = found[node].add(gradient) if node in found else gradient
         return found
 

@@ -9,11 +9,12 @@ import numpy as np
 
 from gradcli.engine.evaluate import HoistedAdjoints, Values, evaluate, product
 from gradcli.engine.exponents import from_the_top, near_each_other, summed
-from gradcli.engine.known import Affine, affine_of, known_runs
+from gradcli.engine.factors import Factors, hoisted_of
+from gradcli.engine.known import Affine, affine_of
 from gradcli.engine.layer import Layer
 from gradcli.engine.scaled import NOTHING, Scaled, scale_by
 from gradcli.engine.step.linearise import Target
-from gradcli.engine.step.place import Lane, Stack
+from gradcli.engine.step.place import Lane
 from gradcli.language.graph import Node
 
 Array = np.ndarray[Any, Any]
@@ -37,36 +38,22 @@ class Outside:
 
     Args:
         layer: whose. to_input: whether dL/dx is wanted. parameters: whether gradients of parameters are; `by_step` for
-            each step by itself.
-
-    Attributes:
-        aliases, leaves: the hoisted nodes that are not added to products side by side: the lane whose adjoints they
-            have, or the targets that take them, each with its coefficient.
+            each step by itself. besides: what of it has its gradients otherwise, see `WeightGradients`.
     """
 
-    def __init__(self, layer: Layer, *, to_input: bool, parameters: bool, by_step: bool) -> None:
+    def __init__(
+        self, layer: Layer, *, to_input: bool, parameters: bool, by_step: bool, besides: Sequence[Factors]
+    ) -> None:
         self._layer, self._plan = layer, layer.plan
         self._to_input, self._parameters, self._by_step = to_input, parameters, by_step
-        layout = layer.plan.layout
+        hoisted = hoisted_of(layer.plan)
         # What is added to lanes that lie side by side, and has their adjoints, passes them on together.
-        self._runs = {
-            stack.group.number: [run for run in known_runs(stack.lanes) if self._is_added(run)]
-            for stack in layout.stacks
-        }
-        together = {lane.known for runs in self._runs.values() for run in runs for lane in run}
-        self.aliases = {leaf: lane for leaf, lane in layout.aliases.items() if leaf not in together}
-        leaves = layer.plan.linear.leaf_edges
-        self.leaves = {leaf: pairs for leaf, pairs in leaves.items() if leaf not in layout.aliases}
-
-    def _is_added(self, run: Sequence[Lane]) -> bool:
-        """Tell whether what is added to some lanes is affine in the input, and their adjoints are its own."""
-        of_lane = {lane.product: leaf for leaf, lane in self._plan.layout.aliases.items()}
-        return all(affine_of(lane) is not None and of_lane.get(lane.product) is lane.known for lane in run)
-
-    def added(self, stack: Stack) -> dict[Node, Affine]:
-        """Return what is added to lanes whose adjoints it has, by their products."""
-        found = ((lane.product, affine_of(lane)) for run in self._runs[stack.group.number] for lane in run)
-        return {product: affine for product, affine in found if affine is not None}
+        self._runs: Mapping[int, Sequence[Sequence[Lane]]] = hoisted.runs if to_input else {}
+        # Of what has its gradients otherwise, the way to the input is left, if there is one.
+        self._besides = {leaf: affine for factors in besides for leaf, affine in factors.leaves.items()}
+        done = {leaf for leaf, affine in self._besides.items() if not (to_input and affine.sign)}
+        self._aliases = {leaf: lane for leaf, lane in hoisted.aliases.items() if leaf not in done}
+        self._leaves = {leaf: pairs for leaf, pairs in hoisted.leaves.items() if leaf not in done}
 
     def carry(self, lo: int, hi: int, adjoints: BlockAdjoints) -> tuple[dict[Node, Scaled], Array | None, Array]:
         """Return the contributions of a block to the gradients of hoisted nodes, and the adjoint of the input.
@@ -77,13 +64,13 @@ class Outside:
         Raises:
             OutOfRange: at some step the adjoint of the input is small, and lost beside what it is at others.
         """
-        wanted = self._to_input or (self._parameters and (self.leaves or self.aliases))
+        wanted = self._to_input or (self._parameters and (self._leaves or self._aliases))
         if not wanted:
             return {}, None, self._common(adjoints.exponent)
         layer = self._layer
         itemsize = layer.dtype.itemsize
         values = layer.block_values(lo, hi)
-        evaluate([c for pairs in self.leaves.values() for _, c in pairs], values, layer.parameters.column_ranges)
+        evaluate([c for pairs in self._leaves.values() for _, c in pairs], values, layer.parameters.column_ranges)
         gradients: dict[Node, Scaled] = {}
         found: list[tuple[Array, Array]] = []
         for frames in near_each_other(adjoints.exponent, itemsize):
@@ -149,12 +136,13 @@ class Outside:
             if group.frame not in frames:
                 continue
             lanes = in_common(adjoints.lanes[group.number], group.frame)
-            for run in self._runs[group.number] if self._to_input else ():
-                self._send_run(hoisted, run, lanes[:, :, run[0].start : run[-1].stop])
-            for leaf, lane in self.aliases.items():
+            for run in self._runs.get(group.number, ()):
+                affines = [affine for lane in run if (affine := affine_of(lane)) is not None]
+                self._send_to_input(hoisted, affines, lanes[:, :, run[0].start : run[-1].stop])
+            for leaf, lane in self._aliases.items():
                 if plan.linear.group_of[lane.product] is group:
-                    hoisted.receive(leaf, lanes[:, :, lane.start : lane.stop])
-        for leaf, pairs in self.leaves.items():
+                    self._send_to(hoisted, leaf, lanes[:, :, lane.start : lane.stop])
+        for leaf, pairs in self._leaves.items():
             for target, coefficient in pairs:
                 frame = plan.linear.frame_of(target)
                 if frame not in frames:
@@ -162,12 +150,17 @@ class Outside:
                 through = in_common(adjoints.of_target(target), frame) * values[coefficient]
                 if adjoints.missing is not None:
                     through[..., adjoints.missing] = 0.0
-                hoisted.receive(leaf, through)
+                self._send_to(hoisted, leaf, through)
 
-    def _send_run(self, hoisted: HoistedAdjoints, lanes: Sequence[Lane], adjoint: Array) -> None:
-        """Send the adjoints of lanes to the input that they have something affine of."""
+    def _send_to(self, hoisted: HoistedAdjoints, leaf: Node, adjoint: Array) -> None:
+        if leaf in self._besides:
+            self._send_to_input(hoisted, [self._besides[leaf]], adjoint)
+        else:
+            hoisted.receive(leaf, adjoint)
+
+    def _send_to_input(self, hoisted: HoistedAdjoints, affines: Sequence[Affine], adjoint: Array) -> None:
+        """Send the adjoints of what is affine in the input, one below the other, to the input."""
         graph = self._plan.graph
-        affines = [affine for lane in lanes if (affine := affine_of(lane)) is not None]
         parts = [affine.matrix if affine.sign > 0 else graph.neg(affine.matrix) for affine in affines]
-        matrix = self._layer.parameters.known(graph.node("stack", parts)).swapaxes(-1, -2)
-        hoisted.receive(affines[0].vector, product(matrix, adjoint))
+        matrix = self._layer.parameters.known(graph.node("stack", parts) if len(parts) > 1 else parts[0])
+        hoisted.receive(affines[0].vector, product(matrix.swapaxes(-1, -2), adjoint))

@@ -10,12 +10,13 @@ floats, it is summed again column by column: a large adjoint that meets an input
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from itertools import accumulate
+from typing import Any
 
 import numpy as np
 
 from gradcli.engine.arrays import Extent
-from gradcli.engine.known import Affine
+from gradcli.engine.factors import Factors
 from gradcli.engine.layer import Layer
 from gradcli.engine.scaled import (
     NOTHING,
@@ -27,7 +28,6 @@ from gradcli.engine.scaled import (
     summed_products_of_columns,
 )
 from gradcli.engine.sizes import window_length
-from gradcli.engine.step.place import Stack
 from gradcli.engine.step.plan import LayerPlan
 from gradcli.language.graph import Node
 
@@ -41,58 +41,34 @@ _NEAR_ONE = 30
 _SURE = {8: (-600, 900), 4: (-90, 100)}
 
 
-class Use(NamedTuple):
-    """A parameter node that takes the sum of one part of a group, delta v^T, times a sign, as gradient.
-
-    lane: which of the group's. vector: which of `WeightGradients.vectors`; as many as there are stands for ones.
-    """
-
-    node: Node
-    sign: int
-    lane: int
-    vector: int
-
-
 class WeightGradients:
-    """The gradients of everything that one group's products, and what is added to them, are computed from.
+    """The gradients of everything that is a sum of products of the same adjoints.
 
     Args:
-        layer: the layer. stack: the lanes of the group.
-        added: by product, what is added to it and has its adjoint, where that is affine in the input.
+        layer: the layer. factors: what is multiplied, and whose gradients that gives.
         block: the most steps that `add` is given at once.
-
-    Attributes:
-        vectors: the nodes whose values `add` needs. lanes: of the group.
-        uses: what becomes of the sums of its parts.
     """
 
-    def __init__(self, layer: Layer, stack: Stack, added: Mapping[Node, Affine], block: int) -> None:
-        self.group, self._layer, self._added = stack.group, layer, added
-        self.lanes, self._rows = stack.lanes, stack.rows
-        plan = layer.plan
-        size = plan.size(stack.group.vector)
-        self.vectors = [stack.group.vector]
-        self._columns = [slice(0, size)]
-        if added:
-            vector = next(iter(added.values())).vector
-            self.vectors.append(vector)
-            self._columns.append(slice(size, size + plan.size(vector)))
-        width = self._columns[-1].stop
-        self._ones = slice(width, width + 1)
-        self._steps = window_length(stack.rows + width + 1, layer.trials, layer.batch_size, layer.dtype.itemsize, block)
-        self._adjoints = self._window(stack.rows)
-        self._vectors = self._window(width + 1)
+    def __init__(self, layer: Layer, factors: Factors, block: int) -> None:
+        self._layer, self.factors = layer, factors
+        heights, widths = factors.heights, [*map(layer.plan.size, factors.vectors), 1]
+        self._columns = _places(widths)
+        self._ones = self._columns[-1]
+        self._rows, self._width = sum(heights), sum(widths)
+        self._steps = window_length(
+            self._rows + self._width, layer.trials, layer.batch_size, layer.dtype.itemsize, block
+        )
+        self._adjoints = self._window(self._rows)
+        self._vectors = self._window(self._width)
         self._vectors[:, self._ones] = 1.0
-        columns = [*self._columns, self._ones]
-        self._parts = [(slice(lane.start, lane.stop), part) for lane in stack.lanes for part in columns]
-        self._sum = PartedSum([lane.rows for lane in stack.lanes], [part.stop - part.start for part in columns])
-        self.uses = [use for number in range(len(stack.lanes)) for use in self._uses_of(number)]
+        self._parts = [(rows, columns) for rows in _places(heights) for columns in self._columns]
+        self._sum = PartedSum(heights, widths)
         self.clear()
 
     @staticmethod
-    def bytes_for(plan: LayerPlan, stack: Stack, extent: Extent, block: int) -> int:
-        """Return how many bytes it takes at most for blocks of so many steps."""
-        rows = stack.rows + plan.size(stack.group.vector) + plan.cell.shapes.input_size + 1
+    def bytes_for(plan: LayerPlan, factors: Factors, extent: Extent, block: int) -> int:
+        """Return how many bytes it takes for blocks of so many steps."""
+        rows = sum(factors.heights) + sum(map(plan.size, factors.vectors)) + 1
         steps = window_length(rows, *extent, block)
         return rows * steps * extent.trials * extent.batch_size * extent.itemsize
 
@@ -113,8 +89,8 @@ class WeightGradients:
         """Take note of the adjoints at the steps of a block.
 
         Args:
-            lanes: mantissas of the adjoints of the group's rows, (n, R, rows, B). exponent: theirs, (R, B).
-            vectors: the values of `self.vectors`, (n, R, size, B) each.
+            lanes: mantissas of the adjoints, (n, R, rows, B). exponent: theirs, (R, B).
+            vectors: the values of `Factors.vectors`, (n, R, size, B) each.
         """
         n, itemsize = len(lanes), self._layer.dtype.itemsize
         top = exponent.max(axis=1)
@@ -129,7 +105,7 @@ class WeightGradients:
         place = slice(self._count, self._count + n)
         weight = scale_by(np.ones((), self._layer.dtype), exponent - self._exponent[:, None])
         np.multiply(lanes.transpose(1, 2, 0, 3), weight[:, None, None, :], out=self._adjoints[:, :, place])
-        for vector, rows in zip(vectors, self._columns, strict=True):
+        for vector, rows in zip(vectors, self._columns[:-1], strict=True):
             self._vectors[:, rows, place] = vector.transpose(1, 2, 0, 3)
         self._count += n
         if apart:
@@ -148,9 +124,9 @@ class WeightGradients:
         weight = scale_by(np.ones((), layer.dtype), exponent - top[:, None])[:, None, :]
         top = np.broadcast_to(np.where(top > NOTHING, top, 0), (n, layer.trials))
         rows, batch = self._rows, layer.batch_size
-        right = np.empty((n, layer.trials, self._ones.stop, batch), layer.dtype)
+        right = np.empty((n, layer.trials, self._width, batch), layer.dtype)
         right[:, :, self._ones] = 1.0
-        for vector, part in zip(vectors, self._columns, strict=True):
+        for vector, part in zip(vectors, self._columns[:-1], strict=True):
             right[:, :, part] = vector
         found = np.matmul(lanes * weight, right.swapaxes(-1, -2))
         sums = {
@@ -210,23 +186,17 @@ class WeightGradients:
 
     def _of_nodes(self, sums: Mapping[int, Scaled]) -> list[tuple[Node, Scaled]]:
         """Return sums of parts, by their number, as those of the nodes that they belong to."""
-        kinds, fold = len(self._columns) + 1, self._layer.parameters.fold_gradient
+        kinds, fold = len(self._columns), self._layer.parameters.fold_gradient
         found = []
-        for node, sign, lane, vector in self.uses:
+        for node, sign, lane, vector in self.factors.uses:
             part = sums[lane * kinds + vector]
             found.append((node, fold(node, part if sign > 0 else part.times(sign))))
         return found
 
-    def _uses_of(self, number: int) -> list[Use]:
-        """Return what takes the sums of a lane."""
-        product = self.lanes[number].product
-        found = [Use(product.args[0], 1, number, 0)]
-        affine = self._added.get(product)
-        if affine is not None:
-            ones = len(self.vectors)
-            found.append(Use(affine.matrix, affine.sign, number, 1))
-            found += [Use(node, sign, number, ones) for sign, node in affine.constants if not node.is_number]
-        return found
+
+def _places(sizes: Sequence[int]) -> list[slice]:
+    """Return where things of these sizes lie behind each other."""
+    return [slice(stop - size, stop) for size, stop in zip(sizes, accumulate(sizes), strict=True)]
 
 
 class PartedSum:

@@ -14,7 +14,7 @@ from gradcli import cells
 from gradcli.diagnostics import term_sums
 from gradcli.diagnostics.contributions import Contributions, measure_contributions
 from gradcli.diagnostics.term_sums import Sums, TermsOfProducts, sums_of_terms
-from gradcli.engine.backward import BackwardPass
+from gradcli.engine.backward import BackwardPass, Products
 from gradcli.engine.run import Engine
 from gradcli.engine.scaled import Scaled
 from gradcli.prepare.build import build
@@ -26,8 +26,7 @@ FIELDS = ("log10_norm", "log10_relative", "share", "kept", "norm_kept", "cosine"
 def taken_apart(monkeypatch: pytest.MonkeyPatch, *, made: bool, **fields: Any) -> Contributions:
     with monkeypatch.context() as patch:
         if made:
-            patch.setattr(term_sums, "factors_of", lambda backward: [])
-            patch.setattr(term_sums, "in_block", lambda *args: iter(()))
+            patch.setattr(term_sums, "factors_of", lambda plan: [])
         return measure_contributions(build(loaded(**fields)), 0)
 
 
@@ -97,10 +96,10 @@ class Numbers:
         self.backward, _ = pass_of("lstm", trials=TRIALS, batch_size=BATCH)
         self.weights = self.backward.weights[0]
         random = np.random.default_rng(7)
-        rows = self.weights.lanes[-1].stop
+        rows = sum(self.weights.factors.heights)
         self.lanes = random.normal(size=(STEPS, TRIALS, rows, BATCH))
         self.exponent = np.full((TRIALS, BATCH), -40)
-        sizes = [self.backward.plan.size(node) for node in self.weights.vectors]
+        sizes = [self.backward.plan.size(node) for node in self.weights.factors.vectors]
         self.vectors = [random.normal(size=(STEPS, TRIALS, size, BATCH)) for size in sizes]
         self.change: Array = random.normal(size=self.lanes.shape)
 
@@ -203,9 +202,9 @@ def test_random_numbers(case: Any, columns: int, monkeypatch: pytest.MonkeyPatch
     assert products.names == set(whole)
     for first, last in ((60, STEPS), (0, 60)):  # two blocks
         part = slice(first, last)
-        factors = (numbers.weights, numbers.lanes[part], numbers.exponent, [v[part] for v in numbers.vectors])
+        made = Products(numbers.lanes[part], numbers.exponent, [v[part] for v in numbers.vectors])
         block: Any = SimpleNamespace(steps=(first, last))
-        monkeypatch.setattr(numbers.backward, "factors", lambda block, factors=factors: [factors])
+        monkeypatch.setattr(numbers.backward, "products", lambda block, found, made=made: [made])
         products.add(numbers.backward, block, STEPS - last)
     products.put(found, slice(TRIALS))
     for name, term in terms.items():

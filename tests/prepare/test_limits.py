@@ -28,7 +28,7 @@ MIB = 2**20
 # Each takes 50 MiB or more, so that what Python itself takes does not count.
 LARGE: dict[str, dict[str, Any]] = {
     "wide": {"hidden_size": 512, "batch_size": 64, "seq_len": 60, "trials": 2},
-    "long": {"hidden_size": 8, "batch_size": 4, "seq_len": 800_000, "trials": 2},
+    "long": {"hidden_size": 8, "batch_size": 16, "seq_len": 200_000, "trials": 2},
     "large matrices": {"cell": "lstm", "hidden_size": 256, "batch_size": 1, "seq_len": 5, "trials": 8},
     "loss at every step": {
         "hidden_size": 32,
@@ -45,10 +45,10 @@ LARGE: dict[str, dict[str, Any]] = {
     "targets at every step": {"hidden_size": 128, "seq_len": 1000, "trials": 2, "loss": {"kind": "mse", "at": "every"}},
     "untied": {"hidden_size": 64, "input_size": 8, "batch_size": 4, "seq_len": 500, "trials": 4, "tied": False},
     "untied and long": {
-        "hidden_size": 2,
+        "hidden_size": 16,
         "input_size": 1,
         "batch_size": 1,
-        "seq_len": 48_000,
+        "seq_len": 1_500,
         "trials": 1,
         "num_layers": 2,
         "tied": False,
