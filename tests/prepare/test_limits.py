@@ -163,11 +163,11 @@ def test_the_limit_is_half_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_where_memory_is_short_the_tape_is_cut_into_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = {"cell": "lstm", "seq_len": 2000, "hidden_size": 32, "batch_size": 8, "trials": 1}
+    spec = {"cell": "lstm", "seq_len": 8000, "hidden_size": 32, "batch_size": 8, "trials": 1}
     needed = estimate(**spec)
     problem = build(loaded(**spec), max_memory=needed // 2).problem
-    assert problem.sizes.segment < 2000
-    assert build(loaded(**spec), max_memory=8 * needed).problem.sizes.segment == 2000
+    assert problem.sizes.segment < 8000
+    assert build(loaded(**spec), max_memory=8 * needed).problem.sizes.segment == 8000
 
 
 def test_runs_that_are_kept_share_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
