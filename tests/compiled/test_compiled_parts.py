@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -64,8 +65,7 @@ def assert_same(one: dict[str, NDArray[Any]], other: dict[str, NDArray[Any]]) ->
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize(("trials", "batch_size"), [(3, 2), (1, 17), (1, 37)])
+@pytest.mark.parametrize(("trials", "batch_size", "dtype"), [(3, 2, "float64"), (1, 17, "float64"), (1, 37, "float32")])
 @pytest.mark.parametrize("cell", cells.names())
 def test_threads_change_no_bit(cell: str, trials: int, batch_size: int, dtype: str) -> None:
     problem = build(loaded(cell, **SIZES, trials=trials, batch_size=batch_size, dtype=dtype)).problem
@@ -90,32 +90,29 @@ def test_columns_of_a_jacobian_are_divided_if_it_is_of_one_sequence(cell: str, b
     assert_same(vars(alone.lyapunov), vars(divided.lyapunov))
 
 
-@pytest.mark.parametrize("count", [2, 3, 8])
-@pytest.mark.parametrize("trials", [1, 2, 3, 5])
-@pytest.mark.parametrize("batch_size", [1, 7, 8, 9, 17, 23, 31, 64, 70])
-@pytest.mark.parametrize("columns", [None, 1, 24])
-def test_the_parts_are_all_there_is_and_the_largest_is_small(
-    count: int, trials: int, batch_size: int, columns: int | None
-) -> None:
+def test_the_parts_are_all_there_is_and_the_largest_is_small() -> None:
     plan = build(loaded("lstm", **SIZES, trials=1, batch_size=1)).problem.plans[0]
-    arrays = Arrays(trials, batch_size, np.dtype(np.float64), columns)
-    found = parts_of(plan.forward, arrays, count)
-    last = batch_size if columns is None else columns if batch_size == 1 else 1
-    lengths = {1: trials, -1: last}
     units = {1: 1, -1: 8}  # a line of the cache
-    if not found:
-        assert trials == 1
-        assert lengths[-1] < 2 * units[-1]
-        return
-    assert 2 <= len(found) <= count
-    (axis,) = {part.axis for part in found}
-    assert [found[0].start, *(part.stop for part in found)] == [*(part.start for part in found), lengths[axis]]
-    assert all(part.stop - part.start >= units[axis] for part in found)
-    largest = [
-        (units[axis] * (math.ceil(length // units[axis] / count) + 1) - 1) / length for axis, length in lengths.items()
-    ]
-    assert max(part.stop - part.start for part in found) / lengths[axis] <= min(1.0, *largest)
-    assert axis == 1 or all(part.start % 8 == 0 for part in found)
+    for count, trials, batch_size, columns in product(
+        [2, 3, 8], [1, 2, 3, 5], [1, 7, 8, 9, 17, 23, 31, 64, 70], [None, 1, 24]
+    ):
+        found = parts_of(plan.forward, Arrays(trials, batch_size, np.dtype(np.float64), columns), count)
+        last = batch_size if columns is None else columns if batch_size == 1 else 1
+        lengths = {1: trials, -1: last}
+        if not found:
+            assert trials == 1
+            assert last < 2 * units[-1]
+            continue
+        assert 2 <= len(found) <= count
+        (axis,) = {part.axis for part in found}
+        assert [found[0].start, *(part.stop for part in found)] == [*(part.start for part in found), lengths[axis]]
+        assert all(part.stop - part.start >= units[axis] for part in found)
+        assert axis == 1 or all(part.start % 8 == 0 for part in found)
+        largest = [
+            (units[axis] * (math.ceil(length // units[axis] / count) + 1) - 1) / length
+            for axis, length in lengths.items()
+        ]
+        assert max(part.stop - part.start for part in found) / lengths[axis] <= min(1.0, *largest)
 
 
 def test_sequences_that_a_function_goes_over_are_not_divided() -> None:
