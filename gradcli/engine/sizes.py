@@ -27,10 +27,10 @@ _LONGEST_SEGMENT = 1024
 #: Computed again, it is cut into at most so many stretches that run side by side.
 _MOST_STRETCHES = 16
 #: The adjoints and coefficients of a block take about so many bytes, and stay in the cache.
-_BLOCK_BYTES = 6 * 2**20
+_BLOCK_BYTES = 3 * 2**20
 _SHORTEST_BLOCK, _LONGEST_BLOCK = 8, 512
 #: What is added to the recurrent products is computed for so many bytes of steps at once, and stays in the cache.
-CHUNK_BYTES = 4 * 2**20
+CHUNK_BYTES = 2**20
 #: Weight gradients are summed by products of so many columns (steps times sequences), which are about as fast as any,
 _COLUMNS = 256
 #: or of fewer, that fit here.
