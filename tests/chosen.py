@@ -24,26 +24,30 @@ QUICK = (
     "test_zoo_closed_forms.py",
 )
 #: Those that say whether the numbers are right, whichever engine they come from: .ci/run has them once more with the
-#: one in NumPy, and with it those that compare with PyTorch.
+#: one in NumPy, those that need PyTorch when it is there.
 ENGINE = (
     "diagnostics",
     "step",
     "test_across.py",
     "test_activation.py",
+    "test_against_torch.py",
     "test_bidirectional.py",
     "test_bidirectional_runs.py",
     "test_causes.py",
+    "test_clipping_against_torch.py",
     "test_draws.py",
     "test_engine_properties.py",
     "test_engines_agree.py",
     "test_exact_zeros.py",
     "test_final_states.py",
     "test_given_loss.py",
+    "test_jacobian_against_torch.py",
     "test_jacobian_known_answers.py",
     "test_known_answers.py",
     "test_known_answers_cells.py",
     "test_known_answers_depth.py",
     "test_lengths.py",
+    "test_lengths_against_torch.py",
     "test_lengths_of_every_cell.py",
     "test_losses_in_turn.py",
     "test_nonfinite.py",

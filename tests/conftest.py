@@ -53,11 +53,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="PyTorch is not installed"))
         if item.get_closest_marker("chromium") is not None and WITHOUT_CHROMIUM:
             item.add_marker(pytest.mark.skip(reason="Chromium is not installed"))
-        if needs_torch:
-            continue
         if is_chosen(item.path, "engine"):
             item.add_marker(pytest.mark.engine)
-        if is_chosen(item.path, "quick") and not item.get_closest_marker("slow"):
+        if not needs_torch and not item.get_closest_marker("slow") and is_chosen(item.path, "quick"):
             item.add_marker(pytest.mark.quick)
 
 

@@ -12,7 +12,7 @@ from engine_runs import problem_of
 from gradcli.diagnostics.clipping import _cosine, total_log2_norm
 from gradcli.diagnostics.paths_walk import Adjoint
 from gradcli.engine.run import Engine
-from gradcli.engine.scaled import Scaled
+from gradcli.engine.scaled import Scaled, scale_by
 from gradcli.engine.weights import PartedSum
 
 Array = np.ndarray[Any, Any]
@@ -112,6 +112,31 @@ def test_the_parts_of_a_sum_are_added_each_at_its_own_size(dtype: type[Any], spr
         # What is lost is small beside the largest that has entered the part.
         largest = of_entries(sums.largest(np.max([abs(exactly(*term)) for term in terms], axis=0)))
         assert (error <= 4 * Fraction(float(np.finfo(dtype).eps)) * largest).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_power_of_two_scales_many_numbers_as_it_does_one(dtype: type[Any]) -> None:
+    """Whatever they are: ldexp of each by itself, to the last bit, at the ends of the range too."""
+    info, random = np.finfo(dtype), np.random.default_rng(1)
+    ends = [
+        0.0,
+        -0.0,
+        np.inf,
+        -np.inf,
+        np.nan,
+        info.max,
+        info.tiny,
+        info.smallest_subnormal,
+        -3 * info.smallest_subnormal,
+    ]
+    sizes = random.integers(info.minexp - info.nmant, info.maxexp, 4000)
+    numbers = np.concatenate([ends, np.ldexp(random.uniform(-1, 1, 4000), sizes)]).astype(dtype)
+    with np.errstate(all="ignore"):
+        for exponent in (*range(-1100, 1101, 25), -1, 0, 1, -(10**15), 10**15):
+            found = scale_by(numbers, np.array([exponent]))
+            assert found.dtype == dtype
+            within = max(-5000, min(exponent, 5000))
+            np.testing.assert_array_equal(found, [np.ldexp(number, within) for number in numbers])
 
 
 def test_one_gate_hides_no_other() -> None:

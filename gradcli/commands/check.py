@@ -153,15 +153,13 @@ def _check_all(asked: Sequence[Asked], jobs: int) -> list[CheckedFile]:
     from gradcli.commands.checking import check_file
     from gradcli.prepare.limits import memory_limit
     from gradcli.prepare.processes import run_apart
-    from gradcli.prepare.threads import threads_of_environment, usable_cpus
     from gradcli.results.check import broken_file
 
     jobs = min(jobs, len(asked))
     if jobs == 1 or len(asked) <= _FEW:
         return [check_file(one) for one in asked]
     may = asked[0].resources
-    threads = may.threads or threads_of_environment() or max(1, usable_cpus() // jobs)
-    share = replace(may, max_memory=memory_limit(may.max_memory) // jobs, threads=threads, progress=None)
+    share = replace(may, max_memory=memory_limit(may.max_memory) // jobs, progress=None)
 
     def tell(done: int) -> None:
         if may.progress is not None:

@@ -51,7 +51,7 @@ class WeightGradients:
 
     def __init__(self, layer: Layer, factors: Factors, block: int) -> None:
         self._layer, self.factors = layer, factors
-        heights, widths = factors.heights, [*map(layer.plan.size, factors.vectors), 1]
+        heights, widths = factors.heights, _widths(layer.plan, factors)
         self._columns = _places(widths)
         self._ones = self._columns[-1]
         self._rows, self._width = sum(heights), sum(widths)
@@ -68,7 +68,7 @@ class WeightGradients:
     @staticmethod
     def bytes_for(plan: LayerPlan, factors: Factors, extent: Extent, block: int) -> int:
         """Return how many bytes it takes for blocks of so many steps."""
-        rows = sum(factors.heights) + sum(map(plan.size, factors.vectors)) + 1
+        rows = sum(factors.heights) + sum(_widths(plan, factors))
         steps = window_length(rows, *extent, block)
         return rows * steps * extent.trials * extent.batch_size * extent.itemsize
 
@@ -192,6 +192,11 @@ class WeightGradients:
             part = sums[lane * kinds + vector]
             found.append((node, fold(node, part if sign > 0 else part.times(sign))))
         return found
+
+
+def _widths(plan: LayerPlan, factors: Factors) -> list[int]:
+    """Return how many columns each vector makes, and that of ones."""
+    return [*map(plan.size, factors.vectors), 1]
 
 
 def _places(sizes: Sequence[int]) -> list[slice]:

@@ -13,6 +13,7 @@ from measured import loaded
 from threadpoolctl import ThreadpoolController
 
 import gradcli as python
+from gradcli.engine.threads import ALLOWED
 from gradcli.prepare import threads
 from gradcli.prepare.build import build
 from gradcli.prepare.threads import computing_threads, recurrent_products, start_with_one_thread, worthwhile_threads
@@ -87,6 +88,30 @@ def test_the_rule(products: list[tuple[int, int, int]], expected: int) -> None:
 def test_products_on_the_same_vector_count_as_one(cell: str, products: list[tuple[int, int, int]]) -> None:
     problem = build(loaded(cell, hidden_size=6, batch_size=5, num_layers=2, seq_len=2, trials=3)).problem
     assert recurrent_products(problem.plans, problem.batch_size) == products
+
+
+@pytest.mark.parametrize(
+    ("asked", "environment", "expected"),
+    [(None, None, 3), (5, None, 5), (None, "2", 2), (None, "2,4", 2), (5, "2", 5), (None, "many", 1), (None, "0", 1)],
+)
+def test_the_threads_of_the_interpreter(
+    asked: int | None, environment: str | None, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if environment is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", environment)
+    before = ALLOWED.get()
+    with computing_threads(asked):
+        assert ALLOWED.get() == expected
+        with computing_threads(7):
+            assert ALLOWED.get() == 7
+        assert ALLOWED.get() == expected
+    assert ALLOWED.get() == before
+
+
+def test_the_interpreter_keeps_no_more_than_a_few_processors_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "usable_cpus", lambda: 500)
+    with computing_threads(None):
+        assert ALLOWED.get() == 8
 
 
 @needs_threads
