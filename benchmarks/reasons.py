@@ -35,8 +35,9 @@ _HALF_A_PRODUCT = (
     "A product in float32 is twice as fast, at most; what surrounds it (norms and exponents in float64) is not faster."
 )
 _WEIGHT_PRODUCTS = (
-    "The gradients of W_h and W_x are products as large as the forward pass's: in large batches half as much again as "
-    "all that the norms need. NumPy's BLAS makes them."
+    "The gradients of W_h and W_x are products as large as the forward pass's. With H units and I inputs the norms "
+    "need 2 H + I multiplications for each row of a matrix, and the gradients H + I more: 56 % more at 128 units and "
+    "32 inputs, 52 % at 512. NumPy's BLAS makes them."
 )
 _FIXED_COST_OF_GRADIENTS = (
     "Gradients have a fixed cost (a product for each matrix, their exponents, sums over segments, in Python and NumPy) "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 TESTS = Path(__file__).parent
@@ -67,6 +68,7 @@ ENGINE = (
 CHOSEN = {"quick": QUICK, "engine": ENGINE}
 
 
+@cache
 def is_chosen(path: Path, marker: str) -> bool:
     """Tell whether a file or folder of the tests has some that a marker chooses."""
     here = path.relative_to(TESTS)

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from gradcli.diagnostics.curve import joined
 from gradcli.engine.evaluate import Values
 from gradcli.engine.executor import log2_norms
 from gradcli.engine.scaled import scale_by
-from gradcli.engine.step_norms import joint_log2
 from gradcli.language.direct import DirectRoute
 
 Array = np.ndarray[Any, Any]
@@ -43,7 +43,7 @@ def passed_on(route: DirectRoute, totals: Mapping[str, tuple[Array, Array]], val
             leaving[edge.source] = leaving[edge.source] + part if edge.source in leaving else part
         else:
             entering[edge.source] = entering[edge.source] - part
-    norms = (joint_log2([log2_norms(part) for part in parts.values()]) for parts in (entering, leaving))
+    norms = (joined(map(log2_norms, parts.values())) for parts in (entering, leaving))
     own, kept = (norm + exponent for norm in norms)
     return own, kept
 

@@ -2,7 +2,7 @@
 
 The rate of a step, in nats, is ln <|delta_(t-1)|> - ln <|delta_t|>, with delta_t the adjoints dL/ds_t of all states of
 the layer as one vector and <> the mean over trials and sequences: the slope of the curve that the verdict is about. It
-is the sum of parts, exactly (see `gradcli.engine.step_norms`):
+is the sum of parts, exactly (see `gradcli.diagnostics.step_norms`):
 
     weights      ln <|u_t|> - ln <|m_t|>
     activations  ln <|m_t|> - ln <|delta_t|>  +  ln <|delta_(t-1)|> - ln <|u_t|>
@@ -28,6 +28,7 @@ from gradcli.diagnostics.curve import LOG10_2, joined
 from gradcli.diagnostics.direct_routes import passed_on, unit_factors
 from gradcli.diagnostics.gate_names import Activation, activations_of
 from gradcli.diagnostics.measure import judge_nonfinite
+from gradcli.diagnostics.step_norms import is_closed, step_norms
 from gradcli.diagnostics.verdict import Verdict, judge
 from gradcli.engine.blocks import Visit
 from gradcli.engine.evaluate import evaluate
@@ -35,7 +36,6 @@ from gradcli.engine.problem import Progress
 from gradcli.engine.run import Engine
 from gradcli.engine.sizes import Sizes
 from gradcli.engine.step.plan import LayerPlan
-from gradcli.engine.step_norms import is_closed, joint_log2, step_norms
 from gradcli.frozen import frozen
 from gradcli.language.direct import DirectRoute, direct_routes
 from gradcli.language.graph import Node
@@ -344,7 +344,7 @@ def _rates(total: Array, before: Array, after: Array, direct: Sequence[Array], c
 
     with np.errstate(invalid="ignore"):
         inside, arrival = nats(leaving - later), nats(earlier - arriving)
-        brought = np.exp2(log2_mean(joint_log2(list(direct))) - arriving) if direct else np.zeros(len(later))
+        brought = np.exp2(log2_mean(joined(direct)) - arriving) if direct else np.zeros(len(later))
         return Rates(
             total=nats(earlier - later),
             activations=inside + arrival if closed else inside,

@@ -70,12 +70,14 @@ class Arrays:
     def view(self, operand: Operand) -> Array:
         """Return what an operand is at every step: (n, R, *shape, B), and K behind it where there are columns."""
         array, buffer = self._arrays[operand.buffer], operand.buffer
-        steps = len(array) - buffer.lag
-        step, trial, number, *behind = array.strides
-        origin = array[buffer.lag - operand.lag :, :, operand.start :]
-        shape = (steps, self.trials, *operand.shape, *array.shape[3:])
-        strides = (step, trial, *(number * stride for stride in operand.strides), *behind)
-        found = np.lib.stride_tricks.as_strided(origin, shape, strides)
+        if operand.strides == (1,) and operand.stop <= buffer.size:  # not a window over several steps
+            found = self.of(operand)
+        else:
+            step, trial, number, *behind = array.strides
+            origin = array[buffer.lag - operand.lag :, :, operand.start :]
+            shape = (len(array) - buffer.lag, self.trials, *operand.shape, *array.shape[3:])
+            strides = (step, trial, *(number * stride for stride in operand.strides), *behind)
+            found = np.lib.stride_tricks.as_strided(origin, shape, strides)
         return found[..., None] if self.columns is not None and not buffer.columns else found
 
 

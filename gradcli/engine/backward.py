@@ -208,21 +208,21 @@ class BackwardPass:
             exponent = self._exponents.choose(n, adjoints, entering, entering_exponent, lifted)
             norms = self._go_back(n, adjoints, exponent, entering, entering_exponent)
         joint = self._exponents.check(norms, n)
-        near_one, ending = self._exponents.ending(joint, exponent) if more else (False, [])
         frames = plan.frames
         carry = {name: total[:lag].copy() for name, total in self.totals.items()}
+        ending = self._exponents.ending(joint, exponent, carry) if more else Adjoints(carry, exponent)
         lanes = {number: array[:n] for number, array in self.lanes.items()}
         inside = BlockAdjoints(exponent, lanes, partial(self.target_adjoint, n=n), missing)
         gradients, to_input, to_input_exponent = self._outside.carry(lo, hi, inside)
         return Block(
             (lo, hi),
-            Adjoints(carry, exponent, near_one, ending),
+            ending,
             {name: norm + exponent[frames.of_state[name]] for name, norm in norms.items()},
             gradients,
             to_input,
             to_input_exponent,
             {name: (t[lag : lag + n], exponent[frames.of_state[name]]) for name, t in self.totals.items()},
-            self._exponents.longest_next(n, joint, adjoints.log2_norm, ending) if more else 1,
+            self._exponents.longest_next(n, joint, adjoints, ending) if more else 1,
         )
 
     def _go_back(

@@ -1,7 +1,7 @@
 """The powers of two that adjoints are carried at, and how far a block of the backward pass may go with them.
 
-Each frame of a plan, trial and sequence has a power of its own (see `gradcli.engine.plan`). Scaling by it is exact.
-Where the sequences of a batch pass adjoints on to each other, those of a trial share one.
+Each frame of a plan, trial and sequence has a power of its own (see `gradcli.engine.step.frames`). Scaling by it is
+exact. Where the sequences of a batch pass adjoints on to each other, those of a trial share one.
 """
 
 from __future__ import annotations
@@ -19,10 +19,17 @@ from gradcli.engine.step.plan import LayerPlan
 
 Array = np.ndarray[Any, Any]
 
-#: How far from 1 the norm of the mantissas may wander within a block, as a power of two.
+#: How far below 1 the norm of the mantissas may wander within a block, as a power of two, ...
 SAFE_EXPONENT = {8: 400.0, 4: 50.0}
-#: And how far it may be at the start of one.
+#: ... and how far above it.
+_CEILING = {8: 400.0, 4: 80.0}
+#: Where a block starts, unless norms are known to rise. Gradients fade more often than they grow, and float32 has so
+#: little room that a way down from 1 is short.
+_LEAD = {8: 0, 4: 60}
+#: How far from its start the norm may be where the next block goes on with the same powers of two.
 _NEAR_EXPONENT = {8: 100.0, 4: 10.0}
+#: Norms rise where they do by more than this share of what is left above the start.
+_RISING = 0.2
 #: So many safe ranges below the largest, a mantissa may not be an ordinary float any more.
 _LOST = 2.2
 #: The share of the safe range that a block is meant to run through: some rates change.
@@ -38,15 +45,17 @@ class Adjoints:
     """The adjoints at a border: what later steps pass to the last `lag` steps before it.
 
     carry: for each state (lag, R, size, B) mantissas. exponent: for each frame (R, B).
-    near_one: whether the mantissas one step later are so near 1, or zero, that the next block can begin with the same
-        exponents.
+    rising: whether the norms rose on the way here, so that the next block is not to start far above 1.
+    settled: whether the mantissas one step later are zero, or so near the start of the next block that it can begin
+        with the same exponents.
     log2_norm: for each frame with states log2 of the norm of their adjoints one step later, (R, B); none at the start.
     nothing: whether nothing has entered yet, so that all is zero.
     """
 
     carry: dict[str, Array]
     exponent: Array
-    near_one: bool = False
+    rising: bool = False
+    settled: bool = False
     log2_norm: list[Array] = field(default_factory=list)
     nothing: bool = False
 
@@ -65,7 +74,8 @@ class Exponents:
 
     def __init__(self, plan: LayerPlan, itemsize: int) -> None:
         self._plan = plan
-        self._safe, self._near = SAFE_EXPONENT[itemsize], _NEAR_EXPONENT[itemsize]
+        self._safe, self._ceiling = SAFE_EXPONENT[itemsize], _CEILING[itemsize]
+        self._lead, self._near = _LEAD[itemsize], _NEAR_EXPONENT[itemsize]
         self._far = self._safe / 2
         self._with_states = set(plan.frames.of_state.values())
         self._states_of_frames = [
@@ -81,7 +91,7 @@ class Exponents:
         entering_exponent: Array,
         lifted: Array | None = None,
     ) -> Array:
-        """Return for each frame the power of two (R, B) at which the block's adjoints start near 1.
+        """Return for each frame the power of two (R, B) at which the adjoints of a block have room to go.
 
         What a frame gets from others may make that of its own small beside it, and then it has theirs; but it may also
         get nothing but zeros. So one that is far smaller keeps its own, until `to_be_lifted` tells otherwise.
@@ -96,7 +106,7 @@ class Exponents:
             OutOfRange: what enters is so large that what is there would be lost beside it, at steps where it is all.
         """
         # One step may lead anywhere: a block of one, which nobody can shorten, begins with what is there.
-        if n > 1 and adjoints.near_one and entering is None and lifted is None:
+        if n > 1 and adjoints.settled and entering is None and lifted is None:
             return adjoints.exponent
         plan = self._plan
         carried: list[tuple[int, Array]] = []
@@ -124,7 +134,13 @@ class Exponents:
             for frame, own in carried:
                 if ((own > NOTHING) & (chosen[frame] - own > _LOST * self._safe)).any():
                     raise OutOfRange
+        if n > 1:
+            np.subtract(chosen, self._start(adjoints.rising), out=chosen, where=chosen > NOTHING)
         return chosen
+
+    def _start(self, rising: bool) -> int:
+        """Return the power of two that the mantissas of a block start near."""
+        return 0 if rising else self._lead
 
     def goes_up(self, exponent: Array) -> bool:
         """Tell whether a frame passes adjoints on to one with a smaller power of two, where they have to be zeros."""
@@ -140,6 +156,8 @@ class Exponents:
         Args:
             norms: as for `check`. exponent: the powers of the block.
         """
+        if not self.goes_up(exponent):
+            return None
         found = np.zeros(exponent.shape, dtype=bool)
         for frame, members in self._states_of_frames:
             smaller = np.zeros(exponent.shape[1:], dtype=bool)
@@ -147,7 +165,7 @@ class Exponents:
                 smaller |= exponent[feeder] > exponent[frame]
             if smaller.any():
                 largest = reduce(np.maximum, [norms[name].max(axis=0) for name in members])
-                found[frame] = smaller & ~(largest < self._safe)
+                found[frame] = smaller & ~(largest < self._ceiling)
         return found if found.any() else None
 
     def check(self, norms: dict[str, Array], n: int) -> list[Array]:
@@ -163,24 +181,31 @@ class Exponents:
             OutOfRange: it is to be taken in shorter blocks.
         """
         joint = [reduce(np.maximum, [norms[name] for name in members]) for _, members in self._states_of_frames]
-        if n > 1 and not all(_within(norm, self._safe) for norm in joint):
+        if n > 1 and not all(_within(norm, -self._safe, self._ceiling) for norm in joint):
             raise OutOfRange
         return joint
 
-    def ending(self, joint: list[Array], exponent: Array) -> tuple[bool, list[Array]]:
-        """Return whether the mantissas end near 1, and for each frame log2 of the norms at the block's first step."""
-        return (
-            all(_within(norm[0], self._near) for norm in joint),
-            [norm[0] + exponent[frame] for norm, (frame, _) in zip(joint, self._states_of_frames, strict=True)],
-        )
+    def ending(self, joint: list[Array], exponent: Array, carry: dict[str, Array]) -> Adjoints:
+        """Return the adjoints that a block ends with.
 
-    def longest_next(self, n: int, joint: list[Array], before: list[Array], after: list[Array]) -> int:
+        Args:
+            joint: log2 of the norms of each frame's mantissas, (n, R, B). exponent: the powers of the block.
+            carry: what it passes on.
+        """
+        limit = _RISING * (self._ceiling - self._lead)
+        rising = any(_largest(norm[0] - norm[-1]) > limit for norm in joint)
+        start = self._start(rising)
+        settled = all(_within(norm[0], start - self._near, start + self._near) for norm in joint)
+        norms = [norm[0] + exponent[frame] for norm, (frame, _) in zip(joint, self._states_of_frames, strict=True)]
+        return Adjoints(carry, exponent, rising, settled, norms)
+
+    def longest_next(self, n: int, joint: list[Array], before: Adjoints, after: Adjoints) -> int:
         """Return how many steps the next block may have, if the norms go on as they did over this one of n steps."""
-        span = max(_span(norm) for norm in joint)
-        if before:
-            span = max(span, *(_largest(np.abs(b - a)) for b, a in zip(before, after, strict=True)))
-        wanted = _WANTED_SPAN * self._safe
-        return max(1, int(min(2 * n, wanted * n / span if span else 2 * n)))
+        span = max(map(_span, joint))
+        for b, a in zip(before.log2_norm, after.log2_norm, strict=False):
+            span = max(span, _largest(np.abs(b - a)))
+        room = self._ceiling if after.rising else self._safe + self._lead
+        return max(1, int(min(2 * n, _WANTED_SPAN * room * n / span if span else 2 * n)))
 
 
 class PlainExponents(Exponents):
@@ -214,10 +239,10 @@ class PlainExponents(Exponents):
             raise OutOfRange
         return list(norms.values())
 
-    def ending(self, joint: list[Array], exponent: Array) -> tuple[bool, list[Array]]:
-        return False, []
+    def ending(self, joint: list[Array], exponent: Array, carry: dict[str, Array]) -> Adjoints:
+        return Adjoints(carry, exponent)
 
-    def longest_next(self, n: int, joint: list[Array], before: list[Array], after: list[Array]) -> int:
+    def longest_next(self, n: int, joint: list[Array], before: Adjoints, after: Adjoints) -> int:
         return 2 * n
 
 
@@ -227,12 +252,12 @@ def _exponent_with(mantissa: Array, exponent: Array) -> Array:
     return np.where(largest == 0, NOTHING, exponent + exponent_of(largest))
 
 
-def _within(log2: Array, bound: float) -> bool:
-    """Tell whether all log2 lie within +-bound or belong to exact zeros; never where one is not a number."""
-    if -bound < log2.min() and log2.max() < bound:
+def _within(log2: Array, low: float, high: float) -> bool:
+    """Tell whether all log2 lie between bounds or belong to exact zeros; never where one is not a number."""
+    if low < log2.min() and log2.max() < high:
         return True
     # A fall from within the range to nothing in one step is no underflow.
-    return bool(((np.abs(log2) < bound) | (log2 == -np.inf)).all())
+    return bool((((low < log2) & (log2 < high)) | (log2 == -np.inf)).all())
 
 
 def _span(log2: Array) -> float:

@@ -100,7 +100,7 @@ class Loss(ABC):
 
     def between(self, first: int, last: int) -> tuple[Array, Array]:
         """Return the steps that count among first..last, and their places in the order of the targets."""
-        lo, hi = np.searchsorted(self._sorted, [first, last + 1])
+        lo, hi = self._sorted.searchsorted((first, last + 1))
         return self._sorted[lo:hi], self._order[lo:hi]
 
     def values(self, outputs: Array, first: int) -> Array:

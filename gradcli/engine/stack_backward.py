@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gradcli.engine import executor
 from gradcli.engine.backward import Block
 from gradcli.engine.blocks import BlocksBack, Visit, blocks_of_stack
 from gradcli.engine.exponents import Adjoints
@@ -16,7 +17,7 @@ from gradcli.engine.loss import ReadoutLoss
 from gradcli.engine.parameter_gradients import StepGradients, batch_gradients
 from gradcli.engine.problem import READOUT, Overflow, Run
 from gradcli.engine.recorder import Recorder
-from gradcli.engine.scaled import Scaled, log2_norm
+from gradcli.engine.scaled import Scaled
 from gradcli.engine.step_clip import StepClip
 from gradcli.language.graph import Node
 
@@ -152,7 +153,7 @@ class Backward:
             initial = carry[-1][..., sequences]
             if self.step_clip is not None:
                 self.step_clip(initial, exponent[:, None, :])
-            norm = log2_norm(initial, axis=1) + exponent
+            norm = executor.log2_norms(initial[None])[0] + exponent
             run.log2_norm[f"{name}.{state}"][step][:, sequences] = norm
             if np.isnan(norm).any():
                 run.backward_overflow = Overflow(step, index, np.asarray(np.isnan(norm).any(axis=1)))

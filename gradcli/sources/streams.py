@@ -97,8 +97,7 @@ class DrawnSteps:
         if self._kept is not None and self._kept[0] == index:
             return self._kept[1]
         steps = min(CHUNK, self._length - index * CHUNK)
-        chunk = np.stack(
-            [self._draw(stream(self._seed, *self._names, trial, index), steps) for trial in range(self._trials)], axis=1
-        )
+        drawn = [self._draw(stream(self._seed, *self._names, trial, index), steps) for trial in range(self._trials)]
+        chunk = np.stack(drawn, axis=1) if len(drawn) > 1 else drawn[0][:, None]
         self._kept = (index, chunk)
         return chunk

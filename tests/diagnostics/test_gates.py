@@ -24,9 +24,9 @@ from gradcli.diagnostics.curve import joined
 from gradcli.diagnostics.gate_names import activations_of
 from gradcli.diagnostics.gate_words import main_cause
 from gradcli.diagnostics.gates import Gate, Gates, Rates, measure_gates
+from gradcli.diagnostics.step_norms import is_closed, step_norms
 from gradcli.engine.blocks import walk_adjoints
 from gradcli.engine.run import Engine
-from gradcli.engine.step_norms import is_closed, step_norms
 from gradcli.language.direct import direct_routes
 from gradcli.language.functions import ELEMENTWISE, FUNCTIONS
 from gradcli.prepare.build import build

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from gradcli.diagnostics.curve import joined
 from gradcli.engine.backward import BackwardPass, Block
 from gradcli.engine.evaluate import Values, evaluate, product
 from gradcli.engine.executor import log2_norms
@@ -85,7 +86,7 @@ def step_norms(backward: BackwardPass, block: Block, values: Values) -> StepNorm
                 before.append(log2_norms(part) + exponent[group.frame])
         through = arriving(adjoints)
         along = direct.log2_norm()
-        return StepNorms(joint_log2([*before, along]), direct.joined(through).log2_norm(), along)
+        return StepNorms(joined([*before, along]), direct.joined(through).log2_norm(), along)
 
 
 def _arriving(backward: BackwardPass, block: Block, values: Values, adjoints: dict[Target, Array]) -> _Arrivals:
@@ -162,13 +163,4 @@ class _Arrivals:
         nothing = np.full_like(next(iter(self._block.log2_norm.values())), -np.inf)
         exponent, frames = self._block.adjoints.exponent, self._plan.frames.of_state
         norms = [log2_norms(part) + exponent[frames[name]] for (name, _), part in self._sums.items()]
-        return joint_log2([nothing, *norms])
-
-
-def joint_log2(parts: list[Array]) -> Array:
-    """Return log2 of the norm of several vectors as one, from log2 of their norms."""
-    joint = parts[0]
-    for part in parts[1:]:
-        with np.errstate(invalid="ignore"):
-            joint = 0.5 * np.logaddexp2(2.0 * joint, 2.0 * part)
-    return joint
+        return joined([nothing, *norms])
