@@ -2,8 +2,8 @@
 
 An adjoint is a mantissa times a power of two, one power for each frame, trial and sequence (see
 `gradcli.engine.step.frames`). Within a block the mantissas are ordinary floats; at its border they are brought back
-near 1, which is exact. A block in which they leave the safe range is refused with `OutOfRange`, and the caller takes a
-shorter one.
+to where they have room (`gradcli.engine.exponents`), which is exact. A block in which they leave the safe range is
+refused with `OutOfRange`, and the caller takes a shorter one.
 """
 
 from __future__ import annotations
