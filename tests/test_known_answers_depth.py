@@ -211,7 +211,7 @@ def test_he_initialisation_keeps_the_mean_square_through_relu(tmp_path: Path) ->
     """chi = sigma_w^2 / 2 = 1 for every layer of a plain stack of ReLUs."""
     fields = {"init": {"W_hh": "he_normal", "b_h": "zeros"}, "h_0": {"normal": 1.0}}
     equations = "h[t] = relu(W_hh @ h[t-1] + b_h)"
-    runs = [random_stack(tmp_path, equations, 256, 10, 10, seed=seed, **fields) for seed in range(10)]
+    runs = [random_stack(tmp_path, equations, 128, 10, 10, seed=seed, **fields) for seed in range(10)]
     found = np.concatenate([squared_ratios(run.arrays, 10) for run in runs])
     assert found.mean() == pytest.approx(1.0, abs=0.15)
 

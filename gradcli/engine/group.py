@@ -135,7 +135,7 @@ class TrialGroup:
         ]
 
     def _forward_segment(self, lo: int, hi: int, histories: Sequence[Mapping[str, Array]]) -> None:
-        x = self.problem.source.fill(lo, hi)
+        x = self._input(lo, hi)
         if self.problem.bidirectional:
             for layer, parameters in zip(self.layers, self._parameters.at(lo), strict=True):
                 layer.parameters = parameters
@@ -156,10 +156,16 @@ class TrialGroup:
             x = layer.outputs() if begins is None else begins.filled(layer.outputs(), lo)
         self.outputs = self.layers[-1].outputs()
 
+    def _input(self, lo: int, hi: int) -> Array:
+        """Return the input of a segment, for which that of the one before makes room."""
+        for layer in self.layers:
+            layer.values = {}
+        return self.problem.source.fill(lo, hi)
+
     def _recompute(self, lo: int, hi: int, start: Sequence[Mapping[str, Array]]) -> None:
         """Compute a segment before the last one again, from what the first pass left of it."""
         if self._recomputation and not self._recomputation.strays:
-            x, begins = self.problem.source.fill(lo, hi), self.problem.begins
+            x, begins = self._input(lo, hi), self.problem.begins
             filled = partial(begins.filled, lo=lo) if begins and begins.not_yet(lo, hi) is not None else None
             self._recomputation.forward(x, start, self._starts_within(lo, hi), filled)
             if not self._recomputation.strays:

@@ -104,7 +104,7 @@ def lines(draw: st.DrawFn) -> list[str]:
     return [name, *(each for few in draw(st.lists(part, max_size=4)) for each in few)]
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(line=lines())
 def test_no_line_means_something_else(line: list[str]) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:

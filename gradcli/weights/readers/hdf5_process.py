@@ -119,6 +119,8 @@ def serve() -> None:
     """Answer requests until there are no more; what the process runs."""
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for gradcli, which then ends this process
+    if hasattr(signal, "SIGXCPU"):
+        signal.signal(signal.SIGXCPU, signal.SIG_DFL)  # who started gradcli may have it ignored, and the limit with it
     request = _read_frame(requests)
     try:
         from gradcli.weights.readers import hdf5
