@@ -202,7 +202,7 @@ class Exponents:
     def longest_next(self, n: int, joint: list[Array], before: Adjoints, after: Adjoints) -> int:
         """Return how many steps the next block may have, if the norms go on as they did over this one of n steps."""
         span = max(map(_span, joint))
-        for b, a in zip(before.log2_norm, after.log2_norm, strict=False):
+        for b, a in zip(before.log2_norm, after.log2_norm, strict=False):  # there are none before the first block
             span = max(span, _largest(np.abs(b - a)))
         room = self._ceiling if after.rising else self._safe + self._lead
         return max(1, int(min(2 * n, _WANTED_SPAN * room * n / span if span else 2 * n)))
