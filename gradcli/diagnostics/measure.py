@@ -11,7 +11,7 @@ import numpy as np
 from gradcli.diagnostics.clipping import Clipped, clip_all, median
 from gradcli.diagnostics.curve import LOG10_2, Curve, curve_of, median_and_mean_of
 from gradcli.diagnostics.float32 import Float32, distances_of_last_loss, see_in_float32
-from gradcli.diagnostics.nonfinite import Cause, derivative_cause, forward_cause
+from gradcli.diagnostics.nonfinite import Blame, Cause, derivative_cause, forward_cause
 from gradcli.diagnostics.predictions import Prediction, predict
 from gradcli.diagnostics.verdict import (
     Verdict,
@@ -20,7 +20,6 @@ from gradcli.diagnostics.verdict import (
     judge_overflow,
     judge_sequences,
 )
-from gradcli.engine.nonfinite import Blame
 from gradcli.engine.problem import Overflow, Problem, Progress, Run
 from gradcli.engine.run import Engine
 from gradcli.frozen import frozen
@@ -244,7 +243,9 @@ def judge_nonfinite(network: Network, engine: Engine, run: Run) -> Verdict | Non
 
 def nonfinite_verdict(network: Network, engine: Engine, overflow: Overflow) -> Verdict:
     """Return the verdict on a forward pass that has just stopped being finite."""
-    blame = engine.blame_of(overflow)
+    from gradcli.diagnostics.blame import blame_forward
+
+    blame = blame_forward(engine, overflow)
     cause = forward_cause(blame, network.problem.dtype)
     place = f"{_place(network, overflow)}: {_equation(blame)}{_where(cause)}"
     return judge_overflow(place + _among(overflow.trials), cause)
@@ -252,7 +253,9 @@ def nonfinite_verdict(network: Network, engine: Engine, overflow: Overflow) -> V
 
 def derivative_verdict(network: Network, engine: Engine, overflow: Overflow) -> Verdict:
     """Return the verdict on a backward pass in which an adjoint is not finite."""
-    found = engine.blame_of_derivative(overflow)
+    from gradcli.diagnostics.blame import blame_derivative
+
+    found = blame_derivative(engine, overflow)
     if found is None:
         return judge_backward_overflow(_place(network, overflow) + _among(overflow.trials), Cause())
     step, layer, blame = found

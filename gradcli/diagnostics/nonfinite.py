@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradcli.engine.nonfinite import Blame
 from gradcli.frozen import frozen
+from gradcli.language.parser import Equation
 from gradcli.numbers import significant
 
 _FLOAT64 = "dtype float64 reaches to 1.8e308"
 _SMALLER = "smaller weights, inputs or a bounded nonlinearity would keep it finite"
+
+
+@frozen
+class Blame:
+    """An operation, as `gradcli.language.graph` calls it, and what it was given where its result is not finite.
+
+    equation: the one it stands in. operation: "exp", "div", ...: the function's name where it is a call; "given" where
+        a number that comes from outside is not finite in the precision of the run; "" where no single one is to blame.
+    arguments: one entry of each, the first that is bad; none of a product with a matrix.
+    name: of that matrix, or of what was given.
+    """
+
+    equation: Equation
+    operation: str = ""
+    arguments: tuple[float, ...] = ()
+    name: str = ""
 
 
 @frozen

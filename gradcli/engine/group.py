@@ -16,12 +16,10 @@ from gradcli.engine.backward import BackwardPass
 from gradcli.engine.directions import forward_both_ways
 from gradcli.engine.exponents import Adjoints
 from gradcli.engine.layer import Layer
-from gradcli.engine.nonfinite import Blame, blame_derivative, blame_forward
 from gradcli.engine.parameters import ParametersOfSteps
 from gradcli.engine.problem import ForwardOverflow, Overflow, Problem, Progress
 from gradcli.engine.recomputation import Recomputation
 from gradcli.engine.starts import Start
-from gradcli.language.graph import Dependence
 
 Array = np.ndarray[Any, Any]
 
@@ -183,40 +181,6 @@ class TrialGroup:
         layer = self.layers[index]
         bad = [~np.isfinite(a[layer.lag + step]).all(axis=(1, 2)) for a in layer.states.values()]
         return Overflow(lo + step + 1, index, np.any(bad, axis=0))
-
-    def blame_of(self, overflow: Overflow) -> Blame:
-        """Return which operation first left the finite numbers in a forward pass that has just overflowed."""
-        with np.errstate(all="ignore"):
-            return blame_forward(self.layers[overflow.layer], (overflow.step - 1) % self.segment)
-
-    def blame_of_derivative(self, overflow: Overflow) -> tuple[int, int, Blame] | None:
-        """Return the step and the layer of a derivative for which an adjoint is not finite, and what it is.
-
-        None where no single one is to blame. Goes over the steps up to there once more.
-
-        Args:
-            overflow: where the adjoint is not finite.
-        """
-        index = overflow.layer
-        lag = self.layers[index].lag
-        # The steps that lie behind the adjoint in time first, then its own: within the layer, and in the one above.
-        wanted = [(step, index, Dependence.STATE) for step in range(overflow.step + 1, overflow.step + lag + 1)]
-        wanted.append((overflow.step, index, Dependence.STATE))
-        if not self.problem.bidirectional and index + 1 < len(self.layers):
-            wanted.append((overflow.step, index + 1, Dependence.INPUT))
-        found: dict[tuple[int, int], Blame | None] = {}
-        for lo, hi in self.walk_forward():
-            for step, layer, of in wanted:
-                if lo < step <= hi:
-                    with np.errstate(all="ignore"):
-                        blame = blame_derivative(self.layers[layer], step - lo - 1, overflow.trials, of)
-                    found[step, layer] = blame
-            if hi >= overflow.step + lag:
-                break
-        for step, layer, _ in wanted:
-            if (known := found.get((step, layer))) is not None:
-                return step, layer, known
-        return None
 
     # Walks: the values of every step once, for whoever looks at the steps themselves.
 

@@ -14,7 +14,6 @@ from gradcli.engine.bidirectional import BothWays
 from gradcli.engine.blocks import Visit
 from gradcli.engine.group import TrialGroup
 from gradcli.engine.loss import Loss
-from gradcli.engine.nonfinite import Blame
 from gradcli.engine.parameters import ParametersOfSteps
 from gradcli.engine.problem import Overflow, Problem, Progress, Run
 from gradcli.engine.recorder import Recorder
@@ -170,27 +169,15 @@ class Engine:
                 trials[first:last] |= overflow.trials
         return Overflow(earliest.step, earliest.layer, trials)
 
-    def blame_of(self, overflow: Overflow) -> Blame:
-        """Return which operation first left the finite numbers in a forward pass that overflowed."""
-        group = self._group_of(overflow)
-        group.losses()  # once more, as the buffers may hold other trials by now
-        return group.blame_of(overflow)
-
-    def blame_of_derivative(self, overflow: Overflow) -> tuple[int, int, Blame] | None:
-        """Return the derivative for which an adjoint is not finite; see `TrialGroup.blame_of_derivative`."""
-        first = next(first for first, last in self._ranges if overflow.trials[first:last].any())
-        group = self._group_of(overflow)
-        trials = overflow.trials[first : first + group.problem.trials]
-        return group.blame_of_derivative(replace(overflow, trials=trials))
-
     def overflow(self) -> Overflow | None:
         """Return where the forward pass overflows, if it does, with all trials that do so there."""
         return self.losses()[1]
 
-    def _group_of(self, overflow: Overflow) -> TrialGroup:
-        """Return the group of the first trial in which something happened."""
+    def group_of(self, overflow: Overflow) -> tuple[int, TrialGroup]:
+        """Return the group of the first trial in which something happened, and the number of its own first trial."""
         trial = int(np.argmax(overflow.trials))
-        return self._group(next(i for i, (first, last) in enumerate(self._ranges) if first <= trial < last))
+        index, first = next((i, first) for i, (first, last) in enumerate(self._ranges) if first <= trial < last)
+        return first, self._group(index)
 
 
 def _backpropagated(

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from gradcli.diagnostics.nonfinite import Blame
 from gradcli.engine.evaluate import Values, evaluate
 from gradcli.engine.layer import Layer
-from gradcli.frozen import frozen
+from gradcli.engine.problem import Overflow
+from gradcli.engine.run import Engine
 from gradcli.language.derivative import slopes
 from gradcli.language.graph import Dependence, Node, reachable
 from gradcli.language.parser import INPUT_NAME, Equation
@@ -20,23 +22,46 @@ Array = np.ndarray[Any, Any]
 _ELEMENTWISE = ("sum", "mul", "div", "pow", "call")
 
 
-@frozen
-class Blame:
-    """An operation, as `gradcli.language.graph` calls it, and what it was given where its result is not finite.
+def blame_forward(engine: Engine, overflow: Overflow) -> Blame:
+    """Return which operation first left the finite numbers in a forward pass that overflowed."""
+    _, group = engine.group_of(overflow)
+    group.losses()  # once more, as the buffers may hold other trials by now
+    with np.errstate(all="ignore"):
+        return _forward_at(group.layers[overflow.layer], (overflow.step - 1) % group.segment)
 
-    equation: the one it stands in. operation: "exp", "div", ...: the function's name where it is a call; "given" where
-        a number that comes from outside is not finite in the precision of the run; "" where no single one is to blame.
-    arguments: one entry of each, the first that is bad; none of a product with a matrix.
-    name: of that matrix, or of what was given.
+
+def blame_derivative(engine: Engine, overflow: Overflow) -> tuple[int, int, Blame] | None:
+    """Return the step and the layer of a derivative for which an adjoint is not finite, and what it is.
+
+    None where no single one is to blame. Goes over the steps up to there once more.
+
+    Args:
+        overflow: where the adjoint is not finite.
     """
+    first, group = engine.group_of(overflow)
+    trials = overflow.trials[first : first + group.problem.trials]
+    index = overflow.layer
+    lag = group.layers[index].lag
+    # The steps that lie behind the adjoint in time first, then its own: within the layer, and in the one above.
+    wanted = [(step, index, Dependence.STATE) for step in range(overflow.step + 1, overflow.step + lag + 1)]
+    wanted.append((overflow.step, index, Dependence.STATE))
+    if not group.problem.bidirectional and index + 1 < len(group.layers):
+        wanted.append((overflow.step, index + 1, Dependence.INPUT))
+    found: dict[tuple[int, int], Blame | None] = {}
+    for lo, hi in group.walk_forward():
+        for step, layer, of in wanted:
+            if lo < step <= hi:
+                with np.errstate(all="ignore"):
+                    found[step, layer] = _derivative_at(group.layers[layer], step - lo - 1, trials, of)
+        if hi >= overflow.step + lag:
+            break
+    for step, layer, _ in wanted:
+        if (known := found.get((step, layer))) is not None:
+            return step, layer, known
+    return None
 
-    equation: Equation
-    operation: str = ""
-    arguments: tuple[float, ...] = ()
-    name: str = ""
 
-
-def blame_forward(layer: Layer, index: int) -> Blame:
+def _forward_at(layer: Layer, index: int) -> Blame:
     """Return what first left the finite numbers at a step of the segment that a layer has just gone over.
 
     It is the first equation in the order of the text whose value is not finite, and the first operation in it.
@@ -51,7 +76,7 @@ def blame_forward(layer: Layer, index: int) -> Blame:
     return Blame(equation, "sum")
 
 
-def blame_derivative(layer: Layer, index: int, trials: Array, of: Dependence) -> Blame | None:
+def _derivative_at(layer: Layer, index: int, trials: Array, of: Dependence) -> Blame | None:
     """Return the first derivative at a step of the segment that is not finite; None where each by itself is.
 
     Args:
