@@ -127,10 +127,10 @@ def write_baseline(entries: Mapping[str, Entry]) -> str:
 
 
 def _figure(recorded: Recorded) -> dict[str, Any]:
-    ends = {"low": recorded.low, "high": recorded.high}
-    return {"value": _written(recorded.value)} | {
-        name: _written(end) for name, end in ends.items() if end is not None and recorded.low != recorded.high
-    }
+    ends = {"low": _written(recorded.low), "high": _written(recorded.high)}
+    # Ends that differ in digits which are not written are one.
+    known = {name: end for name, end in ends.items() if end is not None and ends["low"] != ends["high"]}
+    return {"value": _written(recorded.value)} | known
 
 
 def _written(value: Any) -> Any:
