@@ -89,7 +89,7 @@ def counts_of(page: str) -> dict[str, Counts]:
 def measured(results: str) -> dict[str, dict[str, float]]:
     """Return the milliseconds of the norms of each case by engine, each the median over the rows that it stands in."""
     found: dict[str, dict[str, list[float]]] = {engine: {} for engine in ENGINES}
-    for row in _rows_of_section(results, _SECTION):
+    for row in rows_of_section(results, _SECTION):
         case, colon, what = row["ours"].partition(": ")
         if not colon or what != "norms":
             continue
@@ -100,7 +100,7 @@ def measured(results: str) -> dict[str, dict[str, float]]:
     return {engine: {case: float(np.median(v)) for case, v in cases.items()} for engine, cases in found.items()}
 
 
-def _rows_of_section(text: str, heading: str) -> Iterator[dict[str, str]]:
+def rows_of_section(text: str, heading: str) -> Iterator[dict[str, str]]:
     """Yield the rows of the table in a section, by the titles of its columns."""
     _, _, section = text.partition(f"{heading}\n")
     lines = [line for line in section.partition("\n## ")[0].splitlines() if line.startswith("|")]

@@ -24,12 +24,12 @@ _ELEMENTWISE = (
     "cache, and the interpreter computes five exp and tanh for each unit."
 )
 _ONE_PROGRAM = (
-    "XLA makes machine code of the whole step for its shape, in a fifth to a third of a second before the first run. "
+    "XLA makes machine code of the whole step for its shape, in about half a second before the first run. "
     "The interpreter calls an operation for each instruction, and takes matrices and vectors through the cache alike."
 )
 _EXPONENTS = (
-    "The range of float32 is so narrow that a small run needs more blocks with exponents of their own: its fixed cost "
-    "is larger than that of float64, and few small steps do not earn it back."
+    "The range of float32 is so narrow that a run needs about three times as many blocks with exponents of their own. "
+    "Each has a fixed cost, in Python: of a small cell's steps it is more than what their arithmetic saves."
 )
 _HALF_A_PRODUCT = (
     "A product in float32 is twice as fast, at most; what surrounds it (norms and exponents in float64) is not faster."
@@ -68,7 +68,7 @@ DIAGNOSTICS = (
     "What is looked at of every step is computed by NumPy, outside the compiled interpreter, whose runs it is held "
     "against."
 )
-USERS_FILE = NONE_KNOWN  # both run the same instructions
+USERS_FILE = "Both run the same operations, as a test compares, some of them in another order; the rest is disturbance."
 JACOBIANS = NONE_KNOWN
 LONG_RUN_MEMORY_MIB = NONE_KNOWN
 LONG_RUN_TIME = NONE_KNOWN

@@ -27,6 +27,8 @@ from benchmarks.processes import ProcessError, run_long, run_process
 from benchmarks.requirements import Goal, Requirement
 from benchmarks.rows import Compared, Figure, Missing, Preparation, Ratio, Row
 from gradcli.engine.executor import wanted
+from gradcli.engine.step.backward import Choices
+from gradcli.engine.step.plan import LayerPlan
 
 QUICK = Settings(quick=True)
 FRAMEWORK_CELLS = ["rnn", "lstm", "gru"]
@@ -176,6 +178,19 @@ def test_the_users_files_hold_the_built_in_equations(cell: str) -> None:
     assert {STATES.get(state, "h") for state in found} == expected.keys()
     for state, norms in found.items():
         np.testing.assert_allclose(norms, expected[STATES.get(state, "h")], rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("cell", USERS_FILES)
+def test_the_users_files_run_the_operations_of_the_built_in_cell(cell: str) -> None:
+    case = Case(cell, 32, 128, 200)
+    built_in, users = (one.problem().plans[0].windowed for one in (case, replace(case, target=str(USERS_FILES[cell]))))
+
+    def operations(plan: LayerPlan) -> list[tuple[str, tuple[int, ...]]]:
+        back = plan.backward(Choices(plan.prefilled))
+        # Those that need nothing of each other may stand in another order.
+        return sorted((each.op, each.out.shape) for each in (*plan.forward, *back.coefficients, *back.step))
+
+    assert operations(users) == operations(built_in)
 
 
 def test_a_wrong_contestant_is_not_timed() -> None:
