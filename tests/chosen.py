@@ -52,6 +52,7 @@ ENGINE = (
     "test_losses_in_turn.py",
     "test_nonfinite.py",
     "test_random_cells.py",
+    "test_range_of_blocks.py",
     "test_real_data.py",
     "test_reproductions.py",
     "test_stored_runs.py",
