@@ -13,6 +13,7 @@ from test_engine_properties import VARIED, assert_same, long_problem
 from gradcli.engine import exponents
 from gradcli.engine.backward import BackwardPass
 from gradcli.engine.run import Engine
+from gradcli.engine.scaled import NOTHING
 
 
 @pytest.mark.parametrize(("dtype", "rounding"), [("float32", 1e-5), ("float64", ROUNDING)])
@@ -102,3 +103,43 @@ def test_what_has_all_but_vanished_is_not_lost_where_the_loss_enters_again(rate:
     nearest = np.array([min(a for a in at if a >= t) for t in range(steps + 1)])
     expected = rate * (nearest - np.arange(steps + 1.0))  # what the other losses add is far below rounding
     np.testing.assert_allclose(run.log2_norm["layer0.h"].ravel(), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(("dtype", "power"), [("float32", -100), ("float64", -600)])
+def test_what_is_far_smaller_keeps_its_own_power_of_two_beside_what_passes_zeros_on(dtype: str, power: int) -> None:
+    """dL/ds = 2**(2 power) at all steps but the last two: two steps pass it on, all others pass an exact zero."""
+    steps = 300
+    spec = {
+        "cell": {"equations": "s[t] = s[t-1]\nu[t] = x[t] * s[t-1]\nh[t] = h[t-1] + x[t] * u[t-1]", "output": "h"},
+        "hidden_size": 1,
+        "seq_len": steps,
+        "loss": {"kind": "sum", "at": "last"},
+    }
+    x = np.zeros((1, steps, 1, 1))
+    x[:, -2:] = 2.0**power
+    states = {f"state.layer0.{name}": np.zeros((1, steps + 1, 1, 1)) for name in "suh"}
+    problem = replace(problem_of(spec, {"x": x, **states}), dtype=np.dtype(dtype))
+    blocks = []
+    found = Engine(problem).run(visit=lambda trials, visit: blocks.append(visit.steps)).log2_norm
+    assert len(blocks) < 20, "not step by step"
+    np.testing.assert_array_equal(found["layer0.h"].ravel(), np.zeros(steps + 1))
+    expected = np.full(steps + 1, 2.0 * power)
+    expected[-2:] = -np.inf
+    np.testing.assert_array_equal(found["layer0.s"].ravel(), expected)
+
+
+def test_what_is_zero_has_no_power_of_two() -> None:
+    """Of s nothing reaches the loss: its adjoints are zeros, which no power of two may make look like something."""
+    spec = {
+        "cell": {"equations": "s[t] = s[t-1]\nh[t] = 0.5 * h[t-1] + 0.0 * s[t-1]", "output": "h"},
+        "hidden_size": 1,
+        "seq_len": 40,
+        "loss": {"kind": "sum", "at": "last"},
+    }
+    start = {f"state.layer0.{name}": np.zeros((1, 41, 1, 1)) for name in "sh"} | {"x": np.zeros((1, 40, 1, 1))}
+    problem = replace(problem_of(spec, start), dtype=np.dtype("float32"))
+    frames, of_state = [], problem.plans[0].frames.of_state
+    Engine(problem).run(visit=lambda trials, visit: frames.append(visit.blocks[0].adjoints.exponent))
+    assert of_state["s"] != of_state["h"]
+    assert {int(exponent[of_state["s"]].item()) for exponent in frames} == {NOTHING}
+    assert all(exponent[of_state["h"]] > NOTHING for exponent in frames)
