@@ -11,7 +11,9 @@ from gradcli.language.functions import ELEMENTWISE
 from gradcli.language.graph import Graph, Node, reachable
 from gradcli.language.lower import ACTIVATION_NAME, USUAL_ACTIVATION, Lowering
 from gradcli.language.parser import OTHER_LINE, Equation, EquationProblem, Place, parse_equations
-from gradcli.language.shapes import HIDDEN, INPUT, Dimension, Shapes, infer_shapes
+from gradcli.language.shapes import Shapes, infer_shapes
+from gradcli.language.sized import sized
+from gradcli.language.sizes import HIDDEN, INPUT, Dimension, size_at
 
 
 class CellError(Exception):
@@ -83,14 +85,15 @@ class ParsedCell:
         if problems:
             raise CellError(problems)
         low = self._lowering
+        values = sized(low, shapes)
         return SizedCell(
             low.graph,
-            low.states,
+            {name: values[node] for name, node in low.states.items()},
             self._lags,
             self.output,
             shapes,
             self.equations,
-            low.values,
+            {name: values[node] for name, node in low.values.items()},
             low.concatenations,
             low.calls,
         )
@@ -126,7 +129,13 @@ def parse_cell(
     is_known = activation is None or activation in ELEMENTWISE
     # Equations that use an unknown function are checked with another in its place.
     lowering = Lowering(
-        parsed, constants, activation if is_known else ELEMENTWISE[0], scalars, batch_size, replaces_usual
+        parsed,
+        constants,
+        activation if is_known else ELEMENTWISE[0],
+        scalars,
+        batch_size,
+        replaces_usual,
+        {name: 0 if name in scalars else len(dims) for name, dims in shapes.items() if len(dims) <= 2},
     )
     unreadable = {problem.line for problem in problems}
     problems += [problem for problem in lowering.problems if problem.line not in unreadable]
@@ -174,7 +183,7 @@ def _output_problems(lowering: Lowering, output: str | None) -> list[tuple[str, 
 def _unused(
     lowering: Lowering, constants: Mapping[str, float], activation: str | None, replaces_usual: bool
 ) -> list[tuple[str, str]]:
-    parameters = sorted(lowering.matrices.keys() | lowering.vectors.keys())
+    parameters = sorted(lowering.matrices.keys() | lowering.vectors.keys() | lowering.by_entries.keys())
     found = [
         (f"constants.{name}", f"the equations do not use {name}{did_you_mean(name, parameters)}")
         for name in constants
@@ -199,7 +208,7 @@ def _shape_problems(lowering: Lowering, shapes: Mapping[str, Sequence[Dimension]
     scalars = {
         n.data for n in reachable(lowering.values.values()) if n.op == "parameter" and n.data in lowering.scalars
     }
-    known = [*lowering.states, *sorted(lowering.matrices.keys() | lowering.vectors.keys() | scalars)]
+    known = [*lowering.states, *sorted(lowering.matrices.keys() | lowering.vectors.keys() | lowering.by_entries.keys() | scalars)]
     for name, dims in shapes.items():
         if name not in known:
             what = "an intermediate, whose size follows from its equation" if name in lowering.values else ""
@@ -208,14 +217,17 @@ def _shape_problems(lowering: Lowering, shapes: Mapping[str, Sequence[Dimension]
                 (f"shapes.{name}", f"{name} is {what}" if what else f"no state or parameter is called {name!r}{hint}")
             )
             continue
-        found += [
-            (f"shapes.{name}[{index}]", f"a size is a whole number, {HIDDEN} or {INPUT}; got {dimension!r}")
-            for index, dimension in enumerate(dims)
-            if isinstance(dimension, str) and dimension not in (HIDDEN, INPUT)
-        ]
+        for index, dimension in enumerate(dims):
+            try:
+                size_at(dimension, {HIDDEN: 2**16 * 3**6, INPUT: 2**16 * 3**6})
+            except ValueError as error:
+                found.append((f"shapes.{name}[{index}]", str(error)))
         if name in lowering.states:
-            counts, what = [1], "a state, with one size: [size]"
-        elif name in lowering.matrices:
+            if len(dims) > 2:
+                what = f"a state is a number, [], a vector, [size], or a matrix, [rows, columns]; got {len(dims)} sizes"
+                found.append((f"shapes.{name}", what))
+            continue
+        if name in lowering.matrices or (name in lowering.by_entries and name not in lowering.vectors):
             counts, what = [2], "a matrix, with two sizes: [rows, columns]"
         else:
             counts, what = [0, 1], "a vector, with one size: [size], or [] for a single number"

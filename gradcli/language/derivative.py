@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from gradcli.language.functions import derivative
 from gradcli.language.graph import Graph, Node, reachable
+from gradcli.language.surrogates import surrogate_slope
 
 
 def diagonal_derivatives(graph: Graph, target: Node, is_boundary: Callable[[Node], bool]) -> dict[Node, Node]:
@@ -62,5 +63,18 @@ def slopes(graph: Graph, node: Node) -> list[tuple[Node, Node]]:
             return slopes
         case "call":
             return [(node.args[0], derivative(g, node))]
+        case "maximum" | "minimum":
+            # At a tie half of the gradient goes to each, as PyTorch has it.
+            a, b = node.args
+            first, second = (a, b) if node.op == "maximum" else (b, a)
+            of_a = g.add(g.compare("greater", first, second), g.mul(g.number(0.5), g.compare("equal", a, b)))
+            return [(a, of_a), (b, g.sub(one, of_a))]
+        case "where":
+            mask, a, b = node.args
+            return [(a, mask), (b, g.sub(one, mask))]
+        case "spike":
+            return [(node.args[0], surrogate_slope(g, node))]
+        case "greater" | "greater_equal" | "equal" | "stop":
+            return []
         case _:
             raise AssertionError(f"{node} is not elementwise")

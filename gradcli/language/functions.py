@@ -105,6 +105,15 @@ def _softplus_slope(a: Array, out: Array) -> None:
     np.copyto(out, np.where(a > SOFTPLUS_LINEAR_FROM, 1.0, slope))
 
 
+def _log_sigmoid(a: Array, out: Array) -> None:
+    np.copyto(out, np.minimum(a, 0.0) - np.log1p(np.exp(-np.abs(a))))
+
+
+def _root_slope(g: Graph, y: Node, a: Node) -> Node:
+    # Of a norm of zero: 0, as PyTorch has it.
+    return g.where(g.compare("greater", y, g.number(0.0)), g.div(g.number(0.5), y), g.number(0.0))
+
+
 def _hard_sigmoid(a: Array, out: Array) -> None:
     np.multiply(a, 1.0 / 6.0, out)
     np.add(out, 0.5, out)
@@ -181,6 +190,7 @@ FUNCTIONS: dict[str, Function] = {
             2 / math.sqrt(math.pi),
             values=(-1.0, 1.0),
         ),
+        Function("log_sigmoid", _log_sigmoid, lambda g, y, a: g.call("sigmoid", g.neg(a)), 1.0, (-math.inf, 0.0)),
         Function("exp", np.exp, lambda g, y, a: y, None),
         Function("log", np.log, lambda g, y, a: g.div(g.number(1), a), None),
         Function("sqrt", np.sqrt, lambda g, y, a: g.div(g.number(0.5), y), None),
@@ -188,6 +198,7 @@ FUNCTIONS: dict[str, Function] = {
         Function("cos", np.cos, lambda g, y, a: g.neg(g.call("sin", a)), 1.0, values=(-1.0, 1.0)),
         Function("abs", np.abs, lambda g, y, a: g.call("_sign", a), 1.0),
         Function("identity", np.positive, lambda g, y, a: g.number(1), 1.0),
+        Function("_root", np.sqrt, _root_slope, None),
         Function("_positive", lambda a, out: np.copyto(out, a > 0, casting="unsafe"), None, 0.0, (0.0, 1.0), (0.0,)),
         Function("_sign", np.sign, None, 0.0, (-1.0, 1.0), (0.0,)),
         Function("_within_1", _within(1.0), None, 0.0, (0.0, 1.0), (-1.0, 1.0)),

@@ -14,10 +14,39 @@ op              arguments                                        data
 ``div``         numerator, denominator
 ``pow``         base, exponent
 ``call``        argument                                         the function's name
+``maximum``     two alternatives; likewise ``minimum``
+``greater``     two numbers; 1 where the first is greater, else 0; likewise ``greater_equal``, ``equal``
+``where``       a mask of ones and zeros, what is taken where it is 1, what is taken elsewhere
+``stop``        argument, which gets no gradient
+``spike``       argument                                         the surrogate and its k, see `surrogates`
 ``across``      argument                                         (the function's name, eps), see `across`
 ``matmul``      matrix, vector
 ``transpose``   matrix
 ``columns``     matrix                                           (part, the parts' nodes) of a concatenation
+``entries``     a matrix of parameters, as a value               its shape, once sizes are known
+``identity``                                                     its number of rows, once sizes are known
+``cumsum``      vector
+``largest``     argument: the largest entry
+==============  ===============================================  =======================================
+
+A value is a number, a vector or a matrix. All are kept as a vector of entries, a matrix row by row; *maps* lead from
+one shape to another. While sizes are not known they are
+
+==============  ===============================================  =======================================
+``spread``      vector                                           "rows": each row of a matrix is it; or "columns"
+``transposed``  a matrix that changes with the step
+``slice``       vector                                           (start, stop), stop may be None
+``pad``         a part of a concatenation                        (part, the parts' nodes)
+``total``       argument                                         the sum over its "columns", "rows", or all "entries"
+``mean``        argument
+==============  ===============================================  =======================================
+
+and afterwards (see `sized`), beside ``cumsum`` and ``largest``,
+
+==============  ===============================================  =======================================
+``view``        argument                                         (start, shape, strides), of an array over its entries
+``pad``         argument                                         (start, size): zeros on both sides
+``total``       argument                                         (shape, axis): the sum over an axis
 ==============  ===============================================  =======================================
 """
 
@@ -27,6 +56,17 @@ import math
 from collections.abc import Container, Iterable, Sequence
 from enum import IntEnum
 from typing import Any
+
+
+#: What is taken entry by entry.
+ELEMENTWISE_OPS = frozenset(
+    {
+        *("sum", "mul", "div", "pow", "call", "maximum", "minimum", "greater", "greater_equal", "equal", "where"),
+        *("stop", "spike"),
+    }
+)
+#: Maps from one shape to another, once sizes are known.
+MAPS = frozenset({"view", "pad", "total", "cumsum", "largest"})
 
 
 class Dependence(IntEnum):
@@ -63,6 +103,7 @@ class Graph:
 
     def __init__(self) -> None:
         self._nodes: dict[tuple[Any, ...], Node] = {}
+        self._by_index: list[Node] = []
 
     def node(self, op: str, args: Sequence[Node] = (), data: Any = None) -> Node:
         """Return the one node of this operation on these arguments."""
@@ -72,7 +113,12 @@ class Graph:
             own = {"input": Dependence.INPUT, "state": Dependence.STATE}.get(op, Dependence.PARAMETERS)
             dependence = max((arg.dependence for arg in args), default=own)
             found = self._nodes[key] = Node(len(self._nodes), op, tuple(args), data, dependence)
+            self._by_index.append(found)
         return found
+
+    def at(self, index: int) -> Node:
+        """Return a node by its index."""
+        return self._by_index[index]
 
     def number(self, value: float) -> Node:
         return self.node("number", (), float(value))
@@ -150,6 +196,48 @@ class Graph:
 
     def across(self, function: str, eps: float, a: Node) -> Node:
         return self.node("across", (a,), (function, eps))
+
+    def maximum(self, a: Node, b: Node) -> Node:
+        if a.is_number and b.is_number:
+            return self.number(max(a.data, b.data))
+        return a if a is b else self.node("maximum", (a, b))
+
+    def minimum(self, a: Node, b: Node) -> Node:
+        if a.is_number and b.is_number:
+            return self.number(min(a.data, b.data))
+        return a if a is b else self.node("minimum", (a, b))
+
+    def where(self, mask: Node, a: Node, b: Node) -> Node:
+        """Return a where the mask is 1, and b where it is 0."""
+        if mask.is_number:
+            return a if mask.data else b
+        return a if a is b else self.node("where", (mask, a, b))
+
+    def compare(self, op: str, a: Node, b: Node) -> Node:
+        """Return 1 where ``a op b``, else 0; op is greater, greater_equal or equal."""
+        if a.is_number and b.is_number:
+            true = {"greater": a.data > b.data, "greater_equal": a.data >= b.data, "equal": a.data == b.data}[op]
+            return self.number(float(true))
+        return self.node(op, (a, b))
+
+    # Maps from one shape to another.
+
+    def spread(self, vector: Node, along: str) -> Node:
+        return self.node("spread", (vector,), along)
+
+    def transposed(self, matrix: Node) -> Node:
+        return matrix.args[0] if matrix.op == "transposed" else self.node("transposed", (matrix,))
+
+    def total(self, a: Node, over: str) -> Node:
+        return self.node("total", (a,), over)
+
+    def entries(self, matrix: Node) -> Node:
+        return self.node("entries", (matrix,))
+
+    def identity(self) -> Node:
+        return self.node("identity")
+
+    # Matrices of parameters.
 
     def transpose(self, matrix: Node) -> Node:
         return matrix.args[0] if matrix.op == "transpose" else self.node("transpose", (matrix,))

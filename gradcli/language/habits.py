@@ -6,19 +6,27 @@ import re
 from collections.abc import Collection, Sequence
 
 _PRODUCT = "a product with a matrix is written W @ h[t-1], and one elementwise a * b"
-_CONCATENATION = "a concatenation stands right after '@': W @ [h[t-1], x[t]]"
-_CLIP = "clip(a, -1, 1) is hard_tanh(a), and max(a, 0) is relu(a)"
-_FEATURES = "sums and means over features are taken by layer_norm, batch_norm and softmax only"
+_CONCATENATION = "a concatenation is a list in brackets: [h[t-1], x[t]]"
+_CLIP = "clip(a, -1, 1) is hard_tanh(a), and other bounds are min(max(a, low), high)"
+_OUTER = "a matrix of two vectors is outer(a, b), and a sum of products dot(a, b)"
 _SMOOTH = "it has no gradient to follow"
 #: By the name of a function that there is not, in small letters: what stands in its place.
 _INSTEAD = {
-    **dict.fromkeys(("max", "maximum", "fmax"), "max(a, 0) is relu(a), and max(a, b) is b + relu(a - b)"),
-    **dict.fromkeys(("min", "minimum", "fmin"), "min(a, b) is b - relu(b - a)"),
+    **dict.fromkeys(("maximum", "fmax", "amax"), "it is called max here: max(a, b), or max(a) over the entries"),
+    **dict.fromkeys(("minimum", "fmin", "amin"), "it is called min here: min(a, b), or min(a) over the entries"),
     **dict.fromkeys(("clip", "clamp", "hardtanh"), _CLIP),
-    **dict.fromkeys(("dot", "matmul", "mm", "mv", "einsum", "linear", "dense", "mul", "multiply"), _PRODUCT),
+    **dict.fromkeys(("matmul", "mm", "mv", "linear", "dense", "mul", "multiply"), _PRODUCT),
     **dict.fromkeys(("cat", "concat", "concatenate", "hstack", "vstack", "stack"), _CONCATENATION),
-    **dict.fromkeys(("sum", "mean", "std", "var", "norm"), _FEATURES),
-    **dict.fromkeys(("sign", "round", "floor", "ceil", "heaviside"), _SMOOTH),
+    **dict.fromkeys(("einsum", "inner", "vdot", "kron", "ger"), _OUTER),
+    **dict.fromkeys(("std", "var"), "layer_norm takes a mean off and divides by a standard deviation; mean(a) is a mean"),
+    **dict.fromkeys(("logsigmoid",), "it is called log_sigmoid here"),
+    **dict.fromkeys(("l2_norm", "l2norm", "normalize", "normalise"), "a vector of length 1 is a / norm(a)"),
+    **dict.fromkeys(("rms_norm", "rmsnorm"), "it is written a / sqrt(mean(a * a) + 1e-5)"),
+    **dict.fromkeys(("detach", "stop_gradient", "no_grad"), "it is called stop here"),
+    **dict.fromkeys(("eye", "identity_matrix"), "the identity matrix is written I"),
+    **dict.fromkeys(("cumax",), "it is written cumsum(softmax(a))"),
+    **dict.fromkeys(("sign", "round", "floor", "ceil"), _SMOOTH),
+    **dict.fromkeys(("heaviside", "step", "surrogate"), 'a step with the slope of a surrogate is spike(a, "atan", 2.0)'),
     **dict.fromkeys(("pow", "power", "square"), "a power is written a ** 2"),
     **dict.fromkeys(("logistic", "expit", "sigm", "sig"), "it is called sigmoid here"),
     **dict.fromkeys(("swish", "silu"), "it is called silu here"),

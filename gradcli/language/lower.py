@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from gradcli.errors import did_you_mean
 from gradcli.language.across import ACROSS, DEFAULT_EPS, Across
 from gradcli.language.functions import ELEMENTWISE, value_at
 from gradcli.language.graph import Dependence, Graph, Node, reachable
 from gradcli.language.habits import instead_of, no_state, state_meant
+from gradcli.language.matrices import Algebra, Dense, Diagonal, Identity, Matrix, NoProduct, Outer, Parameters
 from gradcli.language.parser import (
     INPUT_NAME,
     MAX_LAG,
@@ -22,6 +24,8 @@ from gradcli.language.parser import (
     Statement,
     lag_of,
 )
+from gradcli.language.ranks import IDENTITY_NAME, MATRIX, NUMBER, OF_ENTRIES, VECTOR, Ranks
+from gradcli.language.surrogates import SURROGATES
 from gradcli.language.syntax import OPERATORS_NOT_OFFERED, names_left_of_products, not_offered
 
 #: The name that equations may call and that `activation:` binds to an elementwise function.
@@ -29,8 +33,13 @@ ACTIVATION_NAME = "phi"
 #: The function that `activation:` takes the place of in a built-in cell, as it does in Keras.
 USUAL_ACTIVATION = "tanh"
 
+#: What equations may call beside functions of one value: of several values, of all entries, or of another shape.
+_OF_SHAPES = ("outer", "diag", "dot", *OF_ENTRIES, "max", "min", "cumsum", "where", "stop", "spike")
 #: Every function that equations may call, in the order in which messages list them.
-CALLABLE = (*ELEMENTWISE, *ACROSS)
+CALLABLE = (*ELEMENTWISE, *ACROSS, *_OF_SHAPES)
+_COMPARISONS = {ast.Gt: ("greater", 1), ast.GtE: ("greater_equal", 1), ast.Lt: ("greater", -1)}
+_COMPARISONS[ast.LtE] = ("greater_equal", -1)
+_WHAT = {NUMBER: "a number", VECTOR: "a vector", MATRIX: "a matrix"}
 
 _LONGEST_WORDS = 24
 
@@ -44,7 +53,8 @@ class Lowering:
     """Builds the graph of one cell; `problems` gathers the mistakes, of which each equation gives at most one.
 
     places: for every node, where it first stood in the text, for messages about shapes.
-    matrices: the names of parameters used as matrices, with the place of the first use; `vectors` likewise.
+    matrices: the names of parameters that stand left of '@', with the place of the first use; `vectors` and `by_entries`
+        likewise, of those used as vectors, and of matrices used entry by entry.
     """
 
     def __init__(
@@ -55,9 +65,12 @@ class Lowering:
         scalars: frozenset[str],
         batch_size: int | None,
         replaces_usual: bool = False,
+        declared: Mapping[str, int] | None = None,
     ) -> None:
         self.graph = Graph()
+        self.algebra = Algebra(self.graph)
         self.scalars = scalars
+        self.ranks = Ranks(equations, tuple(constants), declared or {})
         self.constants = constants
         self.activation = activation
         replaced = (ACTIVATION_NAME, USUAL_ACTIVATION) if replaces_usual else (ACTIVATION_NAME,)
@@ -67,6 +80,7 @@ class Lowering:
         self._texts: dict[Node, tuple[Statement, ast.expr]] = {}
         self.matrices: dict[str, Place] = {}
         self.vectors: dict[str, Place] = {}
+        self.by_entries: dict[str, Place] = {}
         self.problems: list[EquationProblem] = []
         self.concatenations: dict[tuple[int, ...], list[Node]] = {}
         self.values: dict[str, Node] = {}
@@ -75,6 +89,10 @@ class Lowering:
         self.uses_activation = False
         self._lags: dict[str, Place] = {}
         self._vectors_given: set[str] = set()
+        self.of_parameters_by_name: set[str] = set()
+        self.of_parameters: set[Node] = set()
+        self._given_matrices: dict[str, Matrix] = {}
+        self._rank_of: dict[Node, int] = {}
         self._state_names = {e.name for e in equations if e.is_state}
         self._given = {e.name: e for e in reversed(equations)}
         self._matrix_names = names_left_of_products(equations)
@@ -94,11 +112,17 @@ class Lowering:
                 continue
             try:
                 is_matrix = equation.name in self._matrix_names and not equation.is_state
-                if is_matrix and self._is_vector(equation.expression):
-                    # Then the mistake is where it stands left of '@', and not here.
-                    self._vectors_given.add(equation.name)
+                if is_matrix and not self._is_of_parameters(equation.expression):
                     is_matrix = False
-                node = (self._matrix if is_matrix else self._vector)(equation.expression, equation)
+                    if self.ranks.of(equation.name) != MATRIX:
+                        # Then the mistake is where it stands left of '@', and not here.
+                        self._vectors_given.add(equation.name)
+                if is_matrix:
+                    self.of_parameters_by_name.add(equation.name)
+                    node = self._matrix(equation.expression, equation)
+                    self.of_parameters.add(node)
+                else:
+                    node = self._given_value(equation)
             except _Mistake as mistake:
                 self.problems.append(mistake.problem)
                 # The rest is still checked, with this name standing for an unknown value.
@@ -108,18 +132,40 @@ class Lowering:
                 self.states[equation.name] = node
         self._check_states(equations)
 
-    def _is_vector(self, tree: ast.expr) -> bool:
-        """Tell whether an expression has a value at one step: of x, of a state, or of a name given as a vector."""
-        return any(
-            isinstance(node, ast.Subscript) or (isinstance(node, ast.Name) and node.id in self._vectors_given)
-            for node in ast.walk(tree)
-        )
+    def _is_of_parameters(self, tree: ast.expr) -> bool:
+        """Tell whether an expression is a matrix of parameters, or made of such, and changes with nothing."""
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Subscript | ast.List | ast.Compare):
+                return False
+            if isinstance(node, ast.Name):
+                name = node.id
+                if name in _OF_SHAPES or (name == IDENTITY_NAME and name not in self._given):
+                    return False
+                if name in self._state_names or (name in self._given and name not in self.of_parameters_by_name):
+                    return False
+        return True
+
+    def _given_value(self, equation: Equation) -> Node:
+        """Return the value of an equation; of a matrix, what it is made of is kept as well."""
+        tree = equation.expression
+        found = self._value(tree, equation)
+        if isinstance(found, Node):
+            self._note(found, tree, equation)
+            return found
+        if not equation.is_state:
+            self._given_matrices[equation.name] = found
+        node = self.algebra.entries(found)
+        self._note(node, tree, equation)
+        return node
 
     def _clash(self, equation: Equation) -> str:
         name = equation.name
+        if name == IDENTITY_NAME:
+            return f"{name} is the identity matrix; choose another name"
         if name in self.constants:
             return f"{name} is given as a constant and by an equation; rename one of them"
-        if name in CALLABLE or name == ACTIVATION_NAME:
+        # What came to be a function later may be the name of something in cells that were written before.
+        if (name in CALLABLE and name not in _OF_SHAPES) or name == ACTIVATION_NAME:
             return f"{name} is a function; choose another name"
         return ""
 
@@ -136,12 +182,78 @@ class Lowering:
             self.problems = [problem for problem in self.problems if not problem.message.startswith(f"{name} ")]
             self.problems.append(self._given[name].place.problem(message))
 
-    # Expressions whose value is a vector (or a scalar) at one step.
+    # Values at one step.
 
     def _vector(self, tree: ast.expr, equation: Equation) -> Node:
-        node = self._vector_node(tree, equation)
+        """Return the value of an expression, whatever its rank, as a node."""
+        found = self._value(tree, equation)
+        node = found if isinstance(found, Node) else self.algebra.entries(found)
         self._note(node, tree, equation)
         return node
+
+    def _value(self, tree: ast.expr, equation: Equation) -> Node | Matrix:
+        """Return the value of an expression; a matrix as what it is made of."""
+        found = self._value_of(tree, equation)
+        if isinstance(found, Node):
+            self._note(found, tree, equation)
+            return Dense(found) if self._rank(found) == MATRIX else found
+        return found
+
+    def _rank(self, node: Node) -> int:
+        """Return the rank of a value."""
+        for below in reachable([node], stop=self._rank_of.keys()):
+            if below not in self._rank_of:
+                self._rank_of[below] = self._rank_by_op(below)
+        return self._rank_of[node]
+
+    def _rank_by_op(self, node: Node) -> int:
+        match node.op:
+            case "number":
+                return NUMBER
+            case "parameter":
+                return self.ranks.of(node.data)
+            case "state":
+                return self.ranks.of(node.data[0])
+            case "spread" | "transposed" | "entries" | "identity" | "transpose" | "columns":
+                return MATRIX
+            case "total" if node.data == "entries":
+                return NUMBER
+            case "mean" | "largest":
+                return NUMBER
+            case "input" | "matmul" | "across" | "cumsum" | "slice" | "pad" | "total":
+                return VECTOR
+            case _:
+                return max(self._rank_of[arg] for arg in node.args)
+
+    def _together(self, nodes: Sequence[Node], trees: Sequence[ast.expr], place: Place, equation: Equation) -> None:
+        """Tell where a vector and a matrix are combined entry by entry."""
+        ranks = [self._rank(node) for node in nodes]
+        if VECTOR in ranks and MATRIX in ranks:
+            match trees[ranks.index(MATRIX)]:
+                case ast.Name(id=name) if name in self.of_parameters_by_name:
+                    message = f"{name} is a matrix (it stands left of '@' elsewhere) and here it would be a vector"
+                    raise _Mistake(place, message)
+                case ast.Name(id=name) if name not in self._given:
+                    # Told in the end, at the later one of the two places.
+                    self.vectors.setdefault(name, equation.statement.place(trees[ranks.index(MATRIX)]))
+                    self._rank_of[nodes[ranks.index(MATRIX)]] = VECTOR
+                    return
+                case ast.Attribute(value=ast.Name(id=name)) if name not in self._given:
+                    raise _Mistake(
+                        equation.statement.place(trees[ranks.index(MATRIX)]),
+                        f"the transpose {name}.T stands left of '@': {name}.T @ h[t-1]",
+                    )
+            vector, matrix = (self._written(trees[ranks.index(rank)], equation) for rank in (VECTOR, MATRIX))
+            raise _Mistake(
+                place,
+                f"{vector} is a vector and {matrix} a matrix: write diag({vector}) @ {matrix} for its rows, "
+                f"{matrix} @ diag({vector}) for its columns, or outer(a, b) for a matrix of two vectors; "
+                f"a single number is declared as such: shapes: {{NAME: []}}",
+            )
+
+    def _written(self, tree: ast.expr, equation: Equation) -> str:
+        text = ast.get_source_segment(equation.statement.text, tree) or ""
+        return text if text and len(text) <= _LONGEST_WORDS and "\n" not in text else "this"
 
     def _note(self, node: Node, tree: ast.expr, equation: Equation) -> None:
         if node not in self.places:
@@ -158,23 +270,26 @@ class Lowering:
             return next((name for name, value in self.values.items() if value is node and name not in self.states), "")
         return text
 
-    def _vector_node(self, tree: ast.expr, equation: Equation) -> Node:
+    def _value_of(self, tree: ast.expr, equation: Equation) -> Node | Matrix:
         g = self.graph
         place = equation.statement.place(tree)
         match tree:
             case ast.Constant():
                 return g.number(_number(tree, place))
+            case ast.Name(id=name) if name == IDENTITY_NAME and name not in self.constants:
+                return Identity()
+            case ast.Name(id=name) if name in self._given_matrices:
+                return self._given_matrices[name]
             case ast.Name(id=name):
                 return self._name(name, place, equation)
+            case ast.Subscript(value=inner, slice=ast.Slice() as part):
+                return self._slice(inner, part, place, equation)
             case ast.Subscript(value=ast.Name(id=name), slice=subscript):
                 return self._subscript(name, subscript, place, equation)
             case ast.UnaryOp(op=ast.UAdd(), operand=operand):
-                return self._vector(operand, equation)
+                return self._value(operand, equation)
             case ast.BinOp(op=ast.Add() | ast.Sub()) | ast.UnaryOp(op=ast.USub()):
-                terms = g.sum(self._terms(tree, 1, equation))
-                for part in (terms, *terms.args):
-                    _finite(part, place)
-                return terms
+                return self._sum(tree, place, equation)
             case ast.BinOp(left=left, op=ast.MatMult(), right=right):
                 return self._product(left, right, place, equation)
             case ast.BinOp(left=left, op=op, right=right):
@@ -182,13 +297,34 @@ class Lowering:
             case ast.Call():
                 return self._call(tree, place, equation)
             case ast.List():
-                raise _Mistake(place, "a list is a concatenation and stands right after '@': W @ [h[t-1], x[t]]")
-            case ast.Attribute(value=ast.Name(id=name), attr="T"):
+                return self._concatenation(tree, equation)
+            case ast.Attribute(value=inner, attr="T") if not self._is_of_parameters(inner):
+                matrix = self._value(inner, equation)
+                if isinstance(matrix, Node):
+                    what = self._written(inner, equation)
+                    raise _Mistake(place, f"{what} is no matrix; the transpose of a vector stands left of '@': a.T @ b")
+                return self.algebra.transposed(matrix)
+            case ast.Attribute(value=ast.Name(id=name), attr="T") if self.ranks.of(name) != MATRIX:
                 raise _Mistake(place, f"the transpose {name}.T stands left of '@': {name}.T @ h[t-1]")
+            case ast.Attribute(attr="T"):
+                return g.entries(self._matrix(tree, equation))
             case _:
                 raise _Mistake(place, not_offered(tree))
 
-    def _terms(self, tree: ast.expr, sign: int, equation: Equation) -> list[tuple[int, Node]]:
+    def _sum(self, tree: ast.expr, place: Place, equation: Equation) -> Node | Matrix:
+        terms = self._terms(tree, 1, equation)
+        if any(not isinstance(term, Node) for _, term, _ in terms):
+            nodes = [(sign, term if isinstance(term, Node) else self.algebra.entries(term)) for sign, term, _ in terms]
+            self._together([node for _, node in nodes], [part for _, _, part in terms], place, equation)
+            if any(isinstance(term, Node) for _, term, _ in terms):
+                return self.graph.sum(nodes)  # a number goes with every entry
+            return self.algebra.sum([(sign, term) for sign, term, _ in terms if not isinstance(term, Node)])
+        found = self.graph.sum([(sign, term) for sign, term, _ in terms if isinstance(term, Node)])
+        for part in (found, *found.args):
+            _finite(part, place)
+        return found
+
+    def _terms(self, tree: ast.expr, sign: int, equation: Equation) -> list[tuple[int, Node | Matrix, ast.expr]]:
         """Return the signed terms of a chain of + and -, so that a sum is one node however it is bracketed."""
         match tree:
             case ast.BinOp(left=left, op=ast.Add(), right=right):
@@ -198,13 +334,23 @@ class Lowering:
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return self._terms(operand, -sign, equation)
             case _:
-                return [(sign, self._vector(tree, equation))]
+                return [(sign, self._value(tree, equation), tree)]
 
-    def _elementwise(self, left: ast.expr, op: ast.operator, right: ast.expr, place: Place, equation: Equation) -> Node:
+    def _elementwise(
+        self, left: ast.expr, op: ast.operator, right: ast.expr, place: Place, equation: Equation
+    ) -> Node | Matrix:
         build = {ast.Mult: self.graph.mul, ast.Div: self.graph.div, ast.Pow: self.graph.pow}.get(type(op))
         if build is None:
             raise _Mistake(place, OPERATORS_NOT_OFFERED.get(type(op), "operators are + - * / ** @"))
-        a, b = self._vector(left, equation), self._vector(right, equation)
+        first, second = self._value(left, equation), self._value(right, equation)
+        if isinstance(op, ast.Mult):
+            # A number times an outer product is one with a multiple of one of its vectors.
+            if isinstance(first, Node) and not isinstance(second, Node) and self._rank(first) == NUMBER:
+                return self.algebra.scaled(first, second)
+            if isinstance(second, Node) and not isinstance(first, Node) and self._rank(second) == NUMBER:
+                return self.algebra.scaled(second, first)
+        a, b = (value if isinstance(value, Node) else self.algebra.entries(value) for value in (first, second))
+        self._together([a, b], [left, right], place, equation)
         if isinstance(op, ast.Div) and b.is_number and b.data == 0.0:
             raise _Mistake(place, "division by zero")
         try:
@@ -212,6 +358,43 @@ class Lowering:
         except (OverflowError, ZeroDivisionError, ValueError):
             raise _Mistake(place, "these numbers give no finite result") from None
         return _finite(node, place)
+
+    def _slice(self, inner: ast.expr, part: ast.Slice, place: Place, equation: Equation) -> Node:
+        vector = self._vector(inner, equation)
+        if self._rank(vector) != VECTOR:
+            raise _Mistake(place, f"a slice is one of a vector, and this is {_WHAT[self._rank(vector)]}")
+        ends = [None if end is None else self._vector(end, equation) for end in (part.lower, part.upper)]
+        if part.step is not None or any(
+            end is not None and not (end.is_number and end.data >= 0 and end.data == int(end.data)) for end in ends
+        ):
+            raise _Mistake(place, "a slice is written a[0:16]: from the first entry to the one behind the last")
+        start, stop = (None if end is None else int(end.data) for end in ends)
+        if stop is not None and stop <= (start or 0):
+            raise _Mistake(place, "this slice has no entries: a[0:16] is from the first entry to the one behind the last")
+        return self.graph.node("slice", (vector,), (start or 0, stop))
+
+    def _concatenation(self, tree: ast.List, equation: Equation) -> Node:
+        parts = self._parts(tree, equation)
+        padded = [self.graph.node("pad", (part,), (i, _indices(parts))) for i, part in enumerate(parts)]
+        for node in padded:
+            self.places.setdefault(node, equation.statement.place(tree))
+        return self.graph.sum([(1, node) for node in padded])
+
+    def _parts(self, tree: ast.List, equation: Equation) -> list[Node]:
+        """Return the parts of a concatenation, and take note of them."""
+        place = equation.statement.place(tree)
+        if not tree.elts:
+            raise _Mistake(place, "an empty concatenation; write W @ [h[t-1], x[t]]")
+        parts = [self._vector(part, equation) for part in tree.elts]
+        for part, element in zip(parts, tree.elts, strict=True):
+            if part.is_number:
+                where = equation.statement.place(element)
+                raise _Mistake(where, "a number is no part of a concatenation; for a bias, add a vector: W @ h[t-1] + b")
+            if self._rank(part) == MATRIX:
+                where = equation.statement.place(element)
+                raise _Mistake(where, "a concatenation is one of vectors and numbers, and this is a matrix")
+        self.concatenations[_indices(parts)] = parts
+        return parts
 
     def _name(self, name: str, place: Place, equation: Equation) -> Node:
         if name in self.constants:
@@ -221,12 +404,15 @@ class Lowering:
             raise _Mistake(place, "x is the input: write x[t]")
         if name == TIME_NAME:
             raise _Mistake(place, "t is the time step and has no value of its own")
-        if name in CALLABLE or name == ACTIVATION_NAME:
+        if (name in CALLABLE and name not in self._given) or name == ACTIVATION_NAME:
             raise _Mistake(place, f"{name} is a function: write {name}(...)")
         if name in self._given:
             return self._vector_value(name, place, equation)
         if meant := state_meant(name, self._state_names, INPUT_NAME):
             raise _Mistake(place, f"{name} would be a parameter here; the value that it seems to mean is {meant}")
+        if self.ranks.of(name) == MATRIX:
+            self.by_entries.setdefault(name, place)
+            return self.graph.entries(self.graph.parameter(name))
         if name not in self.scalars:
             self.vectors.setdefault(name, place)
         return self.graph.parameter(name)
@@ -246,9 +432,7 @@ class Lowering:
 
     def _vector_value(self, name: str, place: Place, equation: Equation) -> Node:
         node = self._assigned(name, place, equation)
-        if name in self._matrix_names - self._vectors_given and not node.is_number:
-            raise _Mistake(place, f"{name} is a matrix (it stands left of '@' elsewhere) and here it would be a vector")
-        return node
+        return self.graph.entries(node) if name in self.of_parameters_by_name and not node.is_number else node
 
     def _subscript(self, name: str, subscript: ast.expr, place: Place, equation: Equation) -> Node:
         lag = lag_of(subscript)
@@ -284,7 +468,7 @@ class Lowering:
             raise _Mistake(place, message, given.place.line)
         return self.graph.state(name, 0)
 
-    def _call(self, tree: ast.Call, place: Place, equation: Equation) -> Node:
+    def _call(self, tree: ast.Call, place: Place, equation: Equation) -> Node | Matrix:
         if isinstance(tree.func, ast.Attribute) and tree.func.attr in CALLABLE:
             raise _Mistake(place, f"write {tree.func.attr}(...), with nothing before it")
         if not isinstance(tree.func, ast.Name):
@@ -308,12 +492,79 @@ class Lowering:
             raise _Mistake(place, f"no function is called {name}{hint}")
         if name in ACROSS:
             return self._across(ACROSS[name], tree, place, equation)
+        if name in _OF_SHAPES:
+            return self._of_shapes(name, tree, place, equation)
         if len(tree.args) != 1 or tree.keywords or isinstance(tree.args[0], ast.Starred):
             raise _Mistake(place, f"{name} takes one argument: {name}(a)")
         argument = self._vector(tree.args[0], equation)
         if argument.is_number:
             return _finite(self.graph.number(value_at(name, argument.data)), place)
         return self.graph.call(name, argument)
+
+    def _of_shapes(self, name: str, tree: ast.Call, place: Place, equation: Equation) -> Node | Matrix:
+        """Return the value of a function of several values, of all entries, or of another shape."""
+        args = tree.args
+        if name == "where" and args and isinstance(args[0], ast.Compare) and len(args) == 3 and not tree.keywords:
+            return self._where(args[0], args[1:], place, equation)
+        takes = _TAKES[name]
+        if tree.keywords or len(args) not in takes.counts or any(isinstance(arg, ast.Starred) for arg in args):
+            raise _Mistake(place, f"{name} takes {takes.what}")
+        if name == "spike":
+            return self._spike(tree, place, equation)
+        nodes = [self._vector(arg, equation) for arg in args]
+        for node, arg in zip(nodes, args, strict=True):
+            if takes.rank is not None and self._rank(node) != takes.rank:
+                what = f"{name} takes {takes.what}, and this is {_WHAT[self._rank(node)]}"
+                raise _Mistake(equation.statement.place(arg), what)
+        g = self.graph
+        match name, nodes:
+            case "outer", [a, b]:
+                return Outer(a, b)
+            case "diag", [a]:
+                return Diagonal(a)
+            case "dot", [a, b]:
+                return self.algebra.dot(a, b)
+            case "sum", [a]:
+                return g.total(a, "entries")
+            case "mean", [a]:
+                return g.node("mean", (a,))
+            case "norm", [a]:
+                return g.call("_root", g.total(g.mul(a, a), "entries"))
+            case "cumsum", [a]:
+                return g.node("cumsum", (a,), False)
+            case "stop", [a]:
+                return a if a.is_number else g.node("stop", (a,))
+            case ("max" | "min"), [a]:
+                if self._rank(a) == NUMBER:
+                    raise _Mistake(place, f"{name} takes {takes.what}, and this is a number")
+                return g.node("largest", (a,)) if name == "max" else g.neg(g.node("largest", (g.neg(a),)))
+            case _, [a, b]:
+                self._together([a, b], args, place, equation)
+                return (g.maximum if name == "max" else g.minimum)(a, b)
+        raise AssertionError(name)
+
+    def _where(self, condition: ast.Compare, args: Sequence[ast.expr], place: Place, equation: Equation) -> Node:
+        comparison = _COMPARISONS.get(type(condition.ops[0]))
+        if comparison is None or len(condition.ops) > 1:
+            raise _Mistake(equation.statement.place(condition), "where compares two values by <, <=, > or >=")
+        trees = [condition.left, *condition.comparators, *args]
+        nodes = [self._vector(arg, equation) for arg in trees]
+        self._together(nodes, trees, place, equation)
+        op, direction = comparison
+        mask = self.graph.compare(op, *nodes[:2][::direction])
+        return self.graph.where(mask, nodes[2], nodes[3])
+
+    def _spike(self, tree: ast.Call, place: Place, equation: Equation) -> Node:
+        argument, surrogate, steepness = tree.args
+        if not isinstance(surrogate, ast.Constant) or surrogate.value not in SURROGATES:
+            hint = did_you_mean(str(surrogate.value), SURROGATES) if isinstance(surrogate, ast.Constant) else ""
+            what = f"the surrogate of a spike is one of {', '.join(SURROGATES)}, in quotation marks{hint}"
+            raise _Mistake(equation.statement.place(surrogate), what)
+        k = self._vector(steepness, equation)
+        if not k.is_number or not k.data > 0.0:
+            where = equation.statement.place(steepness)
+            raise _Mistake(where, "the steepness of a surrogate is a number or constant above 0")
+        return self.graph.node("spike", (self._vector(argument, equation),), (surrogate.value, k.data))
 
     def _across(self, function: Across, tree: ast.Call, place: Place, equation: Equation) -> Node:
         name = function.name
@@ -322,8 +573,9 @@ class Lowering:
             also = f", or with an eps of your own {name}(a, 1e-3)" if function.is_norm else ""
             raise _Mistake(place, f"{name} takes one vector: {name}(a){also}")
         argument = self._vector(tree.args[0], equation)
-        if argument.is_number:
-            raise _Mistake(place, f"{name} takes a vector, and this is a single number")
+        if self._rank(argument) != VECTOR:
+            what = "a single number" if argument.is_number else _WHAT[self._rank(argument)]
+            raise _Mistake(place, f"{name} takes a vector, and this is {what}")
         eps = DEFAULT_EPS if function.is_norm else 0.0
         if len(tree.args) == 2:
             second = self._vector(tree.args[1], equation)
@@ -338,31 +590,78 @@ class Lowering:
 
     # Products with a matrix.
 
-    def _product(self, left: ast.expr, right: ast.expr, place: Place, equation: Equation) -> Node:
-        if isinstance(left, ast.BinOp) and isinstance(left.op, ast.MatMult):
+    def _product(self, left: ast.expr, right: ast.expr, place: Place, equation: Equation) -> Node | Matrix:
+        if isinstance(right, ast.List) and self._is_of_parameters(left) and not _is_product(left):
+            return self._product_with_parts(left, right, place, equation)
+        factor = self._value(right, equation)
+        if isinstance(factor, Node):
+            self._refuse_number(factor, right, equation)
+            return self._times_vector(left, factor, place, equation)
+        if isinstance(left, ast.Attribute) and isinstance(self._value(left.value, equation), Node):
+            row, matrix = self._written(left.value, equation), self._written(right, equation)
+            raise _Mistake(place, f"{row}.T @ {matrix} would be a row; vectors are columns: write {matrix}.T @ {row}")
+        try:
+            return self.algebra.times(self._left(left, place, equation), factor)
+        except NoProduct:
+            message = "two matrices given entry by entry cannot be multiplied with each other; one of them is to be made"
+            raise _Mistake(place, f"{message} of outer(a, b), diag(a) and I, or stands before a vector") from None
+
+    def _left(self, tree: ast.expr, place: Place, equation: Equation) -> Matrix:
+        """Return the matrix left of an '@'."""
+        if self._is_of_parameters(tree) and not _is_product(tree):
+            return Parameters(self._left_matrix(tree, place, equation))
+        if self._names_a_vector(tree):
+            self._matrix(tree, equation)  # tells what is wrong with it
+        vectors = dict(self.vectors)
+        matrix = self._value(tree, equation)
+        if isinstance(matrix, Node):
+            self.vectors = vectors
+            self._matrix(tree, equation)
+            raise _Mistake(place, "left of '@' stands a matrix")
+        return matrix
+
+    def _names_a_vector(self, tree: ast.expr) -> bool:
+        match tree:
+            case ast.Name(id=name) | ast.Subscript(value=ast.Name(id=name)):
+                return name in self._given and self.ranks.of(name) != MATRIX
+            case _:
+                return False
+
+    def _times_vector(self, left: ast.expr, vector: Node, place: Place, equation: Equation) -> Node:
+        if _is_product(left):
             # U @ V @ h: two products with a vector instead of one of two matrices.
-            inner = self._product(left.right, right, equation.statement.place(left), equation)
-            return self.graph.matmul(self._left_matrix(left.left, place, equation), inner)
+            assert isinstance(left, ast.BinOp)
+            inner = self._times_vector(left.right, vector, equation.statement.place(left), equation)
+            return self._times_vector(left.left, inner, place, equation)
+        if isinstance(left, ast.Attribute) and not self._is_of_parameters(left.value):
+            row = self._value(left.value, equation)
+            if isinstance(row, Node) and self._rank(row) == VECTOR:
+                return self.algebra.dot(row, vector)
+        if isinstance(left, ast.Attribute) and isinstance(left.value, ast.Name) and self._is_vector_parameter(left.value.id):
+            return self.algebra.dot(self._vector(left.value, equation), vector)
+        if self._is_of_parameters(left):
+            return self.graph.matmul(self._left_matrix(left, place, equation), vector)
+        product = self.algebra.times_vector(self._left(left, place, equation), vector)
+        for node in reachable([product], stop=self.places.keys()):
+            self.places.setdefault(node, place)
+        return product
+
+    def _is_vector_parameter(self, name: str) -> bool:
+        return name not in self._given and name not in self.constants and self.ranks.of(name) == VECTOR
+
+    def _product_with_parts(self, left: ast.expr, right: ast.List, place: Place, equation: Equation) -> Node:
         matrix = self._left_matrix(left, place, equation)
-        if not isinstance(right, ast.List):
-            return self.graph.matmul(matrix, self._factor(right, equation))
-        if not right.elts:
-            raise _Mistake(place, "an empty concatenation; write W @ [h[t-1], x[t]]")
-        parts = [self._factor(part, equation) for part in right.elts]
-        self.concatenations[tuple(part.index for part in parts)] = parts
+        parts = self._parts(right, equation)
         columns = [self.graph.columns(matrix, i, parts) for i in range(len(parts))]
         products = [self.graph.matmul(column, part) for column, part in zip(columns, parts, strict=True)]
         for node in (*columns, *products):
             self.places.setdefault(node, place)
         return self.graph.sum([(1, product) for product in products])
 
-    def _factor(self, tree: ast.expr, equation: Equation) -> Node:
-        """Return the vector right of an '@'."""
-        vector = self._vector(tree, equation)
+    def _refuse_number(self, vector: Node, tree: ast.expr, equation: Equation) -> None:
         if vector.is_number:
             place = equation.statement.place(tree)
             raise _Mistake(place, "a number cannot stand right of '@'; for a bias, add a vector: W @ h[t-1] + b")
-        return vector
 
     def _left_matrix(self, tree: ast.expr, place: Place, equation: Equation) -> Node:
         """Return what stands left of an '@': a matrix, and no number."""
@@ -391,6 +690,8 @@ class Lowering:
                 return g.number(_number(tree, place))
             case ast.Name(id=name) if name in self.constants:
                 return self._name(name, place, equation)
+            case ast.Name(id=name) if name == IDENTITY_NAME:
+                raise _Mistake(place, "here I stands for no size that is known; write the value that it multiplies")
             case ast.Name(id=name) if name in self._vectors_given | self._state_names:
                 what, value = ("state", f"{name}[t-1]") if name in self._state_names else ("vector", name)
                 message = f"{name} is a {what}, given on {OTHER_LINE}, and cannot stand left of '@'"
@@ -431,6 +732,38 @@ class Lowering:
                 raise _Mistake(
                     place, "left of '@' stands a matrix of parameters, such as W_hh, or W_hh.T for its transpose"
                 )
+
+
+class _Takes(NamedTuple):
+    """How many arguments a function takes, in words, and which rank these have; None where any will do."""
+
+    counts: tuple[int, ...]
+    what: str
+    rank: int | None = None
+
+
+_TAKES = {
+    "outer": _Takes((2,), "two vectors: outer(a, b)", VECTOR),
+    "diag": _Takes((1,), "a vector: diag(a)", VECTOR),
+    "dot": _Takes((2,), "two vectors: dot(a, b)", VECTOR),
+    "sum": _Takes((1,), "a vector or a matrix: sum(a)"),
+    "mean": _Takes((1,), "a vector or a matrix: mean(a)"),
+    "norm": _Takes((1,), "a vector or a matrix: norm(a)"),
+    "max": _Takes((1, 2), "two values, entry by entry, max(a, b), or the entries of one, max(a)"),
+    "min": _Takes((1, 2), "two values, entry by entry, min(a, b), or the entries of one, min(a)"),
+    "cumsum": _Takes((1,), "a vector: cumsum(a)", VECTOR),
+    "where": _Takes((), "a comparison and two values: where(a > b, p, q)"),
+    "stop": _Takes((1,), "one argument: stop(a)"),
+    "spike": _Takes((3,), 'a value, the name of a surrogate, and how steep it is: spike(a, "atan", 2.0)'),
+}
+
+
+def _is_product(tree: ast.expr) -> bool:
+    return isinstance(tree, ast.BinOp) and isinstance(tree.op, ast.MatMult)
+
+
+def _indices(parts: Sequence[Node]) -> tuple[int, ...]:
+    return tuple(part.index for part in parts)
 
 
 def _number(tree: ast.Constant, place: Place) -> float:

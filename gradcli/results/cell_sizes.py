@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from functools import reduce
 
 from gradcli.language.cell import CellError, ParsedCell, SizedCell
-from gradcli.language.shapes import HIDDEN, INPUT
+from gradcli.language.sizes import HIDDEN, INPUT
 
 # Sizes so far apart that the size of anything made of them, a H + b I + c, can be read off its digits.
 _H, _I = 10**8, 10**4

@@ -50,8 +50,8 @@ def compare(saved: Mapping[str, NDArray[Any]], spec: Mapping[str, Any], cell_blo
     """Return the relative errors of a saved run against PyTorch: losses, states, state and parameter gradients.
 
     `spec` is the resolved spec; `cell_block` holds the equations of its cell, with `output`, `activation`, `constants`.
-    Each (state, step, sequence) vector and each parameter of each trial is compared in norm, relatively only; where
-    weights are not tied, the parameter of each step by itself.
+    Each (state, step, sequence) and each parameter of each trial is compared as one vector, in norm, relatively only, a
+    matrix with all its entries; where weights are not tied, the parameter of each step by itself.
     """
     if any(".reverse." in name for name in saved) != spec.get("bidirectional", False):
         raise ValueError("the saved run has not the directions of the spec")
@@ -106,7 +106,7 @@ def redo(
 def redo_by_complex_steps(
     saved: Mapping[str, NDArray[Any]], spec: Mapping[str, Any], cell_block: Mapping[str, Any]
 ) -> Run:
-    """Do the same without PyTorch, for one layer and the loss mse."""
+    """Do the same without PyTorch, for one layer of a cell that has no `stop` or `spike`."""
     return complex_step.run(*given(saved, spec, cell_block), tied=spec.get("tied", True))
 
 

@@ -35,6 +35,28 @@ def _elu(a: Array, alpha: float = 1.0) -> Array:
     return np.asarray(np.where(a.real > 0, a, alpha * np.expm1(below)))
 
 
+def _log_sigmoid(a: Array) -> Array:
+    return np.asarray(-_softplus(-a))
+
+
+def _larger(a: Array, b: Array) -> Array:
+    """Return the larger of two; where they are the same, half of either, for PyTorch's slope there."""
+    return np.asarray(np.where(a.real > b.real, a, np.where(a.real < b.real, b, (a + b) / 2)))
+
+
+def _largest(a: Array) -> Array:
+    """Return the largest entry; where there are several, the same share of each."""
+    found = a.real == a.real.max(axis=0)
+    return np.asarray(np.where(found, a, 0).sum(axis=0) / found.sum(axis=0))
+
+
+def _norm(a: Array) -> Array:
+    """Return the Euclidean norm, with the slope 0 at 0."""
+    squares = (a**2).sum(axis=0)
+    is_zero = squares.real == 0
+    return np.asarray(np.where(is_zero, 0, np.sqrt(np.where(is_zero, 1, squares))))
+
+
 def _softmax(a: Array) -> Array:
     powers = np.exp(a - a.real.max(axis=0))
     return np.asarray(powers / powers.sum(axis=0))
@@ -71,11 +93,25 @@ class ComplexLibrary:
         "cos": np.cos,
         "abs": lambda a: a * np.sign(a.real),
         "identity": lambda a: a,
-        "softmax": _softmax,
+        "log_sigmoid": _log_sigmoid,
     }
-    norms: Mapping[str, Callable[..., Array]] = {
-        "layer_norm": lambda a, eps=1e-5: _standardised(a, 0, float(np.real(eps))),
-        "batch_norm": lambda a, eps=1e-5: _standardised(a, 1, float(np.real(eps))),
+    across: Mapping[str, Callable[..., Array]] = {
+        "softmax": _softmax,
+        "cumsum": lambda a: np.cumsum(a, axis=0),
+        "layer_norm": lambda a, eps=1e-5: _standardised(a, 0, eps),
+        "batch_norm": lambda a, eps=1e-5: _standardised(a, 1, eps),
+    }
+    with_eps: Sequence[str] = ("layer_norm", "batch_norm")
+    reductions: Mapping[str, Callable[[Array], Array]] = {
+        "sum": lambda a: a.sum(axis=0),
+        "mean": lambda a: a.mean(axis=0),
+        "norm": _norm,
+        "max": _largest,
+        "min": lambda a: -_largest(-a),
+    }
+    pairs: Mapping[str, Callable[[Array, Array], Array]] = {
+        "max": _larger,
+        "min": lambda a, b: -_larger(-a, -b),
     }
 
     def number(self, value: float) -> Any:
@@ -84,7 +120,26 @@ class ComplexLibrary:
     def zeros_like(self, value: Array) -> Array:
         return np.zeros_like(value)
 
-    def columns(self, vector: Array, batch_size: int) -> Array:
+    def identity(self, size: int) -> Array:
+        return np.eye(size)[:, :, None]
+
+    def einsum(self, axes: str, a: Array, b: Array) -> Array:
+        return np.asarray(np.einsum(axes, a, b))
+
+    def transposed(self, matrix: Array) -> Array:
+        return matrix.swapaxes(0, 1)
+
+    def where(self, condition: Any, chosen: Array, other: Array) -> Array:
+        return np.where(condition, chosen, other)
+
+    def stop(self, value: Array) -> Array:
+        raise ValueError("complex steps go through stop: its slope is not that of its value; take PyTorch")
+
+    def spike(self, value: Array, surrogate: str, sharpness: float) -> Array:
+        raise ValueError("complex steps know no surrogate of the slope of spike; take PyTorch")
+
+    def columns(self, value: Array, batch_size: int) -> Array:
+        vector = value if np.ndim(value) == 2 else np.reshape(value, (1, -1))
         return np.broadcast_to(vector, (vector.shape[0], batch_size))
 
     def concatenated(self, parts: Sequence[Array]) -> Array:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from reference.complex_functions import COMPLEX
-from reference.equations import Scope, evaluate, parse
-from reference.torch_reference import Array, Cell, Loss, Run
+from reference.equations import Scope, evaluate, parse, rank
+from reference.torch_reference import Array, Cell, Loss, Run, batch_last
 
 STEP = 1e-100
 
@@ -21,22 +21,25 @@ STEP = 1e-100
 def run(
     cell: Cell, params: Mapping[str, Array], x: Array, initial: Mapping[str, Array], loss: Loss, *, tied: bool = True
 ) -> Run:
-    """Return what `torch_reference.run` returns, for one layer that reads forward and a loss of squares."""
-    if loss.kind != "mse" or any(not name.startswith("layer0.") or name.count(".") > 1 for name in initial):
-        raise ValueError("complex steps are for one layer and the loss mse")
+    """Return what `torch_reference.run` returns, for one layer that reads forward.
+
+    Raises ValueError for several layers, and for a cell with a `stop` or a `spike`.
+    """
+    if any(not name.startswith("layer0.") or name.count(".") > 1 for name in initial):
+        raise ValueError("complex steps are for one layer")
     forward = _Forward(cell, params, x, initial, loss, tied)
     losses, states = forward.run()
     seq_len, batch_size = x.shape[:2]
     grad_states = {name: np.zeros((seq_len + 1, *values.shape)) for name, values in initial.items()}
     for name, gradient in grad_states.items():
-        for t, sequence, unit in np.ndindex(gradient.shape):
+        for t, sequence, *entry in np.ndindex(gradient.shape):
             # Where sequences are mixed, it is the sum of their losses; else the others' do not depend on it.
-            gradient[t, sequence, unit] = forward.slope(name, (t, unit, sequence)).sum()
+            gradient[t, sequence, *entry] = forward.slope(name, (t, *entry, sequence)).sum()
     grad_params = {name: np.zeros(np.shape(value)) for name, value in params.items()}
     for name, gradient in grad_params.items():
         for place in np.ndindex(gradient.shape):
             gradient[place] = forward.slope(name, place).sum() / batch_size
-    real = {name: np.stack([step.real.T for step in history]) for name, history in states.items()}
+    real = {name: np.stack([np.moveaxis(step.real, -1, 0) for step in history]) for name, history in states.items()}
     return Run(losses.real, real, grad_states, grad_params)
 
 
@@ -56,14 +59,14 @@ class _Forward:
         self.equations = parse(cell.equations)
         self.params = {name: np.asarray(value) for name, value in params.items()}
         self.x = [np.asarray(step).T for step in x]
-        self.initial = {name: np.asarray(value).T for name, value in initial.items()}
+        self.initial = {name: batch_last(value) for name, value in initial.items()}
 
     def slope(self, name: str, place: tuple[int, ...]) -> Array:
-        """Return dL/d(that number) of each sequence's loss, (batch,): a parameter's entry, or (t, unit, sequence)."""
+        """Return dL/d(that number) of each sequence's loss, (batch,): a parameter's entry, or (t, ..., sequence)."""
         return np.asarray(self.run(name, place)[0].imag / STEP)
 
     def run(self, changed: str | None = None, place: tuple[int, ...] = ()) -> tuple[Any, dict[str, list[Any]]]:
-        """Return each sequence's loss, (batch,), and the states by step, (size, batch)."""
+        """Return each sequence's loss, (batch,), and the states by step, (..., batch)."""
         params = {name: value.astype(complex) for name, value in self.params.items()}
         if changed in params:
             params[changed][place] += 1j * STEP
@@ -73,25 +76,41 @@ class _Forward:
         for t, x in enumerate(self.x, start=1):
             named: dict[str, Any] = {name: np.float64(value) for name, value in self.cell.constants.items()}
             for name, value in params.items():
-                at_step = value if self.tied else value[t - 1]
-                named[name.removeprefix("layer0.")] = at_step[:, None] if at_step.ndim == 1 else at_step
+                at_step = value if self.tied or name.startswith("readout.") else value[t - 1]
+                named[name.removeprefix("layer0.")] = at_step[..., None]
+            scope = Scope(t, x, by_name, named, self.cell.activation, COMPLEX, earlier=self.x[: t - 1])
             for equation in self.equations:
-                value = evaluate(equation.expression, Scope(t, x, by_name, named, self.cell.activation, COMPLEX))
+                value = evaluate(equation.expression, scope)
                 if equation.is_state:
                     history = by_name[equation.target]
+                    if rank(value) > 0 and value.shape[:-1] != history[0].shape[:-1]:
+                        raise ValueError(f"{equation.target}[t] has another shape than its initial state")
                     history.append(np.broadcast_to(value, history[0].shape).astype(complex))
                     _change({f"layer0.{equation.target}": history}, changed, place, t)
                 else:
                     named[equation.target] = value
         outputs = by_name[self.cell.output_state]
-        target = np.asarray(self.loss.target)
-        of_steps = [
-            0.5 * ((outputs[step] - target[index].T) ** 2).sum(axis=0) for index, step in enumerate(self.loss.steps)
-        ]
+        of_steps = [self._loss(index, outputs[step], params) for index, step in enumerate(self.loss.steps)]
         return np.sum(of_steps, axis=0), states
+
+    def _loss(self, index: int, output: Any, params: Mapping[str, Any]) -> Any:
+        """Return each sequence's loss, (batch,), at one of the steps that the loss looks at."""
+        match self.loss.kind:
+            case "mse":
+                return 0.5 * ((output - np.asarray(self.loss.target)[index].T) ** 2).sum(axis=0)
+            case "cross_entropy":
+                logits = params["readout.W_hy"] @ output + params["readout.b_y"][:, None]
+                largest = logits.real.max(axis=0)
+                of_class = np.take_along_axis(logits, np.asarray(self.loss.target)[index][None], axis=0)[0]
+                return np.log(np.exp(logits - largest).sum(axis=0)) + largest - of_class
+            case "projection":
+                return np.asarray(self.loss.vector) @ output
+            case "sum":
+                return output.sum(axis=0)
+        raise ValueError(f"no loss is called {self.loss.kind!r}")
 
 
 def _change(states: Mapping[str, list[Any]], changed: str | None, place: tuple[int, ...], t: int) -> None:
     """Change one entry of the state of step t, if it is to be: all later equations read it changed."""
-    if changed in states and place[0] == t:
+    if changed is not None and changed in states and place[0] == t:
         states[changed][t][place[1:]] += 1j * STEP

@@ -13,7 +13,7 @@ import numpy as np
 from late_torch import torch
 
 from reference.equations import Scope, evaluate, parse
-from reference.torch_reference import Array, Cell, Loss, _gradient, _leaf, _losses, _state
+from reference.torch_reference import Array, Cell, Loss, batch_last, gradient_of, leaf_of, losses_of, state_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,21 +33,21 @@ def terms(
     The arguments are those of `torch_reference.run`; parameters of the readout are left out.
     """
     copies = [
-        {n: _leaf(value if tied or n.startswith("readout.") else value[step]) for n, value in params.items()}
+        {n: leaf_of(value if tied or n.startswith("readout.") else value[step]) for n, value in params.items()}
         for step in range(len(x))
     ]
     _backward(cell, copies, x, initial, loss, cut=0)
     names = [name for name in params if not name.startswith("readout.")]
-    return {name: np.stack([_gradient(copy[name]).numpy() for copy in copies]) for name in names}
+    return {name: np.stack([gradient_of(copy[name]).numpy() for copy in copies]) for name in names}
 
 
 def truncated(
     cell: Cell, params: Mapping[str, Array], x: Array, initial: Mapping[str, Array], loss: Loss, window: int
 ) -> dict[str, Array]:
     """Return the gradient of the mean loss by BPTT over the last `window` steps alone."""
-    leaves = {name: _leaf(value) for name, value in params.items()}
+    leaves = {name: leaf_of(value) for name, value in params.items()}
     _backward(cell, [leaves] * len(x), x, initial, loss, cut=len(x) - window)
-    return {n: _gradient(leaf).numpy() for n, leaf in leaves.items() if not n.startswith("readout.")}
+    return {n: gradient_of(leaf).numpy() for n, leaf in leaves.items() if not n.startswith("readout.")}
 
 
 def _backward(
@@ -63,20 +63,21 @@ def _backward(
     signal = [torch.tensor(np.asarray(step).T, dtype=torch.float64) for step in x]
     for layer in sorted({name.split(".")[0] for name in initial}, key=lambda name: int(name.removeprefix("layer"))):
         prefix = f"{layer}."
-        states = {n.removeprefix(prefix): [_leaf(np.asarray(v).T)] for n, v in initial.items() if n.startswith(prefix)}
+        states = {n.removeprefix(prefix): [leaf_of(batch_last(v))] for n, v in initial.items() if n.startswith(prefix)}
         for t, inputs in enumerate(signal, start=1):
             named = {name: torch.tensor(float(value), dtype=torch.float64) for name, value in cell.constants.items()}
             for name, leaf in weights[t - 1].items():
                 if name.startswith(prefix):
-                    named[name.removeprefix(prefix)] = leaf[:, None] if leaf.ndim == 1 else leaf
+                    named[name.removeprefix(prefix)] = leaf[..., None]
+            scope = Scope(t, inputs, states, named, cell.activation, earlier=signal[: t - 1])
             for equation in equations:
-                value = evaluate(equation.expression, Scope(t, inputs, states, named, cell.activation))
+                value = evaluate(equation.expression, scope)
                 if equation.is_state:
-                    states[equation.target].append(_state(equation, value, states[equation.target][0].shape))
+                    states[equation.target].append(state_of(equation, value, states[equation.target][0].shape))
                 else:
                     named[equation.target] = value
             if t <= cut:
                 for history in states.values():
                     history[-1] = history[-1].detach()
         signal = states[cell.output_state][1:]
-    torch.autograd.backward(_losses(loss, signal, weights[-1]).mean())
+    torch.autograd.backward(losses_of(loss, signal, weights[-1]).mean())

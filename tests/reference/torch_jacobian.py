@@ -24,31 +24,34 @@ Array = NDArray[np.float64]
 
 
 def full_state_jacobian(
-    cell: Cell, params: Sequence[Mapping[str, Array]], x: Array, history: Mapping[str, Array]
+    cell: Cell,
+    params: Sequence[Mapping[str, Array]],
+    x: Array,
+    history: Mapping[str, Array],
+    earlier: Array | Sequence[Array] = (),
 ) -> Array:
-    """Return dS_n/dS_0 over the steps of x, (N, N).
+    """Return dS_n/dS_0 over the steps of x, (N, N); a matrix state is in S row by row.
 
     params: those of each step.
     x: (n, input) of one sequence, or (n, batch, input) where the cell mixes sequences: then S joins all of them, each
         entry of a state with its values in all sequences.
     history: for each state its values before the first step, the latest last: (at least as many as the equations look
-        back, size), or (..., batch, size).
+        back, *shape), or (..., batch, *shape).
+    earlier: the inputs before the first step, the latest last, as x; those that are not given are zero.
     """
     equations = parse(cell.equations)
     depth = depths(equations)
     longest = max(depth.values())
     many = x.ndim == 3
-    columns = [
-        {name: torch.tensor(value[:, None] if np.ndim(value) == 1 else value) for name, value in of_step.items()}
-        for of_step in params
-    ]
-    constants = {name: torch.tensor(float(value), dtype=torch.float64) for name, value in cell.constants.items()}
-    inputs = [torch.tensor(step.T if many else step[:, None]) for step in x]
-    shapes = {name: (history[name].shape[-1], history[name].shape[1] if many else 1) for name in depth}
 
-    def start(name: str, back: int) -> Tensor:
-        values = history[name][-1 - back]
-        return torch.tensor(values.T if many else values[:, None])
+    def batch_last(values: Array) -> Tensor:
+        return torch.tensor(np.moveaxis(values, 0, -1) if many else values[..., None])
+
+    columns = [{name: torch.tensor(value)[..., None] for name, value in of_step.items()} for of_step in params]
+    constants = {name: torch.tensor(float(value), dtype=torch.float64) for name, value in cell.constants.items()}
+    inputs = [batch_last(step) for step in x]
+    before = [batch_last(step) for step in earlier]
+    shapes = {name: batch_last(history[name][-1]).shape for name in depth}
 
     slots = [(name, back) for name in depth for back in range(depth[name])]
 
@@ -58,14 +61,15 @@ def full_state_jacobian(
         for name in depth:
             states[name] = [torch.zeros(shapes[name], dtype=torch.float64)] * longest
         for name, back in slots:
-            size = shapes[name][0] * shapes[name][1]
+            size = shapes[name].numel()
             states[name][longest - 1 - back] = flat[offset : offset + size].reshape(shapes[name])
             offset += size
-        for t, (step, weights) in enumerate(zip(inputs, columns, strict=True), start=longest):
-            _step(cell, equations, {**weights, **constants}, step, states, t)
+        for number, (step, weights) in enumerate(zip(inputs, columns, strict=True)):
+            known = {**weights, **constants}
+            _step(cell, equations, known, step, [*before, *inputs[:number]], states, longest + number)
         return torch.cat([states[name][-1 - back].reshape(-1) for name, back in slots])
 
-    flat = torch.cat([start(name, back).reshape(-1) for name, back in slots])
+    flat = torch.cat([batch_last(history[name][-1 - back]).reshape(-1) for name, back in slots])
     found: Tensor = torch.autograd.functional.jacobian(after, flat)  # type: ignore[no-untyped-call]
     return np.asarray(found.numpy())
 
@@ -75,12 +79,14 @@ def _step(
     equations: Sequence[Equation],
     known: Mapping[str, Tensor],
     x: Tensor,
+    earlier: Sequence[Tensor],
     states: dict[str, list[Tensor]],
     t: int,
 ) -> None:
     named = dict(known)
+    scope = Scope(t, x, states, named, cell.activation, earlier=earlier)
     for equation in equations:
-        value = evaluate(equation.expression, Scope(t, x, states, named, cell.activation))
+        value = evaluate(equation.expression, scope)
         if equation.is_state:
             states[equation.target].append(value.expand(states[equation.target][0].shape))
         else:

@@ -13,7 +13,7 @@ import numpy as np
 from late_torch import torch
 from numpy.typing import NDArray
 
-from reference.equations import Equation, Scope, evaluate, parse
+from reference.equations import Equation, Scope, evaluate, parse, rank
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,7 +54,9 @@ class Loss:
 
 @dataclass(frozen=True)
 class Run:
-    """The result: states and their gradients are (T+1, batch, size), index 0 the initial state.
+    """The result: states and their gradients are (T+1, batch, ...), index 0 the initial state.
+
+    Behind that a state has the axes of its rank: none of a number, (size,) of a vector, (rows, columns) of a matrix.
 
     `grad_states` belongs to each sequence's own loss (for cells that mix sequences, to the sum of the losses);
     `grad_params` to the mean of the losses over the sequences.
@@ -76,17 +78,17 @@ def run(
     *,
     tied: bool = True,
 ) -> Run:
-    """Run a cell forward over x (T, batch, input) from the `initial` states (batch, size), and its loss backward.
+    """Run a cell forward over x (T, batch, input) from the `initial` states (batch, ...), and its loss backward.
 
     The layers are those that `initial` names (``layer0.h``, ``layer0.c``, ``layer1.h``...). With ``layer0.reverse.h``
     beside it a layer has a second direction, which reads the sequence from its end; what a layer puts out at a position
     is then what its two directions hold there, one below the other. States are in the order of a direction's own steps.
     Gradients are what ``retain_grad()`` shows: the total derivative by each state at each step. `on_state_gradient`
-    takes the gradient of each state at each step, (size, batch), as soon as it is complete, and returns what is to be
-    propagated in its place. Where weights are not `tied` the parameters of layers are (T, ...), one for each step.
+    takes the gradient of each state at each step, its batch the last axis, as soon as it is complete, and returns what
+    is to be propagated in its place. Where weights are not `tied` the parameters of layers are (T, ...), one a step.
     """
-    leaves = {name: _leaf(value) for name, value in params.items()}
-    states = {name: [_leaf(np.asarray(value).T)] for name, value in initial.items()}
+    leaves = {name: leaf_of(value) for name, value in params.items()}
+    states = {name: [leaf_of(batch_last(value))] for name, value in initial.items()}
     signal = [torch.tensor(np.asarray(step).T, dtype=torch.float64) for step in x]
     for layer in sorted({name.split(".")[0] for name in initial}, key=lambda name: int(name.removeprefix("layer"))):
         outputs = []
@@ -103,13 +105,15 @@ def run(
             for value in history:
                 value.register_hook(on_state_gradient)
 
-    losses = _losses(loss, signal, leaves)
+    losses = losses_of(loss, signal, leaves)
     torch.autograd.backward(losses.sum())
     return Run(
         losses=losses.detach().numpy(),
-        states={name: np.stack([_rows(value) for value in history]) for name, history in states.items()},
-        grad_states={name: np.stack([_rows(_gradient(v)) for v in history]) for name, history in states.items()},
-        grad_params={name: _gradient(leaf).numpy() / x.shape[1] for name, leaf in leaves.items()},
+        states={name: np.stack([_batch_first(value) for value in history]) for name, history in states.items()},
+        grad_states={
+            name: np.stack([_batch_first(gradient_of(v)) for v in history]) for name, history in states.items()
+        },
+        grad_params={name: gradient_of(leaf).numpy() / x.shape[1] for name, leaf in leaves.items()},
     )
 
 
@@ -121,16 +125,22 @@ def _name(key: str) -> str:
     return key.rpartition(".")[2]
 
 
-def _leaf(value: Array) -> Tensor:
+def leaf_of(value: Array) -> Tensor:
+    """Return a tensor that a gradient is wanted of."""
     return torch.tensor(np.asarray(value), dtype=torch.float64, requires_grad=True)
 
 
-def _rows(columns: Tensor) -> Array:
-    rows: Array = columns.detach().numpy().T
-    return rows
+def batch_last(values: Array) -> Array:
+    """Return the values of all sequences, (batch, ...), with the axis of the batch behind the others."""
+    return np.moveaxis(np.asarray(values), 0, -1)
 
 
-def _gradient(value: Tensor) -> Tensor:
+def _batch_first(value: Tensor) -> Array:
+    return np.moveaxis(np.asarray(value.detach().numpy()), -1, 0)
+
+
+def gradient_of(value: Tensor) -> Tensor:
+    """Return the gradient of a tensor after a backward pass; zero where nothing reached it."""
     return torch.zeros_like(value) if value.grad is None else value.grad
 
 
@@ -145,30 +155,31 @@ def _run_layer(
     constants = {name: torch.tensor(float(value), dtype=torch.float64) for name, value in cell.constants.items()}
     for t, x in enumerate(signal, start=1):
         at_step = weights if tied else {name: leaf[t - 1] for name, leaf in weights.items()}
-        columns = {name: leaf[:, None] if leaf.ndim == 1 else leaf for name, leaf in at_step.items()}
-        named = {**columns, **constants}
+        named = {**{name: leaf[..., None] for name, leaf in at_step.items()}, **constants}
+        scope = Scope(t, x, states, named, cell.activation, earlier=signal[: t - 1])
         for equation in equations:
-            value = evaluate(equation.expression, Scope(t, x, states, named, cell.activation))
+            value = evaluate(equation.expression, scope)
             if equation.is_state:
-                states[equation.target].append(_state(equation, value, states[equation.target][0].shape))
+                states[equation.target].append(state_of(equation, value, states[equation.target][0].shape))
             else:
                 named[equation.target] = value
 
 
-def _state(equation: Equation, value: Tensor, shape: torch.Size) -> Tensor:
+def state_of(equation: Equation, value: Tensor, shape: torch.Size) -> Tensor:
     """Return a state as a tensor of its own, for `s[t] = h[t-1]` must not share the gradient of h[t-1]."""
-    try:
-        state = value.expand(shape).clone()
-    except RuntimeError as error:
-        raise ValueError(f"{equation.target}[t] is {tuple(value.shape)}, its initial state {tuple(shape)}") from error
+    if rank(value) > 0 and value.shape[:-1] != shape[:-1]:
+        raise ValueError(f"{equation.target}[t] is {tuple(value.shape)}, its initial state {tuple(shape)}")
+    state = value.expand(shape).clone()
     if state.requires_grad:
         state.retain_grad()
         return state
     return state.requires_grad_()
 
 
-def _losses(loss: Loss, outputs: Sequence[Tensor], leaves: Mapping[str, Tensor]) -> Tensor:
+def losses_of(loss: Loss, outputs: Sequence[Tensor], leaves: Mapping[str, Tensor]) -> Tensor:
     """Return each sequence's loss: (batch,)."""
+    if rank(outputs[0]) != 1:
+        raise ValueError("a loss looks at vectors; name another state as the output")
     total = torch.zeros(outputs[0].shape[1], dtype=torch.float64)
     for index, step in enumerate(loss.steps):
         h = outputs[step - 1]

@@ -1,0 +1,84 @@
+"""A cell once its sizes are known: every value as a vector of entries, and what changes its shape as a map.
+
+A matrix is the vector of its entries, row by row. A vector beside a matrix, a number beside a vector, a slice and a
+transposed matrix are *views*: arrays over the same entries, with strides as NumPy has them. Nothing but views, sums over
+an axis and cumulated sums has to know of shapes after that; what is elementwise goes on being so.
+"""
+
+from __future__ import annotations
+
+import math
+
+from gradcli.language.graph import ELEMENTWISE_OPS, Dependence, Graph, Node, reachable
+from gradcli.language.lower import Lowering
+from gradcli.language.shapes import Shape, Shapes
+
+
+def sized(cell: Lowering, shapes: Shapes) -> dict[Node, Node]:
+    """Return what each node of a cell becomes at these sizes; the shapes of new nodes are added to `shapes`."""
+    graph = cell.graph
+    new: dict[Node, Node] = {}
+    for node in reachable(cell.values.values()):
+        args = [new[arg] for arg in node.args]
+        shape = shapes.of_nodes.get(node)
+        found = node if shape is None else _sized(graph, node, args, shape, shapes)
+        new[node] = found
+        if shape is not None:
+            shapes.of_nodes[found] = shape
+            shapes.sizes[found] = math.prod(shape)
+    return new
+
+
+def _sized(graph: Graph, node: Node, args: list[Node], shape: Shape, shapes: Shapes) -> Node:
+    of_nodes = shapes.of_nodes
+    match node.op:
+        case "spread":
+            return _view(graph, shapes, args[0], shape, (0, 1) if node.data == "rows" else (1, 0))
+        case "transposed":
+            return _view(graph, shapes, args[0], shape, (1, shape[0]))
+        case "slice":
+            return _view(graph, shapes, args[0], shape, (1,), node.data[0])
+        case "pad":
+            part, indices = node.data
+            sizes = [shapes.sizes[graph.at(index)] for index in indices]
+            return graph.node("pad", args, (sum(sizes[:part]), sum(sizes)))
+        case "total" if node.data == "entries":
+            return graph.node("total", args, ((shapes.sizes[args[0]],), 0))
+        case "total":
+            return graph.node("total", args, (of_nodes[args[0]], 1 if node.data == "columns" else 0))
+        case "mean":
+            count = shapes.sizes[args[0]]
+            total = graph.node("total", args, ((count,), 0))
+            of_nodes[total], shapes.sizes[total] = (), 1
+            return graph.div(total, graph.number(count))
+        case "identity":
+            return graph.node("identity", (), shape[0])
+        case "entries":
+            return graph.node("entries", args, shape)
+        case op if op in ELEMENTWISE_OPS:
+            args = [_beside(graph, shapes, arg, shape) for arg in args]
+            return node if tuple(args) == node.args else _same(graph, node, args)
+        case _:
+            return node if tuple(args) == node.args else graph.node(node.op, args, node.data)
+
+
+def _same(graph: Graph, node: Node, args: list[Node]) -> Node:
+    if node.op == "sum":
+        return graph.sum(zip(node.data, args, strict=True))
+    return graph.mul(*args) if node.op == "mul" else graph.node(node.op, args, node.data)
+
+
+def _beside(graph: Graph, shapes: Shapes, arg: Node, shape: Shape) -> Node:
+    """Return an argument as it stands beside others of a shape: a number that changes with the step is repeated."""
+    # What is the same at every step has one entry, and goes with any number of them.
+    if arg.dependence is Dependence.PARAMETERS or shapes.of_nodes[arg] or math.prod(shape) == 1:
+        return arg
+    return _view(graph, shapes, arg, shape, (0,) * len(shape))
+
+
+def _view(
+    graph: Graph, shapes: Shapes, arg: Node, shape: Shape, strides: tuple[int, ...], start: int = 0
+) -> Node:
+    node = graph.node("view", (arg,), (start, shape, strides))
+    shapes.of_nodes[node], shapes.sizes[node] = shape, math.prod(shape)
+    return node
