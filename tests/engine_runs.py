@@ -57,7 +57,7 @@ def problem_of(spec: Mapping[str, Any], saved: Arrays) -> Problem:
         plans=plans,
         parameters=[_of_layer(f"param.{layer}", saved) for layer in layers],
         initial=[
-            {name: states[:, 0].transpose(0, 2, 1) for name, states in _of_layer(f"state.{layer}", saved).items()}
+            {name: _entries(states[:, 0]).transpose(0, 2, 1) for name, states in _of_layer(f"state.{layer}", saved).items()}
             for layer in layers
         ],
         source=Given(saved["x"].transpose(1, 0, 3, 2)),
@@ -87,6 +87,11 @@ def _loss(spec: Mapping[str, Any], saved: Arrays, output_size: int) -> Loss:
 
 def _under(prefix: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
     return {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
+
+
+def _entries(states: NDArray[Any]) -> NDArray[Any]:
+    """Return states of each trial and sequence, whatever their shape, as the engine has them: (R, B, entries)."""
+    return states.reshape(*states.shape[:2], -1)
 
 
 def _of_layer(prefix: str, arrays: Arrays) -> dict[str, NDArray[Any]]:
@@ -151,9 +156,9 @@ def vectors_saved(saved: Arrays) -> Vectors:
     for name, gradients in _under("grad_state.", saved).items():
         for trial, step, sequence in np.ndindex(gradients.shape[:3]):
             place = (name, step, trial, sequence)
-            gradient = gradients[trial, step, sequence]
+            gradient = gradients[trial, step, sequence].ravel()
             exponent = int(saved[f"log2_state.{name}"][trial, step, sequence])
-            table["state", *place] = (saved[f"state.{name}"][trial, step, sequence], 0)
+            table["state", *place] = (saved[f"state.{name}"][trial, step, sequence].ravel(), 0)
             table["grad_state", *place] = (gradient, exponent)
             table["norm", *place] = (np.atleast_1d(np.linalg.norm(gradient)), exponent)
     for name, gradients in _under("grad_param.", saved).items():

@@ -21,7 +21,7 @@ from gradcli.frozen import frozen
 from gradcli.language.across import ACROSS
 from gradcli.language.bounds import Bounds, Interval
 from gradcli.language.functions import FUNCTIONS
-from gradcli.language.graph import Node, reachable
+from gradcli.language.graph import MAPS, VIEW, Node, reachable
 
 Array = np.ndarray[Any, Any]
 _Source = tuple[str, int]
@@ -101,7 +101,8 @@ class _Blocks:
         expressions = list(plan.states.values())
         free = Bounds(plan.graph, expressions, known, {})
         states: dict[str, Interval] = {}
-        for name, expression in plan.states.items():
+        for name in plan.cell.states:
+            expression = plan.states[name]
             low, high = free.interval(expression)
             start = initial[name]
             states[name] = min(low, float(start.min())), max(high, float(start.max()))
@@ -121,6 +122,10 @@ class _Blocks:
                 group = plan.linear.group_of[source]
                 factor = slope * float(np.linalg.norm(self._known(source.args[0]), 2)) if slope else 0.0
                 parts = self._reach[group.number]
+            elif source.op in MAPS:
+                factor, parts = slope * _norm_of_map(plan, source) if slope else 0.0, self._reach[source]
+            elif source.op == "state" and source.data[0] not in plan.cell.states:
+                continue  # an earlier input
             elif source.op == "across":
                 name, eps = source.data
                 factor = slope * ACROSS[name].gamma(eps) if slope else 0.0
@@ -138,7 +143,7 @@ class _Blocks:
     def matrix(self) -> Array:
         """Return M, with the states that the equations look back at further as blocks of their own."""
         plan = self._plan
-        slots = [(name, lag) for name in plan.states for lag in range(plan.lags[name])]
+        slots = [(name, lag) for name in plan.cell.states for lag in range(plan.lags[name])]
         matrix = np.zeros((len(slots), len(slots)))
         for row, (name, lag) in enumerate(slots):
             for column, (other, back) in enumerate(slots):
@@ -149,8 +154,27 @@ class _Blocks:
         return matrix
 
 
+def _norm_of_map(plan: LayerPlan, node: Node) -> float:
+    """Return the spectral norm of a map from one shape to another."""
+    match node.op:
+        case "view":
+            _, shape, strides = node.data[:VIEW]
+            return math.sqrt(math.prod(size for size, stride in zip(shape, strides, strict=True) if stride == 0))
+        case "total":
+            shape, axis = node.data
+            return math.sqrt(shape[axis])
+        case "cumsum":
+            # Of the triangular matrix of ones, whose inverse has the differences of neighbours.
+            return 1.0 / (2.0 * math.sin(math.pi / (4 * plan.size(node) + 2)))
+    return 1.0
+
+
 def _label(source: Node) -> str:
     """Return a cut point in words: W_hh, h[t-1] or layer_norm."""
     if source.op == "matmul":
         return matrix_label(source.args[0])
+    if source.op in MAPS:
+        # What it is a map of, by the state that it is made of.
+        states = [node for node in reachable([source]) if node.op == "state"]
+        return _label(states[-1]) if states else "a value"
     return str(source.data[0]) if source.op == "across" else f"{source.data[0]}[t-{source.data[1]}]"

@@ -40,7 +40,7 @@ def _shared_runs(networks: Sequence[Network], index: int, record: bool, progress
     if len(problems) == 1:
         return {}
     whole = joined(list(problems.values()))
-    states = sum(len(plan.states) for plan in whole.plans)
+    states = sum(len(plan.cell.states) for plan in whole.plans)
     norms = np.dtype(np.float64).itemsize * states * whole.seq_len * whole.trials * whole.batch_size
     # Larger ones run one trial after the other in any case, and alone they need less memory at a time.
     if whole.sizes.trials_at_once < whole.trials or norms > _SHARED_BYTES:

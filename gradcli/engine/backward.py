@@ -17,7 +17,7 @@ import numpy as np
 
 from gradcli.engine import executor
 from gradcli.engine.arrays import Extent
-from gradcli.engine.evaluate import Values, evaluate, product
+from gradcli.engine.evaluate import Values, evaluate, over_argument, product
 from gradcli.engine.exponents import Adjoints, Exponents, PlainExponents
 from gradcli.engine.factors import Factors, factors_of
 from gradcli.engine.layer import Layer
@@ -84,6 +84,7 @@ def _of_program(program: BackwardProgram) -> list[Buffer]:
     of_nodes = [parts.across, parts.values, parts.slopes, program.vectors]
     lanes = [lanes.buffer for lanes in parts.lanes.values()]
     found = [*buffers_of(program.coefficients), *parts.adjoints.values(), *lanes]
+    found += [buffer for _, buffer in program.hoisted]
     return found + [buffer for buffers in of_nodes for buffer in buffers.values()]
 
 
@@ -140,6 +141,7 @@ class BackwardPass:
         self._upward: executor.Program | None = None
         #: What is computed of a block before the way back, or taken from the forward pass.
         taken = {place.buffer for _, place in parts.wanted} | set(program.vectors.values())
+        self._reads_the_tape = any(buffer.span is Span.SEGMENT for buffer in buffers_of(program.step))
         self._of_block = [arrays[buffer] for buffer in (*taken, *parts.values.values(), *parts.slopes.values())]
         found = factors_of(plan) if parameters else []
         self.weights = [WeightGradients(layer, factors, block) for factors in found]
@@ -199,14 +201,14 @@ class BackwardPass:
             for array in self._of_block:
                 array[:n, ..., missing] = 0.0
         exponent = self._exponents.choose(n, adjoints, entering, entering_exponent)
-        norms = self._go_back(n, adjoints, exponent, entering, entering_exponent)
+        norms = self._go_back(lo, n, adjoints, exponent, entering, entering_exponent)
         lifted: Array | None = None
         while (more_lifted := self._exponents.to_be_lifted(norms, exponent)) is not None:
             if self.step_clip is not None:
                 self.step_clip.settle(kept=False)
             lifted = more_lifted if lifted is None else lifted | more_lifted
             exponent = self._exponents.choose(n, adjoints, entering, entering_exponent, lifted)
-            norms = self._go_back(n, adjoints, exponent, entering, entering_exponent)
+            norms = self._go_back(lo, n, adjoints, exponent, entering, entering_exponent)
         joint = self._exponents.check(norms, n)
         frames = plan.frames
         carry = {name: total[:lag].copy() for name, total in self.totals.items()}
@@ -217,16 +219,16 @@ class BackwardPass:
         return Block(
             (lo, hi),
             ending,
-            {name: norm + exponent[frames.of_state[name]] for name, norm in norms.items()},
+            {name: norms[name] + exponent[frames.of_state[name]] for name in plan.cell.states},
             gradients,
             to_input,
             to_input_exponent,
-            {name: (t[lag : lag + n], exponent[frames.of_state[name]]) for name, t in self.totals.items()},
+            {name: (self.totals[name][lag : lag + n], exponent[frames.of_state[name]]) for name in plan.cell.states},
             self._exponents.longest_next(n, joint, adjoints, ending) if more else 1,
         )
 
     def _go_back(
-        self, n: int, adjoints: Adjoints, exponent: Array, entering: Array | None, entering_exponent: Array
+        self, lo: int, n: int, adjoints: Adjoints, exponent: Array, entering: Array | None, entering_exponent: Array
     ) -> dict[str, Array]:
         """Run the loop over a block, and return log2 of the norms of each state's mantissas, (n, R, B)."""
         self._exponent = exponent
@@ -239,19 +241,28 @@ class BackwardPass:
                 self._fill_powers(exponent)
             step = self._upward
         self._fill_limits(exponent)
-        step.run(0, n, reverse=True)
+        step.run(lo, n, reverse=True)
+        self._clear_missing(n)
         self._count_clipped(n)
         lag = self.layer.lag
         return {name: executor.log2_norms(total[lag : lag + n]) for name, total in self.totals.items()}
 
+    def _clear_missing(self, n: int) -> None:
+        """Make zero what came of sequences that had none of the steps: a derivative of theirs need not be finite."""
+        if self.missing is None or not self._reads_the_tape:
+            return
+        kept = [*self._parts.lanes.values(), *(buffer.rows() for buffer in self._parts.across.values())]
+        for array in (*self.totals.values(), *(self.layer.arrays[place.buffer] for place in kept)):
+            array[..., self.missing] = 0.0
+
     def _with_shifts(self) -> executor.Program:
         """Return the step for frames that pass adjoints on to ones with far smaller powers of two."""
-        return self._compiled(self.plan.merged(self._parts.upward))
+        return self._compiled(self.plan.upward(self._program))
 
     def _take_block(self, lo: int, n: int) -> None:
         """Take what the way back needs of n steps of the forward pass."""
         layer, arrays = self.layer, self.layer.arrays
-        for node, buffer in self._program.hoisted.items():
+        for node, buffer in self._program.hoisted:
             np.copyto(arrays[buffer][:n], layer.array(node)[lo : lo + n])
         self.coefficients.run(lo, n)
         for node, buffer in self._parts.values.items():
@@ -366,7 +377,7 @@ class BackwardPass:
         lo, hi = block.steps
         values = self.layer.block_values(lo, hi)
         for (_, coefficient), place in self._parts.places.items():
-            if coefficient not in values and place.buffer.span is Span.BLOCK:
+            if coefficient not in values and place.buffer.span is Span.BLOCK and len(place.shape) == 1:
                 values[coefficient] = self.layer.arrays.view(place)[: hi - lo]
         return values | {old: values[new] for old, new in self.plan.became.items() if new in values}
 
@@ -376,7 +387,8 @@ class BackwardPass:
         if isinstance(target, str):
             return self.totals[target][lag : lag + n]
         if isinstance(target, Node):
-            return self.layer.arrays[self._parts.across[target]][:n]
+            adjoint = self.layer.arrays[self._parts.across[target]][:n]
+            return over_argument(target, adjoint) if target.op == "total" else adjoint
         return product(self.transposed(target), self.lanes[target][:n])
 
     def transposed(self, group: int) -> Array:

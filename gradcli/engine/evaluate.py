@@ -6,6 +6,7 @@ is (R, size, 1), a matrix is (R, rows, columns), a number is a float.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from gradcli.engine.scaled import Scaled, exponent_of, scale_by, summed_products
 from gradcli.language.across import ACROSS
 from gradcli.language.derivative import slopes
 from gradcli.language.functions import FUNCTIONS
-from gradcli.language.graph import Dependence, Graph, Node, reachable
+from gradcli.language.graph import MAPS, VIEW, Dependence, Graph, Node, reachable
 
 Array = np.ndarray[Any, Any]
 Values = dict[Node, Any]
@@ -64,12 +65,105 @@ def _value(node: Node, args: list[Any], columns: Mapping[Node, tuple[int, int]])
         case "columns":
             start, stop = columns[node]
             return args[0][:, :, start:stop]
+        case "entries":
+            return args[0].reshape(len(args[0]), -1, 1)
+        case "identity":
+            return np.eye(node.data).reshape(1, -1, 1)
+        case "view":
+            return viewed(node, args[0])
+        case "pad":
+            return padded(node, args[0])
+        case "total":
+            shape, axis = node.data
+            return _as_array(args[0], shape).sum(axis=axis - len(shape) - 1).reshape(*args[0].shape[:-2], -1, args[0].shape[-1])
+        case "cumsum":
+            return cumulated(args[0], reverse=node.data)
+        case "largest":
+            return args[0].max(axis=-2, keepdims=True)
+        case "maximum" | "minimum":
+            return getattr(np, node.op)(*args)
+        case "greater" | "greater_equal" | "equal":
+            return getattr(np, node.op)(*args).astype(np.result_type(*args, np.float32))
+        case "where":
+            return np.where(np.asarray(args[0]) != 0, args[1], args[2])
+        case "stop" | "carried":
+            return args[0]
+        case "spike":
+            return _call("_positive", args[0])
         case "stack":
             return np.concatenate(args, axis=1)
         case "beside":
             return np.concatenate(args, axis=2)
         case _:
             raise AssertionError(f"the value of {node} was not given")
+
+
+# Maps from one shape to another: (..., entries, B), where entries are those of an array of some shape.
+
+
+def _as_array(values: Array, shape: tuple[int, ...]) -> Array:
+    """Return (..., entries, B) as (..., *shape, B); one entry that stands for all of them is repeated."""
+    if values.shape[-2] == 1 < math.prod(shape):
+        values = np.broadcast_to(values, (*values.shape[:-2], math.prod(shape), values.shape[-1]))
+    return values.reshape(*values.shape[:-2], *shape, values.shape[-1])
+
+
+def _indices(node: Node) -> Array:
+    """Return which entry of its argument each entry of a view is."""
+    start, shape, strides = node.data[:VIEW]
+    steps = [np.arange(size) * stride for size, stride in zip(shape, strides, strict=True)]
+    return np.asarray(start + sum(np.ix_(*steps))).ravel()
+
+
+def viewed(node: Node, values: Array) -> Array:
+    """Return the entries of a view from those of its argument."""
+    return values[..., _indices(node), :]
+
+
+def padded(node: Node, values: Array) -> Array:
+    """Return a part of a concatenation with zeros on both sides."""
+    start, size = node.data
+    out = np.zeros((*values.shape[:-2], size, values.shape[-1]), values.dtype)
+    out[..., start : start + values.shape[-2], :] = values
+    return out
+
+
+def cumulated(values: Array, *, reverse: bool) -> Array:
+    """Return the cumulated sums of entries, from the first on or from the last."""
+    return np.cumsum(values[..., ::-1, :], axis=-2)[..., ::-1, :] if reverse else np.cumsum(values, axis=-2)
+
+
+def over_argument(node: Node, adjoint: Array) -> Array:
+    """Return the adjoint of what is summed over an axis, entry by entry, from that of the sum."""
+    shape, axis = node.data
+    kept = [size for place, size in enumerate(shape) if place != axis]
+    found = np.expand_dims(adjoint.reshape(*adjoint.shape[:-2], *kept, adjoint.shape[-1]), axis - len(shape) - 1)
+    whole = np.broadcast_to(found, (*adjoint.shape[:-2], *shape, adjoint.shape[-1]))
+    return whole.reshape(*adjoint.shape[:-2], -1, adjoint.shape[-1])
+
+
+def through_map(node: Node, adjoint: Array, size: int) -> Array:
+    """Return the adjoint of the argument of a map, (..., size, B), from that of its result.
+
+    With y = L a for a fixed matrix L of ones and zeros it is L^T dL/dy.
+    """
+    match node.op:
+        case "total":
+            return over_argument(node, adjoint)
+        case "pad":
+            start = node.data[0]
+            return adjoint[..., start : start + size, :]
+        case "cumsum":
+            return cumulated(adjoint, reverse=not node.data)
+        case _:
+            start, shape, strides = node.data[:VIEW]
+            array = _as_array(adjoint, shape)
+            same = tuple(axis - len(shape) - 1 for axis, stride in enumerate(strides) if stride == 0)
+            summed = array.sum(axis=same, keepdims=True).reshape(*adjoint.shape[:-2], -1, adjoint.shape[-1])
+            first = [np.arange(size if stride else 1) * stride for size, stride in zip(shape, strides, strict=True)]
+            out = np.zeros((*adjoint.shape[:-2], size, adjoint.shape[-1]), adjoint.dtype)
+            out[..., np.asarray(start + sum(np.ix_(*first))).ravel(), :] = summed
+            return out
 
 
 def _call(name: str, argument: Any) -> Any:
@@ -212,6 +306,10 @@ class HoistedAdjoints:
                 evaluate(node.args, self._values, self._columns)
                 self.receive(node.args[0], through_across(node, self._values[node.args[0]], adjoint))
                 continue
+            if node.op in MAPS:
+                evaluate(node.args, self._values, self._columns)
+                self.receive(node.args[0], through_map(node, adjoint, np.shape(self._values[node.args[0]])[-2]))
+                continue
             for arg, slope in slopes(self._graph, node):
                 if not arg.is_number:
                     evaluate([slope], self._values, self._columns)
@@ -260,6 +358,12 @@ def _pull_back(
             to_matrix = times(values[vector], lambda g, v: np.matmul(g, v.swapaxes(-1, -2)))
             to_vector = times(values[matrix], lambda g, m: np.matmul(m.swapaxes(-1, -2), g))
             return [(matrix, to_matrix), (vector, to_vector)]
+        case "entries":
+            matrix = gradient.mantissa.reshape(*gradient.mantissa.shape[:-2], *node.data)
+            return [(node.args[0], Scaled(matrix, gradient.exponent))]
+        case op if op in MAPS:
+            through = through_map(node, _whole(gradient.mantissa, values[node]), np.shape(values[node.args[0]])[-2])
+            return [(node.args[0], Scaled(through, gradient.exponent).normalised())]
         case "across":
             argument = values[node.args[0]]
             argument = np.broadcast_to(argument, (*gradient.mantissa.shape[:-2], *argument.shape[-2:]))
@@ -282,6 +386,11 @@ def _pull_back(
 
                 found.append((arg, times(values[slope], as_argument)))
             return found
+
+
+def _whole(gradient: Array, value: Array) -> Array:
+    """Return a gradient with an entry for each of the value's."""
+    return np.broadcast_to(gradient, (*gradient.shape[:-2], np.shape(value)[-2], gradient.shape[-1]))
 
 
 def _near_one(value: Any) -> tuple[Any, int]:

@@ -125,7 +125,7 @@ def _uses_of(affine: Affine, lane: int, vectors: Sequence[Node]) -> list[Use]:
 
 def _size(plan: LayerPlan, target: Target) -> int:
     if isinstance(target, str):
-        return plan.cell.shapes.states[target]
+        return plan.state_sizes[target]
     return plan.size(target.args[0] if isinstance(target, Node) else plan.groups[target].vector)
 
 

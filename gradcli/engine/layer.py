@@ -23,6 +23,7 @@ from gradcli.engine.starts import Start
 from gradcli.engine.step.instructions import Buffer, Span, buffers_of
 from gradcli.engine.step.plan import LayerPlan
 from gradcli.language.graph import Dependence, Node
+from gradcli.language.parser import INPUT_NAME
 
 Array = np.ndarray[Any, Any]
 
@@ -229,7 +230,10 @@ class Layer:
         }
         graph, lags = self.plan.graph, self.plan.lags
         states = [graph.state(name, lag) for name in self.plan.states for lag in range(lags[name] + 1)]
-        return values | {node: self.array(node)[lo:hi] for node in (*states, *self.plan.layout.stored)}
+        values |= {node: self.array(node)[lo:hi] for node in (*states, *self.plan.layout.stored)}
+        for lag in range(1, lags.get(INPUT_NAME, 0) + 1):
+            values[graph.input(lag)] = values[graph.state(INPUT_NAME, lag)]
+        return values
 
     def history(self) -> dict[str, Array]:
         """Return a copy of the last `lag` values of each state, for the segment that follows."""

@@ -70,7 +70,7 @@ class LinearisedBlock:
     def __init__(self, layer: Layer, lo: int, hi: int, sequence: int = 0) -> None:
         self.layer, self.plan, self.steps = layer, layer.plan, hi - lo
         self.width = layer.batch_size if self.plan.couples_sequences else 1
-        self._lo = lo
+        self._lo = self.first = lo
         self._only = slice(None) if self.plan.couples_sequences else slice(sequence, sequence + 1)
         self.program = self.plan.backward(Choices(self.plan.prefilled, one_frame=True))
         self.arrays = self._filled()
@@ -90,7 +90,8 @@ class LinearisedBlock:
                 arrays[buffer] = layer.arrays[buffer][..., self._only]
         wanted = [place.buffer for _, place in program.parts.wanted]
         arrays.allocate([*buffers_of(program.coefficients), *wanted], segment=n, block=n)
-        for node, buffer in program.hoisted.items():
+        arrays.allocate([buffer for _, buffer in program.hoisted], segment=n, block=n)
+        for node, buffer in program.hoisted:
             arrays[buffer][...] = layer.array(node)[lo : lo + n, ..., self._only]
         for node, buffer in program.parts.values.items():
             arrays[buffer] = layer.array(node)[lo : lo + n, ..., self._only].copy()
@@ -184,7 +185,11 @@ class _Columns:
         arrays = Arrays(1, block.width, np.dtype(np.float64), columns=count)
         for buffer in buffers_of(program.step):
             if not buffer.columns:
-                arrays[buffer] = np.asarray(of_all[buffer][:, trial : trial + 1], np.float64)
+                if buffer not in of_all:
+                    continue  # what is computed at each step has no value yet
+                # The tape is that of the segment, of which the block is a part.
+                first = block.first if buffer.span is Span.SEGMENT else 0
+                arrays[buffer] = np.asarray(of_all[buffer][first:, trial : trial + 1], np.float64)
                 if buffer.span is Span.BLOCK:
                     arrays.moving.add(buffer)
         parts = program.parts
@@ -211,8 +216,14 @@ class _Tangents:
         self._plan, self._width = block.plan, block.width
         arrays, parts = block.arrays, block.program.parts
         self._coefficients = {
-            key: arrays.view(place)[:, trial] for key, place in parts.places.items() if not key[1].is_number
+            key: arrays.view(place)[:, trial]
+            for key, place in parts.places.items()
+            if not key[1].is_number and place.buffer.span is not Span.SEGMENT and place.buffer in arrays
         }
+        # What the backward step reads on the tape, or computes at each step, is computed for the block here.
+        others = [key for key in parts.places if not key[1].is_number and key not in self._coefficients]
+        for key, values in zip(others, block.evaluated([node for _, node in others]), strict=True):
+            self._coefficients[key] = np.asarray(values)[:, trial]
         self._matrices = [matrix[trial] for matrix in block.matrices]
         self._across = {node: arrays[buffer][:, trial] for node, buffer in parts.values.items()}
         self._slopes = {node: arrays[buffer][:, trial] for node, buffer in parts.slopes.items()}
@@ -240,7 +251,7 @@ class _Tangents:
 
         for target in reversed(plan.linear.backward_order):
             if isinstance(target, str):
-                known[target, 0] = gathered(target, plan.cell.shapes.states[target])
+                known[target, 0] = gathered(target, plan.state_sizes[target])
             elif isinstance(target, Node):
                 inner[target] = self._through(target, step, gathered(target, plan.size(target)))
             else:

@@ -122,6 +122,17 @@ class NumpyProgram:
                 at_step = [name(part, "bare") for part in slope] or ["None"]
                 jacobian = partial(function.apply_jacobian, self._axis(function.over_sequences))
                 self._bound(jacobian, name(y, "bare"), *at_step, name(adjoint), name(out))
+            case "sum_axis" | "largest":
+                reduce = np.add.reduce if op == "sum_axis" else np.maximum.reduce
+                self._bound(partial(_along, reduce, self._axis_of(data)), name(args[0]), name(out))
+            case "sum_product":
+                self._bound(partial(_sum_product, self._axis_of(data)), *map(name, args), name(out))
+            case "cumsum" | "cumsum_reversed":
+                self._bound(partial(_cumulate, self._axis_of(data), op == "cumsum_reversed"), name(args[0]), name(out))
+            case "greater" | "greater_equal" | "equal":
+                self._bound(partial(_compare, getattr(np, op)), *map(name, args), name(out))
+            case "where":
+                self._bound(_where, *map(name, args), name(out))
             case "clip_norm" | "clip_value":
                 self._bound(partial(CLIPPING[op], self._axis(False)), *map(name, args))
             case _:
@@ -136,6 +147,10 @@ class NumpyProgram:
     def _axis(self, over_sequences: bool) -> int:
         """Return the axis of a step's arrays over which a function across goes."""
         return (self._arrays.trials > 1) + over_sequences
+
+    def _axis_of(self, axis: int) -> int:
+        """Return the axis of a step's arrays that is an axis of an operand."""
+        return axis + (2 if self._whole else self._arrays.trials > 1)
 
     # The arrays.
 
@@ -256,6 +271,27 @@ class CopiedProgram:
             if is_written:
                 lag = buffer.lag
                 np.copyto(arrays[buffer][lag + first : lag + first + count], own[buffer][lag : lag + count])
+
+
+def _along(reduce: Callable[..., Array], axis: int, a: Array, out: Array) -> None:
+    reduce(a, axis=axis, keepdims=True, out=out)
+
+
+def _sum_product(axis: int, a: Array, b: Array, out: Array) -> None:
+    np.add.reduce(a * b, axis=axis, keepdims=True, out=out)
+
+
+def _cumulate(axis: int, reverse: bool, a: Array, out: Array) -> None:
+    order = (slice(None),) * axis + (slice(None, None, -1),) if reverse else ()
+    out[order] = np.cumsum(a[order], axis=axis)
+
+
+def _compare(operation: Callable[..., Array], a: Array, b: Array, out: Array) -> None:
+    np.copyto(out, operation(a, b), casting="unsafe")
+
+
+def _where(mask: Array, a: Array, b: Array, out: Array) -> None:
+    np.copyto(out, np.where(mask != 0, a, b))
 
 
 @lru_cache(maxsize=64)

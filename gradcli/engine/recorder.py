@@ -55,7 +55,8 @@ class Recorder:
 
     def keep_states(self, lo: int, hi: int) -> None:
         for name, layer in zip(self._engine.problem.names, self._engine.layers, strict=True):
-            for state, array in layer.states.items():
+            for state in layer.plan.cell.states:
+                array = layer.states[state]
                 self.recording.states[f"{name}.{state}"][lo + 1 : hi + 1] = array[layer.lag : layer.lag + hi - lo]
         first = self._engine.layers[0]
         self.recording.x[lo:hi] = first.values[first.plan.graph.input()]

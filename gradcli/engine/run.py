@@ -199,7 +199,7 @@ def _backpropagated(
             return run
         shape = (problem.seq_len + 1, problem.trials, problem.batch_size)
         for name, layer in zip(problem.names, group.layers, strict=True):
-            run.log2_norm |= {f"{name}.{state}": np.full(shape, np.nan) for state in layer.states}
+            run.log2_norm |= {f"{name}.{state}": np.full(shape, np.nan) for state in layer.plan.cell.states}
         backward = Backward(group, run, recorder, step_clip, parameters, plain, visit)
         if problem.bidirectional:
             is_finite = BothWays(backward).run()

@@ -91,7 +91,7 @@ class Sizes:
     @cached_property
     def _widest(self) -> int:
         """The size of the largest state."""
-        return max(max(plan.cell.shapes.states.values()) for plan in self.plans)
+        return max(max(plan.state_sizes.values()) for plan in self.plans)
 
     @cached_property
     def block(self) -> int:
@@ -100,8 +100,8 @@ class Sizes:
             return 1
         rows = 0
         for plan in self.plans:
-            rows += sum(stack.rows for stack in plan.layout.stacks) + sum(plan.cell.shapes.states.values())
-            rows += sum(map(plan.size, plan.across))
+            rows += sum(stack.rows for stack in plan.layout.stacks) + sum(plan.state_sizes.values())
+            rows += sum(map(plan.size, plan.across)) + sum(map(plan.size, plan.linear.maps))
         step = 2 * rows * self.trials * self.batch_size * self.itemsize
         return min(int(np.clip(_BLOCK_BYTES // step, _SHORTEST_BLOCK, _LONGEST_BLOCK)), self.seq_len)
 

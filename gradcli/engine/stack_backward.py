@@ -147,10 +147,10 @@ class Backward:
     def _take_initial(self, index: int, step: int, sequences: Any) -> None:
         """Take the adjoints of the initial states that a layer has of sequences that begin after a step."""
         run, name, adjoints = self.run, self.engine.problem.names[index], self.adjoints[index]
-        frames = self.passes[index].plan.frames
-        for state, carry in adjoints.carry.items():
-            exponent = adjoints.exponent[frames.of_state[state]][:, sequences]
-            initial = carry[-1][..., sequences]
+        plan = self.passes[index].plan
+        for state in plan.cell.states:
+            exponent = adjoints.exponent[plan.frames.of_state[state]][:, sequences]
+            initial = adjoints.carry[state][-1][..., sequences]
             if self.step_clip is not None:
                 self.step_clip(initial, exponent[:, None, :])
             norm = executor.log2_norms(initial[None])[0] + exponent

@@ -72,9 +72,11 @@ def slopes(graph: Graph, node: Node) -> list[tuple[Node, Node]]:
         case "where":
             mask, a, b = node.args
             return [(a, mask), (b, g.sub(one, mask))]
+        case "carried":
+            return [(node.args[1], one)]
         case "spike":
             return [(node.args[0], surrogate_slope(g, node))]
-        case "greater" | "greater_equal" | "equal" | "stop":
+        case "greater" | "greater_equal" | "equal" | "stop" | "largest":
             return []
         case _:
             raise AssertionError(f"{node} is not elementwise")

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping
 from gradcli.frozen import frozen
 from gradcli.language.cell import SizedCell
 from gradcli.language.derivative import slopes
-from gradcli.language.graph import Dependence, Graph, Node, reachable
+from gradcli.language.graph import MAPS, Dependence, Graph, Node, reachable
 
 #: Functions that only let more or less of something through.
 _PASSING = ("sigmoid", "hard_sigmoid", "exp")
@@ -94,7 +94,7 @@ def direct_edges(cell: SizedCell) -> list[DirectEdge]:
 def _derivatives(graph: Graph, target: Node) -> dict[Node, Node]:
     """Return d target / d s for every state node s, by reverse accumulation that goes round gates."""
     bends = _bends(reachable([target]))
-    stop = {node for node in reachable([target]) if node.op in ("state", "matmul", "across")}
+    stop = {node for node in reachable([target]) if node.op in ("state", "matmul", "across", *MAPS)}
     cotangents: dict[Node, Node] = {target: graph.number(1.0)}
     for node in reversed(reachable([target], stop=stop)):
         if node in stop or node not in cotangents or node.dependence < Dependence.STATE:
@@ -129,12 +129,16 @@ def _bends(nodes: Iterable[Node]) -> dict[Node, int | None]:
     for node in nodes:
         if node.dependence is Dependence.PARAMETERS:
             found[node] = None
-        elif node.op in ("state", "input", "matmul", "across"):
+        elif node.op in ("state", "input", "matmul", "across", "total", "cumsum"):
             found[node] = _LINEAR
+        elif node.op in MAPS:
+            found[node] = found[node.args[0]]  # a gate stays one, however many entries it stands beside
         else:
             inner = min(bend for arg in node.args if (bend := found[arg]) is not None)
             if node.op == "call":
                 inner = _GATE if node.data in _PASSING else max(inner, _BENT)
+            elif node.op in ("maximum", "minimum", "where", "spike"):
+                inner = max(inner, _BENT)
             found[node] = inner
     return found
 

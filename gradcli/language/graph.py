@@ -7,7 +7,7 @@ op              arguments                                        data
 ==============  ===============================================  =======================================
 ``number``                                                       the value
 ``parameter``                                                    the name
-``input``
+``input``                                                        how many steps back, None for x[t]
 ``state``                                                        (name, lag); lag 0 is the value at t
 ``sum``         terms                                            their signs, +1 or -1
 ``mul``         two factors
@@ -18,22 +18,25 @@ op              arguments                                        data
 ``greater``     two numbers; 1 where the first is greater, else 0; likewise ``greater_equal``, ``equal``
 ``where``       a mask of ones and zeros, what is taken where it is 1, what is taken elsewhere
 ``stop``        argument, which gets no gradient
+``carried``     a value, and what has its gradient in its place
 ``spike``       argument                                         the surrogate and its k, see `surrogates`
 ``across``      argument                                         (the function's name, eps), see `across`
 ``matmul``      matrix, vector
 ``transpose``   matrix
 ``columns``     matrix                                           (part, the parts' nodes) of a concatenation
 ``entries``     a matrix of parameters, as a value               its shape, once sizes are known
-``identity``                                                     its number of rows, once sizes are known
+``identity``                                                     the node that has as many rows; once sizes are known,
+                                                                 their number
 ``cumsum``      vector
-``largest``     argument: the largest entry
+``largest``     argument: the largest entry, without a gradient
 ==============  ===============================================  =======================================
 
 A value is a number, a vector or a matrix. All are kept as a vector of entries, a matrix row by row; *maps* lead from
 one shape to another. While sizes are not known they are
 
 ==============  ===============================================  =======================================
-``spread``      vector                                           "rows": each row of a matrix is it; or "columns"
+``spread``      vector                                           "rows": each row of a matrix is it; or "columns";
+                                                                 and the node that has as many
 ``transposed``  a matrix that changes with the step
 ``slice``       vector                                           (start, stop), stop may be None
 ``pad``         a part of a concatenation                        (part, the parts' nodes)
@@ -62,11 +65,15 @@ from typing import Any
 ELEMENTWISE_OPS = frozenset(
     {
         *("sum", "mul", "div", "pow", "call", "maximum", "minimum", "greater", "greater_equal", "equal", "where"),
-        *("stop", "spike"),
+        *("stop", "spike", "carried"),
     }
 )
-#: Maps from one shape to another, once sizes are known.
-MAPS = frozenset({"view", "pad", "total", "cumsum", "largest"})
+#: Linear maps from one shape to another, once sizes are known.
+MAPS = frozenset({"view", "pad", "total", "cumsum"})
+
+
+#: How many things a view's data are; one more stands behind those of a view that is made inside the loop.
+VIEW = 3
 
 
 class Dependence(IntEnum):
@@ -112,6 +119,8 @@ class Graph:
         if found is None:
             own = {"input": Dependence.INPUT, "state": Dependence.STATE}.get(op, Dependence.PARAMETERS)
             dependence = max((arg.dependence for arg in args), default=own)
+            if op == "view" and len(data) > VIEW:
+                dependence = Dependence.STATE
             found = self._nodes[key] = Node(len(self._nodes), op, tuple(args), data, dependence)
             self._by_index.append(found)
         return found
@@ -126,8 +135,8 @@ class Graph:
     def parameter(self, name: str) -> Node:
         return self.node("parameter", (), name)
 
-    def input(self) -> Node:
-        return self.node("input")
+    def input(self, lag: int = 0) -> Node:
+        return self.node("input", (), lag or None)
 
     def state(self, name: str, lag: int) -> Node:
         return self.node("state", (), (name, lag))
@@ -222,8 +231,9 @@ class Graph:
 
     # Maps from one shape to another.
 
-    def spread(self, vector: Node, along: str) -> Node:
-        return self.node("spread", (vector,), along)
+    def spread(self, vector: Node, along: str, like: Node) -> Node:
+        """Return a matrix whose rows, or columns, are a vector: as many as `like` has, or has entries."""
+        return self.node("spread", (vector,), (along, like.index))
 
     def transposed(self, matrix: Node) -> Node:
         return matrix.args[0] if matrix.op == "transposed" else self.node("transposed", (matrix,))
@@ -234,8 +244,9 @@ class Graph:
     def entries(self, matrix: Node) -> Node:
         return self.node("entries", (matrix,))
 
-    def identity(self) -> Node:
-        return self.node("identity")
+    def identity(self, like: Node | None) -> Node:
+        """Return the identity matrix with as many rows as another node, or as its context says."""
+        return self.node("identity", (), -len(self._by_index) if like is None else like.index)
 
     # Matrices of parameters.
 

@@ -404,7 +404,8 @@ class Lowering:
             raise _Mistake(place, "x is the input: write x[t]")
         if name == TIME_NAME:
             raise _Mistake(place, "t is the time step and has no value of its own")
-        if (name in CALLABLE and name not in self._given) or name == ACTIVATION_NAME:
+        is_function = name in CALLABLE and name not in _OF_SHAPES
+        if (is_function and name not in self._given) or name == ACTIVATION_NAME:
             raise _Mistake(place, f"{name} is a function: write {name}(...)")
         if name in self._given:
             return self._vector_value(name, place, equation)
@@ -443,11 +444,7 @@ class Lowering:
         if lag > MAX_LAG:
             raise _Mistake(place, f"{name}[t-{lag}] is further back than {MAX_LAG} steps")
         if name == INPUT_NAME:
-            if lag:
-                raise _Mistake(
-                    place, f"the input is known at t only: write x[t], or keep x[t-{lag}] in a state of its own"
-                )
-            return self.graph.input()
+            return self.graph.input(lag)
         if lag:
             self._lags.setdefault(name, place)
             given = self._given.get(name)

@@ -128,9 +128,10 @@ class Algebra:
             case Sum(terms):
                 return g.sum([(sign, self.times_vector(term, vector)) for sign, term in terms])
             case Dense(entries) if entries.op == "transposed":
-                return g.total(g.mul(entries.args[0], g.spread(vector, "columns")), "rows")
+                matrix_entries = entries.args[0]
+                return g.total(g.mul(matrix_entries, g.spread(vector, "columns", matrix_entries)), "rows")
             case Dense(entries):
-                return g.total(g.mul(entries, g.spread(vector, "rows")), "columns")
+                return g.total(g.mul(entries, g.spread(vector, "rows", entries)), "columns")
             case Parameters(parameters):
                 return g.matmul(parameters, vector)
             case Identity():
@@ -173,9 +174,11 @@ class Algebra:
             case Diagonal(a), Diagonal(b):
                 return Diagonal(g.mul(a, b))
             case Diagonal(a), _:
-                return Dense(g.mul(g.spread(a, "columns"), self.entries(right)))
+                entries = self.entries(right)
+                return Dense(g.mul(g.spread(a, "columns", entries), entries))
             case _, Diagonal(b):
-                return Dense(g.mul(self.entries(left), g.spread(b, "rows")))
+                entries = self.entries(left)
+                return Dense(g.mul(entries, g.spread(b, "rows", entries)))
             case _:
                 raise NoProduct
 
@@ -184,16 +187,32 @@ class Algebra:
         g = self._graph
         match matrix:
             case Sum(terms):
-                return g.sum([(sign, self.entries(term)) for sign, term in terms])
+                return self._entries_of_sum(terms)
             case Dense(entries):
                 return entries
             case Parameters(parameters):
                 return g.entries(parameters)
             case Identity():
-                return g.identity()
+                return g.identity(None)
             case Diagonal(vector):
-                return g.mul(g.spread(vector, "columns"), g.identity())
+                return g.mul(g.spread(vector, "columns", vector), g.identity(vector))
             case Outer(left, right):
-                return g.mul(g.spread(left, "columns"), g.spread(right, "rows"))
+                return g.mul(g.spread(left, "columns", right), g.spread(right, "rows", left))
             case Scaled(factor, term):
                 return g.mul(factor, self.entries(term))
+
+    def _entries_of_sum(self, terms: Sequence[tuple[int, Term]]) -> Node:
+        """Return a sum entry by entry: an identity has the size of what it is added to."""
+        g = self._graph
+        found = {term: self.entries(term) for _, term in terms if not _is_of_identity(term)}
+        like = next(iter(found.values()), None)
+        for _, term in terms:
+            if isinstance(term, Identity):
+                found[term] = g.identity(like)
+            elif isinstance(term, Scaled) and term not in found:
+                found[term] = g.mul(term.factor, g.identity(like))
+        return g.sum([(sign, found[term]) for sign, term in terms])
+
+
+def _is_of_identity(term: Term) -> bool:
+    return isinstance(term, Identity) or (isinstance(term, Scaled) and isinstance(term.matrix, Identity))

@@ -102,7 +102,7 @@ class _Inference:
             case "entries":
                 return self.matrix(node.args[0])
             case "identity":
-                size = _Size()
+                size = self.value(self.graph.at(node.data))[0] if node.data >= 0 else _Size()
                 return size, size
             case "matmul":
                 rows, columns = self.matrix(node.args[0])
@@ -113,7 +113,9 @@ class _Inference:
                 return self.value(node.args[0])
             case "spread":
                 size = self.vector(node.args[0]) or _Size(1, "1")
-                return (_Size(), size) if node.data == "rows" else (size, _Size())
+                along, like = node.data
+                sizes = self.value(self.graph.at(like)) or (_Size(1, "1"),)
+                return (sizes[0], size) if along == "rows" else (size, sizes[-1])
             case "transposed":
                 rows, columns = self.value(node.args[0])
                 return columns, rows

@@ -33,7 +33,7 @@ def _sized(graph: Graph, node: Node, args: list[Node], shape: Shape, shapes: Sha
     of_nodes = shapes.of_nodes
     match node.op:
         case "spread":
-            return _view(graph, shapes, args[0], shape, (0, 1) if node.data == "rows" else (1, 0))
+            return _view(graph, shapes, args[0], shape, (0, 1) if node.data[0] == "rows" else (1, 0))
         case "transposed":
             return _view(graph, shapes, args[0], shape, (1, shape[0]))
         case "slice":
@@ -43,14 +43,13 @@ def _sized(graph: Graph, node: Node, args: list[Node], shape: Shape, shapes: Sha
             sizes = [shapes.sizes[graph.at(index)] for index in indices]
             return graph.node("pad", args, (sum(sizes[:part]), sum(sizes)))
         case "total" if node.data == "entries":
-            return graph.node("total", args, ((shapes.sizes[args[0]],), 0))
+            return _total(graph, shapes, args[0])
+        case "largest":
+            return _largest(graph, shapes, args[0])
         case "total":
             return graph.node("total", args, (of_nodes[args[0]], 1 if node.data == "columns" else 0))
         case "mean":
-            count = shapes.sizes[args[0]]
-            total = graph.node("total", args, ((count,), 0))
-            of_nodes[total], shapes.sizes[total] = (), 1
-            return graph.div(total, graph.number(count))
+            return graph.div(_total(graph, shapes, args[0]), graph.number(shapes.sizes[args[0]]))
         case "identity":
             return graph.node("identity", (), shape[0])
         case "entries":
@@ -60,6 +59,35 @@ def _sized(graph: Graph, node: Node, args: list[Node], shape: Shape, shapes: Sha
             return node if tuple(args) == node.args else _same(graph, node, args)
         case _:
             return node if tuple(args) == node.args else graph.node(node.op, args, node.data)
+
+
+def _total(graph: Graph, shapes: Shapes, arg: Node) -> Node:
+    """Return the sum of all entries: axis by axis, from the last one on."""
+    shape = shapes.of_nodes[arg]
+    while shape:
+        arg = graph.node("total", (arg,), (shape, len(shape) - 1))
+        shape = shape[:-1]
+        shapes.of_nodes[arg], shapes.sizes[arg] = shape, math.prod(shape)
+    return arg
+
+
+def _largest(graph: Graph, shapes: Shapes, arg: Node) -> Node:
+    """Return the largest entry; its gradient goes in equal parts to all that are as large, as PyTorch's amax has it."""
+
+    def known(node: Node, shape: Shape) -> Node:
+        shapes.of_nodes[node], shapes.sizes[node] = shape, math.prod(shape)
+        return node
+
+    shape = shapes.of_nodes[arg]
+    value = known(graph.node("largest", (arg,)), ())
+
+    def spread(node: Node) -> Node:
+        return node if node.dependence is Dependence.PARAMETERS else _view(graph, shapes, node, shape, (0,) * len(shape))
+
+    mask = known(graph.compare("equal", arg, spread(value)), shape)
+    count = _total(graph, shapes, mask)
+    share = known(graph.node("stop", (known(graph.div(mask, spread(count)), shape),)), shape)
+    return graph.node("carried", (value, _total(graph, shapes, known(graph.mul(share, arg), shape))))
 
 
 def _same(graph: Graph, node: Node, args: list[Node]) -> Node:

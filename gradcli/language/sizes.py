@@ -14,8 +14,8 @@ Dimension = int | str
 LARGEST = 2**31
 
 
-def size_at(dimension: Dimension, named: Mapping[str, int]) -> int:
-    """Return a size where hidden_size and input_size have these values.
+def size_at(dimension: Dimension, named: Mapping[str, int] | None) -> int:
+    """Return a size where hidden_size and input_size have these values; without values it is only checked.
 
     >>> size_at("2 * hidden_size / 4", {"hidden_size": 6, "input_size": 3})
     3
@@ -29,6 +29,9 @@ def size_at(dimension: Dimension, named: Mapping[str, int]) -> int:
         tree = ast.parse(dimension, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise ValueError(_expected(dimension)) from None
+    if named is None:
+        _value(tree, dimension, {HIDDEN: 1, INPUT: 1})
+        return 1
     value = _value(tree, dimension, named)
     if value != int(value):
         raise ValueError(f"{dimension} is no whole number where {_sizes_in(dimension, named)}")

@@ -86,7 +86,7 @@ def _records(fields: Mapping[str, Any]) -> Records:
 
 def _what(found: JacobianFindings) -> str:
     plan = found.network.problem.plans[found.network.problem.names.index(found.layer)]
-    states = ", ".join(plan.states)
+    states = ", ".join(plan.cell.states)
     which = f" of {found.layer}" if len(found.network.problem.names) > 1 else ""
     trials = found.network.spec.trials
     sequence = f"the {'first' if found.network.problem.begins is None else 'longest'} sequence"

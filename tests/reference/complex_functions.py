@@ -52,9 +52,8 @@ def _largest(a: Array) -> Array:
 
 def _norm(a: Array) -> Array:
     """Return the Euclidean norm, with the slope 0 at 0."""
-    squares = (a**2).sum(axis=0)
-    is_zero = squares.real == 0
-    return np.asarray(np.where(is_zero, 0, np.sqrt(np.where(is_zero, 1, squares))))
+    is_zero = ~a.real.any(axis=0)
+    return np.asarray(np.where(is_zero, 0, np.sqrt(np.where(is_zero, 1, (a**2).sum(axis=0)))))
 
 
 def _softmax(a: Array) -> Array:

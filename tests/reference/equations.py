@@ -203,7 +203,7 @@ def _product(node: ast.expr, left: ast.expr, right: ast.expr, scope: Scope) -> A
     if isinstance(first, _Identity):
         return _entrywise(operator.mul, node, first.multiple, second, scope)
     if isinstance(left, ast.Name) and first.ndim == 2:
-        # A vector stands left of no product: this is a parameter that was given as it is, without an axis for the batch.
+        # A vector stands left of no product: this is a parameter that came as it is, without an axis for the batch.
         first = first[:, :, None]
     if rank(first) != 2:
         raise _Outside(left, "only a matrix stands left of @")

@@ -154,9 +154,8 @@ class _Ranks:
 
     def _open(self, node: ast.expr) -> Iterator[str]:
         """Yield the parameters of no known rank that give a value its rank."""
-        if isinstance(node, ast.Name):
-            if node.id not in self.known and node.id not in (*self.states, *self.intermediates):
-                yield node.id
+        if isinstance(node, ast.Name) and node.id not in (*self.known, *self.states, *self.intermediates):
+            yield node.id
         for operand in _operands(node):
             yield from self._open(operand)
 
@@ -205,7 +204,8 @@ class _Ranks:
         if isinstance(left, ast.Attribute) and of_left == 1:
             self._must_be(right, 1)
             return 0
-        if of_left is None:
+        # h[t-1].T may be a vector's, in a dot product; a parameter's there is a matrix unless `shapes:` says otherwise.
+        if of_left is None and not (isinstance(left, ast.Attribute) and isinstance(left.value, ast.Subscript)):
             self._must_be(left, 2)
         return of_right
 
@@ -331,7 +331,8 @@ class _Sizes:
         return tuple(size.known or 0 for size in self.of_names[name])
 
     def _follow(self) -> bool:
-        return any([one.follow() for one in self.sums])
+        found = [one.follow() for one in self.sums]
+        return any(found)
 
     def _default(self) -> bool:
         """Make one size that nothing settles hidden_size: a total last, as it follows from its parts."""

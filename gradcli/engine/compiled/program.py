@@ -97,6 +97,8 @@ class _Views:
             case "jacobian":
                 axis = 2 + ACROSS[data[0]].over_sequences
                 return table.Call(name, tuple(map(self._operand, args)), self._operand(out), axis)
+            case "sum_axis" | "sum_product" | "largest" | "cumsum" | "cumsum_reversed":
+                return table.Call(name, tuple(map(self._operand, args)), self._operand(out), 2 + data)
             case "clip_norm" | "clip_value":
                 limit, counter = map(self._operand, args[1:])
                 return table.Call(name, (limit,), self._operand(out), 2, counter)

@@ -7,13 +7,14 @@ edge's source already. That of a product is multiplied by the transposed matrix,
 from __future__ import annotations
 
 from functools import cached_property
+from math import prod
 from typing import NamedTuple
 
-from gradcli.engine.step.elementwise import Constants
-from gradcli.engine.step.instructions import Buffer, Instruction, Operand, Span
+from gradcli.engine.step.elementwise import Constants, part_of
+from gradcli.engine.step.instructions import Buffer, Instruction, Operand, Span, common_shape
 from gradcli.engine.step.linearise import Edge, Target
 from gradcli.engine.step.place import Layout, Stack
-from gradcli.language.graph import Dependence, Node
+from gradcli.language.graph import MAPS, VIEW, Dependence, Node
 
 
 class Choices(NamedTuple):
@@ -40,9 +41,11 @@ class Backward:
         upward: those for where a frame passes adjoints on to one with a far smaller power of two, as it can where they
             are zero. They name the same buffers.
         adjoints: the buffer of each state's adjoints. lanes: for each group where the adjoints of its products lie.
-        across: the buffer of the adjoint of each function across.
+        across: the buffer of the adjoint of each function across, and of each map: of its argument where that is
+            smaller than what it makes of it, and of its result otherwise.
         values, slopes: those of what is kept of the forward pass for a function across.
-        wanted: the coefficients that change with the step, each with where it is read.
+        wanted: the coefficients that are computed for a block of steps, each with where it is read.
+        at_step: those of matrices, which are computed step by step: for a block they would take too much memory.
         places: for each target where the coefficients of its edges are read, the others as well.
         factors: for two frames, the buffer of the power of two that brings adjoints of the first to the second;
             `shifts` that of its exponent.
@@ -53,8 +56,10 @@ class Backward:
     def __init__(self, layout: Layout, constants: Constants, choices: Choices) -> None:
         self._layout, self._constants, self._choices = layout, constants, choices
         self._step = step = layout.step
-        lag = max(layout.cell.lags.values())
+        lag = layout.lag
         self.wanted: list[tuple[Node, Operand]] = []
+        self.at_step: list[tuple[Node, Operand]] = []
+        self.hoisted: dict[Node, Buffer] = {}
         self.places: dict[tuple[Target, Node], Operand] = {}
         self.adjoints = {
             name: Buffer(f"d{name}", state.size, Span.BLOCK, lag=lag, columns=True)
@@ -68,11 +73,14 @@ class Backward:
         self.across = {
             node: Buffer(f"d{layout.word(node)}", layout.size(node), span, columns=True) for node in step.across
         }
+        for node in step.maps:
+            kept = node if node.op in ("total", "cumsum") else node.args[0]
+            self.across[node] = Buffer(f"d{layout.word(kept)}", layout.size(kept), span, columns=True)
         self.values = {node: Buffer(layout.word(node), layout.size(node), Span.BLOCK) for node in step.across}
         self.slopes = {node: Buffer(slope.name, slope.size, Span.BLOCK) for node, slope in layout.slopes.items()}
         self.factors: dict[tuple[int, int], Buffer] = {}
         self.shifts: dict[tuple[int, int], Buffer] = {}
-        clipped = step.states if choices.clipped else ()
+        clipped = layout.cell.states if choices.clipped else ()
         self.limits = {name: Buffer(f"limit of d{name}", 1, Span.ONCE, dtype="float64") for name in clipped}
         self.counters = {name: Buffer(f"d{name} clipped", 1, Span.ONCE, dtype="int64") for name in clipped}
         self.transposed: dict[int, Buffer] = {}
@@ -95,6 +103,8 @@ class Backward:
             self._rescaled.clear()
             if isinstance(target, str):
                 self._write_state(target)
+            elif isinstance(target, Node) and target.op in MAPS:
+                self._write_map(target)
             elif isinstance(target, Node):
                 self._write_across(target)
             else:
@@ -108,7 +118,7 @@ class Backward:
 
     def _write_state(self, name: str) -> None:
         adjoint = self.adjoints[name].rows()
-        if self._choices.clipped:
+        if self._choices.clipped and name in self.limits:
             self._add(self._choices.clipped, (adjoint, self.limits[name].rows(), self.counters[name].rows()), adjoint)
         self._spread(name, adjoint)
 
@@ -121,6 +131,15 @@ class Backward:
         self._add("jacobian", (self.values[node].rows(), *slope, adjoint), adjoint, node.data)
         self._spread(node, adjoint)
 
+    def _write_map(self, node: Node) -> None:
+        """Pass the adjoint of a map's result on as that of its argument."""
+        adjoint = self.across[node].rows()
+        if self._first(node):
+            self._add("copy", (self._zero(adjoint),), adjoint)
+        if node.op == "cumsum":
+            self._add("cumsum" if node.data else "cumsum_reversed", (adjoint,), adjoint, 0)
+        self._spread(node, _argument_adjoint(node, adjoint))
+
     def _write_stack(self, stack: Stack) -> None:
         index, vector = stack.group.number, stack.group.vector
         lanes = self.lanes[index]
@@ -132,7 +151,8 @@ class Backward:
         if not edges:
             return
         size = self._layout.size(vector)
-        straight = [edge.source for edge in edges] == [vector] and self._frame_of(vector) == self._frame(
+        straight = [edge.source for edge in edges] == [vector] and vector.op != "view" and vector.op != "pad"
+        straight = straight and self._frame_of(vector) == self._frame(
             stack.group.frame
         )
         straight = straight and self._first(_slot(vector))
@@ -163,8 +183,136 @@ class Backward:
             side_by_side = sorted(by_group[index], key=lambda edge: self._layout.lane_of[edge.source].start)
             self._pass_on(target, adjoint, side_by_side)
         for edge in edges:
-            if edge.source.op != "matmul":
+            if edge.source.op == "matmul":
+                continue
+            shapes = (adjoint.shape, self._layout.shape(edge.source))
+            if edge.source.op in MAPS or max(map(len, shapes)) > 1:
+                self._pass_to(target, adjoint, edge)
+            else:
                 self._pass_on(target, adjoint, [edge])
+
+    # To maps, and of matrices.
+
+    def _pass_to(self, target: Target, adjoint: Operand, edge: Edge) -> None:
+        """Pass an adjoint on along one edge, to a map or to a matrix."""
+        source = edge.source
+        frame, wanted = self._frame(self._step.frame_of(target)), self._frame_of(source)
+        going_up = self._upward and frame != wanted
+        factor, incoming = self._coefficient(target, edge), adjoint
+        shape = common_shape(factor.shape, incoming.shape, self._layout.shape(source))
+        factor, incoming = factor.fit(shape), incoming.fit(shape)
+        if not going_up:
+            incoming = self._matrix_in_frame(incoming, frame, wanted)
+        if source.op == "pad":
+            size = self._layout.size(source.args[0])
+            start = source.data[0]
+            factor, incoming = part_of(factor, start, start + size), part_of(incoming, start, start + size)
+        out, summed = self._gathered(source, shape)
+        if going_up:
+            # See `_pass_on`: the power of two comes after the product.
+            term = self._temporary(prod(incoming.shape)).fit(incoming.shape)
+            self._times(factor, incoming, term)
+            power = self._shift(frame, wanted).fit(incoming.shape)
+            self._add("ldexp", (term, power), term)
+            factor, incoming = self._constants.number(1.0).fit(term.shape), term
+        fresh = self._first(_slot(source))
+        if fresh and not self._covers(source):
+            whole = self.across[source].rows()
+            self._add("copy", (self._zero(whole),), whole)
+            fresh = False
+        if len(summed) == 2:
+            between = self._temporary(incoming.shape[0])
+            self._sum_products(factor, incoming, between, 1)
+            factor, incoming, summed = self._constants.number(1.0).fit(between.shape), between, (0,)
+        if summed:
+            total = out if fresh else self._temporary(out.shape[0])
+            self._sum_products(factor, incoming, total, *summed)
+            if not fresh:
+                self._add("add", (out, total), out)
+        elif fresh:
+            self._times(factor, incoming, out)
+        elif sign := self._sign(factor):
+            self._add("add" if sign > 0 else "subtract", (out, incoming), out)
+        else:
+            term = self._temporary(prod(out.shape)).fit(out.shape)
+            self._times(factor, incoming, term)
+            self._add("add", (out, term), out)
+
+    def _gathered(self, source: Node, shape: tuple[int, ...]) -> tuple[Operand, tuple[int, ...]]:
+        """Return where the adjoint of a source is gathered, and over which axes it is summed on the way there."""
+        if source.op != "view":
+            place = self._destination(source)
+            return (place if source.op == "pad" else place.fit(shape)), ()
+        start, shape, strides = source.data[:VIEW]
+        rows = self.across[source].rows()
+        summed = tuple(axis for axis, stride in enumerate(strides) if stride == 0)
+        left = [axis for axis in range(len(shape)) if axis not in summed]
+        place = rows.viewed(start, tuple(shape[axis] for axis in left), tuple(strides[axis] for axis in left))
+        return (place if left else rows), summed
+
+    def _covers(self, source: Node) -> bool:
+        """Tell whether a map takes all entries of its argument, so that all of its adjoint is written at once."""
+        if source.op != "view":
+            return True
+        _, shape, strides = source.data[:VIEW]
+        taken = prod(size for size, stride in zip(shape, strides, strict=True) if stride)
+        return bool(taken == self._layout.size(source.args[0]))
+
+    def _sum_products(self, factor: Operand, incoming: Operand, out: Operand, axis: int) -> None:
+        into = out.without(axis, len(incoming.shape))
+        sign = self._sign(factor)
+        if sign:
+            self._add("sum_axis", (incoming,), into, axis)
+            if sign < 0:
+                self._add("negative", (out,), out)
+        else:
+            self._add("sum_product", (factor, incoming), into, axis)
+
+    def _matrix_in_frame(self, adjoint: Operand, frame: int, wanted: int) -> Operand:
+        if frame == wanted:
+            return adjoint
+        scaled = self._temporary(prod(adjoint.shape)).fit(adjoint.shape)
+        factor = self.factors.setdefault((frame, wanted), Buffer(f"2**({frame} to {wanted})", 1, Span.ONCE))
+        self._add("multiply", (adjoint, factor.rows().fit(adjoint.shape)), scaled)
+        return scaled
+
+    def _coefficient(self, target: Target, edge: Edge) -> Operand:
+        """Return where the coefficient of an edge is read: where it is already, or where it is computed at each step."""
+        node, layout = edge.coefficient, self._layout
+        key = target, node
+        if key not in self.places:
+            if node.dependence is Dependence.PARAMETERS:
+                self.places[key] = self._constants.operand(node, layout.word(node))
+            elif (there := self._there(node)) is not None:
+                self.places[key] = there
+            else:
+                size, word = layout.size(node), f"d{self._word(target)}/d{layout.word(edge.source)}"
+                is_matrix = layout.is_matrix(node)
+                place = Buffer(word, size, Span.ONCE if is_matrix else Span.BLOCK).rows()
+                (self.at_step if is_matrix else self.wanted).append((node, place))
+                self.places[key] = place
+        return self.places[key]
+
+    def _there(self, node: Node) -> Operand | None:
+        """Return where an expression is found that is no more than a view of what the forward pass has kept."""
+        base = self._layout.base(node)
+        if base.op == "state" or base in self._layout.stored:
+            found = self._layout.places[base] if base in self._layout.places else self._layout.read(base)
+        elif base.dependence is Dependence.INPUT:
+            found = self.hoisted.setdefault(
+                base, Buffer(self._layout.word(base), self._layout.size(base), Span.BLOCK)
+            ).rows()
+        elif base.dependence is Dependence.PARAMETERS:
+            found = self._constants.operand(base, self._layout.word(base))
+        else:
+            return None
+        views = []
+        while node is not base:
+            views.append(node.data[:VIEW])
+            node = node.args[0]
+        for view in reversed(views):
+            found = found.viewed(*view)
+        return found
 
     def _pass_on(self, target: Target, adjoint: Operand, edges: list[Edge]) -> None:
         """Pass an adjoint on along some edges that lead to the same frame.
@@ -266,7 +414,7 @@ class Backward:
         match source.op:
             case "matmul":
                 return self._lane(source)
-            case "across":
+            case "across" | "total" | "cumsum" | "pad":
                 return self.across[source].rows()
             case "window":
                 name, lag = source.args[0].data
@@ -280,7 +428,7 @@ class Backward:
         return self.lanes[self._step.group_of[product].number]._replace(start=lane.start, shape=(lane.rows,))
 
     def _zero(self, like: Operand) -> Operand:
-        return self._constants.number(0.0).spread(like.shape[0])
+        return self._constants.number(0.0).fit(like.shape)
 
     def _temporary(self, rows: int) -> Operand:
         return self._temporaries([rows])[0]
@@ -308,6 +456,17 @@ class Backward:
         return self._layout.word(target if isinstance(target, Node) else self._step.groups[target].vector)
 
 
+def _argument_adjoint(node: Node, adjoint: Operand) -> Operand:
+    """Return the adjoint of a map's argument, from what `Backward.across` holds: of a sum, the same for all entries."""
+    if node.op != "total":
+        return adjoint
+    shape, axis = node.data
+    strides = [0] * len(shape)
+    if len(shape) > 1:
+        strides[1 - axis] = 1
+    return adjoint._replace(shape=tuple(shape), strides=tuple(strides))
+
+
 def _slot(source: Node) -> object:
     """Return what tells the places apart that adjoints are gathered in."""
     if source.op in ("state", "window"):
@@ -320,4 +479,4 @@ def needs_prefill(layout: Layout, name: str) -> bool:
     """Tell whether a state's adjoint at t - 1 may get nothing from step t, or something from later steps as well."""
     sources = [edge.source for edges in layout.step.edges.values() for edge in edges]
     lags = {source.data[1] for source in sources if source.op == "state" and source.data[0] == name} - {0}
-    return lags != {1} or max(layout.cell.lags.values()) > 1
+    return lags != {1} or layout.lag > 1

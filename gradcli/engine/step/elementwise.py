@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from math import prod
 
-from gradcli.engine.step.instructions import Buffer, Instruction, Operand, Span
+from gradcli.engine.step.instructions import Buffer, Instruction, Operand, Span, common_shape
 from gradcli.language.graph import Graph, Node
 
+#: Functions that differ in their slope alone from one that there is.
+_SAME_VALUE = {"_root": "sqrt"}
 _ARITHMETIC = {"mul": "multiply", "div": "divide", "pow": "power"}
 
 
@@ -35,8 +38,13 @@ def elementwise(node: Node, out: Operand, operand: Callable[[Node], Operand]) ->
         operand: gives the operand of an argument.
     """
 
+    args = {arg: operand(arg) for arg in node.args}
+    # What stands beside a view of a matrix is taken as one, too.
+    shape = common_shape(out.shape, *(found.shape for found in args.values()))
+    out = out.fit(shape)
+
     def taken(arg: Node) -> Operand:
-        return operand(arg).spread(out.shape[0])
+        return args[arg].fit(shape)
 
     match node.op:
         case "sum":
@@ -48,9 +56,57 @@ def elementwise(node: Node, out: Operand, operand: Callable[[Node], Operand]) ->
             a, b = map(taken, node.args)
             yield Instruction(_ARITHMETIC[node.op], (a, b), out)
         case "call":
-            yield Instruction(node.data, (taken(node.args[0]),), out)
+            yield Instruction(_SAME_VALUE.get(node.data, node.data), (taken(node.args[0]),), out)
+        case "maximum" | "minimum" | "greater" | "greater_equal" | "equal" | "where":
+            yield Instruction(node.op, tuple(map(taken, node.args)), out)
+        case "stop" | "carried":
+            yield Instruction("copy", (taken(node.args[0]),), out)
+        case "spike":
+            yield Instruction("_positive", (taken(node.args[0]),), out)
         case _:
             raise AssertionError(f"{node} is not elementwise")
+
+
+def mapped(node: Node, out: Operand, operand: Callable[[Node], Operand], zero: Operand) -> Iterator[Instruction]:
+    """Yield what computes a map from one shape to another, or the largest entry, into `out`.
+
+    Args:
+        operand: gives the operand of an argument; of a product that is only summed, of its factors. zero: the number.
+    """
+    (arg,) = node.args
+    match node.op:
+        case "total":
+            shape, axis = node.data
+            yield Instruction("sum_axis", (operand(arg).fit(shape),), out.without(axis, len(shape)), axis)
+        case "largest":
+            taken = operand(arg)
+            yield Instruction("largest", (taken.fit((prod(taken.shape),)),), out, 0)
+        case "cumsum":
+            yield Instruction("cumsum_reversed" if node.data else "cumsum", (operand(arg),), out, 0)
+        case "pad":
+            start, size = node.data
+            taken = operand(arg)
+            count = taken.shape[0]
+            for begin, end in ((0, start), (start + count, size)):
+                if begin < end:
+                    yield Instruction("copy", (zero.fit((end - begin,)),), part_of(out, begin, end))
+            yield Instruction("copy", (taken,), part_of(out, start, start + count))
+        case "view":
+            taken = operand(node)
+            yield Instruction("copy", (taken,), out.fit(taken.shape))
+
+
+def summed_product(node: Node, out: Operand, operand: Callable[[Node], Operand]) -> Instruction:
+    """Return what computes the sum over an axis of a product whose entries are not wanted themselves."""
+    shape, axis = node.data
+    a, b = (operand(factor).fit(shape) for factor in node.args[0].args)
+    return Instruction("sum_product", (a, b), out.without(axis, len(shape)), axis)
+
+
+def part_of(vector: Operand, start: int, stop: int) -> Operand:
+    """Return some entries of a vector, or of a number that stands for all of them."""
+    (stride,) = vector.strides
+    return vector._replace(start=vector.start + start * stride, shape=(stop - start,))
 
 
 def _sum(terms: list[tuple[int, Node]], out: Operand, taken: Callable[[Node], Operand]) -> Iterator[Instruction]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gradcli.engine.step.elementwise import Constants, elementwise
+from gradcli.engine.step.elementwise import Constants, elementwise, mapped, summed_product
 from gradcli.engine.step.instructions import Buffer, Instruction, Operand, Span
 from gradcli.engine.step.place import Lane, Layout, Stack
-from gradcli.language.graph import Dependence, Node
+from gradcli.language.graph import MAPS, VIEW, Dependence, Node
 
 
 class Forward:
@@ -36,9 +36,16 @@ class Forward:
         if node.op == "matmul":
             self._write_stack(layout.stacks[layout.step.group_of[node].number])
             return
+        if node in layout.summed or (node.op == "view" and not layout.is_copied(node)):
+            return  # it has no place of its own
         place = layout.places[node]
         if node.op in ("state", "window"):
             pass  # it is there
+        elif node.op in MAPS or node.op == "largest":
+            if node.args[0] in layout.summed:
+                self.instructions.append(summed_product(node, place, self.operand))
+            else:
+                self.instructions += mapped(node, place, self._operand_of_map, self._constants.number(0.0))
         elif node.op == "across":
             slope = [layout.slopes[node].rows()] if node in layout.slopes else []
             self._add("across", (self.operand(node.args[0]), *slope), place, node.data)
@@ -60,7 +67,15 @@ class Forward:
             return self._constants.operand(node, self._layout.word(node))
         if node in self._layout.places:
             return self._layout.places[node]
+        if node.op == "view" and node.dependence is Dependence.STATE:
+            return self.operand(node.args[0]).viewed(*node.data[:VIEW])
         return self._layout.read(node)
+
+    def _operand_of_map(self, node: Node) -> Operand:
+        """Return where an argument is read; for a view that is copied, where it is copied from."""
+        if node.op == "view" and self._layout.is_copied(node) and node not in self._done:
+            return self.operand(node.args[0]).viewed(*node.data[:VIEW])
+        return self.operand(node)
 
     def _write_stack(self, stack: Stack) -> None:
         layout = self._layout

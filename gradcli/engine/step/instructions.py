@@ -3,9 +3,8 @@
 An operand is a part of a buffer: some of the numbers that the buffer has at one step. Its shape and strides are those
 of an array over them, in numbers: a vector of n entries from the third on is ``start 2, shape (n,), strides (1,)``, the
 same number for all n entries ``strides (0,)``, and the adjoint that several gates share ``shape (gates, n), strides
-(0, 1)``. So a state that is a matrix, (m, n), will be ``strides (n, 1)``; a vector beside it, broadcast along one of
-its axes, has ``strides (0, 1)`` or ``(1, 0)``; and the sum over an axis is one more operation, whose output lacks that
-axis.
+(0, 1)``. So a state that is a matrix, (m, n), has ``strides (n, 1)``; a vector beside it, spread along one of its
+axes, has ``strides (0, 1)`` or ``(1, 0)``; and the output of a sum over an axis has length 1 along it.
 
 Trials, sequences and columns of cotangents are axes that every operand has: they belong to the executors alone.
 """
@@ -14,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum, auto
+from math import prod
 from typing import Any, NamedTuple
 
 from gradcli.language.graph import Node
@@ -78,18 +78,50 @@ class Operand(NamedTuple):
         """Return a vector of one entry as one of `rows` equal entries; any other as it is."""
         return self._replace(shape=(rows,), strides=(0,)) if self.shape == (1,) != (rows,) else self
 
+    def fit(self, shape: tuple[int, ...]) -> Operand:
+        """Return a vector as an array of so many entries in a shape, or one entry as all of them."""
+        if self.shape == shape:
+            return self
+        if self.shape == (1,):
+            return self._replace(shape=shape, strides=(0,) * len(shape))
+        (stride,) = self.strides
+        behind = [prod(shape[axis + 1 :]) * stride for axis in range(len(shape))]
+        return self._replace(shape=shape, strides=tuple(behind))
+
+    def viewed(self, start: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> Operand:
+        """Return an array over the entries of a vector."""
+        (stride,) = self.strides
+        return self._replace(
+            start=self.start + start * stride, shape=shape, strides=tuple(stride * inner for inner in strides)
+        )
+
+    def without(self, axis: int, axes: int) -> Operand:
+        """Return the place of the sums over one of some axes: a vector or one entry, with that axis of length 1."""
+        if axes == 1:
+            return self
+        shape, strides = list(self.shape), list(self.strides)
+        shape.insert(axis, 1)
+        strides.insert(axis, 0)
+        return self._replace(shape=tuple(shape), strides=tuple(strides))
+
     @property
     def stop(self) -> int:
         """The number behind the last one of a vector."""
         return self.start + self.shape[0]
 
 
+def common_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape that operands are taken in together: an array's, where one is an array, or the longest vector's."""
+    return max(shapes, key=lambda shape: (len(shape), prod(shape)))
+
+
 class Instruction(NamedTuple):
     """An operation on some operands.
 
     op: ``add``, ``multiply``, ..., a function of `gradcli.language.functions`, ``product`` of a matrix and a vector,
-        ``across`` and ``jacobian`` for a function of `gradcli.language.across`, ``clip_norm`` and ``clip_value``.
-    data: what else the operation needs to know: the function across and its eps.
+        ``across`` and ``jacobian`` for a function of `gradcli.language.across`, ``clip_norm`` and ``clip_value``;
+        ``sum_axis``, ``sum_product`` of two, ``largest``, ``cumsum`` and ``cumsum_reversed`` along an axis.
+    data: what else the operation needs to know: the function across and its eps; the axis.
     """
 
     op: str

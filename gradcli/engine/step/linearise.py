@@ -1,12 +1,13 @@
 """What each cut point of a step takes of which, and with which derivative.
 
-The *cut points* are the states, the results of recurrent products, and those of functions across entries or sequences.
+The *cut points* are the states, the results of recurrent products, those of functions across entries or sequences, and
+those of maps from one shape to another, such as a vector beside a matrix, or a sum over an axis.
 Between them a cell is elementwise, so that the derivative of one with respect to another is diagonal: an `Edge` with a
 coefficient, an expression. The products are the dense edges; a function across has a Jacobian of its own (see
 `gradcli.language.across`), and edges from its argument on.
 
 A *target* is what adjoints are passed on from: a state (by its name), the vector of a group of products (by the group's
-number), or the argument of a function across (by the function's node).
+number), or the argument of a function across or of a map (by its node).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 from gradcli.engine.step.frames import Frames
 from gradcli.language.derivative import diagonal_derivatives
-from gradcli.language.graph import Dependence, Graph, Node
+from gradcli.language.graph import MAPS, Dependence, Graph, Node
 
 Target = str | int | Node
 
@@ -50,7 +51,8 @@ class Linearised:
 
     Attributes:
         order: the nodes inside the loop, each after all that it needs; a state's [t] needs its equation.
-        across: the functions across among them. groups: the groups of products, in order.
+        across: the functions across among them; maps: the maps from one shape to another.
+        groups: the groups of products, in order.
         edges: for each target those from recurrent cut points.
         leaf_edges: for each hoisted node the targets that take it, each with its coefficient.
         frames: which cut points share a power of two.
@@ -60,14 +62,15 @@ class Linearised:
         self.graph, self.states = graph, dict(states)
         self.order = _evaluation_order(self.states)
         self.across = [node for node in self.order if node.op == "across"]
+        self.maps = [node for node in self.order if node.op in MAPS]
         self.edges: dict[Target, list[Edge]] = {}
         self.leaf_edges: dict[Node, list[tuple[Target, Node]]] = {}
         for name, expression in self.states.items():
             self._add_edges(name, self._differentiate(expression))
         # What the cut points within a step are computed from, elementwise: vectors of products, arguments of functions.
-        operands = {node: node.args[-1] for node in self.order if node.op in ("matmul", "across")}
+        operands = {node: node.args[-1] for node in self.order if node.op in ("matmul", "across", *MAPS)}
         derivatives = {operand: self._differentiate(operand) for operand in operands.values()}
-        for node in self.across:
+        for node in (*self.across, *self.maps):
             self._add_edges(node, derivatives[node.args[0]])
         self.frames = Frames(
             {name: [edge.source for edge in self.edges[name]] for name in self.states},
@@ -144,7 +147,7 @@ class Linearised:
         for node in self.order:
             if node.op == "matmul" and self.group_of[node].number not in order:
                 order.append(self.group_of[node].number)
-            if node.op == "across":
+            if node.op == "across" or node.op in MAPS:
                 order.append(node)
             order += names.get(node, [])
         hoisted = [name for name, expression in self.states.items() if expression.dependence < Dependence.STATE]
@@ -155,7 +158,7 @@ def is_cut(node: Node) -> bool:
     """Tell whether elementwise differentiation stops at a node."""
     return (
         node.op in ("state", "window")
-        or (node.op in ("matmul", "across") and node.dependence is Dependence.STATE)
+        or ((node.op in ("matmul", "across") or node.op in MAPS) and node.dependence is Dependence.STATE)
         or (node.dependence < Dependence.STATE and not node.is_number)
     )
 

@@ -12,7 +12,12 @@ from collections.abc import Iterable
 from gradcli.engine.step.instructions import Instruction, Operand
 
 #: Operations that are not taken entry by entry.
-_WHOLE = frozenset({"product", "across", "jacobian", "clip_norm", "clip_value"})
+_WHOLE = frozenset(
+    {
+        *("product", "across", "jacobian", "clip_norm", "clip_value"),
+        *("sum_axis", "sum_product", "largest", "cumsum", "cumsum_reversed"),
+    }
+)
 
 
 def merged(instructions: Iterable[Instruction]) -> list[Instruction]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise, permutations
+from math import prod
 from typing import NamedTuple
 
 from gradcli.engine.step.instructions import Buffer, Operand, Span
@@ -60,36 +62,46 @@ class Layout:
     Args:
         cell: for the sizes. step: its cut points. names: of nodes, for people.
         without: names of optimisations to do without, see `plan`.
+        state_sizes: how many entries each state has. lag: how many steps back the equations look.
 
     Attributes:
         stacks: one for each group. stored: the nodes whose values are kept for every step.
         aliases: the hoisted nodes whose adjoint is that of a lane, because both enter the same sum.
         states: the buffer of each state. places: where the value of each node inside the loop lies.
+        summed: the products of which nothing but a sum over an axis is wanted.
         slopes: the buffer of each function across that has a slope.
         known: for each group with such lanes the buffer of what is added to its products.
         hoisted: the buffers of the other nodes that are known before the loop and read in it.
     """
 
     def __init__(
-        self, cell: SizedCell, step: Linearised, names: Mapping[Node, str], without: Collection[str] = ()
+        self,
+        cell: SizedCell,
+        step: Linearised,
+        names: Mapping[Node, str],
+        without: Collection[str],
+        state_sizes: Mapping[str, int],
+        lag: int,
     ) -> None:
         self.cell, self.step, self.names = cell, step, names
         self._without = without
-        self._sizes = dict(cell.shapes.sizes)
+        self._shapes = dict(cell.shapes.of_nodes)
         takers: dict[Node, list[Node]] = {}
         for node in step.order:
             for arg in node.args:
                 takers.setdefault(arg, []).append(node)
         for expression in step.states.values():
             takers.setdefault(expression, []).append(expression)
+        self._takers = takers
         stacks = [self._stacked(group, takers) for group in step.groups]
         self.stored = self._stored_nodes(stacks)
+        self.summed = self._find_summed()
         self.stacks = [stack._replace(lanes=tuple(map(self._signed, stack.lanes))) for stack in stacks]
         self.lane_of = {lane.product: lane for stack in self.stacks for lane in stack.lanes}
         self.aliases = self._find_aliases()
-        lag = max(cell.lags.values())
+        self.lag = lag
         self.states = {
-            name: Buffer(name, cell.shapes.states[name], Span.SEGMENT, lag=lag, columns=False) for name in step.states
+            name: Buffer(name, size, Span.SEGMENT, lag=lag, columns=False) for name, size in state_sizes.items()
         }
         self._states_of: dict[Node, list[str]] = {}
         for name, expression in step.states.items():
@@ -111,23 +123,77 @@ class Layout:
     # Sizes.
 
     def size(self, node: Node) -> int:
-        """Return the number of entries of a vector node; 1 for a scalar."""
-        if node not in self._sizes:
-            # Step by step from below: a chain of equations may be deeper than Python's stack.
-            for below in reachable([node], stop=self._sizes.keys()):
-                if below not in self._sizes:
-                    self._sizes[below] = self._size_of(below)
-        return self._sizes[node]
+        """Return the number of entries of a value; 1 for a number."""
+        return prod(self.shape(node))
 
-    def _size_of(self, node: Node) -> int:
-        """Return the size of a node whose arguments have theirs."""
-        if node.op == "matmul":
-            return self.matrix_shape(node.args[0])[0]
-        if node.op == "state":
-            return self.cell.shapes.states[node.data[0]]
-        if node.op == "window":
-            return sum(self._sizes[arg] for arg in node.args)
-        return max((self._sizes[arg] for arg in node.args), default=1)
+    def shape(self, node: Node) -> tuple[int, ...]:
+        """Return the shape of a value; () for a number."""
+        if node not in self._shapes:
+            # Step by step from below: a chain of equations may be deeper than Python's stack.
+            for below in reachable([node], stop=self._shapes.keys()):
+                if below not in self._shapes:
+                    self._shapes[below] = self._shape_of(below)
+        return self._shapes[node]
+
+    def _shape_of(self, node: Node) -> tuple[int, ...]:
+        """Return the shape of a node whose arguments have theirs."""
+        match node.op:
+            case "matmul":
+                return self.matrix_shape(node.args[0])[:1]
+            case "state":
+                name = node.data[0]
+                return self.cell.shapes.of_states.get(name, (self.cell.shapes.input_size,))
+            case "window":
+                return (sum(prod(self._shapes[arg]) for arg in node.args),)
+            case "view":
+                return tuple(node.data[1])
+            case "pad":
+                return (node.data[1],)
+            case "total":
+                shape, axis = node.data
+                return (*shape[:axis], *shape[axis + 1 :])
+            case "largest":
+                return ()
+            case "entries":
+                return tuple(node.data)
+            case "identity":
+                return node.data, node.data
+            case _:
+                return max((self._shapes[arg] for arg in node.args), key=len, default=())
+
+    def is_matrix(self, node: Node) -> bool:
+        return len(self.shape(node)) > 1
+
+    def base(self, node: Node) -> Node:
+        """Return what holds the entries of a node, which may be a view of it."""
+        while node.op == "view" and node.dependence is Dependence.STATE and node not in self._copied:
+            node = node.args[0]
+        return node
+
+    @cached_property
+    def _copied(self) -> frozenset[Node]:
+        """Views of matrices that others are views of: these are copied, so that a view has one stride to begin with."""
+        return frozenset(
+            node.args[0]
+            for node in reachable([*self.step.states.values(), *self.step.coefficients])
+            if node.op == "view" and node.args[0].op == "view" and self.is_matrix(node.args[0])
+        )
+
+    def is_copied(self, node: Node) -> bool:
+        """Tell whether a view has a place of its own."""
+        return node in self._copied
+
+    def _find_summed(self) -> dict[Node, Node]:
+        """Return the products that are summed over an axis right away and need no place, each with its sum."""
+        found = {}
+        for node in self.step.order:
+            if node.op != "total":
+                continue
+            (product,) = node.args
+            alone = len(self._takers.get(product, ())) == 1 and product not in self.stored
+            if product.op == "mul" and alone and product.dependence is Dependence.STATE:
+                found[product] = node
+        return found
 
     def matrix_shape(self, matrix: Node) -> tuple[int, int]:
         """Return the rows and columns of a matrix."""
@@ -197,6 +263,7 @@ class Layout:
         step, forward = self.step, set(self.step.order)
         lanes = {lane.value for stack in stacks for lane in stack.lanes}
         pending = [*step.coefficients, *(group.vector for group in step.groups), *step.across]
+        computed = ("call", "matmul", "across", "total", "pad", "cumsum", "largest")
         kept: set[Node] = set()
         seen: set[Node] = set()
         while pending:
@@ -204,7 +271,7 @@ class Layout:
             if node in seen or node.dependence < Dependence.STATE or node.op in ("state", "window"):
                 continue
             seen.add(node)
-            if node in forward and (node.op in ("call", "matmul", "across") or node in lanes):
+            if node in forward and (node.op in computed or node in lanes):
                 kept.add(node)
             else:
                 pending.extend(node.args)
@@ -222,19 +289,30 @@ class Layout:
     # Places.
 
     def _place_all(self) -> None:
-        uses = Counter(arg for node in self.step.order for arg in node.args)
+        uses = Counter(taken for node in self.step.order for taken in self._taken(node))
         for node in self.step.order:
+            if node in self.summed:
+                continue
             if node.op in ("state", "window"):
                 self.places[node] = self.read(node)
+            elif node.op == "view" and not self.is_copied(node):
+                continue  # it is where what it is a view of is
             elif node.op == "matmul" and node not in self.places:
                 self._place_stack(self.stacks[self.step.group_of[node].number])
             elif node not in self.places:
                 self.places[node] = self._place(node, uses)
-            uses.subtract(node.args)
+            uses.subtract(self._taken(node))
         for node in self.step.order:
             for arg in node.args:
                 if arg.dependence is Dependence.INPUT and arg not in self.hoisted and not self._is_added(arg, node):
                     self.hoisted[arg] = Buffer(self.word(arg), self.size(arg), Span.BLOCK)
+
+    def _taken(self, node: Node) -> list[Node]:
+        """Return whose places are read where a node is computed."""
+        if node in self.summed or (node.op == "view" and not self.is_copied(node)):
+            return []
+        args = [part for arg in node.args for part in (arg.args if arg in self.summed else (arg,))]
+        return [self.base(arg) for arg in args]
 
     def _is_added(self, arg: Node, node: Node) -> bool:
         """Tell whether a sum adds this to a product where that lies."""
@@ -294,10 +372,13 @@ class Layout:
         """Yield the places of arguments that nothing else needs any more: what is read last stays in the cache."""
         if "places again" in self._without or not reads_before_it_writes(node):
             return
+        taken = self._taken(node)
         for arg in node.args:
             place = self.places.get(arg)
-            if place is None or place.buffer.span is not Span.ONCE or uses[arg] != node.args.count(arg):
+            if place is None or place.buffer.span is not Span.ONCE or uses[arg] != taken.count(arg):
                 continue
+            if taken.count(arg) != node.args.count(arg):
+                continue  # it is read as a view as well
             if place.buffer.size == place.shape[0] == self.size(node) and arg.op != "matmul":
                 yield place
 
@@ -339,4 +420,6 @@ def _arranged(lanes: list[Lane], targets_of: Callable[[Node], frozenset[Target]]
 
 def reads_before_it_writes(node: Node) -> bool:
     """Tell whether all arguments have been read when the output is first written, so that it may take their place."""
+    if node.op in ("total", "largest", "pad", "cumsum", "view"):
+        return False
     return node.op != "sum" or (len(node.args) <= 2 and max(node.data) > 0)

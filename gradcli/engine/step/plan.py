@@ -18,6 +18,7 @@ from gradcli.engine.step.place import Lane, Layout
 from gradcli.engine.step.rewrite import rewritten
 from gradcli.language.cell import SizedCell
 from gradcli.language.graph import Dependence, Graph, Node, reachable
+from gradcli.language.parser import INPUT_NAME
 
 #: What may be switched off by name, to see what it saves.
 OPTIMISATIONS = {
@@ -33,15 +34,17 @@ OPTIMISATIONS = {
 class BackwardProgram(NamedTuple):
     """The way back through a step.
 
-    coefficients: what is computed for a block of steps first. step: the instructions of each step.
-    parts: the buffers of both. hoisted: those that the coefficients read of what is known before the forward loop.
+    coefficients: what is computed for a block of steps first. at_step: what is computed at each step first, of matrices.
+    step: the instructions of each step. parts: the buffers of both.
+    hoisted: what they read of what is known before the forward loop, and where.
     vectors: where the vectors of products lie that are computed with the coefficients, as nothing else keeps them.
     """
 
     coefficients: list[Instruction]
+    at_step: list[Instruction]
     step: list[Instruction]
     parts: Backward
-    hoisted: dict[Node, Buffer]
+    hoisted: list[tuple[Node, Buffer]]
     vectors: dict[Node, Buffer]
 
 
@@ -56,14 +59,20 @@ class LayerPlan:
             state is then that of the sum of all sequences' losses.
         couples_hoisted: whether they do so outside of the loop already.
         became: for each node of the equations the one that is computed in its place.
+        states: the expressions of the states; where the equations take earlier inputs, x is one. state_sizes: how many
+            entries each has. lags: how far back each is looked at.
     """
 
     def __init__(self, cell: SizedCell, *, windows: bool = False, without: Collection[str] = ()) -> None:
         self.cell, self.without = cell, frozenset(without)
         self.graph: Graph = cell.graph
-        self.lags = cell.lags
-        self.lag = max(cell.lags.values())
         self.states, self._names, self.became = rewritten(cell, windows=windows)
+        self.lags = dict(cell.lags)
+        self.state_sizes = dict(cell.shapes.states)
+        if INPUT_NAME in self.states:
+            self.lags[INPUT_NAME] = max(node.data for node in self.became if node.op == "input" and node.data)
+            self.state_sizes[INPUT_NAME] = cell.shapes.input_size
+        self.lag = max(self.lags.values())
         coupling = [node for node in reachable(self.states.values()) if over_sequences(node)]
         self.couples_sequences = bool(coupling)
         self.couples_hoisted = any(node.dependence is Dependence.INPUT for node in coupling)
@@ -90,7 +99,7 @@ class LayerPlan:
     @cached_property
     def layout(self) -> Layout:
         """Where every value lies."""
-        return Layout(self.cell, self.linear, self._names, self.without)
+        return Layout(self.cell, self.linear, self._names, self.without, self.state_sizes, self.lag)
 
     @cached_property
     def constants(self) -> Constants:
@@ -127,8 +136,15 @@ class LayerPlan:
                 made[group.vector] = Buffer(layout.word(group.vector), layout.size(group.vector), Span.BLOCK)
         wanted = [*parts.wanted, *((node, buffer.rows()) for node, buffer in made.items())]
         first = Coefficients(layout, self.constants, wanted)
-        step = self.merged(parts.instructions)
-        return BackwardProgram(self.merged(first.instructions), step, parts, first.hoisted, made)
+        at_step = Coefficients(layout, self.constants, parts.at_step, Span.ONCE)
+        step = self.merged([*at_step.instructions, *parts.instructions])
+        hoisted = [first.hoisted, at_step.hoisted, parts.hoisted]
+        known = [(node, buffer) for found in hoisted for node, buffer in found.items()]
+        return BackwardProgram(self.merged(first.instructions), at_step.instructions, step, parts, known, made)
+
+    def upward(self, program: BackwardProgram) -> list[Instruction]:
+        """Return the step of a way back for frames that pass adjoints on to ones with far smaller powers of two."""
+        return self.merged([*program.at_step, *program.parts.upward])
 
     def merged(self, instructions: list[Instruction]) -> list[Instruction]:
         """Return instructions with neighbours as one, unless that is switched off."""

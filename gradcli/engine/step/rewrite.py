@@ -5,6 +5,8 @@
   side by side in memory, so that s[t-2] and s[t-1] are one vector already: ``[W2 W1] @ window``. The node ``window``
   takes the state nodes from the longest lag to the shortest; ``beside`` joins the matrices. To everything after this,
   that is a product like others.
+* Earlier inputs, x[t-1], are past values of a state of the engine's own, x[t] = x[t]: what crosses the border of a
+  segment or of a block is then kept as that of states is.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import NamedTuple
 
 from gradcli.language.cell import SizedCell
 from gradcli.language.graph import Dependence, Node, reachable
+from gradcli.language.parser import INPUT_NAME
 
 #: One product is faster than several up to so many numbers in the joined matrix; of larger ones a call's own time does
 #: not count, and the smaller operands stay in a nearer cache.
@@ -42,6 +45,21 @@ def rewritten(cell: SizedCell, *, windows: bool) -> tuple[dict[str, Node], dict[
     return found.states, found.names, found.became
 
 
+def _inside(cell: SizedCell) -> set[Node]:
+    """Return what is known of the input, but computed in the loop.
+
+    That are matrices, which would take too much memory before it, and what is made of earlier inputs.
+    """
+    found: set[Node] = set()
+    for node in reachable(cell.states.values()):
+        if node.dependence is Dependence.INPUT:
+            is_matrix = len(cell.shapes.of_nodes.get(node, ())) > 1
+            is_earlier = node.op == "input" and node.data is not None
+            if is_matrix or is_earlier or not found.isdisjoint(node.args):
+                found.add(node)
+    return found
+
+
 class _Rewriting:
     """One pass over the graph.
 
@@ -58,16 +76,25 @@ class _Rewriting:
         self.joined: Counter[_Window] = Counter()
         new: dict[Node, Node] = {}
         self.became = new
+        inside = _inside(cell)
         for node in reachable(cell.states.values()):
-            if node.dependence < Dependence.STATE or not node.args:
+            if node.op == "input" and node.data:
+                new[node] = self._graph.state(INPUT_NAME, node.data)
+                continue
+            if (node.dependence < Dependence.STATE and node not in inside) or not node.args:
                 new[node] = node
                 continue
             args = [new[arg] for arg in node.args]
+            if node.op == "view" and all(arg.dependence < Dependence.STATE for arg in args):
+                new[node] = self._graph.node("view", args, (*node.data, "inside"))
+                continue
             if node.op == "sum":
                 new[node] = self._sum(list(zip(node.data, args, strict=True)))
             else:
                 new[node] = self._graph.node(node.op, args, node.data)
         self.states = {name: new[node] for name, node in cell.states.items()}
+        if any(node.op == "input" and node.data for node in new):
+            self.states[INPUT_NAME] = self._graph.input()
         named = ((new[node], name) for name, node in cell.values.items() if node in new and name not in cell.states)
         self.names = dict(named)
 
