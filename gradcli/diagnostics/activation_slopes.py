@@ -13,12 +13,12 @@ import numpy as np
 
 from gradcli.diagnostics.gate_names import Activation
 from gradcli.diagnostics.paths_walk import value_node
-from gradcli.engine.evaluate import Values, through_across
+from gradcli.engine.evaluate import Values, through_across, through_map
 from gradcli.engine.executor import log2_norms
 from gradcli.engine.scaled import scale_by
 from gradcli.language.cell import SizedCell
 from gradcli.language.graph import Node
-from gradcli.language.routes import AcrossJacobian, Diagonal, Edge, Matrix, PathGraph
+from gradcli.language.routes import AcrossJacobian, Diagonal, Edge, Map, Matrix, PathGraph
 
 Array = np.ndarray[Any, Any]
 
@@ -44,7 +44,8 @@ class ActivationSlopes:
         ]
         self._mixes = any(isinstance(f, AcrossJacobian) and f.over_sequences for e in self._edges for f in e.factors)
         factors = [factor for edge in self._edges for factor in edge.factors]
-        self.nodes: list[Node] = list(dict.fromkeys([*map(value_node, factors), *self._slopes.values()]))
+        valued = [value_node(factor) for factor in factors if not isinstance(factor, Map)]
+        self.nodes: list[Node] = list(dict.fromkeys([*valued, *self._slopes.values()]))
 
     def look(self, totals: Mapping[str, tuple[Array, Array]], values: Values) -> dict[str, tuple[Array, Array]]:
         """Return log2 of |g| and of |phi' g| for each activation that a gradient reaches, (n, R, B) each.
@@ -69,12 +70,13 @@ class ActivationSlopes:
 
 def _pull(edge: Edge, adjoint: Array, values: Values) -> Array:
     for factor in edge.factors:
-        value = values[value_node(factor)]
         match factor:
-            case Diagonal():
-                adjoint = adjoint * value
-            case Matrix():
-                adjoint = np.matmul(value.swapaxes(-1, -2), adjoint)
-            case AcrossJacobian():
-                adjoint = through_across(factor.node, value, adjoint)
+            case Diagonal(coefficient):
+                adjoint = adjoint * values[coefficient]
+            case Matrix(matrix):
+                adjoint = np.matmul(values[matrix].swapaxes(-1, -2), adjoint)
+            case AcrossJacobian(node):
+                adjoint = through_across(node, values[factor.argument], adjoint)
+            case Map(node, size):
+                adjoint = through_map(node, adjoint, size)
     return adjoint

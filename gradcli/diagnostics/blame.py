@@ -13,13 +13,12 @@ from gradcli.engine.layer import Layer
 from gradcli.engine.problem import Overflow
 from gradcli.engine.run import Engine
 from gradcli.language.derivative import slopes
-from gradcli.language.graph import Dependence, Node, reachable
+from gradcli.language.graph import ELEMENTWISE_OPS, MAPS, Dependence, Node, reachable
 from gradcli.language.parser import INPUT_NAME, Equation
 
 Array = np.ndarray[Any, Any]
 
 #: The operations that have a derivative entry by entry.
-_ELEMENTWISE = ("sum", "mul", "div", "pow", "call")
 
 
 def blame_forward(engine: Engine, overflow: Overflow) -> Blame:
@@ -85,7 +84,7 @@ def _derivative_at(layer: Layer, index: int, trials: Array, of: Dependence) -> B
     graph = layer.plan.graph
     for equation, root, known in _equations(layer, index):
         for node in reachable([root]):
-            if node.op not in _ELEMENTWISE or node not in known:
+            if node.op not in ELEMENTWISE_OPS or node not in known:
                 continue
             if not all(arg in known and _is_finite(known[arg], layer) for arg in node.args):
                 continue
@@ -111,6 +110,8 @@ def _equations(layer: Layer, index: int) -> Iterator[tuple[Equation, Node, Value
         for lag in range(1, layer.plan.lags[name] + 1):
             row = layer.lag - lag + index
             known[graph.state(name, lag)] = layer.states[name][row : row + 1]
+            if name == INPUT_NAME:
+                known[graph.input(lag)] = known[graph.state(name, lag)]
     for equation in cell.equations:
         node = cell.values[equation.name]
         if node in cell.shapes.matrices:
@@ -145,7 +146,9 @@ def _blame(equation: Equation, node: Node, known: Values, bad: Array) -> Blame:
         case "parameter":
             return Blame(equation, "given", name=node.data)
         case "input":
-            return Blame(equation, "given", name=f"{INPUT_NAME}[t]")
+            return Blame(equation, "given", name=f"{INPUT_NAME}[t-{node.data}]" if node.data else f"{INPUT_NAME}[t]")
+        case op if op in MAPS:
+            return Blame(equation, "total")
         case "state":  # of earlier steps it would have been found there: it is the one to begin with
             return Blame(equation, "given", name=f"{node.data[0]}_0")
     values = [np.asarray(known[arg]) for arg in node.args]

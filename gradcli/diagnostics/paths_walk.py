@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.engine.evaluate import evaluate, through_across
+from gradcli.engine.evaluate import evaluate, through_across, through_map
 from gradcli.engine.group import TrialGroup
 from gradcli.engine.layer import Layer
 from gradcli.engine.scaled import NOTHING, exponent_of, log2_norm, scale_by
 from gradcli.frozen import frozen
 from gradcli.language.graph import Node
-from gradcli.language.routes import AcrossJacobian, Diagonal, Edge, Factor, Matrix, PathGraph, Route
+from gradcli.language.routes import AcrossJacobian, Diagonal, Edge, Factor, Map, Matrix, PathGraph, Route
 
 Array = np.ndarray[Any, Any]
 
@@ -113,6 +113,8 @@ def pull_back(edge: Edge, adjoint: Adjoint, values: StepValues) -> Adjoint:
 
 
 def _pull(factor: Factor, adjoint: Adjoint, values: StepValues) -> Adjoint:
+    if isinstance(factor, Map):
+        return Adjoint(through_map(factor.node, adjoint.mantissa, factor.size), adjoint.exponent)
     value = values[value_node(factor)]
     match factor:
         case Diagonal():
@@ -125,8 +127,8 @@ def _pull(factor: Factor, adjoint: Adjoint, values: StepValues) -> Adjoint:
             return Adjoint(through_across(factor.node, value, adjoint.mantissa), adjoint.exponent)
 
 
-def value_node(factor: Factor) -> Node:
-    """Return the node whose value a factor is made of."""
+def value_node(factor: Diagonal | Matrix | AcrossJacobian) -> Node:
+    """Return the node whose value a factor is made of; a map has none."""
     match factor:
         case Diagonal():
             return factor.coefficient
@@ -139,7 +141,8 @@ def value_node(factor: Factor) -> Node:
 def factor_nodes(graph: PathGraph) -> list[Node]:
     """Return the nodes whose values the factors of a path graph are made of, those of its direct routes included."""
     direct = (edge.coefficient for route in graph.direct for edge in route.edges)
-    return list(dict.fromkeys([*map(value_node, graph.factors()), *direct]))
+    valued = (value_node(factor) for factor in graph.factors() if not isinstance(factor, Map))
+    return list(dict.fromkeys([*valued, *direct]))
 
 
 def steps_back(graph: PathGraph, group: TrialGroup, layer: Layer, last: int) -> Iterator[tuple[int, StepValues]]:

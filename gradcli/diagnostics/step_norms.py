@@ -17,13 +17,13 @@ import numpy as np
 
 from gradcli.diagnostics.curve import joined
 from gradcli.engine.backward import BackwardPass, Block
-from gradcli.engine.evaluate import Values, evaluate, product
+from gradcli.engine.evaluate import Values, evaluate, product, through_map
 from gradcli.engine.executor import log2_norms
 from gradcli.engine.scaled import scale_by
 from gradcli.engine.step.linearise import Target
 from gradcli.engine.step.plan import LayerPlan
 from gradcli.language.across import ACROSS
-from gradcli.language.graph import Node
+from gradcli.language.graph import MAPS, Node
 
 Array = np.ndarray[Any, Any]
 
@@ -52,7 +52,7 @@ def is_closed(plan: LayerPlan) -> bool:
         for source in (edge.source for edge in plan.edges[pending.pop()]):
             if source.op == "state" and source.data[1] == 0:
                 return False
-            if source.op == "across":
+            if source.op == "across" or source.op in MAPS:
                 pending.append(source)
     return plan.lag == 1
 
@@ -104,7 +104,9 @@ def _arriving(backward: BackwardPass, block: Block, values: Values, adjoints: di
             continue
         adjoint = pending.pop(target)
         frame = plan.linear.frame_of(target)
-        if isinstance(target, Node):
+        if isinstance(target, Node) and target.op in MAPS:
+            adjoint = through_map(target, adjoint, plan.size(target.args[0]))
+        elif isinstance(target, Node):
             function = ACROSS[target.data[0]]
             slope = layer.slope(target)[lo:hi] if target in plan.layout.slopes else None
             out = np.empty_like(adjoint)
@@ -113,7 +115,9 @@ def _arriving(backward: BackwardPass, block: Block, values: Values, adjoints: di
         for edge in plan.edges[target]:
             source = edge.source
             is_earlier = source.op == "window" or (source.op == "state" and source.data[1] > 0)
-            if not is_earlier and source.op != "across":
+            if source.op == "state" and source.data[0] not in plan.cell.states:
+                continue  # an earlier input
+            if not is_earlier and source.op != "across" and source.op not in MAPS:
                 continue
             evaluate([edge.coefficient], values, layer.parameters.column_ranges)
             part = values[edge.coefficient] * adjoint

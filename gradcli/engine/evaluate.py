@@ -69,15 +69,8 @@ def _value(node: Node, args: list[Any], columns: Mapping[Node, tuple[int, int]])
             return args[0].reshape(len(args[0]), -1, 1)
         case "identity":
             return np.eye(node.data).reshape(1, -1, 1)
-        case "view":
-            return viewed(node, args[0])
-        case "pad":
-            return padded(node, args[0])
-        case "total":
-            shape, axis = node.data
-            return _as_array(args[0], shape).sum(axis=axis - len(shape) - 1).reshape(*args[0].shape[:-2], -1, args[0].shape[-1])
-        case "cumsum":
-            return cumulated(args[0], reverse=node.data)
+        case op if op in MAPS:
+            return mapped(node, args[0])
         case "largest":
             return args[0].max(axis=-2, keepdims=True)
         case "maximum" | "minimum":
@@ -115,17 +108,22 @@ def _indices(node: Node) -> Array:
     return np.asarray(start + sum(np.ix_(*steps))).ravel()
 
 
-def viewed(node: Node, values: Array) -> Array:
-    """Return the entries of a view from those of its argument."""
-    return values[..., _indices(node), :]
-
-
-def padded(node: Node, values: Array) -> Array:
-    """Return a part of a concatenation with zeros on both sides."""
-    start, size = node.data
-    out = np.zeros((*values.shape[:-2], size, values.shape[-1]), values.dtype)
-    out[..., start : start + values.shape[-2], :] = values
-    return out
+def mapped(node: Node, values: Array) -> Array:
+    """Return the value of a map from the entries of its argument."""
+    match node.op:
+        case "view":
+            return values[..., _indices(node), :]
+        case "pad":
+            start, size = node.data
+            out = np.zeros((*values.shape[:-2], size, values.shape[-1]), values.dtype)
+            out[..., start : start + values.shape[-2], :] = values
+            return out
+        case "total":
+            shape, axis = node.data
+            summed = _as_array(values, shape).sum(axis=axis - len(shape) - 1)
+            return np.asarray(summed).reshape(*values.shape[:-2], -1, values.shape[-1])
+        case _:
+            return cumulated(values, reverse=node.data)
 
 
 def cumulated(values: Array, *, reverse: bool) -> Array:

@@ -20,15 +20,15 @@ import numpy as np
 
 from gradcli.engine import executor
 from gradcli.engine.arrays import Arrays
-from gradcli.engine.evaluate import evaluate
+from gradcli.engine.evaluate import evaluate, mapped
 from gradcli.engine.layer import Layer
 from gradcli.engine.step.backward import Choices
-from gradcli.engine.step.instructions import Span, buffers_of
+from gradcli.engine.step.instructions import Operand, Span, buffers_of
 from gradcli.engine.step.linearise import Target
 from gradcli.engine.step.plan import LayerPlan
 from gradcli.frozen import frozen
 from gradcli.language.across import ACROSS
-from gradcli.language.graph import Node
+from gradcli.language.graph import MAPS, Node
 
 Array = np.ndarray[Any, Any]
 
@@ -216,7 +216,7 @@ class _Tangents:
         self._plan, self._width = block.plan, block.width
         arrays, parts = block.arrays, block.program.parts
         self._coefficients = {
-            key: arrays.view(place)[:, trial]
+            key: _entries(arrays.view(place)[:, trial], place)
             for key, place in parts.places.items()
             if not key[1].is_number and place.buffer.span is not Span.SEGMENT and place.buffer in arrays
         }
@@ -253,7 +253,8 @@ class _Tangents:
             if isinstance(target, str):
                 known[target, 0] = gathered(target, plan.state_sizes[target])
             elif isinstance(target, Node):
-                inner[target] = self._through(target, step, gathered(target, plan.size(target)))
+                size = plan.size(target.args[0])
+                inner[target] = self._through(target, step, gathered(target, size))
             else:
                 size = plan.size(plan.groups[target].vector)
                 product = self._matrices[target] @ gathered(target, size).reshape(size, width * count)
@@ -269,9 +270,17 @@ class _Tangents:
         return inner.get(source)
 
     def _through(self, node: Node, step: int, vectors: Array) -> Array:
-        """Return J v for a function across: vectors (size, b, K)."""
+        """Return J v for a function across, or L v for a map from one shape to another: vectors (size, b, K)."""
+        if node.op in MAPS:
+            flat = vectors.reshape(len(vectors), -1)
+            return mapped(node, flat).reshape(-1, *vectors.shape[1:])
         function, slope = ACROSS[node.data[0]], self._slopes.get(node)
         out = np.empty_like(vectors)
         at_step = None if slope is None else slope[step]
         function.apply_jacobian(int(function.over_sequences), self._across[node][step], at_step, vectors, out)
         return out
+
+
+def _entries(values: Array, place: Operand) -> Array:
+    """Return what is read as an array at each step, (n, *shape, b), as its entries: (n, size, b)."""
+    return values if len(place.shape) == 1 else values.reshape(len(values), -1, values.shape[-1])

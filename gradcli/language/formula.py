@@ -10,9 +10,10 @@ from itertools import chain, count, groupby
 
 from gradcli.frozen import frozen
 from gradcli.language.across import ACROSS, DEFAULT_EPS
-from gradcli.language.graph import Dependence, Node, reachable
+from gradcli.language.graph import VIEW, Dependence, Node, reachable
+from gradcli.language.matrix_text import NUMBER, PLACE, applied, kind_of_view, product_of_matrices, sum_over_axis
 from gradcli.language.notation import Text
-from gradcli.language.routes import AcrossJacobian, Diagonal, Edge, Factor, Matrix, PathGraph, Route
+from gradcli.language.routes import AcrossJacobian, Diagonal, Edge, Factor, Map, Matrix, PathGraph, Route
 
 #: A Jacobian block of more routes than that is not written out.
 MOST_TERMS = 60
@@ -146,13 +147,13 @@ class FormulaWriter:
 
     def formula(self, route: Route) -> str:
         """Return the product of a route's factors, with its sign."""
-        return self.notation.signed_sum([self.product(_placed(route.edges))])
+        return self.notation.signed_sum([self.product(_placed(route.edges), route.vertices[-1])])
 
     def _term(self, route: Route, tails: dict[tuple[Edge, ...], str]) -> tuple[int, str]:
         head, tail = _at_first_step(route)
         symbol = tails.get(tail)
         if symbol is None:
-            return self.product(_placed(route.edges))
+            return self.product(_placed(route.edges), route.vertices[-1])
         sign, text = self.product(_placed(head))
         return sign, symbol if text == self.notation.identity else self.notation.times.join([text, symbol])
 
@@ -171,8 +172,17 @@ class FormulaWriter:
                 found[tail] = symbol
         return found
 
-    def product(self, factors: Iterable[tuple[Factor, int]]) -> tuple[int, str]:
-        """Return the sign and the text of a product of factors, each with the steps that it lies behind t."""
+    def product(
+        self, factors: Iterable[tuple[Factor, int]], source: tuple[str, int] | None = None
+    ) -> tuple[int, str]:
+        """Return the sign and the text of a product of factors, each with the steps that it lies behind t.
+
+        source: the variable that they lead to, and how far behind t. Of a route through matrices, whose factors are not
+            all matrices themselves, the product is written applied to a small change of it.
+        """
+        factors = list(factors)
+        if any(self._is_of_matrices(factor) for factor, _ in factors):
+            return applied(self, factors, self._change(source))
         constant = 1.0
         scalars: list[str] = []
         pieces: list[str] = []
@@ -197,11 +207,40 @@ class FormulaWriter:
         words = [*scalars, *(pieces or [self.notation.identity])]
         return (-1 if constant < 0 else 1), self.notation.times.join(words)
 
+    def _is_of_matrices(self, factor: Factor) -> bool:
+        shapes = self.graph.cell.shapes.of_nodes
+        return isinstance(factor, Map) or (isinstance(factor, Diagonal) and len(shapes.get(factor.coefficient, ())) > 1)
+
+    def _change(self, source: tuple[str, int] | None) -> str:
+        if source is None:
+            return PLACE
+        name, behind = source
+        is_state = name in self.graph.states
+        return self.notation.change(self.notation.variable(name, behind, is_state=is_state))
+
+    # What matrices are written of, see `matrix_text`.
+
+    def atom(self, node: Node, behind: int) -> str:
+        return self._bracketed(node, behind, _ATOM)
+
+    def expression(self, node: Node, behind: int) -> str:
+        return self._expression(node, behind)[0]
+
+    def flattened(self, node: Node) -> tuple[float, list[Node]]:
+        return self._flattened(node)
+
+    def operand(self, node: Node, behind: int) -> str:
+        return self._operand(node, behind)
+
+    def elementwise(self, nodes: Sequence[Node], behind: int) -> str:
+        return self._vectors([(node, behind) for node in nodes])
+
     def _is_single(self, node: Node) -> bool:
         return node.op == "parameter" and self.graph.cell.shapes.parameters[node.data] == ()
 
     def _vectors(self, entries: Sequence[tuple[Node, int]]) -> str:
-        """Return an elementwise product; what stands in it several times in a row is a power."""
+        """Return an elementwise product, numbers first; what stands in it several times in a row is a power."""
+        entries = sorted(entries, key=lambda entry: not (entry[0].op == "view" and kind_of_view(entry[0]) == NUMBER))
         if len(entries) == 1:
             return self._expression(*entries[0])[0]
         words = []
@@ -268,13 +307,49 @@ class FormulaWriter:
                 needed = (_PRODUCT, _POWER) if n.quotient_in_line else (_SUM, _SUM)
                 above, below = (self._bracketed(a, behind, level) for a, level in zip(node.args, needed, strict=True))
                 return n.quotient(above, below), _QUOTIENT if n.quotient_in_line else _PRODUCT
+            case "view":
+                return self._view(node, behind)
+            case "total":
+                return sum_over_axis(self, node, behind), _QUOTIENT
+            case "pad":
+                return n.concatenated([self._expression(node.args[0], behind)[0]]), _ATOM
+            case "cumsum" | "stop" | "largest" | "spike":
+                name = {"largest": "max"}.get(node.op, node.op)
+                return n.call(name, self._argument(node.args[0], behind)), _ATOM
+            case "maximum" | "minimum" | "where":
+                name = {"maximum": "max", "minimum": "min"}.get(node.op, node.op)
+                return n.call(name, n.listed([self._expression(arg, behind)[0] for arg in node.args])), _ATOM
+            case "greater" | "greater_equal" | "equal":
+                a, b = (self._expression(arg, behind)[0] for arg in node.args)
+                sign = {"greater": ">", "greater_equal": ">=", "equal": "="}[node.op]
+                return n.where(a, sign, b), _ATOM
+            case "carried" | "entries":
+                return self._expression(node.args[0], behind)
+            case "identity":
+                return n.identity, _ATOM
             case "pow":
                 base, exponent = node.args
                 return n.power(self._bracketed(base, behind, _ATOM), self._bracketed(exponent, behind, _SUM)), _POWER
             case _:
                 raise AssertionError(f"no way to write {node}")
 
+    def _view(self, node: Node, behind: int) -> tuple[str, int]:
+        n, inner = self.notation, node.args[0]
+        match kind_of_view(node):
+            case "slice":
+                start, (size,), _ = node.data[:VIEW]
+                return n.entries(self._bracketed(inner, behind, _ATOM), start, start + size), _ATOM
+            case "transposed":
+                return n.transposed.format(self._bracketed(inner, behind, _ATOM)), _ATOM
+            case "number":
+                return self._expression(inner, behind)
+            case kind:
+                return n.call(f"along_{kind}", self._expression(inner, behind)[0]), _ATOM
+
     def _sum(self, node: Node, behind: int) -> str:
+        if all(arg.op == "pad" for arg in node.args) and set(node.data) == {1}:
+            parts = sorted(node.args, key=lambda arg: arg.data[0])
+            return self.notation.concatenated([self._expression(part.args[0], behind)[0] for part in parts])
         terms = []
         for constant, parts in self._collected(node):
             text = self._scaled(abs(constant), parts, behind)[0] if parts else self.notation.number(abs(constant))
@@ -316,7 +391,7 @@ class FormulaWriter:
             if len(parts) > 1:
                 return self._power(parts[0], behind, len(parts)), _POWER
             return self._expression(parts[0], behind)
-        vectors = self._vectors([(part, behind) for part in parts])
+        vectors = product_of_matrices(self, parts, behind) or self._vectors([(part, behind) for part in parts])
         if constant == 1.0:
             return vectors, _PRODUCT
         if len(parts) == 1:

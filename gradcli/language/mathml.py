@@ -53,6 +53,7 @@ _CALLS = {
     "_normal_cdf": _applied("<mi>Φ</mi>"),
     "_normal_density": _applied("<msup><mi>Φ</mi><mo>′</mo></msup>"),
     "_softplus_slope": _applied("<mi>σ</mi>"),
+    "_root": "<msqrt>{}</msqrt>",
 }
 
 
@@ -93,6 +94,21 @@ class MathML(Text):
 
     def call(self, function: str, argument: str) -> str:
         return _CALLS.get(function, _applied(_word(function))).format(argument)
+
+    def where(self, a: str, sign: str, b: str) -> str:
+        return _where(f"{a}{_operator(sign.replace('>=', '≥'))}{b}")
+
+    def outer(self, a: str, b: str) -> str:
+        return f'{a}<mspace width="0.17em"/>{self.transposed.format(b)}'
+
+    def dot(self, a: str, b: str) -> str:
+        return f"{self.transposed.format(a)}{b}"
+
+    def entries(self, vector: str, start: int, stop: int) -> str:
+        return f"<msub><mrow>{vector}</mrow><mrow><mo>[</mo><mn>{start}</mn><mo>:</mo><mn>{stop}</mn><mo>]</mo></mrow></msub>"
+
+    def change(self, variable: str) -> str:
+        return f'<mi mathvariant="normal">d</mi>{variable}'
 
     def jacobian(self, function: str, argument: str) -> str:
         return _applied(f"<msub><mi>J</mi>{_word(function)}</msub>", argument)

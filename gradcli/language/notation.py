@@ -21,6 +21,7 @@ HELPERS: dict[str, tuple[str, str]] = {
     "_normal_cdf": ("Phi({})", r"\Phi({})"),
     "_normal_density": ("Phi'({})", r"\Phi'({})"),
     "_softplus_slope": ("sigmoid({})", r"\sigma({})"),
+    "_root": ("sqrt({})", r"\sqrt{{{}}}"),
 }
 _LATEX_CALLS = {name: rf"\{name}({{}})" for name in ("tanh", "exp", "log", "sin", "cos")} | {
     "sigmoid": r"\sigma({})",
@@ -63,6 +64,24 @@ class Text:
 
     def call(self, function: str, argument: str) -> str:
         return HELPERS.get(function, (f"{function}({{}})",))[0].format(argument)
+
+    def where(self, a: str, sign: str, b: str) -> str:
+        """Return 1 where a > b, a >= b or a = b, else 0."""
+        return f"[{a} {sign} {b}]"
+
+    def outer(self, a: str, b: str) -> str:
+        return f"outer({a}, {b})"
+
+    def dot(self, a: str, b: str) -> str:
+        return f"dot({a}, {b})"
+
+    def entries(self, vector: str, start: int, stop: int) -> str:
+        """Return the entries start .. stop-1 of a vector."""
+        return f"{vector}[{start}:{stop}]"
+
+    def change(self, variable: str) -> str:
+        """Return a small change of a variable."""
+        return f"d{variable}"
 
     def jacobian(self, function: str, argument: str) -> str:
         """Return the Jacobian of a function across entries, at its argument."""
@@ -121,6 +140,21 @@ class Latex(Text):
             return HELPERS[function][1].format(argument)
         usual = rf"\operatorname{{{{{_escaped(function)}}}}}({{}})"
         return _LATEX_CALLS.get(function, usual).format(argument)
+
+    def where(self, a: str, sign: str, b: str) -> str:
+        return rf"[{a} {sign.replace('>=', chr(92) + 'ge')} {b}]"
+
+    def outer(self, a: str, b: str) -> str:
+        return rf"{a} \, {{{b}}}^{{\top}}"
+
+    def dot(self, a: str, b: str) -> str:
+        return rf"{{{a}}}^{{\top}} {b}"
+
+    def entries(self, vector: str, start: int, stop: int) -> str:
+        return rf"{{{vector}}}_{{[{start}:{stop}]}}"
+
+    def change(self, variable: str) -> str:
+        return rf"\mathrm{{d}}{variable}"
 
     def jacobian(self, function: str, argument: str) -> str:
         return rf"J_{{\mathrm{{{_escaped(function)}}}}}({argument})"

@@ -20,7 +20,7 @@ from gradcli.language.across import ACROSS
 from gradcli.language.cell import SizedCell
 from gradcli.language.derivative import diagonal_derivatives
 from gradcli.language.direct import DirectRoute, direct_routes
-from gradcli.language.graph import Dependence, Node, reachable
+from gradcli.language.graph import MAPS, Dependence, Node, reachable
 
 
 @frozen
@@ -55,8 +55,19 @@ class AcrossJacobian:
         return ACROSS[self.node.data[0]].over_sequences
 
 
+@frozen
+class Map:
+    """A fixed map from one shape to another: a vector laid along a matrix, a sum over an axis, a slice.
+
+    node: its value. size: how many entries its argument has.
+    """
+
+    node: Node
+    size: int
+
+
 #: A kind of factor is one class here, one case where it is written (`formula`), and one where an adjoint passes it.
-Factor = Diagonal | Matrix | AcrossJacobian
+Factor = Diagonal | Matrix | AcrossJacobian | Map
 
 
 @frozen
@@ -143,7 +154,7 @@ class PathGraph:
         def is_boundary(node: Node) -> bool:
             return (
                 (node in self.named and node is not own)
-                or node.op in ("state", "matmul", "across")
+                or node.op in ("state", "matmul", "across", *MAPS)
                 or (node.dependence < Dependence.STATE and not node.is_number)
             )
 
@@ -156,9 +167,18 @@ class PathGraph:
             if source.op == "state" or (source in self.named and source is not own):
                 yield first, source
                 continue
-            through = AcrossJacobian(source) if source.op == "across" else Matrix(source.args[0])
             for factors, variable in self._chains(source.args[-1], None):
-                yield (*first, through, *factors), variable
+                yield (*first, self._through(source), *factors), variable
+
+    def _through(self, source: Node) -> Factor:
+        """Return the derivative of a cut point with respect to what it is made of."""
+        match source.op:
+            case "across":
+                return AcrossJacobian(source)
+            case "matmul":
+                return Matrix(source.args[0])
+            case _:
+                return Map(source, self.cell.shapes.sizes[source.args[0]])
 
     def factors(self) -> Iterator[Factor]:
         """Yield the factors of all edges."""

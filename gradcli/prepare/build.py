@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -311,17 +312,17 @@ def _initial_states(
     problems = []
     for layer, cell in zip(layer_names(spec.num_layers, spec.bidirectional), sized, strict=True):
         table = {}
-        for state, size in cell.shapes.states.items():
+        for state, shape in cell.shapes.of_states.items():
             name = f"{layer}.{state}"
             if name in of_file and state not in spec.initial_states:
-                table[state] = _same_for_trials(of_file[name], size, spec)
+                table[state] = _same_for_trials(of_file[name], math.prod(shape), spec)
                 continue
             try:
                 table[state] = draw_initial_state(
                     spec.initial_states.get(state, Zeros()),
                     layer=layer,
                     state=state,
-                    size=size,
+                    shape=shape,
                     batch_size=spec.batch_size,
                     trials=spec.trials,
                     seed=spec.seed,

@@ -21,6 +21,7 @@ def saved_arrays(measured: Measured) -> dict[str, Array]:
       (R, steps, B), or ``vector`` (R, H), or ``output_gradient`` (B, steps, H), the same in all trials; ``at``
       (steps,). With the loss at the final states of both directions ``at`` is T, and what counts there is
       ``[state.<layer>.h, state.<layer>.reverse.h]`` of the top layer.
+      A state that is one number is (R, T+1, B), a matrix (R, T+1, B, rows, columns).
     * ``grad_state.<layer>.<name>`` mantissas of the gradient of each sequence's own loss, with
       ``log2_state.<layer>.<name>`` (R, T+1, B); ``grad_param.<layer>.<name>`` mantissas of that of the batch loss, with
       ``log2_param.<layer>.<name>`` (R,). gradient = mantissa * 2**log2.
@@ -43,11 +44,21 @@ def saved_arrays(measured: Measured) -> dict[str, Array]:
     if problem.begins is not None:
         arrays["start"] = problem.begins.steps
     arrays |= problem.loss.saved() | {"at": np.sort(problem.loss.steps)}
+    shapes = {
+        f"{layer}.{state}": shape
+        for layer, plan in zip(problem.names, problem.plans, strict=True)
+        for state, shape in plan.cell.shapes.of_states.items()
+    }
+
+    def shaped(name: str, values: Array) -> Array:
+        by_sequence = values.transpose(1, 0, 3, 2)
+        return by_sequence.reshape(*by_sequence.shape[:3], *shapes[name])
+
     for name, states in recording.states.items():
-        arrays[f"state.{name}"] = states.transpose(1, 0, 3, 2)
+        arrays[f"state.{name}"] = shaped(name, states)
     if run.overflow is None and run.backward_overflow is None:
         for name, adjoints in recording.adjoints.items():
-            arrays[f"grad_state.{name}"] = adjoints.transpose(1, 0, 3, 2)
+            arrays[f"grad_state.{name}"] = shaped(name, adjoints)
             arrays[f"log2_state.{name}"] = recording.exponents[name].transpose(1, 0, 2)
         for name, gradient in run.gradients.items():
             arrays[f"grad_param.{name}"] = gradient.mantissa

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -21,16 +22,17 @@ DRAWS: dict[type[Choice], Callable[[Any, np.random.Generator, tuple[int, ...]], 
 
 
 def draw_initial_state(
-    model: Choice, *, layer: str, state: str, size: int, batch_size: int, trials: int, seed: int
+    model: Choice, *, layer: str, state: str, shape: tuple[int, ...], batch_size: int, trials: int, seed: int
 ) -> np.ndarray:
-    """Return a state before the first step: float64 (trials, size, batch).
+    """Return a state before the first step: float64 (trials, size, batch), a matrix row by row.
 
-    Exact values are one number, one vector (size,) for all sequences, or one for each: (batch, size).
+    Exact values are one number, one array of the state's shape for all sequences, or one for each: (batch, *shape).
 
     Raises InitialiserError where exact values have another shape.
     """
+    size = math.prod(shape)
     if isinstance(model, Exact):
-        values = exact_view(model.values, (size,), count=batch_size)
+        values = exact_view(model.values, shape, count=batch_size).reshape(batch_size, size)
         return np.ascontiguousarray(np.broadcast_to(values.T, (trials, size, batch_size)))
     draw = DRAWS[type(model)]
     return np.stack(

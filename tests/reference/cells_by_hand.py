@@ -213,9 +213,9 @@ def matrix_gru(x: Tensor, p: Tensors, start: Tensors) -> Tensor:
         rows = {gate: linear(x_t, p[f"W_a{gate}"]) for gate in "zrn"}
         columns = {gate: linear(x_t, p[f"W_b{gate}"]) for gate in "zrn"}
         written = {gate: _outer(rows[gate], columns[gate]) for gate in "zrn"}
-        z = torch.sigmoid(p["U_z"] @ S + written["z"] + p["B_z"])
-        r = torch.sigmoid(p["U_r"] @ S + written["r"])
-        S = torch.lerp(torch.tanh(p["U_n"] @ (r * S) + written["n"]), S, z)
+        z = torch.sigmoid(p["U_z"] * S + written["z"] + p["B_z"])
+        r = torch.sigmoid(p["U_r"] * S + written["r"])
+        S = torch.lerp(torch.tanh(p["U_n"] * (r * S) + written["n"]), S, z)
         outputs.append(S @ p["p"])
     return torch.stack(outputs)
 

@@ -120,7 +120,7 @@ class ComplexLibrary:
         return np.zeros_like(value)
 
     def identity(self, size: int) -> Array:
-        return np.eye(size)[:, :, None]
+        return np.eye(size, dtype=complex)[:, :, None]
 
     def einsum(self, axes: str, a: Array, b: Array) -> Array:
         return np.asarray(np.einsum(axes, a, b))

@@ -115,7 +115,7 @@ class Scope:
 
 def rank(value: Array) -> int:
     """Return 0 of a number, 1 of a vector, 2 of a matrix."""
-    return max(value.ndim - 1, 0)
+    return 0 if value.ndim < 2 else int(value.ndim) - 1
 
 
 def evaluate(node: ast.expr, scope: Scope) -> Array:
