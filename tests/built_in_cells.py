@@ -15,6 +15,7 @@ from gradcli.engine.problem import Problem, Run
 from gradcli.engine.run import Engine
 from gradcli.engine.step.plan import LayerPlan
 from gradcli.language.cell import ParsedCell, parse_cell
+from gradcli.spec.constants import constants_of
 
 Array = NDArray[np.float64]
 Key = tuple[object, ...]
@@ -38,11 +39,13 @@ def without_gradients_of(states: Sequence[str], errors: Mapping[Key, float]) -> 
 
 def parsed(name: str, *, output: str | None = None, activation: str | None = None) -> ParsedCell:
     block = cells.load(name).cell
+    constants = constants_of(block, {})
     return parse_cell(
         block.equations,
         output=output or block.output,
-        constants=block.constants,
-        shapes=block.shapes,
+        constants=constants.numbers,
+        shapes=constants.shapes,
+        fixed=constants.fixed,
         activation=activation or block.activation,
     )
 

@@ -246,7 +246,9 @@ class _Descent:
         return None if overflow is not None else _batch_loss(engine, losses)
 
     def _step(self, gradients: Gradients, name: str) -> Array:
-        """Return what a parameter moves by: the sum of the steps of its copies."""
+        """Return what a parameter moves by: the sum of the steps of its copies; a constant stays where it is."""
+        if name not in gradients:
+            return np.zeros(())
         return self._rate * self._engine.problem.copies.get(name, 1) * gradients[name].value()
 
 

@@ -73,7 +73,10 @@ def batch_gradients(
         layer.plan.graph, dict(gradients), layer.parameters.values, layer.parameters.column_ranges
     )
     means = {}
-    for name, shape in layer.plan.cell.shapes.parameters.items():
+    cell = layer.plan.cell
+    for name, shape in cell.shapes.parameters.items():
+        if name in cell.fixed:
+            continue
         gradient = found.get(name) or Scaled(np.zeros((*lead, 1)), np.zeros(lead, np.int64))
         mean = np.divide(gradient.mantissa, divisor, dtype=np.float64).reshape(*lead, -1)
         entries = math.prod(shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from gradcli.errors import did_you_mean
 from gradcli.frozen import frozen
@@ -37,6 +37,7 @@ class SizedCell:
     states: for each state, in the order of the equations, the node of its value at t.
     lags: for each state the largest k in ``[t-k]``, at least 1.
     calls: the function that a name of the equations stands for, where that is not the one of the same name.
+    fixed: the parameters that are constants, which no training changes: they have no gradient.
     """
 
     graph: Graph
@@ -48,6 +49,7 @@ class SizedCell:
     values: dict[str, Node]
     concatenations: dict[tuple[int, ...], list[Node]]
     calls: dict[str, str]
+    fixed: frozenset[str] = frozenset()
 
 
 class ParsedCell:
@@ -57,9 +59,15 @@ class ParsedCell:
     """
 
     def __init__(
-        self, lowering: Lowering, equations: list[Equation], output: str, shapes: Mapping[str, Sequence[Dimension]]
+        self,
+        lowering: Lowering,
+        equations: list[Equation],
+        output: str,
+        shapes: Mapping[str, Sequence[Dimension]],
+        fixed: frozenset[str] = frozenset(),
     ) -> None:
         self._lowering = lowering
+        self.fixed = fixed
         self._shapes = shapes
         self.equations = tuple(equations)
         self.output = output
@@ -96,6 +104,7 @@ class ParsedCell:
             {name: values[node] for name, node in low.values.items()},
             low.concatenations,
             low.calls,
+            self.fixed,
         )
 
 
@@ -108,6 +117,7 @@ def parse_cell(
     activation: str | None = None,
     batch_size: int | None = None,
     replaces_usual: bool = False,
+    fixed: Collection[str] = (),
 ) -> ParsedCell:
     """Return the cell that the text of its equations describes.
 
@@ -118,6 +128,7 @@ def parse_cell(
         shapes: sizes that inference cannot find, such as ``{"W_hm": ["hidden_size", 4]}``; ``[]`` is a scalar.
         activation: the elementwise function that ``phi`` stands for.
         replaces_usual: whether it stands for every ``tanh`` as well.
+        fixed: the parameters that are constants, which no training changes.
         batch_size: how many sequences it will run on; with one, what takes statistics over the batch is a mistake.
 
     Raises:
@@ -152,10 +163,13 @@ def parse_cell(
         # What the equations use, they only tell in full where all of them are understood.
         settings += _unused(lowering, constants, activation if is_known else None, replaces_usual)
         settings += _shape_problems(lowering, shapes)
+        settings += _fixed_problems(lowering, fixed)
     if problems or settings:
         raise CellError(problems, settings)
     states = list(lowering.states)
-    return ParsedCell(lowering, parsed, output or ("h" if "h" in states else states[0]), shapes)
+    return ParsedCell(
+        lowering, parsed, output or ("h" if "h" in states else states[0]), shapes, frozenset(fixed)
+    )
 
 
 def _both(name: str, matrix: Place, vector: Place) -> EquationProblem:
@@ -201,6 +215,15 @@ def _unused(
             )
         )
     return found
+
+
+def _fixed_problems(lowering: Lowering, fixed: Collection[str]) -> list[tuple[str, str]]:
+    known = sorted({n.data for n in reachable(lowering.values.values()) if n.op == "parameter"})
+    return [
+        (f"fixed.{name}", f"no parameter is called {name!r}{did_you_mean(name, known)}")
+        for name in fixed
+        if name not in known
+    ]
 
 
 def _shape_problems(lowering: Lowering, shapes: Mapping[str, Sequence[Dimension]]) -> list[tuple[str, str]]:

@@ -112,9 +112,10 @@ class Lowering:
                 continue
             try:
                 is_matrix = equation.name in self._matrix_names and not equation.is_state
-                if is_matrix and not self._is_of_parameters(equation.expression):
+                has_rank = self.ranks.of(equation.name) == MATRIX
+                if is_matrix and not (has_rank and self._is_of_parameters(equation.expression)):
                     is_matrix = False
-                    if self.ranks.of(equation.name) != MATRIX:
+                    if not has_rank:
                         # Then the mistake is where it stands left of '@', and not here.
                         self._vectors_given.add(equation.name)
                 if is_matrix:

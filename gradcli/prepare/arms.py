@@ -18,7 +18,7 @@ from gradcli.prepare.build import Network, build
 from gradcli.prepare.data import open_source
 from gradcli.prepare.limits import MemoryRefused
 from gradcli.prepare.parameters import ParameterValues
-from gradcli.prepare.sizing import count_parameters, parameter_shapes, parse, size_cells
+from gradcli.prepare.sizing import count_parameters, parameter_shapes, parse, size_cells, trained_shapes
 from gradcli.prepare.trained import TrainedNetwork
 from gradcli.spec.checked import SpecModel
 from gradcli.spec.losses import DRAWN_READOUT, BinaryCrossEntropyLoss, Loss, MSELoss, TargetLoss
@@ -265,7 +265,7 @@ def _counter(loaded: LoadedSpec, input_size: int) -> Callable[[int], int]:
         at_size = _at_size(loaded, hidden_size)
         shapes = parameter_shapes(at_size, size_cells(at_size, cell, input_size))
         given = loaded.trained.sources(shapes, None) if isinstance(loaded.trained, TrainedNetwork) else {}
-        return count_parameters(shapes, ParameterValues(at_size, cell, shapes, given).copies)
+        return count_parameters(trained_shapes(shapes, cell), ParameterValues(at_size, cell, shapes, given).copies)
 
     return counted
 

@@ -30,7 +30,7 @@ from gradcli.prepare.garbage import collect_again
 from gradcli.prepare.lengths import sequence_starts
 from gradcli.prepare.limits import Beside, require_memory
 from gradcli.prepare.parameters import ParameterValues, open_laws_note
-from gradcli.prepare.sizing import count_parameters, output_size, parameter_shapes, parse, size_cells
+from gradcli.prepare.sizing import count_parameters, output_size, parameter_shapes, parse, size_cells, trained_shapes
 from gradcli.prepare.trained import TrainedNetwork
 from gradcli.sources.files import FieldError
 from gradcli.sources.initial_states import draw_initial_state
@@ -87,7 +87,7 @@ class Network:
     @property
     def parameter_count(self) -> int:
         """The number of parameters of the recurrent layers, as their framework counts them."""
-        return count_parameters(self.shapes, self.problem.copies)
+        return count_parameters(trained_shapes(self.shapes, self.cell), self.problem.copies)
 
 
 def build(

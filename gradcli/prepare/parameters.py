@@ -16,6 +16,7 @@ from gradcli.prepare.names import matches
 from gradcli.sources.exact_values import exact_array
 from gradcli.sources.initialisers import USUAL_CHRONO_SIGNS, InitialiserError, Parameter, draw_parameter
 from gradcli.spec.base import Choice
+from gradcli.spec.constants import constants_of
 from gradcli.spec.initialisers import TorchDefault
 from gradcli.spec.reader import LoadedSpec
 from gradcli.spec.shown import Path
@@ -66,6 +67,7 @@ class ParameterValues:
         self._trained = trained
         self._shapes = shapes
         self._steps = None if loaded.tied else loaded.spec.seq_len
+        self._constants = constants_of(loaded.cell, loaded.spec.constants).arrays
         self._names = sorted({name.rpartition(".")[2] for name in shapes if not name.startswith(f"{READOUT}.")})
         self._usual_chrono = {name: sign for name, sign in USUAL_CHRONO_SIGNS.items() if name in self._names}
         self._problems: list[SpecProblem] = []
@@ -186,6 +188,7 @@ class ParameterValues:
             for name, shape in self._shapes.items()
             if not name.startswith(f"{READOUT}.")
             and name not in self._trained
+            and name.rpartition(".")[2] not in self._constants
             and not any(matches(pattern, name) for pattern in said)
         }
 
@@ -239,8 +242,11 @@ class ParameterValues:
         return self._steps is not None and not name.startswith(f"{READOUT}.")
 
     def _exact(self, name: str, out: Array) -> bool:
-        """Fill in the exact values that the spec gives for a parameter, if it does."""
+        """Fill in the exact values that the spec gives for a parameter or a constant, if it does."""
         params = self._loaded.spec.params
+        short = name.rpartition(".")[2]
+        if short in self._constants and not name.startswith(f"{READOUT}."):
+            return self._constant(short, out)
         matching = [pattern for pattern in params if matches(pattern, name)]
         if not matching:
             return False
@@ -251,6 +257,14 @@ class ParameterValues:
                 out[...] = exact_array(params[matching[-1]], out.shape[1:])
         except InitialiserError as error:
             self._problems.append(self._loaded.problem(("params", matching[-1]), str(error)))
+        return True
+
+    def _constant(self, name: str, out: Array) -> bool:
+        own = name in self._loaded.spec.constants
+        try:
+            out[...] = exact_array(self._constants[name], out.shape[2:] if self._steps is not None else out.shape[1:])
+        except InitialiserError as error:
+            self._problems.append(self._loaded.problem((*(() if own else ("cell",)), "constants", name), str(error)))
         return True
 
     def _draw(self, parameter: Parameter, layer: Sequence[Parameter], trial: int, step: int | None, out: Array) -> None:

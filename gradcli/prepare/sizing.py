@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from gradcli.engine.problem import READOUT, layer_names
 from gradcli.errors import SpecError
 from gradcli.language.cell import CellError, ParsedCell, SizedCell, parse_cell
+from gradcli.spec.constants import constants_of
 from gradcli.spec.models import Spec
 from gradcli.spec.reader import LoadedSpec
 
@@ -26,12 +27,14 @@ def parse(loaded: LoadedSpec) -> ParsedCell:
         SpecError: mistakes in the equations or in the settings beside them.
     """
     cell, spec = loaded.cell, loaded.spec
+    constants = constants_of(cell, spec.constants)
     try:
         return parse_cell(
             cell.equations,
             output=cell.output,
-            constants={**cell.constants, **spec.constants},
-            shapes=cell.shapes,
+            constants=constants.numbers,
+            shapes=constants.shapes,
+            fixed=constants.fixed,
             activation=spec.activation or cell.activation,
             batch_size=spec.batch_size,
             replaces_usual=loaded.built_in is not None and spec.activation is not None,
@@ -88,3 +91,8 @@ def parameter_shapes(loaded: LoadedSpec, sized: Sequence[SizedCell]) -> dict[str
     steps = () if loaded.tied else (spec.seq_len,)
     layers = zip(layer_names(spec.num_layers, spec.bidirectional), sized, strict=True)
     return {f"{layer}.{name}": (*steps, *shape) for layer, c in layers for name, shape in c.shapes.parameters.items()}
+
+
+def trained_shapes(shapes: Mapping[str, tuple[int, ...]], cell: ParsedCell) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the parameters that are no constants."""
+    return {name: shape for name, shape in shapes.items() if name.rpartition(".")[2] not in cell.fixed}

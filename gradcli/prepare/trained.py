@@ -17,6 +17,7 @@ from gradcli.errors import UsageError, did_you_mean
 from gradcli.language.cell import CellError, ParsedCell, parse_cell
 from gradcli.prepare.limits import require_memory_for
 from gradcli.prepare.names import matches
+from gradcli.spec.constants import constants_of
 from gradcli.spec.explain import check
 from gradcli.spec.losses import DRAWN_READOUT, ReadoutLoss, TargetLoss
 from gradcli.spec.models import CellBlock, Spec
@@ -292,13 +293,15 @@ def _parsed(data: Mapping[str, Any]) -> ParsedCell | None:
         cell, _ = check(CellBlock, written) if isinstance(written, Mapping) else (None, [])
     if cell is None:
         return None
-    constants = data.get("constants")
+    own = data.get("constants")
+    constants = constants_of(cell, own if isinstance(own, dict) else {})
     try:
         return parse_cell(
             cell.equations,
             output=cell.output,
-            constants={**cell.constants, **(constants if isinstance(constants, dict) else {})},
-            shapes=cell.shapes,
+            constants=constants.numbers,
+            shapes=constants.shapes,
+            fixed=constants.fixed,
             activation=data.get("activation") or cell.activation,
             replaces_usual=isinstance(written, str) and "activation" in data,
         )

@@ -19,7 +19,7 @@ _Polynomial = Counter[tuple[int, int]]
 def symbolic_shapes(cell: ParsedCell) -> dict[str, tuple[str, ...]]:
     """Return the shape of every parameter in terms of the sizes, such as ("hidden_size", "input_size")."""
     shapes = _sized(cell).shapes
-    return {name: tuple(map(_in_words, shapes.parameters[name])) for name in cell.parameters}
+    return {name: tuple(map(_in_words, shapes.parameters[name])) for name in cell.parameters if name not in cell.fixed}
 
 
 def state_size(cell: ParsedCell) -> str:
@@ -28,7 +28,8 @@ def state_size(cell: ParsedCell) -> str:
     A state that is only an output, which no later step reads, does not count; one read k steps back counts k times.
     """
     sized = _sized(cell)
-    return _formula(_sum(_scaled(_size(sized.shapes.states[name]), sized.lags[name]) for name in cell.carried))
+    of_states = sized.shapes.of_states
+    return _formula(_sum(_scaled(_entries(of_states[name]), sized.lags[name]) for name in cell.carried))
 
 
 def parameters_per_unit(cell: ParsedCell, twice: Collection[str] = ()) -> str:
@@ -38,7 +39,8 @@ def parameters_per_unit(cell: ParsedCell, twice: Collection[str] = ()) -> str:
         cell: the equations. twice: the names of parameters that count twice.
     """
     shapes = _sized(cell).shapes.parameters
-    count = _sum(reduce(_product, map(_size, shape), _size(1 + (name in twice))) for name, shape in shapes.items())
+    trained = {name: shape for name, shape in shapes.items() if name not in cell.fixed}
+    count = _sum(_product(_entries(shape), _size(1 + (name in twice))) for name, shape in trained.items())
     return _formula(Counter({(h - 1, i): coefficient for (h, i), coefficient in count.items()}))
 
 
@@ -62,6 +64,11 @@ def _in_words(size: int) -> str:
 
 def _size(size: int) -> _Polynomial:
     return Counter(dict(zip(((1, 0), (0, 1), (0, 0)), _digits(size), strict=True)))
+
+
+def _entries(shape: Iterable[int]) -> _Polynomial:
+    """Return how many entries an array of a shape has."""
+    return reduce(_product, map(_size, shape), _size(1))
 
 
 def _sum(terms: Iterable[_Polynomial]) -> _Polynomial:

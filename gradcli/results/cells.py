@@ -14,6 +14,7 @@ from gradcli.results.cell_sizes import parameters_per_unit, state_size, symbolic
 from gradcli.results.declared import key, records_of, table_of
 from gradcli.results.model import Block, Column, Line, Records, Report, Table, Verbatim, filled
 from gradcli.results.result import Result
+from gradcli.spec.constants import constants_of
 from gradcli.spec.models import CellBlock
 
 
@@ -66,7 +67,7 @@ class CellInFull(Result):
     state_size: str = key("the numbers that a step hands on, as a formula in H")
     parameters_per_unit: str = key("the number of parameters divided by H, as a formula in H and I")
     activation: str | None = key("what `phi` in the equations is")
-    constants: Mapping[str, float] = key("the numbers that have names in the equations")
+    constants: Mapping[str, Any] = key("the numbers and arrays that have names in the equations")
     parameters: Mapping[str, ParameterOfCell] = key("its parameters")
     init: Mapping[str, Any] = key("its usual initialisation, as a spec has it")
     tied: bool = key("whether all steps have the same parameters")
@@ -158,11 +159,13 @@ def _two(twice: Collection[str]) -> str:
 
 
 def parsed_cell(block: CellBlock) -> ParsedCell:
+    constants = constants_of(block, {})
     return parse_cell(
         block.equations,
         output=block.output,
-        constants=block.constants,
-        shapes=block.shapes,
+        constants=constants.numbers,
+        shapes=constants.shapes,
+        fixed=constants.fixed,
         activation=block.activation,
     )
 

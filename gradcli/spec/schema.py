@@ -17,7 +17,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 SPEC_NOTES: Mapping[str, str] = {
     "cell": "a built-in cell by name, or a block with equations",
     "activation": "the function that phi stands for in the equations; in a built-in cell without phi, every tanh",
-    "constants": "numbers that the equations use by name",
+    "constants": "numbers, vectors and matrices that the equations use by name; nothing trains them",
     "hidden_size": "units of each state",
     "input_size": "features of x[t]",
     "num_layers": "stacked layers",

@@ -58,7 +58,7 @@ def runs() -> Iterator[Any]:
         yield pytest.param(name, marks=() if make_fixtures.stored_at(spec).exists() else pytest.mark.torch)
 
 
-@pytest.mark.parametrize("name", runs())
+@pytest.mark.parametrize("name", list(runs()))
 def test_every_run_comes_out(name: str) -> None:
     spec, path = SPECS[name], make_fixtures.stored_at(SPECS[name])
     run = read_fixture(path)[1] if path.exists() else make_fixtures.fixture(spec, make_fixtures.stream(spec))
