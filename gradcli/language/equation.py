@@ -54,6 +54,9 @@ class EquationWriter:
                 return n.number(value), _ATOM
             case ast.Name(id=name):
                 return self._named(name), _ATOM
+            case ast.Subscript(value=vector, slice=ast.Slice(lower=lower, upper=upper)):
+                ends = ["" if end is None else self._written(end)[0] for end in (lower, upper)]
+                return n.entries(self._bracketed(vector, _ATOM), *ends), _ATOM
             case ast.Subscript(value=ast.Name(id=name), slice=subscript):
                 return n.variable(name, lag_of(subscript) or 0, is_state=True), _ATOM
             case ast.Attribute(value=matrix, attr="T"):
@@ -71,6 +74,16 @@ class EquationWriter:
                 return n.quotient(above, below), _QUOTIENT
             case ast.BinOp(left=base, op=ast.Pow(), right=exponent):
                 return n.power(self._bracketed(base, _ATOM), self._bracketed(exponent, _SUM)), _POWER
+            case ast.Compare(left=left, ops=[op], comparators=[right]):
+                sign = {ast.Gt: ">", ast.GtE: ">=", ast.Lt: "<", ast.LtE: "<="}[type(op)]
+                return n.compared(self._written(left)[0], sign, self._written(right)[0]), _SUM
+            case ast.Call(func=ast.Name(id="outer"), args=[a, b]):
+                return n.outer(self._bracketed(a, _ATOM), self._bracketed(b, _ATOM)), _QUOTIENT
+            case ast.Call(func=ast.Name(id="dot"), args=[a, b]):
+                return n.dot(self._bracketed(a, _ATOM), self._bracketed(b, _ATOM)), _QUOTIENT
+            case ast.Call(func=ast.Name(id="spike"), args=[argument, *_]):
+                # Its slope is told where gradients are; forward it is a step.
+                return n.call("spike", self._written(argument)[0]), _ATOM
             case ast.Call(func=ast.Name(id=name), args=args):
                 arguments = n.listed([self._written(arg)[0] for arg in args])
                 return n.call(self._cell.calls.get(name, name), arguments), _ATOM

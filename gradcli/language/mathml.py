@@ -95,8 +95,11 @@ class MathML(Text):
     def call(self, function: str, argument: str) -> str:
         return _CALLS.get(function, _applied(_word(function))).format(argument)
 
+    def compared(self, a: str, sign: str, b: str) -> str:
+        return f"{a}{_operator({'>=': '≥', '<=': '≤'}.get(sign, sign))}{b}"
+
     def where(self, a: str, sign: str, b: str) -> str:
-        return _where(f"{a}{_operator(sign.replace('>=', '≥'))}{b}")
+        return _where(self.compared(a, sign, b))
 
     def outer(self, a: str, b: str) -> str:
         return f'{a}<mspace width="0.17em"/>{self.transposed.format(b)}'
@@ -104,8 +107,9 @@ class MathML(Text):
     def dot(self, a: str, b: str) -> str:
         return f"{self.transposed.format(a)}{b}"
 
-    def entries(self, vector: str, start: int, stop: int) -> str:
-        return f"<msub><mrow>{vector}</mrow><mrow><mo>[</mo><mn>{start}</mn><mo>:</mo><mn>{stop}</mn><mo>]</mo></mrow></msub>"
+    def entries(self, vector: str, start: object, stop: object) -> str:
+        ends = _operator(":").join(end if str(end).startswith("<") else f"<mn>{end}</mn>" for end in (start, stop))
+        return f"<msub><mrow>{vector}</mrow><mrow>{_fenced('[', ends, ']')}</mrow></msub>"
 
     def change(self, variable: str) -> str:
         return f'<mi mathvariant="normal">d</mi>{variable}'

@@ -23,6 +23,7 @@ HELPERS: dict[str, tuple[str, str]] = {
     "_softplus_slope": ("sigmoid({})", r"\sigma({})"),
     "_root": ("sqrt({})", r"\sqrt{{{}}}"),
 }
+_LATEX_SIGNS = {">=": r"\ge", "<=": r"\le"}
 _LATEX_CALLS = {name: rf"\{name}({{}})" for name in ("tanh", "exp", "log", "sin", "cos")} | {
     "sigmoid": r"\sigma({})",
     "sqrt": r"\sqrt{{{}}}",
@@ -65,9 +66,13 @@ class Text:
     def call(self, function: str, argument: str) -> str:
         return HELPERS.get(function, (f"{function}({{}})",))[0].format(argument)
 
+    def compared(self, a: str, sign: str, b: str) -> str:
+        """Return a comparison; the sign is one of > >= < <= =."""
+        return f"{a} {sign} {b}"
+
     def where(self, a: str, sign: str, b: str) -> str:
-        """Return 1 where a > b, a >= b or a = b, else 0."""
-        return f"[{a} {sign} {b}]"
+        """Return 1 where a comparison holds, else 0."""
+        return f"[{self.compared(a, sign, b)}]"
 
     def outer(self, a: str, b: str) -> str:
         return f"outer({a}, {b})"
@@ -75,8 +80,8 @@ class Text:
     def dot(self, a: str, b: str) -> str:
         return f"dot({a}, {b})"
 
-    def entries(self, vector: str, start: int, stop: int) -> str:
-        """Return the entries start .. stop-1 of a vector."""
+    def entries(self, vector: str, start: object, stop: object) -> str:
+        """Return the entries start .. stop-1 of a vector; an empty end is that of the vector."""
         return f"{vector}[{start}:{stop}]"
 
     def change(self, variable: str) -> str:
@@ -141,8 +146,8 @@ class Latex(Text):
         usual = rf"\operatorname{{{{{_escaped(function)}}}}}({{}})"
         return _LATEX_CALLS.get(function, usual).format(argument)
 
-    def where(self, a: str, sign: str, b: str) -> str:
-        return rf"[{a} {sign.replace('>=', chr(92) + 'ge')} {b}]"
+    def compared(self, a: str, sign: str, b: str) -> str:
+        return f"{a} {_LATEX_SIGNS.get(sign, sign)} {b}"
 
     def outer(self, a: str, b: str) -> str:
         return rf"{a} \, {{{b}}}^{{\top}}"
@@ -150,7 +155,7 @@ class Latex(Text):
     def dot(self, a: str, b: str) -> str:
         return rf"{{{a}}}^{{\top}} {b}"
 
-    def entries(self, vector: str, start: int, stop: int) -> str:
+    def entries(self, vector: str, start: object, stop: object) -> str:
         return rf"{{{vector}}}_{{[{start}:{stop}]}}"
 
     def change(self, variable: str) -> str:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable
+from fractions import Fraction
 from functools import reduce
 
 from gradcli.language.cell import CellError, ParsedCell, SizedCell
 from gradcli.language.sizes import HIDDEN, INPUT
 
+#: Coefficients are counted in twelfths, for sizes such as hidden_size / 4.
+_PARTS = 12
 # Sizes so far apart that the size of anything made of them, a H + b I + c, can be read off its digits.
-_H, _I = 10**8, 10**4
+_H, _I = _PARTS * 10**8, _PARTS * 10**3
 
 #: A polynomial in H and I: (power of H, power of I) -> coefficient.
-_Polynomial = Counter[tuple[int, int]]
+_Polynomial = dict[tuple[int, int], Fraction]
 
 
 def symbolic_shapes(cell: ParsedCell) -> dict[str, tuple[str, ...]]:
@@ -41,7 +43,7 @@ def parameters_per_unit(cell: ParsedCell, twice: Collection[str] = ()) -> str:
     shapes = _sized(cell).shapes.parameters
     trained = {name: shape for name, shape in shapes.items() if name not in cell.fixed}
     count = _sum(_product(_entries(shape), _size(1 + (name in twice))) for name, shape in trained.items())
-    return _formula(Counter({(h - 1, i): coefficient for (h, i), coefficient in count.items()}))
+    return _formula({(h - 1, i): coefficient for (h, i), coefficient in count.items()})
 
 
 def _sized(cell: ParsedCell) -> SizedCell:
@@ -51,19 +53,25 @@ def _sized(cell: ParsedCell) -> SizedCell:
         return cell.at_sizes(_H, _H)
 
 
-def _digits(size: int) -> tuple[int, int, int]:
-    hidden, rest = divmod(size, _H)
-    return hidden, *divmod(rest, _I)
+def _digits(size: int) -> tuple[Fraction, Fraction, Fraction]:
+    hidden, rest = divmod(size, _H // _PARTS)
+    inputs, number = divmod(rest, _I // _PARTS)
+    return Fraction(hidden, _PARTS), Fraction(inputs, _PARTS), Fraction(number)
 
 
 def _in_words(size: int) -> str:
     hidden, inputs, number = _digits(size)
-    terms = [word if count == 1 else f"{count} {word}" for count, word in ((hidden, HIDDEN), (inputs, INPUT)) if count]
+    terms = [_times(count, word) for count, word in ((hidden, HIDDEN), (inputs, INPUT)) if count]
     return " + ".join(terms + [str(number)] * (number > 0))
 
 
+def _times(count: Fraction, word: str) -> str:
+    whole = word if count.numerator == 1 else f"{count.numerator} {word}"
+    return whole if count.denominator == 1 else f"{whole} / {count.denominator}"
+
+
 def _size(size: int) -> _Polynomial:
-    return Counter(dict(zip(((1, 0), (0, 1), (0, 0)), _digits(size), strict=True)))
+    return dict(zip(((1, 0), (0, 1), (0, 0)), _digits(size), strict=True))
 
 
 def _entries(shape: Iterable[int]) -> _Polynomial:
@@ -72,18 +80,22 @@ def _entries(shape: Iterable[int]) -> _Polynomial:
 
 
 def _sum(terms: Iterable[_Polynomial]) -> _Polynomial:
-    return reduce(Counter.__add__, terms, Counter())
+    result: _Polynomial = {}
+    for polynomial in terms:
+        for powers, coefficient in polynomial.items():
+            result[powers] = result.get(powers, Fraction()) + coefficient
+    return result
 
 
 def _scaled(polynomial: _Polynomial, factor: int) -> _Polynomial:
-    return Counter({powers: factor * coefficient for powers, coefficient in polynomial.items()})
+    return {powers: factor * coefficient for powers, coefficient in polynomial.items()}
 
 
 def _product(a: _Polynomial, b: _Polynomial) -> _Polynomial:
-    result: _Polynomial = Counter()
+    result: _Polynomial = {}
     for (h, i), one in a.items():
         for (k, j), other in b.items():
-            result[h + k, i + j] += one * other
+            result[h + k, i + j] = result.get((h + k, i + j), Fraction()) + one * other
     return result
 
 
@@ -92,7 +104,7 @@ def _formula(polynomial: _Polynomial) -> str:
     return " + ".join(_term(*powers, n) for powers, n in sorted(polynomial.items(), reverse=True) if n) or "0"
 
 
-def _term(h: int, i: int, coefficient: int) -> str:
+def _term(h: int, i: int, coefficient: Fraction) -> str:
     letters = "".join(
         letter + (f"^{power}" if power > 1 else "") for letter, power in (("H", h), ("I", i)) if power > 0
     )

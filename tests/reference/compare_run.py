@@ -73,7 +73,9 @@ def _compare_trial(
     reference = redo(saved, spec, cell_block)
     states, params = _under("state.", saved), _under("param.", saved)
     grad_states, grad_params = _under("grad_state.", saved), _under("grad_param.", saved)
-    if states.keys() != grad_states.keys() or params.keys() != grad_params.keys():
+    untrained = {*cell_block.get("fixed", ()), *_constants(spec, cell_block)}
+    trained = {name for name in params if name.rpartition(".")[2] not in untrained}
+    if states.keys() != grad_states.keys() or trained != grad_params.keys():
         raise ValueError("the saved run does not hold a gradient for every state and parameter")
     for found, expected in zip(saved["loss"], reference.losses, strict=True):
         comparison.add("loss", vector_error(found, 0, expected))
@@ -113,16 +115,25 @@ def redo_by_complex_steps(
 def given(
     saved: Mapping[str, NDArray[Any]], spec: Mapping[str, Any], cell_block: Mapping[str, Any]
 ) -> tuple[Cell, dict[str, Array], Array, dict[str, Array], Loss]:
-    """Return what the reference takes: the cell, parameters, input, initial states, and the loss."""
+    """Return what the reference takes: the cell, parameters, input, initial states, and the loss.
+
+    A constant that is an array is saved as a parameter is, and without a gradient.
+    """
+    params = _under("param.", saved)
+    arrays = {name.rpartition(".")[2] for name in params}
     cell = Cell(
         equations=cell_block["equations"],
         output=cell_block.get("output"),
         activation=spec.get("activation") or cell_block.get("activation"),
-        constants={**cell_block.get("constants", {}), **spec.get("constants", {})},
+        constants={name: value for name, value in _constants(spec, cell_block).items() if name not in arrays},
     )
     loss = Loss(spec["loss"]["kind"], steps_of(spec), saved.get("target"), saved.get("vector"))
     initial = {name: values[0] for name, values in _under("state.", saved).items()}
-    return cell, _under("param.", saved), saved["x"], initial, loss
+    return cell, params, saved["x"], initial, loss
+
+
+def _constants(spec: Mapping[str, Any], cell_block: Mapping[str, Any]) -> dict[str, Any]:
+    return {**cell_block.get("constants", {}), **spec.get("constants", {})}
 
 
 def steps_of(spec: Mapping[str, Any]) -> list[int]:

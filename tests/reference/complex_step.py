@@ -43,8 +43,35 @@ def run(
     return Run(losses.real, real, grad_states, grad_params)
 
 
+def slopes_along(
+    directions: Mapping[str, Array],
+    cell: Cell,
+    params: Mapping[str, Array],
+    x: Array,
+    initial: Mapping[str, Array],
+    loss: Loss,
+    *,
+    tied: bool = True,
+) -> dict[str, Array]:
+    """Return the slope of the loss along a direction, for each step of each state, (T+1,), and for each parameter, ().
+
+    One forward pass a slope, whatever the size. A direction has the shape of the gradient, of which the slope is the
+    inner product with it: for a state, (T+1, batch, ...), of the sum of the losses, for a parameter of their mean.
+    """
+    forward = _Forward(cell, params, x, initial, loss, tied)
+    seq_len, batch_size = x.shape[:2]
+    found = {}
+    for name, direction in directions.items():
+        if name in initial:
+            slopes = [forward.slope(name, (t,), batch_last(direction[t])).sum() for t in range(seq_len + 1)]
+            found[name] = np.array(slopes)
+        else:
+            found[name] = np.asarray(forward.slope(name, (), direction).sum() / batch_size)
+    return found
+
+
 class _Forward:
-    """Forward passes, of which each may have one number changed by i `STEP`."""
+    """Forward passes, of which each may have one number changed by i `STEP`, or several by multiples of it."""
 
     def __init__(
         self,
@@ -61,17 +88,23 @@ class _Forward:
         self.x = [np.asarray(step).T for step in x]
         self.initial = {name: batch_last(value) for name, value in initial.items()}
 
-    def slope(self, name: str, place: tuple[int, ...]) -> Array:
-        """Return dL/d(that number) of each sequence's loss, (batch,): a parameter's entry, or (t, ..., sequence)."""
-        return np.asarray(self.run(name, place)[0].imag / STEP)
+    def slope(self, name: str, place: tuple[int, ...], direction: Any = 1.0) -> Array:
+        """Return dL/d(that number) of each sequence's loss, (batch,): a parameter's entry, or (t, ..., sequence).
 
-    def run(self, changed: str | None = None, place: tuple[int, ...] = ()) -> tuple[Any, dict[str, list[Any]]]:
+        A `place` that leaves axes out is all that lies along them, changed by multiples of the step, its `direction`.
+        """
+        return np.asarray(self.run(name, place, direction)[0].imag / STEP)
+
+    def run(
+        self, changed: str | None = None, place: tuple[int, ...] = (), direction: Any = 1.0
+    ) -> tuple[Any, dict[str, list[Any]]]:
         """Return each sequence's loss, (batch,), and the states by step, (..., batch)."""
+        change = 1j * STEP * direction
         params = {name: value.astype(complex) for name, value in self.params.items()}
         if changed in params:
-            params[changed][place] += 1j * STEP
+            params[changed][place] += change
         states: dict[str, list[Any]] = {name: [value.astype(complex)] for name, value in self.initial.items()}
-        _change(states, changed, place, 0)
+        _change(states, changed, place, change, 0)
         by_name = {name.removeprefix("layer0."): history for name, history in states.items()}
         for t, x in enumerate(self.x, start=1):
             named: dict[str, Any] = {name: np.float64(value) for name, value in self.cell.constants.items()}
@@ -86,7 +119,7 @@ class _Forward:
                     if rank(value) > 0 and value.shape[:-1] != history[0].shape[:-1]:
                         raise ValueError(f"{equation.target}[t] has another shape than its initial state")
                     history.append(np.broadcast_to(value, history[0].shape).astype(complex))
-                    _change({f"layer0.{equation.target}": history}, changed, place, t)
+                    _change({f"layer0.{equation.target}": history}, changed, place, change, t)
                 else:
                     named[equation.target] = value
         outputs = by_name[self.cell.output_state]
@@ -110,7 +143,7 @@ class _Forward:
         raise ValueError(f"no loss is called {self.loss.kind!r}")
 
 
-def _change(states: Mapping[str, list[Any]], changed: str | None, place: tuple[int, ...], t: int) -> None:
-    """Change one entry of the state of step t, if it is to be: all later equations read it changed."""
+def _change(states: Mapping[str, list[Any]], changed: str | None, place: tuple[int, ...], change: Any, t: int) -> None:
+    """Change the state of step t, if it is to be: all later equations read it changed."""
     if changed is not None and changed in states and place[0] == t:
-        states[changed][t][place[1:]] += 1j * STEP
+        states[changed][t][place[1:]] += change

@@ -1,17 +1,19 @@
 """Store small runs of the PyTorch reference, so that gradcli is held against it where PyTorch is not installed.
 
-    cd tests && python -m reference.make_fixtures
+    cd tests && python -m reference.make_fixtures [--missing | NAME...]
 
 For one new built-in cell there is tests/new_cell.py, which needs PyTorch for a `stop` or a `spike` only. This script
 writes ``fixtures/<cell>.npz`` for every ``cells/*.yaml`` and for the RNN, LSTM and GRU of torch.nn, and
 ``fixtures/zoo-<cell>.npz`` for every built-in cell, in the layout of a saved run (see `fixture_file`), but small: one
 trial, two sequences (of the built-in cells one, or five with batch normalisation), at most two layers. The parameters
-are drawn here: feed them to gradcli to redo the run.
+are drawn here: feed them to gradcli to redo the run. With names only those are written, such as ``zoo-lstm``, and with
+``--missing`` those that are not there yet.
 """
 
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,10 @@ def specs() -> Iterator[dict[str, Any]]:
 def zoo_spec(path: Path) -> dict[str, Any]:
     """Return the spec of the fixture of a built-in cell."""
     block = yaml.safe_load(path.read_text(encoding="utf-8"))  # not by gradcli's own reader
+    # A constant with sizes of its own is an array, here with numbers as a parameter's.
+    sizes = block.get("shapes", {})
+    numbers = {name: value for name, value in block.get("constants", {}).items() if not sizes.get(name)}
+    block = {**block, "constants": numbers} if numbers else {k: v for k, v in block.items() if k != "constants"}
     hidden_size, input_size = _sizes_for(block)
     return {
         "cell": {key: block[key] for key in IN_A_FIXTURE if key in block} | {"name": f"{ZOO}{block['name']}"},
@@ -144,11 +150,18 @@ def fixture(spec: Mapping[str, Any], rng: np.random.Generator, redone: Callable[
     return {name: values[None] for name, values in arrays.items()}
 
 
-def main() -> None:
-    """Write all fixtures."""
+def main(arguments: list[str]) -> int:
+    """Write the fixtures that are named on the command line, those that are missing, or all."""
+    every = {spec["cell"]["name"]: spec for spec in specs()}
+    missing = [name for name, spec in every.items() if not stored_at(spec).exists()]
+    names = missing if arguments == ["--missing"] else arguments or list(every)
+    if unknown := [name for name in names if name not in every]:
+        sys.stderr.write(f"there is no fixture called {', '.join(unknown)}\n")
+        return 2
     FOLDER.mkdir(exist_ok=True)
-    for spec in specs():
-        write_fixture(stored_at(spec), spec, fixture(spec, stream(spec)))
+    for name in names:
+        write_fixture(stored_at(every[name]), every[name], fixture(every[name], stream(every[name])))
+    return 0
 
 
 def stored_at(spec: Mapping[str, Any]) -> Path:
@@ -162,4 +175,4 @@ def stream(spec: Mapping[str, Any]) -> np.random.Generator:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main(sys.argv[1:]))

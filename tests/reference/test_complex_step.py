@@ -12,9 +12,9 @@ from late_torch import torch
 from numpy.typing import NDArray
 
 from reference import make_fixtures
-from reference.compare_run import redo, redo_by_complex_steps
+from reference.compare_run import given, redo, redo_by_complex_steps
 from reference.complex_functions import COMPLEX
-from reference.complex_step import run
+from reference.complex_step import run, slopes_along
 from reference.equations import has_another_slope
 from reference.fixture_file import FOLDER, read_fixture
 from reference.relative_error import vector_error
@@ -22,6 +22,8 @@ from reference.torch_functions import TORCH
 from reference.torch_reference import Cell, Loss
 
 EXACT = 1e-12
+#: Of a run with more numbers than this, one at a time takes too long.
+MANY = 400
 SPECS = {spec["cell"]["name"]: spec for spec in make_fixtures.specs()}
 #: Of those with several layers, which complex steps do not do, these are looked at in one.
 IN_ONE_LAYER = [
@@ -46,10 +48,31 @@ def errors(stored: Mapping[str, NDArray[Any]], spec: Mapping[str, Any]) -> dict[
     return worst
 
 
+def errors_along_directions(stored: Mapping[str, NDArray[Any]], spec: Mapping[str, Any]) -> dict[str, float]:
+    """Return errors likewise, of what each gradient gives along a direction drawn at random, to the gradient's norm."""
+    one = {name: values[0] for name, values in stored.items()}
+    gradients = {name.split(".", 1)[1]: values for name, values in one.items() if name.startswith("grad_")}
+    rng = np.random.default_rng(8)
+    directions = {name: rng.normal(size=gradient.shape) for name, gradient in gradients.items()}
+    found = slopes_along(directions, *given(one, spec, spec["cell"]), tied=spec.get("tied", True))
+    worst = {}
+    for name, gradient in gradients.items():
+        by_step = len(found[name]) if found[name].ndim else 1
+        parts = [part.reshape(by_step, -1) for part in (gradient, directions[name])]
+        expected = (parts[0] * parts[1]).sum(1)
+        scale = np.linalg.norm(parts[0], axis=1) * np.linalg.norm(parts[1], axis=1)
+        error = np.abs(found[name].reshape(by_step) - expected)
+        kind = "grad_state" if f"state.{name}" in one else "grad_param"
+        worst[f"{kind}.{name}"] = float((error / np.where(scale > 0, scale, 1.0)).max())
+    return worst
+
+
 def wrong(stored: Mapping[str, NDArray[Any]], spec: Mapping[str, Any]) -> set[str]:
     """Return the names under which complex steps and a run are apart; not those of gradients that are but rounding."""
     rounding = {f"grad_state.{state}" for state in states_without_gradient(spec["cell"]["name"])}
-    return {name for name, error in errors(stored, spec).items() if not error < EXACT} - rounding
+    numbers = sum(values[0].size for name, values in stored.items() if name.startswith(("grad_state.", "grad_param.")))
+    compared = errors(stored, spec) if numbers <= MANY else errors_along_directions(stored, spec)
+    return {name for name, error in compared.items() if not error < EXACT} - rounding
 
 
 def runs() -> Iterator[Any]:
@@ -98,6 +121,17 @@ def test_an_error_of_a_thousandth_is_found() -> None:
     spec, stored = read_fixture(FOLDER / "zoo-lstm.npz")
     stored["grad_param.layer0.W_xf"] *= 1.001
     assert errors(stored, spec)["grad_param.layer0.W_xf"] == pytest.approx(1e-3, rel=0.01)
+
+
+@pytest.mark.parametrize("place", ["grad_state.layer0.c", "grad_param.layer0.W_xf"])
+def test_an_error_in_one_number_is_found_along_a_direction(place: str) -> None:
+    spec, stored = read_fixture(FOLDER / "zoo-lstm.npz")
+    found = errors_along_directions(stored, spec)
+    assert max(found.values()) < EXACT
+    stored[place].flat[3] *= 1.001
+    worse = errors_along_directions(stored, spec)
+    assert worse[place] > 1e-6
+    assert {name for name in worse if worse[name] != found[name]} == {place}
 
 
 def test_both_references_know_the_same_functions() -> None:

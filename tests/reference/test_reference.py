@@ -518,6 +518,23 @@ def test_runs_with_numbers_and_matrices_are_stored_and_compared(name: str, tmp_p
     assert compare(saved, spec, spec["cell"]).worst[matrix] == pytest.approx(1e-3, rel=0.01)
 
 
+@pytest.mark.torch
+def test_the_script_writes_the_runs_that_are_named_or_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(make_fixtures, "FOLDER", tmp_path)
+    chosen = [spec_of(name) for name in ("thin-matrices", "low-rank", "two-heads")]
+    monkeypatch.setattr(make_fixtures, "specs", lambda: iter(chosen))
+    assert make_fixtures.main(["low-rank"]) == 0
+    assert [path.stem for path in tmp_path.iterdir()] == ["low-rank"]
+    before = (tmp_path / "low-rank.npz").stat().st_mtime_ns
+    assert make_fixtures.main(["--missing"]) == 0
+    assert {path.stem for path in tmp_path.iterdir()} == {"thin-matrices", "low-rank", "two-heads"}
+    assert (tmp_path / "low-rank.npz").stat().st_mtime_ns == before
+    assert make_fixtures.main(["three-heads"]) == 2
+    assert "three-heads" in capsys.readouterr().err
+
+
 # --- shapes ----------------------------------------------------------------------------------------------------------
 
 
