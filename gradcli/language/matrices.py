@@ -88,7 +88,24 @@ class Algebra:
                 flat += [(sign * inner, term) for inner, term in matrix.terms]
             else:
                 flat.append((sign, matrix))
+        flat = self._with_outer_products_joined(flat)
         return flat[0][1] if len(flat) == 1 and flat[0][0] == 1 else Sum(tuple(flat))
+
+    def _with_outer_products_joined(self, terms: Sequence[tuple[int, Term]]) -> list[tuple[int, Term]]:
+        """Return terms in which outer(a, k) + outer(b, k) is outer(a + b, k): one matrix less to make and to add."""
+        found: list[tuple[int, Term]] = []
+        of_right: dict[Node, list[tuple[int, Node]]] = {}
+        for sign, term in terms:
+            if isinstance(term, Outer):
+                of_right.setdefault(term.right, []).append((sign, term.left))
+            else:
+                found.append((sign, term))
+        for right, lefts in of_right.items():
+            if len(lefts) == 1:
+                found.append((lefts[0][0], Outer(lefts[0][1], right)))
+            else:
+                found.append((1, Outer(self._graph.sum(lefts), right)))
+        return found
 
     def scaled(self, factor: Node, matrix: Matrix) -> Matrix:
         """Return factor * matrix for one number."""

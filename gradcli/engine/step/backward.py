@@ -23,7 +23,8 @@ class Choices(NamedTuple):
     prefilled: the states whose adjoint buffer already holds something at each step (zero, or a gradient that enters
         there), so that every contribution is added; for the others the first contribution is written.
     clipped: the operation that clips each state's adjoint as soon as it is complete; None where none does.
-    kept: whether the adjoints of products and of functions across are kept for all steps of a block; else for one.
+    kept: whether the adjoints of products and of functions across are kept for all steps of a block; else for one, and
+        what is made of the input alone has none.
     one_frame: whether all adjoints have one power of two, whatever the frames.
     """
 
@@ -100,6 +101,8 @@ class Backward:
         self._reached |= {(name, 1) for name in self._choices.prefilled}
         self._count = 0
         for target in self._step.backward_order:
+            if not self._is_wanted(target):
+                continue
             self._rescaled.clear()
             if isinstance(target, str):
                 self._write_state(target)
@@ -110,6 +113,21 @@ class Backward:
             else:
                 self._write_stack(self._layout.stacks[target])
         return self._found
+
+    def _is_wanted(self, target: Target) -> bool:
+        """Tell whether adjoints of a target go anywhere."""
+        if self._choices.kept:
+            return True
+        if isinstance(target, str):
+            return target in self._layout.cell.states
+        argument = target.args[0] if isinstance(target, Node) else self._step.groups[target].vector
+        return argument in self._step.recurrent
+
+    def _wanted_edges(self, target: Target) -> list[Edge]:
+        edges = self._step.edges[target]
+        if self._choices.kept:
+            return edges
+        return [edge for edge in edges if edge.source in self._step.recurrent or edge.source.op == "window"]
 
     def _add(self, op: str, args: tuple[Operand, ...], out: Operand, data: object = None) -> None:
         self._found.append(Instruction(op, args, out, data))
@@ -147,7 +165,7 @@ class Backward:
             rows = self._lane(lane.product)
             if self._first(lane.product):
                 self._add("copy", (self._zero(rows),), rows)  # all its derivatives in this step are zero
-        edges = self._step.edges[index]
+        edges = self._wanted_edges(index)
         if not edges:
             return
         size = self._layout.size(vector)
@@ -174,7 +192,7 @@ class Backward:
 
     def _spread(self, target: Target, adjoint: Operand) -> None:
         """Pass the adjoint of a target on to everything that its equation takes."""
-        edges = self._step.edges[target]
+        edges = self._wanted_edges(target)
         by_group: dict[int, list[Edge]] = {}
         for edge in edges:
             if edge.source.op == "matmul":

@@ -54,10 +54,12 @@ class Coefficients:
         order = [node for node in reachable(outputs, stop=given) if node not in given]
         taken = {node: self._taken(node) for node in order}
         uses = Counter(arg for args in taken.values() for arg in args)
+        # What is wanted is there in the end, and so is what something wanted is a view of.
+        kept = {*outputs, *map(self._layout.base, outputs)}
         for node in order:
             if node.is_number or (node.op == "view" and not self._layout.is_copied(node)):
                 continue
-            ends = [arg for arg in dict.fromkeys(taken[node]) if arg in self._places and arg not in outputs]
+            ends = [arg for arg in dict.fromkeys(taken[node]) if arg in self._places and arg not in kept]
             uses.subtract(taken[node])
             ends = [arg for arg in ends if not uses[arg]]
             # What is read as a view as well is not read entry by entry.

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from gradcli.engine.step.frames import Frames
 from gradcli.language.derivative import diagonal_derivatives
 from gradcli.language.graph import MAPS, Dependence, Graph, Node
+from gradcli.language.parser import INPUT_NAME
 
 Target = str | int | Node
 
@@ -100,6 +101,16 @@ class Linearised:
             Group(index, members[0].args[1], self.frames.of_node[members[0]], tuple(members))
             for index, members in enumerate(found.values())
         ]
+
+    @cached_property
+    def recurrent(self) -> frozenset[Node]:
+        """The nodes inside the loop that depend on a state of the equations; the others are made of the input alone."""
+        found: set[Node] = set()
+        for node in self.order:
+            is_state = node.op == "state" and node.data[0] != INPUT_NAME
+            if is_state or not found.isdisjoint(node.args):
+                found.add(node)
+        return frozenset(found)
 
     @cached_property
     def group_of(self) -> dict[Node, Group]:
