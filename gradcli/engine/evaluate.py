@@ -109,7 +109,9 @@ def _indices(node: Node) -> Array:
 
 
 def mapped(node: Node, values: Array) -> Array:
-    """Return the value of a map from the entries of its argument."""
+    """Return the value of a map from the entries of its argument; a number is one entry."""
+    values = np.asarray(values)
+    values = values.reshape(1, 1, 1) if values.ndim == 0 else values
     match node.op:
         case "view":
             return values[..., _indices(node), :]
@@ -304,6 +306,8 @@ class HoistedAdjoints:
                 evaluate(node.args, self._values, self._columns)
                 self.receive(node.args[0], through_across(node, self._values[node.args[0]], adjoint))
                 continue
+            if node.op in MAPS and node.args[0].is_number:
+                continue
             if node.op in MAPS:
                 evaluate(node.args, self._values, self._columns)
                 self.receive(node.args[0], through_map(node, adjoint, np.shape(self._values[node.args[0]])[-2]))
@@ -359,6 +363,8 @@ def _pull_back(
         case "entries":
             matrix = gradient.mantissa.reshape(*gradient.mantissa.shape[:-2], *node.data)
             return [(node.args[0], Scaled(matrix, gradient.exponent))]
+        case op if op in MAPS and node.args[0].is_number:
+            return []
         case op if op in MAPS:
             through = through_map(node, _whole(gradient.mantissa, values[node]), np.shape(values[node.args[0]])[-2])
             return [(node.args[0], Scaled(through, gradient.exponent).normalised())]

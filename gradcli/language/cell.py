@@ -76,6 +76,10 @@ class ParsedCell:
         self.states = tuple(lowering.states)
         read = {n.data[0] for n in nodes if n.op == "state"}
         self.carried = tuple(name for name in self.states if name in read)
+        #: Parameters that are matrices because of what they stand beside, and not because `shapes` says so.
+        self.inferred_matrices = frozenset(lowering.by_entries) - frozenset(lowering.matrices) - frozenset(shapes)
+        #: The surrogates of its spikes, each with its k.
+        self.surrogates = tuple(sorted({n.data for n in nodes if n.op == "spike"}))
         self.uses_input = any(n.op == "input" for n in nodes)
         self._lags = dict.fromkeys(self.states, 1)
         for node in nodes:

@@ -285,6 +285,8 @@ class Lowering:
                 return self._name(name, place, equation)
             case ast.Subscript(value=inner, slice=ast.Slice() as part):
                 return self._slice(inner, part, place, equation)
+            case ast.Subscript(value=inner, slice=ast.Constant(value=int(index))) if not self._is_state_name(inner):
+                return self._entry(inner, index, place, equation)
             case ast.Subscript(value=ast.Name(id=name), slice=subscript):
                 return self._subscript(name, subscript, place, equation)
             case ast.UnaryOp(op=ast.UAdd(), operand=operand):
@@ -374,6 +376,18 @@ class Lowering:
             raise _Mistake(place, "this slice has no entries: a[0:16] is from the first entry to the one behind the last")
         return self.graph.node("slice", (vector,), (start or 0, stop))
 
+    def _is_state_name(self, tree: ast.expr) -> bool:
+        return isinstance(tree, ast.Name) and tree.id in (*self._state_names, INPUT_NAME)
+
+    def _entry(self, inner: ast.expr, index: int, place: Place, equation: Equation) -> Node:
+        """Return one entry of a vector, a number."""
+        vector = self._vector(inner, equation)
+        if self._rank(vector) != VECTOR:
+            raise _Mistake(place, f"an entry is one of a vector, and this is {_WHAT[self._rank(vector)]}")
+        entry = self.graph.node("slice", (vector,), (index, index + 1))
+        self.places.setdefault(entry, place)
+        return self.graph.total(entry, "entries")
+
     def _concatenation(self, tree: ast.List, equation: Equation) -> Node:
         parts = self._parts(tree, equation)
         padded = [self.graph.node("pad", (part,), (i, _indices(parts))) for i, part in enumerate(parts)]
@@ -388,9 +402,8 @@ class Lowering:
             raise _Mistake(place, "an empty concatenation; write W @ [h[t-1], x[t]]")
         parts = [self._vector(part, equation) for part in tree.elts]
         for part, element in zip(parts, tree.elts, strict=True):
-            if part.is_number:
-                where = equation.statement.place(element)
-                raise _Mistake(where, "a number is no part of a concatenation; for a bias, add a vector: W @ h[t-1] + b")
+            if part.is_number and isinstance(element, ast.Constant) and len(parts) == 1:
+                raise _Mistake(place, "a concatenation of one number is no vector; write the number itself")
             if self._rank(part) == MATRIX:
                 where = equation.statement.place(element)
                 raise _Mistake(where, "a concatenation is one of vectors and numbers, and this is a matrix")
@@ -589,8 +602,16 @@ class Lowering:
     # Products with a matrix.
 
     def _product(self, left: ast.expr, right: ast.expr, place: Place, equation: Equation) -> Node | Matrix:
-        if isinstance(right, ast.List) and self._is_of_parameters(left) and not _is_product(left):
+        of_numbers = isinstance(right, ast.List) and any(map(self._is_number, right.elts))
+        if (
+            isinstance(right, ast.List)
+            and not of_numbers
+            and self._is_of_parameters(left)
+            and not _is_product(left)
+        ):
             return self._product_with_parts(left, right, place, equation)
+        if isinstance(right, ast.Attribute) and (outer := self._outer(left, right, equation)) is not None:
+            return outer
         factor = self._value(right, equation)
         if isinstance(factor, Node):
             self._refuse_number(factor, right, equation)
@@ -601,8 +622,30 @@ class Lowering:
         try:
             return self.algebra.times(self._left(left, place, equation), factor)
         except NoProduct:
-            message = "two matrices given entry by entry cannot be multiplied with each other; one of them is to be made"
-            raise _Mistake(place, f"{message} of outer(a, b), diag(a) and I, or stands before a vector") from None
+            raise _Mistake(
+                place,
+                "a product of two whole matrices is not offered, as one step would need a matrix for every entry; one of "
+                "them may be made of outer(a, b), diag(a) and I, or put W where a vector is: outer(v, W @ k), S @ (W @ q)",
+            ) from None
+
+    def _outer(self, left: ast.expr, right: ast.Attribute, equation: Equation) -> Matrix | None:
+        """Return a @ b.T of two vectors, as papers write an outer product; None for other products."""
+        if self._is_of_parameters(right.value) and not (
+            isinstance(right.value, ast.Name) and self._is_vector_parameter(right.value.id)
+        ):
+            return None
+        row = self._value(right.value, equation)
+        if not isinstance(row, Node) or self._rank(row) != VECTOR or self._names_a_matrix(left):
+            return None
+        column = self._value(left, equation)
+        return Outer(column, row) if isinstance(column, Node) and self._rank(column) == VECTOR else None
+
+    def _names_a_matrix(self, tree: ast.expr) -> bool:
+        return isinstance(tree, ast.Name) and tree.id in self.of_parameters_by_name
+
+    def _is_number(self, tree: ast.expr) -> bool:
+        """Tell whether a part of a concatenation is written as a number, which is one entry."""
+        return isinstance(tree, ast.Constant) or (isinstance(tree, ast.Name) and tree.id in self.constants)
 
     def _left(self, tree: ast.expr, place: Place, equation: Equation) -> Matrix:
         """Return the matrix left of an '@'."""

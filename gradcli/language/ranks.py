@@ -58,10 +58,16 @@ class _Elementwise:
 
 
 class _Product:
-    """``left @ right``; `of_parameters` where the left side holds nothing that changes with the step."""
+    """``left @ right``, each side with its rank; of a side that is a transpose that of what is transposed.
 
-    def __init__(self, result: _Rank, left: _Rank, right: _Rank, *, of_parameters: bool) -> None:
+    of_parameters: whether the left side holds nothing that changes with the step.
+    """
+
+    def __init__(
+        self, result: _Rank, left: _Rank, right: _Rank, *, of_parameters: bool, transposed: tuple[bool, bool]
+    ) -> None:
         self.result, self.left, self.right, self.of_parameters = result, left, right, of_parameters
+        self.left_transposed, self.right_transposed = transposed
 
 
 class Ranks:
@@ -119,6 +125,9 @@ class Ranks:
                 return _Rank(MATRIX)
             case ast.Name(id=name) if name not in (INPUT_NAME, TIME_NAME):
                 return self._name(name)
+            case ast.Subscript(value=inner, slice=ast.Constant()) if not self._is_state(inner):
+                self._is(inner, VECTOR)
+                return _Rank(NUMBER, changes=True)
             case ast.Subscript(value=inner, slice=ast.Slice()):
                 self._is(inner, VECTOR)
                 return _Rank(VECTOR, changes=True)
@@ -143,6 +152,12 @@ class Ranks:
             case _:
                 return _Rank()
 
+    def _is_state(self, tree: ast.expr) -> bool:
+        """Tell whether a tree is the name of a state, or of the input, without a step."""
+        return isinstance(tree, ast.Name) and (
+            tree.id == INPUT_NAME or (tree.id in self._given and self._given[tree.id].is_state)
+        )
+
     def _is(self, tree: ast.expr, value: int) -> None:
         self._same(_Rank(value), self._of(tree))
 
@@ -156,11 +171,25 @@ class Ranks:
         result = _Rank(changes=True)
         rank = self._of(left)
         inner = left.value if isinstance(left, ast.Attribute) else left
-        if isinstance(inner, ast.Name) and inner.id not in self._given:
+        is_row = self._may_be_a_row(right)
+        if isinstance(inner, ast.Name) and inner.id not in self._given and not is_row:
             _learn(rank, MATRIX)
-        product = _Product(result, rank, self._of(right), of_parameters=self._is_of_parameters(left))
+        transposed = isinstance(left, ast.Attribute), is_row
+        of_parameters = self._is_of_parameters(left)
+        product = _Product(result, rank, self._of(right), of_parameters=of_parameters, transposed=transposed)
         self._products.append(product)
         return result
+
+    def _may_be_a_row(self, tree: ast.expr) -> bool:
+        """Tell whether a transpose may be that of a vector: a parameter's is that of a matrix, unless it is declared."""
+        match tree:
+            case ast.Attribute(value=ast.Name(id=name)) if name not in self._given:
+                if name in self._names and self._names[name].find().value == VECTOR:
+                    return True
+                _learn(self._name(name), MATRIX)
+                return False
+            case _:
+                return isinstance(tree, ast.Attribute)
 
     def _is_of_parameters(self, tree: ast.expr) -> bool:
         """Tell whether an expression is made of parameters alone, and is no outer product, diagonal or identity."""
@@ -229,8 +258,13 @@ class Ranks:
 
     def _stand_left(self, *, of_parameters: bool) -> bool:
         """Take as a matrix what stands left of '@', and as a vector what a matrix of parameters is multiplied with."""
-        products = [product for product in self._products if product.of_parameters or not of_parameters]
-        if any([_learn(product.left, MATRIX) for product in products]):
+        products = [
+            product
+            for product in self._products
+            if (product.of_parameters or not of_parameters) and not product.right_transposed
+        ]
+        left = [product.left for product in products if of_parameters or not product.left_transposed]
+        if any([_learn(rank, MATRIX) for rank in left]):
             return True
         return of_parameters and any([_learn(product.right, VECTOR) for product in products])
 
@@ -302,6 +336,9 @@ def _propagate_elementwise(tie: _Elementwise) -> bool:
 def _propagate_product(product: _Product) -> bool:
     left, right, result = (rank.find().value for rank in (product.left, product.right, product.result))
     changed = False
+    if product.right_transposed and right == VECTOR:
+        # a @ b.T, an outer product
+        return _learn(product.left, VECTOR) | _learn(product.result, MATRIX)
     if left == VECTOR or result == NUMBER:
         changed |= _learn(product.right, VECTOR) | _learn(product.result, NUMBER)
     elif left == MATRIX:

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from gradcli.language.parser import Equation
 
 _NOT_OFFERED_SYNTAX = {
-    ast.Compare: "comparisons",
+    ast.Compare: "a comparison outside of where(a > b, p, q)",
     ast.BoolOp: "'and' and 'or'",
-    ast.IfExp: "'if ... else'",
+    ast.IfExp: "'if ... else', which is where(a > b, p, q),",
     ast.Lambda: "lambda",
     ast.Attribute: "attributes other than the transpose W.T",
-    ast.Subscript: "an index on anything but a state or x",
+    ast.Subscript: "this index: of a vector there are a[0] and a[0:16], of a state and x h[t-1]; it",
     ast.Dict: "braces",
     ast.Set: "braces",
     ast.NamedExpr: "':='",

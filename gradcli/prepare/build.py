@@ -168,9 +168,32 @@ def build(
         *source.notes,
         *_readout_notes(loaded, head),
         *open_laws_note(values.left_open),
+        *_entrywise_note(cell, values.left_open),
+        *_surrogate_note(cell),
         *_given_loss_notes(spec, problem),
     )
     return Network(loaded, cell, shapes, problem, notes)
+
+
+def _entrywise_note(cell: ParsedCell, left_open: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
+    """Say which parameters are matrices because they stand beside one, where the spec says nothing of them."""
+    names = [name for name in left_open if name in cell.inferred_matrices]
+    if not names:
+        return ()
+    shape = " x ".join(map(str, left_open[names[0]]))
+    few = ", ".join(names[:4])
+    return (
+        f"{few} {'stands' if len(names) == 1 else 'stand'} beside a matrix and {'is one' if len(names) == 1 else 'are ones'}"
+        f", {shape}, entry by entry; one number instead is shapes: {{{names[0]}: []}}",
+    )
+
+
+def _surrogate_note(cell: ParsedCell) -> tuple[str, ...]:
+    """Say of which slope the gradients of spikes are, where there are any."""
+    if not cell.surrogates:
+        return ()
+    named = " and ".join(f"{name} with k = {k:g}" for name, k in cell.surrogates)
+    return (f"a spike has no gradient: all that goes through spike(...) has that of its surrogate, {named}",)
 
 
 def _with_batch_of(loaded: LoadedSpec, source: InputSource) -> LoadedSpec:

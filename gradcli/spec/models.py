@@ -74,7 +74,7 @@ class CellBlock(SpecModel):
     equations: Annotated[str, Field(min_length=1, max_length=20_000)]
     output: Name | None = None
     activation: Name | None = None
-    constants: dict[Name, Values] = {}
+    constants: dict[Name, Finite | list[Any]] = {}
     fixed: list[Name] = []
     shapes: dict[Name, Annotated[list[Dimension], Field(max_length=2)]] = {}
     init: dict[Pattern, Initialiser] = {}
@@ -97,7 +97,7 @@ class Spec(SpecModel):
 
     cell: Annotated[str, Field(min_length=1, max_length=64)] | CellBlock
     activation: Name | None = None
-    constants: dict[Name, Values] = {}
+    constants: dict[Name, Finite | list[Any]] = {}
     hidden_size: Size = defaults.HIDDEN_SIZE
     input_size: Size = defaults.INPUT_SIZE
     num_layers: Annotated[int, Field(ge=1, le=1000)] = 1

@@ -110,6 +110,120 @@ def test_sums_along_any_axis(dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda t: t.__name__)
+def test_largest_along_any_axis(dtype: Any) -> None:
+    rng = np.random.default_rng(4)
+    shapes = ((2, 3, 4, 5, 6), (1, 1, 40, 1, 33), (1, 2, 1, 19, 1), (1, 1, 8, 1, 1))
+    for level, shape, anyhow in itertools.product(LEVELS, shapes, (False, True)):
+        a = rng.standard_normal(shape).astype(dtype)
+        a[rng.random(shape) < 0.02] = np.nan
+        a[rng.random(shape) < 0.05] = np.inf
+        a[rng.random(shape) < 0.3] = -np.inf
+        for axis in range(1, 5):
+            given, out = lain(rng, anyhow, a, np.empty(along_one(shape, axis), dtype))
+            run("largest", [given], out, axis=axis, level=level)
+            np.testing.assert_array_equal(out, np.maximum.reduce(a, axis=axis, keepdims=True))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda t: t.__name__)
+def test_sums_up_to_each_number(dtype: Any) -> None:
+    rng = np.random.default_rng(5)
+    shapes = ((2, 3, 4, 5, 6), (1, 1, 40, 1, 33), (1, 2, 1, 19, 1), (2, 1, 1, 1, 1))
+    for level, shape, anyhow in itertools.product(LEVELS, shapes, (False, True)):
+        a = rng.standard_normal(shape).astype(dtype)
+        for axis in range(1, 5):
+            wanted = {
+                "cumsum": np.cumsum(a, axis=axis),
+                "cumsum_reversed": np.flip(np.cumsum(np.flip(a, axis), axis=axis), axis),
+            }
+            for op, sums in wanted.items():
+                given, out = lain(rng, anyhow, a.copy(), np.empty(shape, dtype))
+                np.testing.assert_array_equal(run(op, [given], out, axis=axis, level=level), sums)
+                np.testing.assert_array_equal(run(op, [given], given, axis=axis, level=level), sums)
+            one = np.take(a, [0], axis=axis)
+            found = run("cumsum", [one], np.empty(shape, dtype), axis=axis, level=level)
+            np.testing.assert_array_equal(found, np.cumsum(np.broadcast_to(one, shape), axis=axis))
+
+
+#: (steps, trials, rows, columns, sequences, columns); the second but last is large enough to be read as it lies.
+MATRICES = ((2, 2, 3, 4, 5, 2), (1, 3, 5, 7, 1, 1), (1, 1, 21, 18, 3, 1), (1, 2, 9, 33, 8, 1), (1, 1, 66, 43, 17, 1))
+MATRICES += ((1, 1, 70, 1000, 1, 1), (2, 1, 5, 6, 1, 37))
+#: Axes along which an operand is repeated.
+REPEATED = [axes for count in range(4) for axes in itertools.combinations(range(1, 6), count)]
+
+
+def sum_of_products(x: Array, y: Array, axis: int) -> Array:
+    return np.add.reduce(x * y, axis=axis, keepdims=True)
+
+
+def assert_is_sum_of_products(found: Array, x: Array, y: Array, axis: int) -> None:
+    wanted = sum_of_products(x.astype(np.longdouble), y, axis)
+    terms = max(x.shape[axis], y.shape[axis])
+    error = terms * np.finfo(found.dtype).eps * sum_of_products(np.abs(x), np.abs(y), axis)
+    assert (np.abs(found - wanted) <= error).all()
+
+
+@pytest.mark.parametrize("anyhow", [False, True], ids=["contiguous", "scattered"])
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda t: t.__name__)
+def test_sums_of_products(dtype: Any, level: str, anyhow: bool) -> None:
+    rng = np.random.default_rng(6)
+    for shape, axis in itertools.product(MATRICES, range(1, 6)):
+        large = np.prod(shape) > 10_000
+        if large and anyhow:
+            continue  # of scattered numbers all are treated in one way
+        for first, second in itertools.product(REPEATED[:6] if large else REPEATED, ((), (axis,), (2,), (3,), (2, 5))):
+            if not large and rng.random() < 0.7:
+                continue
+            sizes = ([1 if j in axes else n for j, n in enumerate(shape)] for axes in (first, second))
+            x, y = (rng.standard_normal(size).astype(dtype) for size in sizes)
+            out = np.full(along_one(shape, axis), np.nan, dtype)
+            x, y, out = lain(rng, anyhow, x, y, out)
+            for one, other in ((x, y), (y, x)):
+                run("sum_product", [one, other], out, axis=axis, level=level)
+                assert_is_sum_of_products(out, x, y, axis)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda t: t.__name__)
+def test_sums_of_products_of_any_number_of_sequences(dtype: Any, level: str) -> None:
+    """Matrices times vectors as cells have them, along either axis; a number counts as repeated along all."""
+    rng = np.random.default_rng(7)
+    for sequences, size, trials in itertools.product((*range(1, 21), 31, 33, 64, 70), (1, 4, 9), (1, 2)):
+        x = rng.standard_normal((1, trials, size, size + 1, sequences)).astype(dtype)
+        for axis in (2, 3):
+            y = rng.standard_normal(along_one(x.shape, 5 - axis)).astype(dtype)
+            for other in (y, np.array(-0.5, dtype)):
+                out = np.full(along_one(x.shape, axis), np.nan, dtype)
+                run("sum_product", [x, other], out, axis=axis, level=level)
+                assert_is_sum_of_products(out, x, other + np.zeros_like(y), axis)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda t: t.__name__)
+def test_a_sum_of_products_is_the_same_beside_others(dtype: Any, level: str) -> None:
+    """To the last bit: a part of the trials or sequences, as a thread has it, gives what the whole does."""
+    rng = np.random.default_rng(8)
+    for size, sequences in ((5, 40), (66, 40), (66, 83)):
+        x = rng.standard_normal((1, 2, size, size + 2, sequences)).astype(dtype)
+        for axis in (2, 3):
+            y = rng.standard_normal(along_one(x.shape, 5 - axis)).astype(dtype)
+            whole = run("sum_product", [x, y], np.empty(along_one(x.shape, axis), dtype), axis=axis, level=level)
+            for part in (slice(0, 16), slice(16, 33), slice(33, None)):
+                out = np.empty_like(whole)[:, 1:, ..., part]
+                run("sum_product", [x[:, 1:, ..., part], y[:, 1:, ..., part]], out, axis=axis, level=level)
+                np.testing.assert_array_equal(out, whole[:, 1:, ..., part])
+
+
+def test_what_is_not_finite_stays_in_its_own_sum() -> None:
+    x = np.ones((1, 9, 6, 8))
+    x[0, 3, 2, 5] = np.nan
+    x[0, 0, 0, 0] = np.inf
+    for axis in (1, 2):
+        out = run("sum_product", [x, np.array(2.0)], np.empty(along_one(x.shape, axis)), axis=axis)
+        np.testing.assert_array_equal(out, sum_of_products(x, np.array(2.0), axis))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda t: t.__name__)
 @pytest.mark.parametrize("method", ["step_norm", "step_value"])
 def test_clipping_is_that_of_the_numpy_engine(method: str, dtype: Any) -> None:
     rng = np.random.default_rng(3)

@@ -26,6 +26,10 @@ def _softplus(a: Array) -> Array:
     return np.where(a > 20, a, np.log1p(np.exp(a)))
 
 
+def _log_sigmoid(a: Array) -> Array:
+    return np.minimum(a, 0) - np.log1p(np.exp(-np.abs(a)))
+
+
 def _elu(a: Array) -> Array:
     return np.where(a > 0, a, np.expm1(a))
 
@@ -39,6 +43,7 @@ FUNCTIONS: dict[str, tuple[Callable[[Array], Array], float, float]] = {
     "sigmoid_of_negated": (lambda a: _sigmoid(-a), -60.0, 709.7),
     "log": (np.log, 1e-300, 1e300),
     "softplus": (_softplus, -745.0, 25.0),
+    "log_sigmoid": (_log_sigmoid, -1e300, 745.0),
     "elu": (_elu, -60.0, 5.0),
     "sqrt": (np.sqrt, 1e-300, 1e300),
     "sin": (np.sin, -1000.0, 1000.0),
@@ -49,6 +54,7 @@ FLOAT32 = {
     "sigmoid": (-88.7, 40.0),
     "sigmoid_of_negated": (-40.0, 88.7),
     "softplus": (-104.0, 25.0),
+    "log_sigmoid": (-1e38, 104.0),
 }
 
 
@@ -115,6 +121,7 @@ ENDS: dict[str, list[tuple[float, float]]] = {
     "sigmoid_of_negated": [(INF, 0.0), (-INF, 1.0), (0.0, 0.5), (800.0, 0.0), (-800.0, 1.0)],
     "log": [(INF, INF), (-INF, NAN), (0.0, -INF), (-0.0, -INF), (-1.0, NAN), (1.0, 0.0)],
     "softplus": [(INF, INF), (-INF, 0.0), (21.0, 21.0), (-800.0, 0.0)],
+    "log_sigmoid": [(INF, 0.0), (-INF, -INF), (800.0, 0.0), (-800.0, -800.0)],
     "relu": [(INF, INF), (-INF, 0.0), (-1.0, 0.0)],
     "elu": [(INF, INF), (-INF, -1.0), (-0.0, -0.0), (0.0, 0.0)],
     "_sign": [(INF, 1.0), (-INF, -1.0), (0.0, 0.0), (-0.0, 0.0), (5e-324, 1.0)],

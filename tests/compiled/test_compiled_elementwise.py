@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from gradcli.language.functions import FUNCTIONS
 pytestmark = NEEDED
 Array = np.ndarray[Any, Any]
 
-TWO = {
+COMPARISONS = ("greater", "greater_equal", "equal")
+TWO: dict[str, Callable[..., Any]] = {
     "add": np.add,
     "subtract": np.subtract,
     "multiply": np.multiply,
@@ -23,6 +25,7 @@ TWO = {
     "power": np.power,
     "maximum": np.maximum,
     "minimum": np.minimum,
+    **{name: getattr(np, name) for name in COMPARISONS},
 }
 ONE = ("copy", "negative", "reciprocal", "square", "sigmoid_of_negated", *FUNCTIONS)
 #: Of (steps, trials, parts, rows, sequences): whole; a number; no parts, as an adjoint for several gates; columns of
@@ -46,8 +49,10 @@ def reference(op: str, a: Array) -> Array:
 
 def numbers(rng: np.random.Generator, op: str, shape: tuple[int, ...], dtype: Any) -> Array:
     values = rng.standard_normal(shape) * rng.choice([0.1, 1.0, 4.0], shape)
-    if op in ("log", "sqrt", "power"):
+    if op in ("log", "sqrt", "_root", "power"):
         values = np.abs(values) + 0.01
+    if op in COMPARISONS:
+        values = np.round(values)  # so that many are equal
     special = rng.choice([0.0, -0.0, 1.0, -1.0, 3.0, -3.0, 20.0, np.inf, -np.inf, np.nan], shape)
     return np.array(np.where(rng.random(shape) < 0.1, special, values), dtype)
 
@@ -79,8 +84,8 @@ def tolerance(op: str, dtype: Any) -> float:
         "negative",
         "reciprocal",
     }
-    exact |= {"square", "abs", "sqrt", "relu", "hard_tanh", "softsign", "_positive", "_nonpositive", "_sign"}
-    exact |= {"_within_1", "_within_3", "_negative_part", "leaky_relu"}
+    exact |= {"square", "abs", "sqrt", "_root", "relu", "hard_tanh", "softsign", "_positive", "_nonpositive", "_sign"}
+    exact |= {"_within_1", "_within_3", "_negative_part", "leaky_relu", *COMPARISONS}
     if op in exact:
         return 0.0
     # exp(-a^2 / 2) magnifies the rounding of a^2.
@@ -125,7 +130,7 @@ def test_of_two_operands(op: str, dtype: Any, level: str) -> None:
             continue  # the others are for operations with names of another length
         a, b = (operand(rng, op, kind, shape, dtype) for kind in (first, second))
         with np.errstate(all="ignore"):
-            wanted = np.broadcast_to(TWO[op](a, b), shape)
+            wanted = np.broadcast_to(TWO[op](a, b), shape).astype(dtype)
         assert_close(op, run(op, [a, b], np.empty(shape, dtype), level=level), wanted)
         a, b, out = (scattered(rng, x) for x in (a, b, np.empty(shape, dtype)))
         assert_close(op, run(op, [a, b], out, level=level), wanted)
@@ -182,9 +187,62 @@ def test_multiply_add(dtype: Any, level: str) -> None:
             np.testing.assert_array_equal(added, found)
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda t: t.__name__)
+def test_where(dtype: Any, level: str) -> None:
+    rng = np.random.default_rng(7)
+    for place, (shape, *kinds) in enumerate(itertools.product(SHAPES, KINDS, KINDS, KINDS)):
+        if place % (2 if dtype == np.float64 else 5):
+            continue
+        mask, p, q = (operand(rng, "where", kind, shape, dtype) for kind in kinds)
+        mask = np.where(rng.random(mask.shape) < 0.5, mask, dtype(0))
+        wanted = np.broadcast_to(np.where(mask != 0, p, q), shape)
+        np.testing.assert_array_equal(run("where", [mask, p, q], np.empty(shape, dtype), level=level), wanted)
+        views = [scattered(rng, x) for x in (mask, p, q)]
+        np.testing.assert_array_equal(run("where", views, scattered(rng, np.empty(shape, dtype)), level=level), wanted)
+        for given in ([mask, p, q], views):
+            for out in range(3):
+                if given[out].shape == shape:
+                    arguments = [x if j == out else x.copy() for j, x in enumerate(given)]
+                    kept = arguments[out].copy()
+                    np.testing.assert_array_equal(run("where", arguments, arguments[out], level=level), wanted)
+                    arguments[out][...] = kept
+
+
+#: Matrices, a trial and a sequence each, with columns behind: (steps, trials, rows, columns, sequences, columns), what
+#: is repeated along some axes, and a bias.
+MATRICES = ((2, 2, 3, 4, 5, 6), (1, 1, 5, 4, 7, 1), (2, 3, 4, 9, 1, 5), (1, 2, 6, 17, 1, 1))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda t: t.__name__)
+def test_operands_that_are_repeated_along_any_axes(dtype: Any, level: str) -> None:
+    """Five axes that do not lie behind each other are no more than a call can have."""
+    rng = np.random.default_rng(8)
+
+    def repeated(shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
+        return rng.standard_normal([1 if axis in axes else n for axis, n in enumerate(shape)]).astype(dtype)
+
+    subsets = [axes for count in range(5) for axes in itertools.combinations(range(1, 6), count)]
+    for shape in MATRICES:
+        out = np.empty(shape, dtype)
+        for first, second in itertools.product(subsets, ((), (2,), (3,), (2, 4), (3, 5), (1, 5))):
+            x, y, z = repeated(shape, first), repeated(shape, second), repeated(shape, ())
+            run("copy", [x], out, level=level)
+            np.testing.assert_array_equal(out, np.broadcast_to(x, shape))
+            run("greater", [x, y], out, level=level)
+            np.testing.assert_array_equal(out, np.broadcast_to(x > y, shape))
+            run("where", [out.copy(), x, y], out, level=level)
+            np.testing.assert_array_equal(out, np.broadcast_to(np.maximum(x, y), shape))
+            run("multiply_add", [x, y, z], out, level=level)
+            wanted = x.astype(np.longdouble) * y + z
+            assert (np.abs(out - wanted) <= np.finfo(dtype).eps * (np.abs(x * y) + np.abs(z))).all()
+
+
 def test_every_operation_is_tested() -> None:
-    here = {*ONE, *TWO, "ldexp", "multiply_add"}
-    elsewhere = {name for name in OPERATIONS if name.startswith(("product", "clip", "sum", "softmax"))}
+    here = {*ONE, *TWO, "ldexp", "multiply_add", "where"}
+    elsewhere = {name for name in OPERATIONS if name.startswith(("product", "clip", "sum", "softmax", "largest"))}
+    elsewhere |= {"cumsum", "cumsum_reversed"}
     elsewhere |= {name for name in OPERATIONS if "norm" in name.strip("_") and name not in here}
     assert here | elsewhere == OPERATIONS
 

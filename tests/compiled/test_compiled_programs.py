@@ -145,6 +145,8 @@ REPEATED = np.lib.stride_tricks.as_strided(np.zeros((3, 2, 4)), (3, 2, 4), (64, 
 LAPPED = np.lib.stride_tricks.as_strided(np.zeros((3, 2, 4)), (3, 2, 4), (64, 8, 8), writeable=True)
 MATRIX = np.zeros((1, 2, 5, 4))
 AXES = np.zeros((1,) * 9)
+LATTICE = np.zeros((1,) + (3,) * 6)[:, ::2, ::2, ::2, ::2, ::2, ::2]
+SHIFTED = np.zeros((3, 2, 5))
 ENDLESS = np.broadcast_to(np.zeros((1, 1, 1, 1)), (1, 1, 4, 2**57))
 
 
@@ -185,6 +187,18 @@ REFUSED = {
     "product_add: its operands may not overlap": call("product_add", np.zeros((1, 2, 4, 4)), OUT),
     "sum_axis: there is no such axis": call("sum_axis", A, axis=3),
     "softmax: there is no such axis": call("softmax", A),
+    "multiply: the views have more axes that do not lie behind each other": call(
+        "multiply", LATTICE, LATTICE, out=np.zeros(LATTICE.shape)
+    ),
+    "largest: the views have more axes that do not lie behind each other": call(
+        "largest", LATTICE, out=np.zeros((*LATTICE.shape[:-1], 1)), axis=6
+    ),
+    "sum_product: the shapes do not fit each other": call("sum_product", A, A, out=OUT[:, :1, :1], axis=2),
+    "sum_product: an operand is to have length 1 along the axis": call("sum_product", A, A, axis=2),
+    "sum_product: its operands may not overlap": call("sum_product", A, OUT, out=OUT[:, :, :1], axis=2),
+    "sum_product: all views are to have as many axes": call("sum_product", A, A[..., None], out=OUT[:, :, :1], axis=2),
+    "cumsum: its operands may not overlap": call("cumsum", SHIFTED[:, :, 1:], out=SHIFTED[:, :, :-1], axis=2),
+    "cumsum_reversed: the shapes do not fit each other": call("cumsum_reversed", A, out=OUT[:, :, :3], axis=2),
     "sum_axis: an operand is to have length 1 along the axis": call("sum_axis", A, axis=2),
     "norm: its operands may not overlap": call("layer_norm", A, also=OUT[:, :, :1], axis=2),
     "softmax_jacobian: its operands may not overlap": call("softmax_jacobian", OUT, A, axis=2),

@@ -1,6 +1,6 @@
-/* Functions along one axis: sums, norms, softmaxes, their Jacobian products, clipping. The axis is the last of the call;
-   the others are walked over, or are MIDDLE, along which tiles of up to TILE numbers are treated together where they are
-   contiguous. See gradcli.language.across and gradcli.diagnostics.clipping for the definitions. */
+/* Functions along one axis: sums, largest numbers, norms, softmaxes, their Jacobian products, clipping. The axis is the
+   last of the call; the others are walked over, or are MIDDLE, along which tiles of up to TILE numbers are treated
+   together where they are contiguous. See gradcli.language.across and gradcli.diagnostics.clipping for the definitions. */
 
 #define TILE MOST_COLUMNS
 #define ITEM ((int64_t)sizeof(REAL))
@@ -90,6 +90,75 @@ BODY(sum_of) {
 
 static void NAME(sum)(const Call *call, char *const *at) {
     DISPATCH(sum_of, 2, 2)
+}
+
+/* NaN where there is one. Alone, a number has eight partial results, as a sum has. */
+BODY(largest_of) {
+    const int64_t size = call->shape[INNER];
+    MAIN(1);
+    ANY(0);
+    (void)along0;
+    EACH_TILE {
+        REAL largest[TILE];
+        EACH largest[i] = AT(1, first + i, 0);
+        int64_t k = 1;
+        if (alone && size >= 8) {
+            REAL part[8];
+            UNROLL for (int64_t s = 0; s < 8; s++) {
+                part[s] = AT(1, first, s);
+            }
+            for (k = 8; k + 8 <= size; k += 8) {
+                UNROLL for (int64_t s = 0; s < 8; s++) {
+                    part[s] = NAME(maximum)(part[s], AT(1, first, k + s));
+                }
+            }
+            for (int64_t s = 0; s < 8; s++) {
+                largest[0] = NAME(maximum)(largest[0], part[s]);
+            }
+        }
+        for (; k < size; k++) {
+            EACH largest[i] = NAME(maximum)(largest[i], AT(1, first + i, k));
+        }
+        for (int64_t i = 0; i < n; i++) {
+            AT(0, first + i, 0) = largest[i];
+        }
+    }
+}
+
+static void NAME(largest)(const Call *call, char *const *at) {
+    DISPATCH(largest_of, 2, 2)
+}
+
+/* Operands: out, x; out may be x. */
+BODY(cumsum_of) {
+    const int64_t size = call->shape[INNER];
+    MAIN(0);
+    MAIN(1);
+    EACH_TILE {
+        REAL total[TILE];
+        EACH {
+            total[i] = AT(1, first + i, 0);
+            AT(0, first + i, 0) = total[i];
+        }
+        if (n == 1) {
+            REAL sum = total[0]; /* in a register */
+            for (int64_t k = 1; k < size; k++) {
+                sum += AT(1, first, k);
+                AT(0, first, k) = sum;
+            }
+            continue;
+        }
+        for (int64_t k = 1; k < size; k++) {
+            EACH {
+                total[i] += AT(1, first + i, k);
+                AT(0, first + i, k) = total[i];
+            }
+        }
+    }
+}
+
+static void NAME(cumsum)(const Call *call, char *const *at) {
+    DISPATCH(cumsum_of, 3, 3)
 }
 
 /* Operands: y, slope, a. */

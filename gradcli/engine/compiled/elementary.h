@@ -219,13 +219,17 @@ static inline REAL NAME(log)(REAL x) {
     return x < 0 ? NOT_A_NUMBER : (x != x ? x : positive);
 }
 
-/* log(1 + e^a), and a itself above 20. log(1 + e) = log(s) + c / s with s = 1 + e rounded and c what that lost. */
-static inline REAL NAME(softplus)(REAL a) {
-    const REAL bounded = a > SOFTPLUS_LINEAR_FROM ? SOFTPLUS_LINEAR_FROM : a;
-    const REAL e = NAME(exp)(bounded);
+/* log(1 + e^a) = log(s) + c / s with s = 1 + e^a rounded and c what that lost. */
+static inline REAL NAME(log_1_plus_exp)(REAL a) {
+    const REAL e = NAME(exp)(a);
     const REAL s = 1 + e;
     const REAL lost = e > 1 ? 1 - (s - e) : e - (s - 1);
-    const REAL value = NAME(log)(s) + lost / s;
+    return NAME(log)(s) + lost / s;
+}
+
+/* log(1 + e^a), and a itself above 20. */
+static inline REAL NAME(softplus)(REAL a) {
+    const REAL value = NAME(log_1_plus_exp)(a > SOFTPLUS_LINEAR_FROM ? SOFTPLUS_LINEAR_FROM : a);
     return a > SOFTPLUS_LINEAR_FROM ? a : value;
 }
 
@@ -239,6 +243,11 @@ static inline REAL NAME(minimum)(REAL x, REAL y) {
 
 static inline REAL NAME(clipped)(REAL x, REAL low, REAL high) {
     return NAME(minimum)(NAME(maximum)(x, low), high);
+}
+
+/* log(1 / (1 + e^-a)): of a positive a the tail alone is left, of a negative one two terms of the same sign. */
+static inline REAL NAME(log_sigmoid)(REAL a) {
+    return NAME(minimum)(a, 0) - NAME(log_1_plus_exp)(-NAME(size)(a));
 }
 
 static inline REAL NAME(elu)(REAL x) {

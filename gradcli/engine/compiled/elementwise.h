@@ -157,4 +157,33 @@ MULTIPLY_ADD(first_number, first_number, second[i])
 MULTIPLY_ADD(second_number, first[i], second_number)
 #undef MULTIPLY_ADD
 
+/* mask != 0 ? p : q. What is not taken is read, but nothing is computed of it. In a suffix, read as a binary number, bit j
+   says that input j is one number along the inner axis. */
+#define WHERE(suffix, M, P, Q)                                                                                        \
+    static void NAME(where_##suffix)(const Call *call, char *const *at) {                                             \
+        const int64_t n = call->shape[INNER];                                                                         \
+        EACH_ROW {                                                                                                    \
+            REAL *out = (REAL *)to;                                                                                   \
+            const REAL *mask = (const REAL *)from[0];                                                                 \
+            const REAL *first = (const REAL *)from[1], *second = (const REAL *)from[2];                               \
+            const REAL mask_number = *mask, first_number = *first, second_number = *second;                           \
+            (void)mask_number;                                                                                        \
+            (void)first_number;                                                                                       \
+            (void)second_number;                                                                                      \
+            INDEPENDENT for (int64_t i = 0; i < n; i++) {                                                             \
+                const REAL m = M, p = P, q = Q;                                                                       \
+                out[i] = m != 0 ? p : q;                                                                              \
+            }                                                                                                         \
+        }                                                                                                             \
+    }
+WHERE(000, mask[i], first[i], second[i])
+WHERE(001, mask_number, first[i], second[i])
+WHERE(010, mask[i], first_number, second[i])
+WHERE(011, mask_number, first_number, second[i])
+WHERE(100, mask[i], first[i], second_number)
+WHERE(101, mask_number, first[i], second_number)
+WHERE(110, mask[i], first_number, second_number)
+WHERE(111, mask_number, first_number, second_number)
+#undef WHERE
+
 #undef EACH_ROW

@@ -25,8 +25,8 @@
 
 /* ------------------------------------------------------------------------------------------------- operations */
 
-typedef enum { ONE, TWO, POWER, LDEXP, MULTIPLY_ADD, PRODUCT, SUM, NORM, NORM_JACOBIAN, SOFTMAX, SOFTMAX_JACOBIAN,
-    CLIP_NORM, CLIP_VALUE } Kind;
+typedef enum { ONE, TWO, POWER, LDEXP, MULTIPLY_ADD, WHERE, PRODUCT, SUM, SUM_PRODUCT, LARGEST, CUMSUM,
+    CUMSUM_REVERSED, NORM, NORM_JACOBIAN, SOFTMAX, SOFTMAX_JACOBIAN, CLIP_NORM, CLIP_VALUE } Kind;
 
 typedef struct {
     const char *name;
@@ -44,11 +44,16 @@ static Operation operations[] = {
     {"power", POWER, 0, 1, 2, 0},
     {"ldexp", LDEXP, 0, 1, 2, 0},
     {"multiply_add", MULTIPLY_ADD, 0, 1, 3, 0},
+    {"where", WHERE, 0, 1, 3, 0},
     {"product", PRODUCT, 0, 1, 2, 0},
     {"product_transposed", PRODUCT, 0, 1, 2, 0},
     {"product_add", PRODUCT, 0, 1, 2, 0},
     {"product_transposed_add", PRODUCT, 0, 1, 2, 0},
     {"sum_axis", SUM, 0, 1, 1, 1},
+    {"sum_product", SUM_PRODUCT, 0, 1, 2, 1},
+    {"largest", LARGEST, 0, 1, 1, 1},
+    {"cumsum", CUMSUM, 0, 1, 1, 1},
+    {"cumsum_reversed", CUMSUM_REVERSED, 0, 1, 1, 1},
     {"norm", NORM, 0, 2, 1, 1},
     {"norm_jacobian", NORM_JACOBIAN, 0, 1, 3, 1},
     {"softmax", SOFTMAX, 0, 1, 1, 1},
@@ -405,20 +410,41 @@ static void gather(const char *from, int64_t from_stride, char *to, int64_t to_s
     }
 }
 
+static inline void advance(const Call *call, char **at, int axis) {
+    for (int j = 0; j < OPERANDS; j++) {
+        at[j] += call->stride[j][axis];
+    }
+}
+
+/* Runs the inner kernel at each place along the axes before MIDDLE. */
 static void walk(const Call *call, char *const *at) {
-    char *outer[OPERANDS], *inner[OPERANDS];
-    memcpy(outer, at, sizeof outer);
+    char *first[OPERANDS], *second[OPERANDS], *third[OPERANDS];
+    memcpy(first, at, sizeof first);
     for (int64_t i = 0; i < call->shape[0]; i++) {
-        memcpy(inner, outer, sizeof inner);
+        memcpy(second, first, sizeof second);
         for (int64_t j = 0; j < call->shape[1]; j++) {
-            call->inside(call, inner);
-            for (int k = 0; k < OPERANDS; k++) {
-                inner[k] += call->stride[k][1];
+            memcpy(third, second, sizeof third);
+            for (int64_t k = 0; k < call->shape[OUTER]; k++) {
+                call->inside(call, third);
+                advance(call, third, OUTER);
             }
+            advance(call, second, 1);
         }
-        for (int k = 0; k < OPERANDS; k++) {
-            outer[k] += call->stride[k][0];
+        advance(call, first, 0);
+    }
+}
+
+/* The same for a kernel that goes along OUTER itself. */
+static void walk_two(const Call *call, char *const *at) {
+    char *first[OPERANDS], *second[OPERANDS];
+    memcpy(first, at, sizeof first);
+    for (int64_t i = 0; i < call->shape[0]; i++) {
+        memcpy(second, first, sizeof second);
+        for (int64_t j = 0; j < call->shape[1]; j++) {
+            call->inside(call, second);
+            advance(call, second, 1);
         }
+        advance(call, first, 0);
     }
 }
 
@@ -447,10 +473,10 @@ static void copied(const Call *call, char *const *at) {
     }
 }
 
-static void set_kernel(Call *call, Kernel kernel) {
-    const int flat = call->shape[0] == 1 && call->shape[1] == 1;
+static void set_kernel(Call *call, Kernel kernel, int goes_along_outer) {
+    const int flat = call->shape[0] == 1 && call->shape[1] == 1 && (goes_along_outer || call->shape[OUTER] == 1);
     call->inside = kernel;
-    call->kernel = flat ? kernel : walk;
+    call->kernel = flat ? kernel : (goes_along_outer ? walk_two : walk);
 }
 
 static void set_addresses(Call *call, const View *views, int count) {
@@ -558,11 +584,15 @@ static int add_elementwise(Program *program, const Operation *operation, const V
     const Kernels *kernels = levels[program->level][program->type == 'f'];
     const int64_t item = out->itemsize;
     int contiguous[OPERANDS] = {1, 1, 1, 1}, number[OPERANDS] = {0};
+    int either = 1, numbers = 0;
     for (int j = 0; j < count; j++) {
         contiguous[j] = call->shape[INNER] == 1 || call->stride[j][INNER] == item;
         number[j] = call->stride[j][INNER] == 0;
+        either = either && (contiguous[j] || (j && number[j]));
+        numbers |= j && !contiguous[j] ? 1 << (j - 1) : 0;
     }
-    const int layout = !contiguous[0] || !contiguous[3] ? STRIDED
+    const int layout = operation->kind == WHERE ? (either ? CONTIGUOUS : STRIDED)
+        : !contiguous[0] || !contiguous[3]              ? STRIDED
         : contiguous[1] && contiguous[2]                ? CONTIGUOUS
         : count == 2                                    ? STRIDED
         : number[1] && contiguous[2]                    ? FIRST_IS_NUMBER
@@ -583,6 +613,9 @@ static int add_elementwise(Program *program, const Operation *operation, const V
     case LDEXP:
         kernel = kernels->ldexp;
         break;
+    case WHERE:
+        kernel = kernels->where[either ? numbers : 0];
+        break;
     default:
         kernel = kernels->multiply_add[which];
     }
@@ -594,7 +627,7 @@ static int add_elementwise(Program *program, const Operation *operation, const V
         call->operands = count;
         kernel = copied;
     }
-    set_kernel(call, kernel);
+    set_kernel(call, kernel, 0);
     return 0;
 }
 
@@ -672,14 +705,14 @@ static int add_product(Program *program, const Operation *operation, const View 
     call->shape[0] = out->shape[0];
     call->shape[1] = out->shape[1];
     call->shape[2] = vectors->shape[1];
-    call->shape[3] = columns ? shape[MOST_AXES - 1] : 1;
+    call->shape[INNER] = columns ? shape[MOST_AXES - 1] : 1;
     int64_t(*along)[AXES] = call->stride;
     along[0][0] = out->stride[0];
     along[0][1] = out->stride[1];
-    along[0][3] = columns ? stride[0][MOST_AXES - 1] : out->itemsize;
+    along[0][INNER] = columns ? stride[0][MOST_AXES - 1] : out->itemsize;
     along[1][0] = vectors->shape[0] == 1 ? 0 : vectors->stride[0];
     along[1][2] = vectors->stride[1];
-    along[1][3] = columns ? stride[1][MOST_AXES - 1] : out->itemsize;
+    along[1][INNER] = columns ? stride[1][MOST_AXES - 1] : out->itemsize;
     along[2][0] = matrix->stride[0];
     along[2][1] = matrix->stride[rows];
     along[2][2] = matrix->stride[inner];
@@ -707,90 +740,204 @@ static int add_product(Program *program, const Operation *operation, const View 
     return 0;
 }
 
-/* What works along one axis: that one becomes the last, and of the others the last one becomes MIDDLE if the numbers
-   along it are contiguous, so that they are treated side by side. */
-static int add_along_axis(
-    Program *program, const Operation *operation, const View *views, int count, int axis, double number
+/* What a call along an axis goes over: that axis, and the others, which are at the end of `shape`. */
+typedef struct {
+    int64_t size, along[OPERANDS];
+    int axes;
+    int64_t shape[MOST_AXES], stride[OPERANDS][MOST_AXES];
+} Division;
+
+static int divide_axes(
+    const char *name, Kind kind, const View *views, int outputs, int count, int axis, Division *division
 ) {
-    const char *name = operation->name;
     const View *out = &views[0];
     if (axis < 1 || axis > out->axes) {
         return refuse(name, "there is no such axis");
     }
     axis--; /* of those behind the steps */
-    const View *full = operation->kind == SUM ? &views[1] : out;
+    const int sums = kind == SUM || kind == LARGEST || kind == SUM_PRODUCT;
+    const View *full = kind == SUM || kind == LARGEST ? &views[1] : out;
     if (full->axes != out->axes) {
         return refuse(name, "all views are to have as many axes as the output");
     }
-    int64_t shape[MOST_AXES], stride[OPERANDS][MOST_AXES], along[OPERANDS];
-    memset(stride, 0, sizeof stride);
-    memcpy(shape, full->shape, sizeof shape);
+    int64_t *shape = division->shape, (*stride)[MOST_AXES] = division->stride;
+    memset(division, 0, sizeof *division);
+    memcpy(shape, full->shape, sizeof division->shape);
+    if (kind == SUM_PRODUCT) {
+        for (int j = 1; j < count && shape[axis] == 1; j++) {
+            shape[axis] = views[j].axes == full->axes ? views[j].shape[axis] : 1;
+        }
+    }
     for (int j = 0; j < count; j++) {
-        const int alone = (operation->kind == SUM && j == 0)
-            || ((operation->kind == CLIP_NORM || operation->kind == CLIP_VALUE) && j > 0);
-        if (broadcast(name, &views[j], full->axes, full->shape, stride[j]) < 0) {
+        const int alone = (sums && j == 0) || ((kind == CLIP_NORM || kind == CLIP_VALUE) && j > 0);
+        if (broadcast(name, &views[j], full->axes, shape, stride[j]) < 0) {
             return -1;
         }
         if (alone && views[j].axes && views[j].shape[axis] != 1) {
             return refuse(name, "an operand is to have length 1 along the axis");
         }
-        along[j] = stride[j][axis];
+        division->along[j] = stride[j][axis];
         stride[j][axis] = 0;
     }
-    for (int j = 0; j < operation->outputs; j++) {
+    for (int j = 0; j < outputs; j++) {
         int fits = views[j].axes == full->axes;
         for (int i = 0; i < full->axes && fits; i++) {
-            fits = i == axis || views[j].shape[i] == full->shape[i];
+            fits = i == axis || views[j].shape[i] == shape[i];
         }
         if (!fits) {
             return refuse(name, "the shapes do not fit each other");
         }
     }
-    const int64_t size = shape[axis];
+    division->size = shape[axis];
     for (int i = axis; i < full->axes - 1; i++) {
         shape[i] = shape[i + 1];
         for (int j = 0; j < count; j++) {
             stride[j][i] = stride[j][i + 1];
         }
     }
-    int axes = collapse(full->axes - 1, shape, stride, count);
-    /* Behind the axes that are walked over comes the one whose numbers are treated side by side. */
-    int beside = axes > 0;
-    for (int j = 0; j < count && beside; j++) {
-        const int64_t there = stride[j][MOST_AXES - 1];
-        beside = there == 0 || there == views[j].itemsize;
-    }
-    beside = beside || axes == 3;
-    if (axes - beside > 2) {
+    division->axes = collapse(full->axes - 1, shape, stride, count);
+    if (division->axes > AXES - 1) {
         return refuse(name, "the views have more axes that do not lie behind each other than a call can have");
     }
+    return 0;
+}
+
+/* A new call with the axis as INNER and the last of the others at `last`. */
+static Call *new_call_along(Program *program, const View *views, int count, const Division *division, int last) {
     Call *call = new_call(program);
+    if (!call) {
+        return NULL;
+    }
+    for (int i = 0; i < INNER; i++) {
+        call->shape[i] = 1;
+    }
+    for (int i = 0; i < division->axes; i++) {
+        const int from = MOST_AXES - 1 - i, to = last - i;
+        call->shape[to] = division->shape[from];
+        for (int j = 0; j < count; j++) {
+            call->stride[j][to] = division->stride[j][from];
+        }
+    }
+    call->shape[INNER] = division->size;
+    for (int j = 0; j < count; j++) {
+        call->stride[j][INNER] = division->along[j];
+    }
+    set_addresses(call, views, count);
+    return call;
+}
+
+static Kernel kernel_along(const Kernels *kernels, Kind kind) {
+    switch (kind) {
+    case SUM:
+        return kernels->sum;
+    case LARGEST:
+        return kernels->largest;
+    case CUMSUM:
+    case CUMSUM_REVERSED:
+        return kernels->cumsum;
+    case NORM:
+        return kernels->norm;
+    case NORM_JACOBIAN:
+        return kernels->norm_jacobian;
+    case SOFTMAX:
+        return kernels->softmax;
+    case SOFTMAX_JACOBIAN:
+        return kernels->softmax_jacobian;
+    case CLIP_NORM:
+        return kernels->clip_norm;
+    default:
+        return kernels->clip_value;
+    }
+}
+
+enum {
+    LARGE = 1 << 18, /* bytes: half of a usual second cache */
+    SHORT_ROW = 256  /* bytes: of shorter ones that do not lie behind each other it does not pay to go along each */
+};
+
+/* out = sum of x y along an axis; sum_product.h says in which ways. */
+static int add_sum_product(Program *program, const char *name, const View *given, int axis) {
+    enum { LAST = MOST_AXES - 1, BEFORE = MOST_AXES - 2 };
+    View views[] = {given[0], given[1], given[2]};
+    Division division;
+    if (divide_axes(name, SUM_PRODUCT, views, 1, 3, axis, &division) < 0) {
+        return -1;
+    }
+    int64_t(*const stride)[MOST_AXES] = division.stride, *const along = division.along;
+    const int64_t item = views[0].itemsize;
+    const int axes = division.axes, has_rows = axes > 1;
+    int beside = axes > 0 && stride[0][LAST] == item && (stride[1][LAST] || stride[2][LAST]);
+    for (int j = 1; j < 3 && beside; j++) {
+        beside = stride[j][LAST] == 0 || stride[j][LAST] == item;
+    }
+    /* x is to be the one that is contiguous; of two that are, one that differs from row to row. */
+    const int both = stride[1][LAST] == stride[2][LAST];
+    const int turned = !beside ? along[1] != item : both ? has_rows && !stride[1][BEFORE] : !stride[1][LAST];
+    if (turned) {
+        views[1] = given[2];
+        views[2] = given[1];
+        if (divide_axes(name, SUM_PRODUCT, views, 1, 3, axis, &division) < 0) {
+            return -1;
+        }
+    }
+    int way = ANYHOW;
+    if (beside) {
+        double bytes = (double)(item * (along[1] ? division.size : 1));
+        for (int i = MOST_AXES - axes; i < MOST_AXES; i++) {
+            bytes *= stride[1][i] ? (double)division.shape[i] : 1;
+        }
+        const int64_t row = division.shape[LAST] * item;
+        const int joined = has_rows && stride[0][BEFORE] == row && stride[1][BEFORE] == row && !stride[2][BEFORE];
+        const int in_place = bytes > LARGE && along[1] != row && !(has_rows && !stride[1][BEFORE])
+            && (row > SHORT_ROW || (joined && stride[2][LAST]));
+        way = in_place ? BESIDE_IN_PLACE : BESIDE;
+    } else if (along[1] == item && (along[2] == item || along[2] == 0)) {
+        way = ALONG;
+    }
+    Call *call = new_call_along(program, views, 3, &division, beside || axes == AXES - 1 ? MIDDLE : OUTER);
     if (!call) {
         return -1;
     }
-    call->shape[0] = call->shape[1] = call->shape[MIDDLE] = 1;
-    for (int i = 0; i < axes; i++) {
-        const int to = beside ? MIDDLE - i : MIDDLE - 1 - i;
-        call->shape[to] = shape[MOST_AXES - 1 - i];
-        for (int j = 0; j < count; j++) {
-            call->stride[j][to] = stride[j][MOST_AXES - 1 - i];
-        }
+    set_kernel(call, levels[program->level][program->type == 'f']->sum_product[way], 1);
+    return 0;
+}
+
+/* What works along one axis: that one becomes the last, and of the others the last one becomes MIDDLE if the numbers
+   along it are contiguous, so that they are treated side by side. */
+static int add_along_axis(
+    Program *program, const Operation *operation, const View *views, int count, int axis, double number
+) {
+    Division division;
+    if (divide_axes(operation->name, operation->kind, views, operation->outputs, count, axis, &division) < 0) {
+        return -1;
     }
-    call->shape[INNER] = size;
-    for (int j = 0; j < count; j++) {
-        call->stride[j][INNER] = along[j];
+    /* Behind the axes that are walked over comes the one whose numbers are treated side by side. */
+    int beside = division.axes > 0;
+    for (int j = 0; j < count && beside; j++) {
+        const int64_t there = division.stride[j][MOST_AXES - 1];
+        beside = there == 0 || there == views[j].itemsize;
+    }
+    if (operation->kind == SUM && beside && division.stride[1][MOST_AXES - 1]) {
+        /* The same to the last bit, in registers. */
+        static const double one = 1;
+        static const float one_of_float = 1;
+        const View number = {.start = (char *)(program->type == 'd' ? (const void *)&one : (const void *)&one_of_float)};
+        const View factors[] = {views[0], views[1], number};
+        return add_sum_product(program, operation->name, factors, axis);
+    }
+    beside = beside || division.axes == AXES - 1;
+    Call *call = new_call_along(program, views, count, &division, beside ? MIDDLE : OUTER);
+    if (!call) {
+        return -1;
     }
     call->number = number;
-    set_addresses(call, views, count);
-    const Kernels *kernels = levels[program->level][program->type == 'f'];
-    const Kernel kernel = operation->kind == SUM        ? kernels->sum
-        : operation->kind == NORM                       ? kernels->norm
-        : operation->kind == NORM_JACOBIAN              ? kernels->norm_jacobian
-        : operation->kind == SOFTMAX                    ? kernels->softmax
-        : operation->kind == SOFTMAX_JACOBIAN           ? kernels->softmax_jacobian
-        : operation->kind == CLIP_NORM                  ? kernels->clip_norm
-                                                        : kernels->clip_value;
-    set_kernel(call, kernel);
+    if (operation->kind == CUMSUM_REVERSED) {
+        for (int j = 0; j < count; j++) {
+            call->start[j] += (division.size - 1) * division.along[j];
+            call->stride[j][INNER] = -division.along[j];
+        }
+    }
+    set_kernel(call, kernel_along(levels[program->level][program->type == 'f'], operation->kind), 0);
     return 0;
 }
 
@@ -810,6 +957,8 @@ static int may_be_same(const Operation *operation, int j) {
     switch (operation->kind) {
     case NORM:
         return j == 2;
+    case CUMSUM:
+    case CUMSUM_REVERSED:
     case SOFTMAX:
         return j == 1;
     case NORM_JACOBIAN:
@@ -865,7 +1014,8 @@ static int add_call(Program *program, PyObject *described) {
                 return refuse(name, "its operands may not overlap");
             }
         }
-        return add_along_axis(program, operation, views, count, axis, number);
+        return operation->kind == SUM_PRODUCT ? add_sum_product(program, name, views, axis)
+                                              : add_along_axis(program, operation, views, count, axis, number);
     }
     /* What an output overlaps without being the same is to be read before it is written, all of it. */
     int overlapping = 0;

@@ -18,6 +18,7 @@
 #include "elementwise.h"
 #include "product.h"
 #include "across.h"
+#include "sum_product.h"
 
 #define ONE(name, value) NAME(name##_contiguous),
 #define THREE(name) {NAME(name##_contiguous), NAME(name##_first_number), NAME(name##_second_number)}
@@ -32,8 +33,20 @@ static const Kernels NAME(kernels) = {
     .one_power = NAME(one_power),
     .ldexp = NAME(ldexp_strided),
     .multiply_add = THREE(multiply_add),
+    .where = {
+        NAME(where_000), NAME(where_001), NAME(where_010), NAME(where_011),
+        NAME(where_100), NAME(where_101), NAME(where_110), NAME(where_111),
+    },
     .product = NAME(product),
+    .sum_product = {
+        [BESIDE] = NAME(sum_product_beside),
+        [BESIDE_IN_PLACE] = NAME(sum_product_in_place),
+        [ALONG] = NAME(sum_product_along),
+        [ANYHOW] = NAME(sum_product_anyhow),
+    },
     .sum = NAME(sum),
+    .largest = NAME(largest),
+    .cumsum = NAME(cumsum),
     .norm = NAME(norm),
     .norm_jacobian = NAME(norm_jacobian),
     .softmax = NAME(softmax),

@@ -23,6 +23,7 @@
     ONE(silu, x * NAME(sigmoid)(x))                                                                                   \
     ONE(gelu, x * NAME(normal_cdf)(x))                                                                                \
     ONE(softplus, NAME(softplus)(x))                                                                                  \
+    ONE(log_sigmoid, NAME(log_sigmoid)(x))                                                                            \
     ONE(softsign, x / (1 + NAME(size)(x)))                                                                            \
     ONE(hard_sigmoid, NAME(clipped)(x * (REAL)(1.0 / 6.0) + (REAL)0.5, 0, 1))                                         \
     ONE(hard_tanh, NAME(clipped)(x, -1, 1))                                                                           \
@@ -45,4 +46,7 @@
     TWO(multiply, x * y)                                                                                              \
     TWO(divide, x / y)                                                                                                \
     TWO(maximum, NAME(maximum)(x, y))                                                                                 \
-    TWO(minimum, NAME(minimum)(x, y))
+    TWO(minimum, NAME(minimum)(x, y))                                                                                 \
+    TWO(greater, x > y ? (REAL)1 : (REAL)0)                                                                           \
+    TWO(greater_equal, x >= y ? (REAL)1 : (REAL)0)                                                                    \
+    TWO(equal, x == y ? (REAL)1 : (REAL)0)

@@ -1,5 +1,5 @@
-/* out = matrix @ vectors, for each trial: call->shape is (trials, rows, inner, columns), operand 0 the output with
-   strides along (trials, rows, -, columns), operand 1 the vectors along (trials, -, inner, columns).
+/* out = matrix @ vectors, for each trial: call->shape is (trials, rows, inner, ..., columns), operand 0 the output
+   with strides along (trials, rows, -, ..., columns), operand 1 the vectors along (trials, -, inner, ..., columns).
 
    The matrix is packed beforehand. With few columns, its rows lie along the lanes of vector registers: panels of up to
    LONG vectors of rows, in each the columns one after the other. With many, the columns of the output lie along the
@@ -74,7 +74,7 @@ static ALWAYS_INLINE void NAME(panel)(
             sum[s][i] = (Vector){0};
         }
     }
-    const int64_t along = vector_stride[2], across = vector_stride[3];
+    const int64_t along = vector_stride[2], across = vector_stride[INNER];
     int64_t j = 0;
     for (; j + split <= inner; j += split) {
         UNROLL for (int s = 0; s < split; s++) {

@@ -3,10 +3,11 @@
 #include <stdint.h>
 
 enum {
-    AXES = 4,     /* of a call; the last is the inner loop */
+    AXES = 5,     /* of a call; the last is the inner loop */
     OPERANDS = 4, /* of a call; outputs come first */
     INNER = AXES - 1,
     MIDDLE = AXES - 2,
+    OUTER = AXES - 3,
     MOST_COLUMNS = 32
 };
 
@@ -19,9 +20,9 @@ struct Call {
     Kernel kernel;
     char *at[OPERANDS];      /* at this step of the run that is under way */
     int64_t next[OPERANDS];  /* bytes to the next one */
-    int64_t shape[AXES];     /* of a product: trials, rows, inner, columns */
+    int64_t shape[AXES];     /* of a product: trials, rows, inner, ..., columns */
     int64_t stride[OPERANDS][AXES];
-    Kernel inside;           /* called for each place along the two outer axes, where `kernel` walks over them */
+    Kernel inside;           /* called for each place along the outer axes, where `kernel` walks over them */
     Kernel contiguous;       /* for copies of operands that are not */
     char *start[OPERANDS];   /* at index 0 */
     int64_t step[OPERANDS];  /* bytes from one index to the next */
@@ -40,6 +41,13 @@ struct Call {
 
 /* How the operands of an elementwise call lie along the inner axis. */
 enum { CONTIGUOUS, FIRST_IS_NUMBER, SECOND_IS_NUMBER, LAYOUTS, STRIDED = LAYOUTS };
+/* Of three inputs each may be one number along it, as the bits of an index say. */
+enum { NUMBERS_OF_THREE = 8 };
+
+/* How a sum of products goes over its numbers: see sum_product.h. */
+enum { BESIDE, BESIDE_IN_PLACE, ALONG, ANYHOW, WAYS };
+/* What its second input is to rows of sums. */
+enum { EACH_ITS_OWN, SAME_FOR_ROWS, ONE_NUMBER, ONE_NUMBER_AND_SAME_X };
 
 #define COUNT(name, value) +1
 enum { ONE_COUNT = 0 ONE_OPERAND(COUNT), TWO_COUNT = 0 TWO_OPERANDS(COUNT) };
@@ -54,8 +62,10 @@ typedef struct Kernels {
     Kernel any_power, one_power; /* the second has one exponent along the inner axis */
     Kernel ldexp;
     Kernel multiply_add[LAYOUTS];
+    Kernel where[NUMBERS_OF_THREE];
     Kernel product;
-    Kernel sum, norm, norm_jacobian, softmax, softmax_jacobian, clip_norm, clip_value;
+    Kernel sum_product[WAYS];
+    Kernel sum, largest, cumsum, norm, norm_jacobian, softmax, softmax_jacobian, clip_norm, clip_value;
     int (*few_columns)(const Call *call);
     int64_t (*packed_bytes)(const Call *call);
     int64_t (*product_scratch)(const Call *call);

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
+from math import prod
 
 import numpy as np
 
 from gradcli.engine.arrays import Array, Arrays
 from gradcli.engine.compiled import table
 from gradcli.engine.compiled.parts import WORTH_A_THREAD, Part, parts_of, run_beside, work_of
-from gradcli.engine.step.instructions import Instruction, Instructions, Operand, Span
+from gradcli.engine.step.instructions import Buffer, Instruction, Instructions, Operand, Span, common_shape
 from gradcli.engine.threads import ALLOWED
 from gradcli.language.across import ACROSS
 
@@ -57,6 +59,7 @@ class CompiledProgram:
         may_be_divided = threads > 1 and self._work * _MANY_STEPS >= WORTH_A_THREAD
         parts: list[Part | None] = [*parts_of(instructions, arrays, threads)] if may_be_divided else []
         self._programs: list[table.Program] = []
+        instructions = _with_sums_of_products(instructions)
         for views in [_Views(arrays, part) for part in parts or [None]]:
             lender = self._programs[0] if self._programs else None
             self._programs.append(table.Program(arrays.dtype, map(views.call, instructions), lender=lender))
@@ -73,6 +76,32 @@ class CompiledProgram:
         else:
             for run in runs:
                 run()
+
+
+def _with_sums_of_products(instructions: Instructions) -> list[Instruction]:
+    """Return instructions in which a product that only the next one adds to something is one call with that sum."""
+    reads = Counter(operand.buffer for instruction in instructions for operand in instruction.args)
+    found: list[Instruction] = []
+    for instruction in instructions:
+        last = found[-1] if found else None
+        joined = None if last is None else _sum_of_product(last, instruction, reads)
+        if joined is None:
+            found.append(instruction)
+        else:
+            found[-1] = joined
+    return found
+
+
+def _sum_of_product(product: Instruction, total: Instruction, reads: Counter[Buffer]) -> Instruction | None:
+    term = product.out
+    if (product.op, total.op) != ("multiply", "add") or reads[term.buffer] != 1 or term.buffer.span is not Span.ONCE:
+        return None
+    shape = common_shape(term.shape, total.out.shape)
+    fits = [operand.fit(shape) for operand in total.args if prod(operand.shape) == prod(shape)]
+    others = [operand for operand in fits if operand != term.fit(shape)]
+    if len(fits) != len(total.args) or len(others) != 1 or product.args[0].shape != shape:
+        return None
+    return Instruction("multiply_add", (*product.args, *others), total.out.fit(shape))
 
 
 class _Views:

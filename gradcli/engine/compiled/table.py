@@ -37,9 +37,10 @@ _NAMES = {
     "batch_norm": "norm",
     "layer_norm_jacobian": "norm_jacobian",
     "batch_norm_jacobian": "norm_jacobian",
+    "_root": "sqrt",
 }
 #: What a program can be made of; empty where the extension was not built.
-OPERATIONS = frozenset((*_interpreter.OPERATIONS, *_NAMES)).difference(_NAMES.values()) if AVAILABLE else frozenset()
+OPERATIONS = frozenset((*_interpreter.OPERATIONS, *_NAMES)) - {"norm", "norm_jacobian"} if AVAILABLE else frozenset()
 #: What of this processor the extension can use, the best first.
 LEVELS: tuple[str, ...] = _interpreter.LEVELS if AVAILABLE else ()
 
@@ -68,10 +69,15 @@ class Call(NamedTuple):
     The operations, beside the functions of gradcli.language.functions under their names:
 
     copy, negative, reciprocal, square, sigmoid_of_negated: of one operand. add, subtract, multiply, divide, power,
-    maximum, minimum: of two. ldexp: of numbers and exponents (int32). multiply_add: args[0] * args[1] + args[2].
+    maximum, minimum: of two. greater, greater_equal, equal: of two, 1 where it is so, else 0, as where either is NaN.
+    ldexp: of numbers and exponents (int32). multiply_add: args[0] * args[1] + args[2]. where: args[1] where args[0] is
+    not 0, else args[2]; what is not taken may be anything.
     product: a matrix (1, R or 1, m, k), packed by `pack`, times vectors (steps, R, k, ...), the axes behind contiguous
     together; product_transposed: the transposed of a matrix (1, R or 1, k, m); with _add, added to the output.
-    sum_axis: of one operand, along an axis that has length 1 in the output.
+    sum_axis, largest: of one operand, along an axis that has length 1 in the output; NaN is larger than all others.
+    sum_product: the sum of args[0] * args[1] along such an axis; either may have length 1 along any axis, this one too.
+    Where another axis is contiguous, it is added up term by term, the first one first.
+    cumsum, cumsum_reversed: of one operand, along an axis, the sums up to each number and from each number on.
     layer_norm, batch_norm: y and, in `also`, the slope, from a. softmax: y from a. Their products with vectors:
     layer_norm_jacobian, batch_norm_jacobian (y, slope, v), softmax_jacobian (y, v).
     clip_norm, clip_value: an adjoint (`out`), changed in place, at thresholds (float64), the sequences that are changed

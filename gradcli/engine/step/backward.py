@@ -289,10 +289,19 @@ class Backward:
     def _matrix_in_frame(self, adjoint: Operand, frame: int, wanted: int) -> Operand:
         if frame == wanted:
             return adjoint
-        scaled = self._temporary(prod(adjoint.shape)).fit(adjoint.shape)
+        # Of a vector that is spread over a matrix, the vector.
+        kept = [axis for axis, stride in enumerate(adjoint.strides) if stride]
+        shape = tuple(adjoint.shape[axis] for axis in kept) or (1,)
+        strides = tuple(adjoint.strides[axis] for axis in kept) or (1,)
+        spread = adjoint._replace(shape=shape, strides=strides)
+        scaled = self._temporary(prod(shape))
         factor = self.factors.setdefault((frame, wanted), Buffer(f"2**({frame} to {wanted})", 1, Span.ONCE))
-        self._add("multiply", (adjoint, factor.rows().fit(adjoint.shape)), scaled)
-        return scaled
+        self._add("multiply", (spread, factor.rows().fit(shape)), scaled.fit(shape))
+        along = scaled.fit(shape).strides if kept else ()
+        found = [0] * len(adjoint.shape)
+        for axis, stride in zip(kept, along, strict=True):
+            found[axis] = stride
+        return scaled._replace(shape=adjoint.shape, strides=tuple(found))
 
     def _coefficient(self, target: Target, edge: Edge) -> Operand:
         """Return where the coefficient of an edge is read: where it is already, or where it is computed at each step."""
