@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,9 @@ from gradcli.engine.loss import Linear, Loss
 from gradcli.engine.problem import Problem, Run
 from gradcli.engine.run import Engine
 from gradcli.engine.step.plan import LayerPlan
-from gradcli.language.cell import ParsedCell, parse_cell
-from gradcli.spec.constants import constants_of
+from gradcli.language.cell import ParsedCell, SizedCell, parse_cell
+from gradcli.language.sizes import HIDDEN, INPUT, size_at
+from gradcli.spec.constants import Constants, constants_of
 
 Array = NDArray[np.float64]
 Key = tuple[object, ...]
@@ -37,17 +39,46 @@ def without_gradients_of(states: Sequence[str], errors: Mapping[Key, float]) -> 
     return {key: error for key, error in errors.items() if key[0] not in ("grad_state", "norm") or key[1] not in states}
 
 
+def constants(name: str) -> Constants:
+    """Return the constants of a built-in cell: numbers, and arrays, which are parameters that no training changes."""
+    return constants_of(cells.load(name).cell, {})
+
+
+def hidden_size_of(name: str, at_least: int = HIDDEN_SIZE) -> int:
+    """Return the next larger size at which a cell can be: one of hidden_size / 4 is whole at some only."""
+    sizes = [size for shape in cells.load(name).cell.shapes.values() for size in shape]
+    return next(size for size in itertools.count(at_least) if all(_is_whole(each, size) for each in sizes))
+
+
+def _is_whole(size: int | str, hidden_size: int) -> bool:
+    try:
+        return size_at(size, {HIDDEN: hidden_size, INPUT: INPUT_SIZE}) > 0
+    except ValueError:
+        return False
+
+
 def parsed(name: str, *, output: str | None = None, activation: str | None = None) -> ParsedCell:
-    block = cells.load(name).cell
-    constants = constants_of(block, {})
+    block, known = cells.load(name).cell, constants(name)
     return parse_cell(
         block.equations,
         output=output or block.output,
-        constants=constants.numbers,
-        shapes=constants.shapes,
-        fixed=constants.fixed,
+        constants=known.numbers,
+        shapes=known.shapes,
+        fixed=known.fixed,
         activation=activation or block.activation,
     )
+
+
+def at_sizes(name: str, hidden_size: int | None = None) -> SizedCell:
+    """Return a built-in cell at a size that suits it, or at this one."""
+    return parsed(name).at_sizes(hidden_size or hidden_size_of(name), INPUT_SIZE)
+
+
+def drawn(name: str, rng: np.random.Generator, std: float, *, hidden_size: int, input_size: int) -> dict[str, Array]:
+    """Return a cell's parameters, all of them normal; constants that are arrays with their own values."""
+    shapes = parsed(name).at_sizes(hidden_size, input_size).shapes.parameters
+    arrays = {key: np.broadcast_to(np.asarray(value, float), shapes[key]) for key, value in constants(name).arrays.items()}
+    return {key: rng.normal(0.0, std, shape) for key, shape in shapes.items()} | arrays
 
 
 @dataclass(frozen=True)
@@ -66,14 +97,15 @@ def run(
     x: Array,
     loss: Loss,
     initial: Mapping[str, Array],
+    hidden_size: int | None = None,
 ) -> Run:
     """Run one layer of a cell on x (T, R, size, B) and record all adjoints.
 
-    params: values for all trials alike; those not given are zero. initial: state -> (R, size, B).
+    params: values for all trials alike; those not given are zero. initial: state -> (R, entries, B).
+    hidden_size: as many as the first state has entries, if not given.
     """
     seq_len, trials, input_size, batch_size = x.shape
-    hidden_size = next(iter(initial.values())).shape[1]
-    plan = LayerPlan(cell.at_sizes(hidden_size, input_size))
+    plan = LayerPlan(cell.at_sizes(hidden_size or next(iter(initial.values())).shape[1], input_size))
     shapes = plan.cell.shapes.parameters
     assert params.keys() <= shapes.keys()
     values = {
@@ -105,21 +137,22 @@ def jacobian(
 ) -> Array:
     """Return ds_T/ds_0 of all states joined, in the order of the equations, at the state `initial`, zero by default.
 
-    initial: state -> a number, or (hidden_size,). x: what every entry of the input is at every step.
+    initial: state -> a number, or its entries. x: what every entry of the input is at every step.
     Every trial carries one row: its loss is one entry of one state after `steps` steps.
     """
-    states = parsed(name).states
-    start = {state: np.zeros((hidden_size, hidden_size, 1)) for state in states}
-    for state, value in (initial or {}).items():
-        start[state] += np.reshape(value, (-1, 1))
+    states = at_sizes(name, hidden_size).shapes.states
     rows = []
-    for output in states:
+    for output, size in states.items():
+        start = {state: np.zeros((size, entries, 1)) for state, entries in states.items()}
+        for state, value in (initial or {}).items():
+            start[state] += np.reshape(value, (-1, 1))
         result = run(
             parsed(name, output=output, activation=activation),
             params,
-            np.full((steps, hidden_size, INPUT_SIZE, 1), x),
-            Linear([steps], np.eye(hidden_size)),
+            np.full((steps, size, INPUT_SIZE, 1), x),
+            Linear([steps], np.eye(size)),
             start,
+            hidden_size,
         )
         rows.append(np.concatenate([adjoints(result, state)[0, :, :, 0] for state in states], axis=1))
     return np.concatenate(rows)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from built_in_cells import HIDDEN_SIZE, INPUT_SIZE, at_sizes
 from measured import loaded
 from numpy.typing import NDArray
 
-from gradcli import cells
 from gradcli.diagnostics.paths_tracer import Tracer
 from gradcli.diagnostics.paths_walk import Adjoint
 from gradcli.engine.problem import Problem
@@ -21,18 +21,10 @@ from gradcli.prepare.build import Network, build
 
 Array = NDArray[np.float64]
 
-HIDDEN_SIZE, INPUT_SIZE = 5, 3
-
 
 def built_in(name: str) -> PathGraph:
-    block = cells.load(name).cell
-    return graph_of(
-        block.equations,
-        output=block.output,
-        constants=block.constants,
-        shapes=block.shapes,
-        activation=block.activation,
-    )
+    """Return the graph of a built-in cell, at a size that suits it."""
+    return PathGraph(at_sizes(name))
 
 
 def graph_of(equations: str, **settings: Any) -> PathGraph:

@@ -10,12 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from built_in_cells import HIDDEN_SIZE, INPUT_SIZE, Array, adjoints, parsed, run
+from built_in_cells import (
+    HIDDEN_SIZE,
+    INPUT_SIZE,
+    Array,
+    adjoints,
+    at_sizes,
+    constants,
+    hidden_size_of,
+    parsed,
+    run,
+)
 from late_torch import torch
-from reference.equations import reads_input_elementwise
 from reference.framework_cells import gradients_of, module_of, parameters_of
 from reference.relative_error import vector_error
-from reference.shapes import shapes_of
+from reference.shapes import layer_shapes
 from simulated import simulate
 
 from gradcli import cells
@@ -110,49 +119,44 @@ def test_parameter_count(name: str) -> None:
 def test_shapes_are_those_of_the_references_own_reading(name: str) -> None:
     text = (resources.files(cells) / f"{name}.yaml").read_text(encoding="utf-8")
     block = yaml.safe_load(text)
-    input_size = HIDDEN_SIZE if reads_input_elementwise(block["equations"]) else INPUT_SIZE
-    cell = parsed(name)
-    constants = {constant: value for constant, value in block.get("constants", {}).items() if constant not in cell.fixed}
-    try:
-        states, parameters = shapes_of(block | {"constants": constants}, HIDDEN_SIZE, input_size)
-    except ValueError as error:
-        assert "no size" in str(error), "sizes such as hidden_size / 4 are whole at some only"
-        return
-    shapes = cell.at_sizes(HIDDEN_SIZE, input_size).shapes
-    assert (shapes.of_states, shapes.parameters) == (states, parameters)
+    cell, hidden_size = parsed(name), hidden_size_of(name)
+    # A constant that is an array is a parameter that no training changes.
+    numbers = {constant: value for constant, value in block.get("constants", {}).items() if constant not in cell.fixed}
+    expected = layer_shapes(block | {"constants": numbers}, hidden_size, INPUT_SIZE)
+    shapes = cell.at_sizes(hidden_size, INPUT_SIZE).shapes
+    assert (shapes.of_states, shapes.parameters) == (expected.states, expected.parameters)
 
 
 @pytest.mark.parametrize("name", cells.names())
 def test_parameters_are_named_as_the_field_does(name: str) -> None:
     assigned = re.findall(r"(?m)^(\w+)", cells.load(name).cell.equations)
-    for parameter, shape in parsed(name).at_sizes(HIDDEN_SIZE, INPUT_SIZE).shapes.parameters.items():
-        if _is_of_a_paper(parameter):
+    for parameter, shape in at_sizes(name).shapes.parameters.items():
+        head, _, tail = parameter.partition("_")
+        if head.rstrip("0123456789") in PAPERS_LETTERS or parameter in constants(name).arrays:
             continue
         if len(shape) == 2:
             # W_<source><gate>: from the input, from a state, or from an intermediate such as m, or h1 in a deep step.
             sources = ["x"] if shape[1] == INPUT_SIZE else [source.rstrip("0123456789") for source in assigned]
-            assert parameter.startswith(tuple(f"W_{source}" for source in sources))
+            assert parameter.startswith(tuple(f"W_{source}" for source in (*sources, *WITHOUT_A_NAME)))
         else:
-            is_usual = parameter.startswith(("b_", "w_", "g_")) or parameter.endswith(("_log", "_logit"))
-            assert is_usual or (name, parameter) in (("indrnn", "u"), ("rwkv", "u"), ("unicornn", "s"))
+            assert head in ("b", "w", "g") or tail in ("log", "logit")
 
 
-def _is_of_a_paper(parameter: str) -> bool:
-    """Tell whether a parameter has the letter that its paper has: a Greek one, A to D of a state space, a decay, ..."""
-    head, _, tail = parameter.partition("_")
-    return head in PAPERS_LETTERS or tail == "log"
-
-
-#: Of state space models, of mixed inputs, of decays, rates and steps; of time constants and periods.
+#: What papers call parameters that are neither weights nor biases: of state space models and differential equations, of
+#: mixed inputs, of decays, rates and steps, of time constants and periods, of synapses.
 PAPERS_LETTERS = {
     *("alpha", "beta", "gamma", "delta", "eta", "lambda", "mu", "rho", "sigma", "tau", "theta", "xi", "nu"),
-    *("A", "C", "D", "E", "a", "b", "c", "dt", "e", "u", "w"),
+    *("A", "B", "C", "D", "E", "M", "S", "a", "b", "c", "d", "dt", "e", "g", "r", "s", "u", "v", "w", "shift"),
 }
+#: What a matrix maps from, or to, that has no name in the equations: what is between two products in a row, the start
+#: of a memory, and the parts of a matrix that changes itself.
+WITHOUT_A_NAME = ("r", "e", "m", "p", "0", "y", "b")
 
 
 @pytest.mark.parametrize("name", cells.names())
 def test_the_initialisation_reaches_every_parameter_and_each_pattern_one(name: str) -> None:
-    block, parameters = cells.load(name).cell, parsed(name).parameters
+    block = cells.load(name).cell
+    parameters = set(parsed(name).parameters) - constants(name).arrays.keys()
     for pattern in block.init:
         assert any(fnmatchcase(parameter, pattern) for parameter in parameters), pattern
     for parameter in parameters:
@@ -162,15 +166,15 @@ def test_the_initialisation_reaches_every_parameter_and_each_pattern_one(name: s
 @pytest.mark.parametrize("name", cells.names())
 def test_the_initialisation_suits_every_parameter(name: str) -> None:
     block = cells.load(name).cell
-    shapes = parsed(name).at_sizes(HIDDEN_SIZE, INPUT_SIZE).shapes.parameters
-    places = [Parameter("layer0", parameter, shape) for parameter, shape in shapes.items()]
+    arrays, shapes = constants(name).arrays, at_sizes(name).shapes.parameters
+    places = [Parameter("layer0", parameter, shape) for parameter, shape in shapes.items() if parameter not in arrays]
     for place in places:
         law = [law for pattern, law in block.init.items() if fnmatchcase(place.name, pattern)][-1]
         drawn = draw_parameter(
             place,
             law,
             cell_parameters=places,
-            hidden_size=HIDDEN_SIZE,
+            hidden_size=hidden_size_of(name),
             seq_len=100,
             seed=0,
             trial=0,
@@ -190,8 +194,10 @@ def test_a_run_with_the_cells_own_settings_stays_finite_and_alive(name: str, tmp
     sizes = {"hidden_size": 16, "input_size": 16, "batch_size": 2, "trials": 2}
     simulated = simulate({"cell": name, **sizes}, tmp_path)
     # Blocks that add to their input without normalisation double its variance by layer. Normalised, two sequences
-    # are -1 and 1: next to nothing passes the first step of a dense block, and what does grows again.
-    expected = ("exploding",) if name in ("residual-stack", "dense-block-bn") else ("stable", "vanishing", "transient")
+    # are -1 and 1: next to nothing passes the first step of a dense block, and what does grows again. The heads of the
+    # NRU are linear in the memory that they add to.
+    grows = name in ("residual-stack", "dense-block-bn", "nru")
+    expected = ("exploding",) if grows else ("stable", "vanishing", "transient")
     assert simulated.verdict["kind"] in expected
     assert np.isfinite(simulated.curve()).all()
 

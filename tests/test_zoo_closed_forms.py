@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from built_in_cells import HIDDEN_SIZE, INPUT_SIZE, Array, adjoints, jacobian, parsed, run
+from built_in_cells import HIDDEN_SIZE, INPUT_SIZE, Array, adjoints, at_sizes, jacobian, parsed, run
 
 from gradcli import cells
 from gradcli.engine.loss import Linear
@@ -91,18 +91,34 @@ def test_a_step_keeps_and_writes_as_its_gates_say(name: str) -> None:
     np.testing.assert_allclose(found, keeps * 0.3 + writes * candidate, rtol=EXACT)
 
 
+#: What else decides how much of a state is kept, and is set so that the gates alone do.
+BESIDE_THE_GATES: dict[str, dict[str, Any]] = {
+    "brc": {"b_a": -40.0},  # no loop of the unit on itself
+    "hgrn": {"theta_log": -40.0},  # no rotation
+    "nbrc": {"b_a": -40.0},
+    "on-lstm": {"b_mf": [40.0, -40.0], "b_mi": [-40.0, 40.0]},  # both master gates are open for the first of two units
+    "phased-lstm": {"tau_log": 40.0, "shift": -0.2, "r_on": 1.0},  # half a period from its start, where k = 1
+}
+#: What is kept by closed gates too: the bound of a forget gate, and 1 - dt of a differential equation.
+LEAST_KEPT = {"gru-ode": 0.9, "hgrn": 0.5}
+#: Where the state that the gates keep is neither called c nor the first.
+MEMORIES = {"intersection-rnn": "h", "nested-lstm": "e"}
+
+
 @pytest.mark.parametrize("name", WITH_GATE_BIASES)
 @pytest.mark.parametrize(("size", "kept"), [(40.0, 1.0), (-40.0, 0.0)])
 def test_biases_far_in_the_direction_of_their_chrono_signs_keep_the_state(name: str, size: float, kept: float) -> None:
     biases = {bias: sign * size for bias, sign in cells.load(name).cell.chrono.items()}
-    if name in ("brc", "nbrc"):
-        biases["b_a"] = -40.0  # no loop of the unit on itself: the gate alone keeps
-    # star and cfn put a tanh around the old state, whose slope is 1 at 0 alone.
-    start = 0.0 if name in ("cfn", "star") else 0.3
-    states = parsed(name).states
-    place = states.index("c") if "c" in states else 0
-    found = jacobian(name, biases, hidden_size=1, initial=dict.fromkeys(states, start))[place, place]
-    assert found == pytest.approx(kept, abs=1e-12)
+    # These put a tanh around the old state, whose slope is 1 at 0 alone.
+    start = 0.0 if name in ("cfn", "sgrn", "star") else 0.3
+    others = BESIDE_THE_GATES.get(name, {})
+    units = max(np.size(value) for value in (0.0, *others.values()))
+    states = at_sizes(name, units).shapes.states
+    names = list(states)
+    memory = names.index(MEMORIES.get(name, "c" if "c" in names else names[0]))
+    place = sum(states[before] for before in names[:memory])
+    found = jacobian(name, biases | others, hidden_size=units, initial=dict.fromkeys(states, start))[place, place]
+    assert found == pytest.approx(max(kept, LEAST_KEPT.get(name, 0.0)), abs=1e-12)
 
 
 def test_rnn_at_the_zero_state_has_its_matrix_for_a_jacobian(matrix: Array) -> None:

@@ -27,6 +27,8 @@ ALL = "all"
 _MATRICES = 6
 #: Entries of the joint state of coupled sequences.
 _LARGEST_COUPLED = 512
+#: Entries of a state with matrices in it, which has them soon: up to here it is a matter of a minute.
+_LARGEST_OF_MATRICES = 1100
 _PICTURES = ("curve", "lyapunov")
 
 
@@ -144,5 +146,13 @@ def _matrix_bytes(spec: Spec, plans: Sequence[LayerPlan], *, layer: str | None) 
             " entries, and its singular values would take many minutes. Make batch_size"
             f" ({spec.batch_size}) or hidden_size ({spec.hidden_size}) smaller, until their product with the number of"
             f" states is at most {_LARGEST_COUPLED}"
+        )
+    matrices = [name for name, shape in plan.cell.shapes.of_states.items() if len(shape) > 1]
+    if matrices and size > _LARGEST_OF_MATRICES:
+        rows, columns = plan.cell.shapes.of_states[matrices[0]]
+        raise ResourceError(
+            f"{matrices[0]} is a matrix of {rows} x {columns}: the Jacobian of the state has {size} x {size} entries, and"
+            f" its singular values would take many minutes. Make hidden_size ({spec.hidden_size}) smaller, until the state"
+            f" has at most {_LARGEST_OF_MATRICES} numbers; gradcli gates and gradcli paths need no Jacobian"
         )
     return 8 * spec.trials * _MATRICES * size**2

@@ -76,13 +76,12 @@ def certify(plan: LayerPlan, parameters: LayerParameters, initial: Mapping[str, 
     Args:
         plan, parameters: the layer's. initial: its initial states, (R, size, B). trials: R.
     """
-    in_loop = set(plan.order)
-    calls = [node for node in reachable(plan.states.values()) if node.op == "call" and node in in_loop]
+    calls = sorted((node for node in plan.linear.recurrent if node.op == "call"), key=lambda node: node.index)
     found = [
         _Blocks(plan, parameters, {name: value[trial] for name, value in initial.items()}, trial)
         for trial in range(trials)
     ]
-    gammas = {node.data: FUNCTIONS[node.data].gamma for node in calls}
+    gammas = {node.data: FUNCTIONS[node.data].gamma for node in calls if not node.data.startswith("_")}
     return Certificate(np.array([blocks.matrix() for blocks in found]), gammas, found[0].unbounded)
 
 
@@ -98,6 +97,8 @@ class _Blocks:
             return value if np.ndim(value) == 0 else value[trial]
 
         self._known = known
+        # A state that no later step reads is passed through once, not at every step.
+        self._read = {node.data[0] for node in reachable(plan.states.values()) if node.op == "state" and node.data[1]}
         expressions = list(plan.states.values())
         free = Bounds(plan.graph, expressions, known, {})
         states: dict[str, Interval] = {}
@@ -116,6 +117,8 @@ class _Blocks:
         plan = self._plan
         total: dict[_Source, float] = {}
         for edge in plan.edges[target]:
+            if edge.source not in plan.linear.recurrent and edge.source.op != "window":
+                continue  # of the input alone
             slope = self._bounds.magnitude(edge.coefficient)
             source = edge.source
             if source.op == "matmul":
@@ -124,8 +127,6 @@ class _Blocks:
                 parts = self._reach[group.number]
             elif source.op in MAPS:
                 factor, parts = slope * _norm_of_map(plan, source) if slope else 0.0, self._reach[source]
-            elif source.op == "state" and source.data[0] not in plan.cell.states:
-                continue  # an earlier input
             elif source.op == "across":
                 name, eps = source.data
                 factor = slope * ACROSS[name].gamma(eps) if slope else 0.0
@@ -134,7 +135,7 @@ class _Blocks:
                 factor, parts = slope, {source.data: 1.0}
                 if source.data[1] == 0:
                     parts = self._reach[source.data[0]]
-            if math.isinf(factor) and not self.unbounded and isinstance(target, str):
+            if math.isinf(factor) and not self.unbounded and target in self._read:
                 self.unbounded = target, _label(source)
             for key, bound in parts.items():
                 total[key] = total.get(key, 0.0) + (factor * bound if bound else 0.0)
@@ -143,7 +144,7 @@ class _Blocks:
     def matrix(self) -> Array:
         """Return M, with the states that the equations look back at further as blocks of their own."""
         plan = self._plan
-        slots = [(name, lag) for name in plan.cell.states for lag in range(plan.lags[name])]
+        slots = [(name, lag) for name in plan.cell.states if name in self._read for lag in range(plan.lags[name])]
         matrix = np.zeros((len(slots), len(slots)))
         for row, (name, lag) in enumerate(slots):
             for column, (other, back) in enumerate(slots):
@@ -177,4 +178,7 @@ def _label(source: Node) -> str:
         # What it is a map of, by the state that it is made of.
         states = [node for node in reachable([source]) if node.op == "state"]
         return _label(states[-1]) if states else "a value"
-    return str(source.data[0]) if source.op == "across" else f"{source.data[0]}[t-{source.data[1]}]"
+    if source.op == "across":
+        return str(source.data[0])
+    name, lag = source.data
+    return f"{name}[t-{lag}]" if lag else f"{name}[t]"

@@ -214,7 +214,8 @@ class _Tangents:
 
     def __init__(self, block: LinearisedBlock, trial: int) -> None:
         self._plan, self._width = block.plan, block.width
-        arrays, parts = block.arrays, block.program.parts
+        arrays, self._parts = block.arrays, block.program.parts
+        parts = self._parts
         self._coefficients = {
             key: _entries(arrays.view(place)[:, trial], place)
             for key, place in parts.places.items()
@@ -243,13 +244,15 @@ class _Tangents:
 
         def gathered(target: Target, size: int) -> Array:
             total = np.zeros((size, width, count))
-            for edge in plan.edges[target]:
+            for edge in self._parts.wanted_edges(target):
                 part = self._part(edge.source, known, inner)
                 if part is not None:
                     total += self._coefficient(target, edge.coefficient, step) * part
             return total
 
         for target in reversed(plan.linear.backward_order):
+            if not self._parts.is_wanted(target):
+                continue
             if isinstance(target, str):
                 known[target, 0] = gathered(target, plan.state_sizes[target])
             elif isinstance(target, Node):

@@ -12,7 +12,7 @@ from itertools import product
 
 import numpy as np
 
-from gradcli.language.functions import FUNCTIONS, derivative
+from gradcli.language.functions import FUNCTIONS, derivative, value_at
 from gradcli.language.graph import Graph, Node, reachable
 
 Interval = tuple[float, float]
@@ -81,10 +81,50 @@ class Bounds:
                 return min(corners), max(corners)
             case "call" if node.args[0].op == "call" and (node.data, node.args[0].data) == ("exp", "_negative_part"):
                 return 0.0, 1.0
+            case "call" if node.data in _INCREASING:
+                low, high = (_value_at(node.data, end) for end in args[0])
+                least, most = FUNCTIONS[node.data].values or UNBOUNDED
+                return max(low, least), min(high, most)
             case "call":
                 return FUNCTIONS[node.data].values or UNBOUNDED
+            case "view" | "entries" | "transpose" | "columns" | "stop" | "largest" | "carried":
+                return args[0]
+            case "maximum":
+                return max(args[0][0], args[1][0]), max(args[0][1], args[1][1])
+            case "minimum":
+                return min(args[0][0], args[1][0]), min(args[0][1], args[1][1])
+            case "where":
+                return min(args[1][0], args[2][0]), max(args[1][1], args[2][1])
+            case "greater" | "greater_equal" | "equal" | "spike" | "identity":
+                return 0.0, 1.0
+            case "pad":
+                return min(args[0][0], 0.0), max(args[0][1], 0.0)
+            case "total":
+                shape, axis = node.data
+                return shape[axis] * args[0][0], shape[axis] * args[0][1]
+            case "across" if node.data[0] == "softmax":
+                return 0.0, 1.0
             case _:
                 return UNBOUNDED
+
+
+#: Functions that never fall, so that the ends of an interval give those of its image.
+_INCREASING = frozenset(
+    {
+        *("exp", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "selu", "softplus", "log_sigmoid", "softsign"),
+        *("hard_sigmoid", "hard_tanh", "erf", "identity", "_root"),
+    }
+)
+
+
+def _value_at(function: str, argument: float) -> float:
+    """Return phi(a), with an argument that may be infinite; infinite where there is no bound."""
+    if math.isfinite(argument):
+        value = value_at(function, argument)
+        return value if not math.isnan(value) else (-math.inf if argument < 0 else math.inf)
+    if argument < 0:
+        return {"exp": 0.0, "sigmoid": 0.0, "softplus": 0.0, "relu": 0.0, "tanh": -1.0}.get(function, -math.inf)
+    return math.inf
 
 
 def _times(a: float, b: float) -> float:

@@ -174,6 +174,9 @@ def _certificate_lines(certificate: Certificate) -> list[Block]:
     if certificate.growth.max() < 1.0:
         text = f"{name} < 1: whatever the input, the gradient cannot explode and falls at least that fast{slopes}"
         return [Line(text, "certificate", "good")]
+    if single and certificate.growth.max() == 1.0:
+        text = f"{name}: whatever the input, no step makes the gradient larger; it need not fall{slopes}"
+        return [Line(text, "certificate", "good")]
     text = f"{name}, not below 1: proves nothing; exploding needs more than 1, vanishing is as possible{slopes}"
     return [Line(text, "certificate", "dim")]
 

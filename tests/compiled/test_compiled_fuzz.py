@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import random_programs
 from compiled_programs import NEEDED
-from random_programs import Buffer, Call, Operand, attempt
+from random_programs import Buffer, Call, attempt
 
 pytestmark = NEEDED
 Array = np.ndarray[Any, Any]

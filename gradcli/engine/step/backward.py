@@ -101,7 +101,7 @@ class Backward:
         self._reached |= {(name, 1) for name in self._choices.prefilled}
         self._count = 0
         for target in self._step.backward_order:
-            if not self._is_wanted(target):
+            if not self.is_wanted(target):
                 continue
             self._rescaled.clear()
             if isinstance(target, str):
@@ -114,7 +114,7 @@ class Backward:
                 self._write_stack(self._layout.stacks[target])
         return self._found
 
-    def _is_wanted(self, target: Target) -> bool:
+    def is_wanted(self, target: Target) -> bool:
         """Tell whether adjoints of a target go anywhere."""
         if self._choices.kept:
             return True
@@ -123,7 +123,8 @@ class Backward:
         argument = target.args[0] if isinstance(target, Node) else self._step.groups[target].vector
         return argument in self._step.recurrent
 
-    def _wanted_edges(self, target: Target) -> list[Edge]:
+    def wanted_edges(self, target: Target) -> list[Edge]:
+        """Return the edges along which adjoints of a target go on."""
         edges = self._step.edges[target]
         if self._choices.kept:
             return edges
@@ -165,7 +166,7 @@ class Backward:
             rows = self._lane(lane.product)
             if self._first(lane.product):
                 self._add("copy", (self._zero(rows),), rows)  # all its derivatives in this step are zero
-        edges = self._wanted_edges(index)
+        edges = self.wanted_edges(index)
         if not edges:
             return
         size = self._layout.size(vector)
@@ -192,7 +193,7 @@ class Backward:
 
     def _spread(self, target: Target, adjoint: Operand) -> None:
         """Pass the adjoint of a target on to everything that its equation takes."""
-        edges = self._wanted_edges(target)
+        edges = self.wanted_edges(target)
         by_group: dict[int, list[Edge]] = {}
         for edge in edges:
             if edge.source.op == "matmul":
