@@ -25,7 +25,7 @@ Key = tuple[object, ...]
 HIDDEN_SIZE, INPUT_SIZE = 5, 3
 
 #: States whose gradient is 0 but for rounding, once the other states follow them (see test_zoo_by_hand.py).
-WITHOUT_GRADIENT = {"slstm": "m", "slstm-exp": "m"}
+WITHOUT_GRADIENT = dict.fromkeys(("abc", "matrix-lstm", "matrix-lstm-exp", "slstm", "slstm-exp"), "m")
 
 
 def states_without_gradient(name: str) -> list[str]:

@@ -33,20 +33,29 @@ class Certificate:
 
     blocks: M, (R, m, m): bounds on the norms of the blocks ds_t/ds'_{t-1} of the full state's Jacobian; infinite where
         a derivative has none. ||dS_T/dS_{T-d}|| <= ||M^d||. With one state M is gamma sigma_max(W).
+    carried: which of its rows are states that a later step reads; the others are passed through once, not at every step.
     gammas: the largest slope of each activation that the recurrence passes through, by name; None where it has none.
     unbounded: the state, and the matrix or state, of the first derivative without a bound; None where all have one.
     """
 
     blocks: Array
+    carried: tuple[int, ...]
     gammas: Mapping[str, float | None]
     unbounded: tuple[str, str] | None
 
     @property
+    def of_carried(self) -> Array:
+        """The bounds between states that a later step reads, (R, n, n)."""
+        return np.asarray(self.blocks[:, self.carried][:, :, self.carried])
+
+    @property
     def growth(self) -> Array:
         """The factor a step that the bound grows by in the end, rho(M), (R,); infinite where there is no bound."""
-        known = np.isfinite(self.blocks).all(axis=(1, 2))
-        found = np.full(len(self.blocks), np.inf)
-        found[known] = np.abs(np.linalg.eigvals(self.blocks[known])).max(axis=1)
+        # What no step reads has a column of zeros, which adds nothing to the eigenvalues.
+        blocks = self.of_carried
+        known = np.isfinite(blocks).all(axis=(1, 2))
+        found = np.full(len(blocks), np.inf)
+        found[known] = np.abs(np.linalg.eigvals(blocks[known])).max(axis=1, initial=0.0)
         return found
 
     def log10_bounds(self, distances: Sequence[int]) -> Array:
@@ -82,7 +91,8 @@ def certify(plan: LayerPlan, parameters: LayerParameters, initial: Mapping[str, 
         for trial in range(trials)
     ]
     gammas = {node.data: FUNCTIONS[node.data].gamma for node in calls if not node.data.startswith("_")}
-    return Certificate(np.array([blocks.matrix() for blocks in found]), gammas, found[0].unbounded)
+    first = found[0]
+    return Certificate(np.array([blocks.matrix() for blocks in found]), first.carried, gammas, first.unbounded)
 
 
 class _Blocks:
@@ -111,6 +121,16 @@ class _Blocks:
         self._reach: dict[Target, dict[_Source, float]] = {}
         for target in reversed(plan.linear.backward_order):
             self._reach[target] = self._from(target)
+
+    @property
+    def _slots(self) -> list[tuple[str, int]]:
+        plan = self._plan
+        return [(name, lag) for name in plan.cell.states for lag in range(plan.lags[name])]
+
+    @property
+    def carried(self) -> tuple[int, ...]:
+        """The rows of `matrix` that are states that a later step reads."""
+        return tuple(row for row, (name, _) in enumerate(self._slots) if name in self._read)
 
     def _from(self, target: Target) -> dict[_Source, float]:
         """Return for each earlier state a bound on the norm of the target's Jacobian with respect to it."""
@@ -144,7 +164,7 @@ class _Blocks:
     def matrix(self) -> Array:
         """Return M, with the states that the equations look back at further as blocks of their own."""
         plan = self._plan
-        slots = [(name, lag) for name in plan.cell.states if name in self._read for lag in range(plan.lags[name])]
+        slots = self._slots
         matrix = np.zeros((len(slots), len(slots)))
         for row, (name, lag) in enumerate(slots):
             for column, (other, back) in enumerate(slots):

@@ -3,7 +3,7 @@
 Where there is another way to say the same, that way is taken: complex numbers for the LRU, the whole history for a
 running average, one matrix for all gates. Rows are sequences: x is (T, batch, input), a layer is ``x @ W.T + b``, and
 every function returns the outputs of all steps, (T, batch, hidden), from zero states or those of `START`. Parameters
-have gradcli's names.
+have gradcli's names. More of them are in `by_hand_vector` and `by_hand_matrix`.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ def _zero(x: Tensor, p: Params, like: str) -> Tensor:
     return torch.zeros(x.shape[1], p[like].shape[0], dtype=x.dtype)
 
 
-def _gates(p: Params, names: str, columns: str) -> Tensor:
+def gates(p: Params, names: str, columns: str) -> Tensor:
     """Return the matrices of several gates, each over the joint vector of its `columns`, as one: (gates H, columns)."""
     return torch.cat([torch.cat([p[f"W_{column}{gate}"] for column in columns], dim=1) for gate in names])
 
 
-def _biases(p: Params, names: str) -> Tensor:
+def biases(p: Params, names: str) -> Tensor:
+    """Return the biases of the same gates, one below the other."""
     return torch.cat([p[f"b_{gate}"] for gate in names])
 
 
@@ -63,7 +64,7 @@ def _slstm(x: Tensor, p: Params, forget: Callable[[Tensor], Tensor]) -> Tensor:
     outputs = []
     for x_t in x:
         joint = torch.cat([x_t, h], dim=1)
-        z, i, f, o = linear(joint, _gates(p, "zifo", "xh"), _biases(p, "zifo")).chunk(4, dim=1)
+        z, i, f, o = linear(joint, gates(p, "zifo", "xh"), biases(p, "zifo")).chunk(4, dim=1)
         c = forget(f) * c + torch.exp(i) * torch.tanh(z)
         n = forget(f) * n + torch.exp(i)
         h = torch.sigmoid(o) * (c / n)
@@ -89,9 +90,9 @@ def rwa(x: Tensor, p: Params) -> Tensor:
     outputs = []
     for x_t in x:
         joint = torch.cat([x_t, h], dim=1)
-        gate = torch.tanh(linear(joint, _gates(p, "g", "xh"), p["b_g"]))
+        gate = torch.tanh(linear(joint, gates(p, "g", "xh"), p["b_g"]))
         candidates.append(linear(x_t, p["W_xu"], p["b_u"]) * gate)
-        weights.append(linear(joint, _gates(p, "a", "xh")))
+        weights.append(linear(joint, gates(p, "a", "xh")))
         h = torch.tanh((torch.softmax(torch.stack(weights), dim=0) * torch.stack(candidates)).sum(0))
         outputs.append(h)
     return torch.stack(outputs)
@@ -129,7 +130,7 @@ def cornn(x: Tensor, p: Params, *, dt: float = 0.042, gamma: float = 2.7, epsilo
     position = velocity = _zero(x, p, "b_z")
     outputs = []
     for x_t in x:
-        force = torch.tanh(linear(torch.cat([x_t, velocity, position], dim=1), _gates(p, "z", "xzy"), p["b_z"]))
+        force = torch.tanh(linear(torch.cat([x_t, velocity, position], dim=1), gates(p, "z", "xzy"), p["b_z"]))
         velocity = velocity + dt * force - dt * gamma * position - dt * epsilon * velocity
         position = position + dt * velocity
         outputs.append(position)
@@ -154,9 +155,9 @@ def lem(x: Tensor, p: Params) -> Tensor:
     y = z = _zero(x, p, "b_y")
     outputs = []
     for x_t in x:
-        u, v, content = linear(torch.cat([x_t, y], dim=1), _gates(p, "uvz", "xy"), _biases(p, "uvz")).chunk(3, dim=1)
+        u, v, content = linear(torch.cat([x_t, y], dim=1), gates(p, "uvz", "xy"), biases(p, "uvz")).chunk(3, dim=1)
         z = torch.lerp(z, torch.tanh(content), torch.sigmoid(u))
-        y = torch.lerp(y, torch.tanh(linear(torch.cat([x_t, z], dim=1), _gates(p, "y", "xz"), p["b_y"])), v.sigmoid())
+        y = torch.lerp(y, torch.tanh(linear(torch.cat([x_t, z], dim=1), gates(p, "y", "xz"), p["b_y"])), v.sigmoid())
         outputs.append(y)
     return torch.stack(outputs)
 
@@ -167,7 +168,7 @@ def fastgrnn(x: Tensor, p: Params) -> Tensor:
     zeta, nu = torch.sigmoid(p["zeta_logit"]), torch.sigmoid(p["nu_logit"])
     outputs = []
     for x_t in x:
-        shared = linear(torch.cat([x_t, h], dim=1), _gates(p, "h", "xh"))
+        shared = linear(torch.cat([x_t, h], dim=1), gates(p, "h", "xh"))
         z, candidate = torch.sigmoid(shared + p["b_z"]), torch.tanh(shared + p["b_n"])
         h = (zeta * (1 - z) + nu) * candidate + z * h
         outputs.append(h)
@@ -197,7 +198,7 @@ def mlstm(x: Tensor, p: Params) -> Tensor:
     outputs = []
     for x_t in x:
         m = linear(x_t, p["W_xm"]) * linear(h, p["W_hm"])
-        i, f, g, o = linear(torch.cat([x_t, m], dim=1), _gates(p, "ifgo", "xm"), _biases(p, "ifgo")).chunk(4, dim=1)
+        i, f, g, o = linear(torch.cat([x_t, m], dim=1), gates(p, "ifgo", "xm"), biases(p, "ifgo")).chunk(4, dim=1)
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         h = torch.sigmoid(o) * torch.tanh(c)
         outputs.append(h)
@@ -212,7 +213,7 @@ def ran(x: Tensor, p: Params) -> Tensor:
     kept: list[Tensor] = []
     outputs = []
     for t, x_t in enumerate(x):
-        i, f = torch.sigmoid(linear(torch.cat([x_t, h], dim=1), _gates(p, "if", "xh"), _biases(p, "if"))).chunk(2, 1)
+        i, f = torch.sigmoid(linear(torch.cat([x_t, h], dim=1), gates(p, "if", "xh"), biases(p, "if"))).chunk(2, 1)
         written.append(i)
         kept.append(f)
         weights = [written[j] * torch.stack([*kept[j + 1 :], torch.ones_like(f)]).prod(0) for j in range(t + 1)]
@@ -223,7 +224,7 @@ def ran(x: Tensor, p: Params) -> Tensor:
 
 def sru(x: Tensor, p: Params) -> Tensor:
     """Lei et al. 2018, eqs. 1-4, the highway over a projected input: all products before the loop."""
-    content, f_x, r_x, skip = linear(x, _gates(p, "nfrh", "x")).chunk(4, dim=2)
+    content, f_x, r_x, skip = linear(x, gates(p, "nfrh", "x")).chunk(4, dim=2)
     c = _zero(x, p, "b_f")
     outputs = []
     for n, f_t, r_t, s in zip(content, f_x, r_x, skip, strict=True):
@@ -241,7 +242,7 @@ def scrn(x: Tensor, p: Params, *, alpha: float = 0.95) -> Tensor:
     outputs = []
     for t, x_t in enumerate(x):
         context = sum((1 - alpha) * alpha ** (t - k) * inputs[k] for k in range(t + 1))
-        h = torch.sigmoid(linear(torch.cat([context, x_t, h], dim=1), _gates(p, "h", "sxh")))
+        h = torch.sigmoid(linear(torch.cat([context, x_t, h], dim=1), gates(p, "h", "sxh")))
         outputs.append(h)
     return torch.stack(outputs)
 
@@ -251,7 +252,7 @@ def nbrc(x: Tensor, p: Params) -> Tensor:
     h = _zero(x, p, "b_a")
     outputs = []
     for x_t in x:
-        a, c = linear(torch.cat([x_t, h], dim=1), _gates(p, "ac", "xh"), _biases(p, "ac")).chunk(2, dim=1)
+        a, c = linear(torch.cat([x_t, h], dim=1), gates(p, "ac", "xh"), biases(p, "ac")).chunk(2, dim=1)
         h = torch.lerp(torch.tanh(linear(x_t, p["W_xh"]) + (1 + torch.tanh(a)) * h), h, torch.sigmoid(c))
         outputs.append(h)
     return torch.stack(outputs)
