@@ -77,7 +77,9 @@ def at_sizes(name: str, hidden_size: int | None = None) -> SizedCell:
 def drawn(name: str, rng: np.random.Generator, std: float, *, hidden_size: int, input_size: int) -> dict[str, Array]:
     """Return a cell's parameters, all of them normal; constants that are arrays with their own values."""
     shapes = parsed(name).at_sizes(hidden_size, input_size).shapes.parameters
-    arrays = {key: np.broadcast_to(np.asarray(value, float), shapes[key]) for key, value in constants(name).arrays.items()}
+    arrays = {
+        key: np.broadcast_to(np.asarray(value, float), shapes[key]) for key, value in constants(name).arrays.items()
+    }
     return {key: rng.normal(0.0, std, shape) for key, shape in shapes.items()} | arrays
 
 

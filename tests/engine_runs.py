@@ -57,7 +57,10 @@ def problem_of(spec: Mapping[str, Any], saved: Arrays) -> Problem:
         plans=plans,
         parameters=[_of_layer(f"param.{layer}", saved) for layer in layers],
         initial=[
-            {name: _entries(states[:, 0]).transpose(0, 2, 1) for name, states in _of_layer(f"state.{layer}", saved).items()}
+            {
+                name: _entries(states[:, 0]).transpose(0, 2, 1)
+                for name, states in _of_layer(f"state.{layer}", saved).items()
+            }
             for layer in layers
         ],
         source=Given(saved["x"].transpose(1, 0, 3, 2)),

@@ -67,7 +67,7 @@ def test_outputs_and_gradients_are_those_of_the_papers_equations(name: str) -> N
 @pytest.mark.parametrize("name", WITHOUT_GRADIENT)
 def test_a_stabiliser_has_no_gradient_once_the_states_that_it_scales_follow_it(name: str) -> None:
     params, x, target = numbers(name, np.random.default_rng(9))
-    result = engine_run(name, params, x, target, **{state: 0.3 for state in parsed(name).states})
+    result = engine_run(name, params, x, target, **dict.fromkeys(parsed(name).states, 0.3))
     sizes = {state: np.abs(adjoints(result, state)[1:]).max() for state in parsed(name).states}
     assert sizes[WITHOUT_GRADIENT[name]] < 1e-12 * max(sizes.values())
 

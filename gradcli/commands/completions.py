@@ -81,6 +81,15 @@ def example_names(incomplete: str) -> Iterable[str]:
 
 
 @_offering
+def families(incomplete: str) -> Iterable[str]:
+    """Yield the families of built-in cells that begin so, in small letters and with hyphens."""
+    from gradcli.spec.models import FAMILIES
+
+    words = (family.casefold().replace(" ", "-") for family in FAMILIES)
+    yield from (word for word in words if word.startswith(incomplete.casefold()))
+
+
+@_offering
 def fail_on(incomplete: str) -> Iterable[str]:
     """Yield the lists of kinds of verdict that begin so: of the last word each kind that is not in the list yet."""
     *given, start = incomplete.split(",")

@@ -151,8 +151,8 @@ def _matrix_bytes(spec: Spec, plans: Sequence[LayerPlan], *, layer: str | None) 
     if matrices and size > _LARGEST_OF_MATRICES:
         rows, columns = plan.cell.shapes.of_states[matrices[0]]
         raise ResourceError(
-            f"{matrices[0]} is a matrix of {rows} x {columns}: the Jacobian of the state has {size} x {size} entries, and"
-            f" its singular values would take many minutes. Make hidden_size ({spec.hidden_size}) smaller, until the state"
-            f" has at most {_LARGEST_OF_MATRICES} numbers; gradcli gates and gradcli paths need no Jacobian"
+            f"{matrices[0]} is a matrix of {rows} x {columns}: the Jacobian of the state has {size} x {size} entries,"
+            f" and its singular values would take many minutes. Make hidden_size ({spec.hidden_size}) smaller, until"
+            f" the state has at most {_LARGEST_OF_MATRICES} numbers; gradcli gates and gradcli paths need no Jacobian"
         )
     return 8 * spec.trials * _MATRICES * size**2

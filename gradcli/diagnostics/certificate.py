@@ -33,7 +33,7 @@ class Certificate:
 
     blocks: M, (R, m, m): bounds on the norms of the blocks ds_t/ds'_{t-1} of the full state's Jacobian; infinite where
         a derivative has none. ||dS_T/dS_{T-d}|| <= ||M^d||. With one state M is gamma sigma_max(W).
-    carried: which of its rows are states that a later step reads; the others are passed through once, not at every step.
+    carried: which of its rows are states that a later step reads; the others are passed through once.
     gammas: the largest slope of each activation that the recurrence passes through, by name; None where it has none.
     unbounded: the state, and the matrix or state, of the first derivative without a bound; None where all have one.
     """
@@ -155,7 +155,7 @@ class _Blocks:
                 factor, parts = slope, {source.data: 1.0}
                 if source.data[1] == 0:
                     parts = self._reach[source.data[0]]
-            if math.isinf(factor) and not self.unbounded and target in self._read:
+            if math.isinf(factor) and not self.unbounded and isinstance(target, str) and target in self._read:
                 self.unbounded = target, _label(source)
             for key, bound in parts.items():
                 total[key] = total.get(key, 0.0) + (factor * bound if bound else 0.0)
@@ -163,7 +163,6 @@ class _Blocks:
 
     def matrix(self) -> Array:
         """Return M, with the states that the equations look back at further as blocks of their own."""
-        plan = self._plan
         slots = self._slots
         matrix = np.zeros((len(slots), len(slots)))
         for row, (name, lag) in enumerate(slots):

@@ -78,7 +78,7 @@ def forward_cause(blame: Blame, dtype: np.dtype[np.floating]) -> Cause:
             )
         case "pow", (a, b):
             return Cause(True, f"{_text(a)} is raised to the power {_text(b)}")
-        case ("sum" | "total"), _:
+        case (("sum" | "total"), _):
             return Cause(True, f"a sum is {largest}")
         case "", _:
             return Cause()

@@ -361,8 +361,8 @@ def _pull_back(
             to_vector = times(values[matrix], lambda g, m: np.matmul(m.swapaxes(-1, -2), g))
             return [(matrix, to_matrix), (vector, to_vector)]
         case "entries":
-            matrix = gradient.mantissa.reshape(*gradient.mantissa.shape[:-2], *node.data)
-            return [(node.args[0], Scaled(matrix, gradient.exponent))]
+            whole = gradient.mantissa.reshape(*gradient.mantissa.shape[:-2], *node.data)
+            return [(node.args[0], Scaled(whole, gradient.exponent))]
         case op if op in MAPS and node.args[0].is_number:
             return []
         case op if op in MAPS:

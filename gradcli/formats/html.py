@@ -79,7 +79,14 @@ def table(found: Table, ids: Ids, caption: str) -> str:
     name = ids.new(found.title or caption)
     columns = [(index, found.columns[index]) for index in filled_columns(found)]
     header = "".join(_header(column) for _, column in columns)
-    rows = "".join(_row([(row[index], column) for index, column in columns]) for row in found.rows)
+    headings = {
+        number: f'<tr><th scope="rowgroup" colspan="{len(columns)}">{text(words)}</th></tr>\n'
+        for number, words in found.headings
+    }
+    rows = "".join(
+        headings.get(number, "") + _row([(row[index], column) for index, column in columns])
+        for number, row in enumerate(found.rows)
+    )
     # Without another title, what it is about stands above it already, for who sees the page.
     shown = "" if found.title not in ("", caption) else ' class="said"'
     note, described = "", ""

@@ -49,7 +49,10 @@ def _table(table: Table) -> str:
     columns = [table.columns[index] for index in shown]
     lines = [_row([_escape(column.name) for column in columns])]
     lines.append(_row([_RIGHT if column.kind == "number" else _LEFT for column in columns]))
-    for row in table.rows:
+    headings = dict(table.headings)
+    for number, row in enumerate(table.rows):
+        if number in headings:
+            lines.append(_row([f"**{_escape(headings[number])}**", *[""] * (len(columns) - 1)]))
         lines.append(_row([_escape(cell_text(row[index], table.columns[index])) for index in shown]))
     parts = [f"**{_escape(table.title)}**"] if table.title else []
     parts.append("\n".join(lines))

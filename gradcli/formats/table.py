@@ -18,6 +18,7 @@ _LABEL_SHARE = 0.4  # of the screen; a longer label stands on a line of its own
 _NARROWEST = 20  # a screen is taken to have at least so many columns
 _NEVER_DROPPED = 9
 _TEXT_FLOOR = 24  # text cells wrap to this before a column is dropped
+_LONGEST_NAME = 32  # and a word of up to this, such as the name of a cell, is not broken before that
 _TEXT_MINIMUM = 8  # and to this where no column can be dropped
 _BAR_FLOOR, _BAR_USUAL, _BAR_MAXIMUM = 9, 21, 41
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -103,7 +104,10 @@ class _Pen:
         header = [column.header() for column in shown]
         height = max(map(len, header), default=0)
         lines = [*title, *_beside([[""] * (height - len(cell)) + cell for cell in header], shown, "dim")]
+        headings = dict(table.headings)
         for index in range(len(table.rows)):
+            if index in headings:
+                lines += ["", *(self.styled(text, "title") for text in self.wrapped(headings[index], 0))]
             lines += _beside([column.lines(index) for column in shown], shown)
         notes = [table.note] if table.note else []
         hidden = [column.column.name for column in columns if column not in shown and column.column.name]
@@ -155,7 +159,9 @@ class _Drawn:
         self.usual = self.maximum = max(content, title)
         self.floor = max(content, words)
         if column.kind == "text":
-            self.floor = min(self.usual, max(words, _TEXT_FLOOR))
+            parts = [display_width(word) for text in self.texts for word in text.split()]
+            name = max((part for part in parts if part <= _LONGEST_NAME), default=0)
+            self.floor = min(self.usual, max(words, name, _TEXT_FLOOR))
         elif column.kind == "bar":
             self.floor = max(self.floor, _BAR_FLOOR)
             self.usual, self.maximum = max(self.usual, _BAR_USUAL), max(self.usual, _BAR_MAXIMUM)

@@ -74,8 +74,8 @@ class Bounds:
                 ends = [arg if sign > 0 else (-arg[1], -arg[0]) for sign, arg in zip(node.data, args, strict=True)]
                 return _sum(end[0] for end in ends), _sum(end[1] for end in ends)
             case "mul" if node.args[0] is node.args[1]:
-                ends = [_times(end, end) for end in args[0]]
-                return (0.0 if args[0][0] <= 0.0 <= args[0][1] else min(ends)), max(ends)
+                squares = [_times(end, end) for end in args[0]]
+                return (0.0 if args[0][0] <= 0.0 <= args[0][1] else min(squares)), max(squares)
             case "mul":
                 corners = [_times(a, b) for a, b in product(*args)]
                 return min(corners), max(corners)

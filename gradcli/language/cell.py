@@ -13,7 +13,7 @@ from gradcli.language.lower import ACTIVATION_NAME, USUAL_ACTIVATION, Lowering
 from gradcli.language.parser import OTHER_LINE, Equation, EquationProblem, Place, parse_equations
 from gradcli.language.shapes import Shapes, infer_shapes
 from gradcli.language.sized import sized
-from gradcli.language.sizes import HIDDEN, INPUT, Dimension, size_at
+from gradcli.language.sizes import Dimension, size_at
 
 
 class CellError(Exception):
@@ -171,9 +171,7 @@ def parse_cell(
     if problems or settings:
         raise CellError(problems, settings)
     states = list(lowering.states)
-    return ParsedCell(
-        lowering, parsed, output or ("h" if "h" in states else states[0]), shapes, frozenset(fixed)
-    )
+    return ParsedCell(lowering, parsed, output or ("h" if "h" in states else states[0]), shapes, frozenset(fixed))
 
 
 def _both(name: str, matrix: Place, vector: Place) -> EquationProblem:
@@ -235,7 +233,10 @@ def _shape_problems(lowering: Lowering, shapes: Mapping[str, Sequence[Dimension]
     scalars = {
         n.data for n in reachable(lowering.values.values()) if n.op == "parameter" and n.data in lowering.scalars
     }
-    known = [*lowering.states, *sorted(lowering.matrices.keys() | lowering.vectors.keys() | lowering.by_entries.keys() | scalars)]
+    known = [
+        *lowering.states,
+        *sorted(lowering.matrices.keys() | lowering.vectors.keys() | lowering.by_entries.keys() | scalars),
+    ]
     for name, dims in shapes.items():
         if name not in known:
             what = "an intermediate, whose size follows from its equation" if name in lowering.values else ""

@@ -88,6 +88,7 @@ class FormulaWriter:
         self._outputs = {node: name for name, node in graph.cell.states.items() if node.args}
         self._symbols: dict[Node, str] = {}
         self._tails: dict[str, str] = {}
+        self._changes: set[str] = set()
 
     def block(
         self, target: str, source: str, lag: int, is_total: bool, ways: int, routes: Iterable[Route]
@@ -154,11 +155,16 @@ class FormulaWriter:
         symbol = tails.get(tail)
         if symbol is None:
             return self.product(_placed(route.edges), route.vertices[-1])
+        if symbol in self._changes:
+            return applied(self, _placed(head), symbol)
         sign, text = self.product(_placed(head))
         return sign, symbol if text == self.notation.identity else self.notation.times.join([text, symbol])
 
     def _shared_tails(self, routes: Sequence[Route]) -> dict[tuple[Edge, ...], str]:
-        """Return symbols for what several routes have in common at t-1, such as H = dh[t-1]/dc[t-1]."""
+        """Return symbols for what several routes have in common at t-1, such as H = dh[t-1]/dc[t-1].
+
+        Where one of these goes through a matrix, it is a small change that they have in common, H = dh[t-1].
+        """
         tails = [tail for _, tail in map(_at_first_step, routes) if tail]
         found: dict[tuple[Edge, ...], str] = {}
         for tail in dict.fromkeys(tails):
@@ -167,14 +173,18 @@ class FormulaWriter:
             taken = symbol in self._tails or name in self.graph.names_in_use
             several = sum(other[0].target == tail[0].target for other in set(tails)) > 1
             if tails.count(tail) > 1 and not taken and not several:
-                sign, text = self.product(_placed(tail, behind=1))
+                sharing = [route for route in routes if _at_first_step(route)[1] == tail]
+                factors = [factor for route in sharing for factor, _ in _placed(route.edges)]
+                if any(map(self._is_of_matrices, factors)):
+                    self._changes.add(symbol)
+                    sign, text = applied(self, _placed(tail, behind=1), self._change(sharing[0].vertices[-1]))
+                else:
+                    sign, text = self.product(_placed(tail, behind=1))
                 self._tails[symbol] = self.notation.signed_sum([(sign, text)])
                 found[tail] = symbol
         return found
 
-    def product(
-        self, factors: Iterable[tuple[Factor, int]], source: tuple[str, int] | None = None
-    ) -> tuple[int, str]:
+    def product(self, factors: Iterable[tuple[Factor, int]], source: tuple[str, int] | None = None) -> tuple[int, str]:
         """Return the sign and the text of a product of factors, each with the steps that it lies behind t.
 
         source: the variable that they lead to, and how far behind t. Of a route through matrices, whose factors are not
@@ -197,7 +207,7 @@ class FormulaWriter:
                     case Diagonal():
                         number, parts = self._flattened(factor.coefficient)
                         constant *= number
-                        single = [part for part in parts if self._is_single(part)]
+                        single = [part for part in parts if self.is_single(part)]
                         scalars += [self._bracketed(part, behind, _PRODUCT) for part in single]
                         entries += [(part, behind) for part in parts if part not in single]
             if is_diagonal and entries:
@@ -235,7 +245,7 @@ class FormulaWriter:
     def elementwise(self, nodes: Sequence[Node], behind: int) -> str:
         return self._vectors([(node, behind) for node in nodes])
 
-    def _is_single(self, node: Node) -> bool:
+    def is_single(self, node: Node) -> bool:
         return node.op == "parameter" and self.graph.cell.shapes.parameters[node.data] == ()
 
     def _vectors(self, entries: Sequence[tuple[Node, int]]) -> str:

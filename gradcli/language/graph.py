@@ -60,7 +60,6 @@ from collections.abc import Container, Iterable, Sequence
 from enum import IntEnum
 from typing import Any
 
-
 #: What is taken entry by entry.
 ELEMENTWISE_OPS = frozenset(
     {

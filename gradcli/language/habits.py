@@ -18,7 +18,9 @@ _INSTEAD = {
     **dict.fromkeys(("matmul", "mm", "mv", "linear", "dense", "mul", "multiply"), _PRODUCT),
     **dict.fromkeys(("cat", "concat", "concatenate", "hstack", "vstack", "stack"), _CONCATENATION),
     **dict.fromkeys(("einsum", "inner", "vdot", "kron", "ger"), _OUTER),
-    **dict.fromkeys(("std", "var"), "layer_norm takes a mean off and divides by a standard deviation; mean(a) is a mean"),
+    **dict.fromkeys(
+        ("std", "var"), "layer_norm takes a mean off and divides by a standard deviation; mean(a) is a mean"
+    ),
     **dict.fromkeys(("logsigmoid",), "it is called log_sigmoid here"),
     **dict.fromkeys(("l2_norm", "l2norm", "normalize", "normalise"), "a vector of length 1 is a / norm(a)"),
     **dict.fromkeys(("rms_norm", "rmsnorm"), "it is written a / sqrt(mean(a * a) + 1e-5)"),
@@ -26,7 +28,9 @@ _INSTEAD = {
     **dict.fromkeys(("eye", "identity_matrix"), "the identity matrix is written I"),
     **dict.fromkeys(("cumax",), "it is written cumsum(softmax(a))"),
     **dict.fromkeys(("sign", "round", "floor", "ceil"), _SMOOTH),
-    **dict.fromkeys(("heaviside", "step", "surrogate"), 'a step with the slope of a surrogate is spike(a, "atan", 2.0)'),
+    **dict.fromkeys(
+        ("heaviside", "step", "surrogate"), 'a step with the slope of a surrogate is spike(a, "atan", 2.0)'
+    ),
     **dict.fromkeys(("pow", "power", "square"), "a power is written a ** 2"),
     **dict.fromkeys(("logistic", "expit", "sigm", "sig"), "it is called sigmoid here"),
     **dict.fromkeys(("swish", "silu"), "it is called silu here"),

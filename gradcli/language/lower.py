@@ -53,8 +53,8 @@ class Lowering:
     """Builds the graph of one cell; `problems` gathers the mistakes, of which each equation gives at most one.
 
     places: for every node, where it first stood in the text, for messages about shapes.
-    matrices: the names of parameters that stand left of '@', with the place of the first use; `vectors` and `by_entries`
-        likewise, of those used as vectors, and of matrices used entry by entry.
+    matrices: the names of parameters that stand left of '@', with the place of the first use; likewise `vectors`, and
+        `by_entries` of matrices that are used entry by entry.
     """
 
     def __init__(
@@ -373,7 +373,9 @@ class Lowering:
             raise _Mistake(place, "a slice is written a[0:16]: from the first entry to the one behind the last")
         start, stop = (None if end is None else int(end.data) for end in ends)
         if stop is not None and stop <= (start or 0):
-            raise _Mistake(place, "this slice has no entries: a[0:16] is from the first entry to the one behind the last")
+            raise _Mistake(
+                place, "this slice has no entries: a[0:16] is from the first entry to the one behind the last"
+            )
         return self.graph.node("slice", (vector,), (start or 0, stop))
 
     def _is_state_name(self, tree: ast.expr) -> bool:
@@ -545,7 +547,7 @@ class Lowering:
                 return g.node("cumsum", (a,), False)
             case "stop", [a]:
                 return a if a.is_number else g.node("stop", (a,))
-            case ("max" | "min"), [a]:
+            case (("max" | "min"), [a]):
                 if self._rank(a) == NUMBER:
                     raise _Mistake(place, f"{name} takes {takes.what}, and this is a number")
                 return g.node("largest", (a,)) if name == "max" else g.neg(g.node("largest", (g.neg(a),)))
@@ -568,7 +570,7 @@ class Lowering:
     def _spike(self, tree: ast.Call, place: Place, equation: Equation) -> Node:
         argument, surrogate, steepness = tree.args
         if not isinstance(surrogate, ast.Constant) or surrogate.value not in SURROGATES:
-            hint = did_you_mean(str(surrogate.value), SURROGATES) if isinstance(surrogate, ast.Constant) else ""
+            hint = did_you_mean(str(surrogate.value), list(SURROGATES)) if isinstance(surrogate, ast.Constant) else ""
             what = f"the surrogate of a spike is one of {', '.join(SURROGATES)}, in quotation marks{hint}"
             raise _Mistake(equation.statement.place(surrogate), what)
         k = self._vector(steepness, equation)
@@ -603,12 +605,7 @@ class Lowering:
 
     def _product(self, left: ast.expr, right: ast.expr, place: Place, equation: Equation) -> Node | Matrix:
         of_numbers = isinstance(right, ast.List) and any(map(self._is_number, right.elts))
-        if (
-            isinstance(right, ast.List)
-            and not of_numbers
-            and self._is_of_parameters(left)
-            and not _is_product(left)
-        ):
+        if isinstance(right, ast.List) and not of_numbers and self._is_of_parameters(left) and not _is_product(left):
             return self._product_with_parts(left, right, place, equation)
         if isinstance(right, ast.Attribute) and (outer := self._outer(left, right, equation)) is not None:
             return outer
@@ -624,8 +621,9 @@ class Lowering:
         except NoProduct:
             raise _Mistake(
                 place,
-                "a product of two whole matrices is not offered, as one step would need a matrix for every entry; one of "
-                "them may be made of outer(a, b), diag(a) and I, or put W where a vector is: outer(v, W @ k), S @ (W @ q)",
+                "a product of two whole matrices is not offered, as one step would need a matrix for every entry; one "
+                "of them may be made of outer(a, b), diag(a) and I, or put W where a vector is: outer(v, W @ k), "
+                "S @ (W @ q)",
             ) from None
 
     def _outer(self, left: ast.expr, right: ast.Attribute, equation: Equation) -> Matrix | None:
@@ -678,7 +676,11 @@ class Lowering:
             row = self._value(left.value, equation)
             if isinstance(row, Node) and self._rank(row) == VECTOR:
                 return self.algebra.dot(row, vector)
-        if isinstance(left, ast.Attribute) and isinstance(left.value, ast.Name) and self._is_vector_parameter(left.value.id):
+        if (
+            isinstance(left, ast.Attribute)
+            and isinstance(left.value, ast.Name)
+            and self._is_vector_parameter(left.value.id)
+        ):
             return self.algebra.dot(self._vector(left.value, equation), vector)
         if self._is_of_parameters(left):
             return self.graph.matmul(self._left_matrix(left, place, equation), vector)

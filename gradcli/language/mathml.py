@@ -5,6 +5,7 @@ A formula is a row of elements; where MathML wants one element, as under a fract
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape, unescape
 
@@ -21,6 +22,16 @@ def _fenced(left: str, inside: str, right: str) -> str:
         f'<mo fence="true" form="{form}">{escape(sign)}</mo>' for form, sign in (("prefix", left), ("postfix", right))
     ]
     return f"<mrow>{fences[0]}{inside}{fences[1]}</mrow>"
+
+
+def _grouped(row: str) -> str:
+    """Return a row in brackets, if it is more than one element."""
+    depth = 0
+    for tag in re.finditer(r"<(/?)[^>]*?(/?)>", row):
+        depth += -1 if tag[1] else 0 if tag[2] else 1
+        if depth == 0:
+            return row if tag.end() == len(row) else _fenced("(", row, ")")
+    return row
 
 
 def _applied(function: str, argument: str = "{}") -> str:
@@ -102,13 +113,13 @@ class MathML(Text):
         return _where(self.compared(a, sign, b))
 
     def outer(self, a: str, b: str) -> str:
-        return f'{a}<mspace width="0.17em"/>{self.transposed.format(b)}'
+        return f'{_grouped(a)}<mspace width="0.17em"/>{self.transposed.format(_grouped(b))}'
 
     def dot(self, a: str, b: str) -> str:
-        return f"{self.transposed.format(a)}{b}"
+        return f"{self.transposed.format(_grouped(a))}{_grouped(b)}"
 
     def entries(self, vector: str, start: object, stop: object) -> str:
-        ends = _operator(":").join(end if str(end).startswith("<") else f"<mn>{end}</mn>" for end in (start, stop))
+        ends = _operator(":").join(str(end) if str(end).startswith("<") else f"<mn>{end}</mn>" for end in (start, stop))
         return f"<msub><mrow>{vector}</mrow><mrow>{_fenced('[', ends, ']')}</mrow></msub>"
 
     def change(self, variable: str) -> str:

@@ -1,4 +1,4 @@
-"""Matrices in formulas: what is laid along rows and columns, summed over an axis or transposed, as matrices are written.
+"""Matrices in formulas: what is laid along rows and columns, summed or transposed, as matrices are written.
 
 Entry by entry a cell has no products but elementwise ones. Read back as matrices, a product with a vector v along the
 rows, summed over the columns, is S v; with a along the columns it is diag(a) S; two vectors make outer(a, b).
@@ -35,6 +35,7 @@ class Writer(Protocol):
     def expression(self, node: Node, behind: int) -> str: ...
     def flattened(self, node: Node) -> tuple[float, list[Node]]: ...
     def operand(self, node: Node, behind: int) -> str: ...
+    def is_single(self, node: Node) -> bool: ...
     def elementwise(self, nodes: Sequence[Node], behind: int) -> str: ...
 
 
@@ -54,7 +55,7 @@ class Sorted:
     scalars, rows, columns: numbers, vectors along the rows, vectors along the columns. full: the others.
     """
 
-    def __init__(self, factors: Iterable[Node]) -> None:
+    def __init__(self, writer: Writer, factors: Iterable[Node]) -> None:
         self.scalars: list[Node] = []
         self.rows: list[Node] = []
         self.columns: list[Node] = []
@@ -64,13 +65,15 @@ class Sorted:
             of_kind = {NUMBER: self.scalars, ALONG_ROWS: self.rows, ALONG_COLUMNS: self.columns}
             if kind in of_kind:
                 of_kind[kind].append(factor.args[0])
+            elif writer.is_single(factor):
+                self.scalars.append(factor)
             else:
                 self.full.append(factor)
 
 
 def product_of_matrices(writer: Writer, factors: Sequence[Node], behind: int) -> str | None:
     """Return an elementwise product in which vectors lie along a matrix, as a matrix; None where none does."""
-    n, found = writer.notation, Sorted(factors)
+    n, found = writer.notation, Sorted(writer, factors)
     if not (found.rows or found.columns):
         return None
     left, right = (writer.elementwise(nodes, behind) if nodes else "" for nodes in (found.columns, found.rows))
@@ -92,7 +95,7 @@ def sum_over_axis(writer: Writer, node: Node, behind: int) -> str:
         if len(factors) == 2 and constant == 1.0:
             return n.dot(*(writer.expression(factor, behind) for factor in factors))
         return n.call("sum", writer.expression(node.args[0], behind))
-    found = Sorted(factors)
+    found = Sorted(writer, factors)
     across, along = (found.rows, found.columns) if axis == 1 else (found.columns, found.rows)
     if len(across) == 1 and found.full and not along:
         matrix = found.full[0] if len(found.full) == 1 else None
@@ -123,16 +126,16 @@ def applied(writer: Writer, factors: Sequence[tuple[Factor, int]], argument: str
             case Diagonal(coefficient):
                 number, parts = writer.flattened(coefficient)
                 constant *= number
-                found = Sorted(parts)
+                found = Sorted(writer, parts)
                 scalars += [writer.atom(scalar, behind) for scalar in found.scalars]
                 summed = waiting[-1][0].node if waiting and isinstance(waiting[-1][0], Map) else None
                 if summed is not None and summed.op != "total":
                     summed = None
-                if summed is not None and not spread:
-                    taken = _taken_by_sum(writer, found, summed, text, behind)
+                if summed is not None:
+                    taken = _taken_by_sum(writer, found, summed, spread, text, behind)
                     if taken is not None:
                         waiting.pop()
-                        text = taken
+                        spread, text = "", taken
                         continue
                 text = _beside(writer, found, spread, text, behind)
                 spread = ""
@@ -164,10 +167,16 @@ def _mapped(n: Text, node: Node, text: str) -> tuple[str, str]:
     return ("" if kind == NUMBER else kind), text
 
 
-def _taken_by_sum(writer: Writer, found: Sorted, total: Node, text: str, behind: int) -> str | None:
+def _taken_by_sum(writer: Writer, found: Sorted, total: Node, spread: str, text: str, behind: int) -> str | None:
     """Return a factor with the sum that follows it as a product with a vector; None where it is none."""
     n = writer.notation
     shape, axis = total.data
+    if spread:
+        lies_across = spread == (ALONG_ROWS if axis == 1 else ALONG_COLUMNS)
+        if len(shape) == 1 or not lies_across or found.rows or found.columns or len(found.full) != 1:
+            return None
+        matrix = writer.atom(found.full[0], behind)
+        return n.times.join([matrix if axis == 1 else n.transposed.format(matrix), text])
     if len(shape) == 1:
         others = [*found.full, *found.rows, *found.columns]
         return n.dot(writer.elementwise(others, behind), text) if others else None

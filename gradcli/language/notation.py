@@ -150,10 +150,10 @@ class Latex(Text):
         return f"{a} {_LATEX_SIGNS.get(sign, sign)} {b}"
 
     def outer(self, a: str, b: str) -> str:
-        return rf"{a} \, {{{b}}}^{{\top}}"
+        return rf"{_grouped(a)} \, {{{_grouped(b)}}}^{{\top}}"
 
     def dot(self, a: str, b: str) -> str:
-        return rf"{{{a}}}^{{\top}} {b}"
+        return rf"{{{_grouped(a)}}}^{{\top}} {_grouped(b)}"
 
     def entries(self, vector: str, start: object, stop: object) -> str:
         return rf"{{{vector}}}_{{[{start}:{stop}]}}"
@@ -166,6 +166,16 @@ class Latex(Text):
 
     def diagonal(self, entries: str) -> str:
         return rf"\mathrm{{diag}}({entries})"
+
+
+def _grouped(text: str) -> str:
+    """Return a formula in brackets, if it is more than one thing: a space in no bracket tells."""
+    depth = 0
+    for char in text:
+        depth += (char in "([{") - (char in ")]}")
+        if char == " " and not depth:
+            return f"({text})"
+    return text
 
 
 def split(name: str) -> tuple[str, str]:

@@ -77,9 +77,7 @@ class Ranks:
         equations: the cell. constants: names of numbers. declared: how many sizes `shapes:` gives of a name.
     """
 
-    def __init__(
-        self, equations: Sequence[Equation], constants: Sequence[str], declared: Mapping[str, int]
-    ) -> None:
+    def __init__(self, equations: Sequence[Equation], constants: Sequence[str], declared: Mapping[str, int]) -> None:
         self._constants = frozenset(constants)
         self._given = {equation.name: equation for equation in equations}
         self._names: dict[str, _Rank] = {}
@@ -102,7 +100,10 @@ class Ranks:
     # The unknowns, and what ties them together.
 
     def _name(self, name: str) -> _Rank:
-        return self._names.setdefault(name, _Rank(changes=name in self._given))
+        if name not in self._names:
+            of_parameters = name not in self._given or self._is_of_parameters(ast.Name(name))
+            self._names[name] = _Rank(changes=not of_parameters)
+        return self._names[name]
 
     def _same(self, a: _Rank, b: _Rank) -> None:
         a, b = a.find(), b.find()
@@ -181,7 +182,7 @@ class Ranks:
         return result
 
     def _may_be_a_row(self, tree: ast.expr) -> bool:
-        """Tell whether a transpose may be that of a vector: a parameter's is that of a matrix, unless it is declared."""
+        """Tell whether a transpose may be that of a vector: a parameter is a matrix here, unless it is declared."""
         match tree:
             case ast.Attribute(value=ast.Name(id=name)) if name not in self._given:
                 if name in self._names and self._names[name].find().value == VECTOR:
@@ -219,7 +220,7 @@ class Ranks:
                 for arg in args:
                     self._is(arg, VECTOR)
                 return _Rank(NUMBER, changes=True)
-            case ("max" | "min"), [_, _, *_]:
+            case (("max" | "min"), [_, _, *_]):
                 return self._entry_by_entry(args, adds=True)
             case "where", _:
                 return self._entry_by_entry(args, adds=True)
@@ -240,8 +241,11 @@ class Ranks:
         self._propagate()
         while (
             self._stand_left(of_parameters=True)
+            or self._are_made_of_matrices(changing=True)
+            or self._are_multiplied()
             or self._stand_left(of_parameters=False)
             or self._add_numbers()
+            or self._are_made_of_matrices(changing=False)
             or self._stand_beside_matrices()
             or self._take_as_vectors()
         ):
@@ -257,16 +261,30 @@ class Ranks:
                 changed |= _propagate_product(product)
 
     def _stand_left(self, *, of_parameters: bool) -> bool:
-        """Take as a matrix what stands left of '@', and as a vector what a matrix of parameters is multiplied with."""
+        """Take as a matrix what stands left of '@'."""
         products = [
             product
             for product in self._products
             if (product.of_parameters or not of_parameters) and not product.right_transposed
         ]
         left = [product.left for product in products if of_parameters or not product.left_transposed]
-        if any([_learn(rank, MATRIX) for rank in left]):
-            return True
-        return of_parameters and any([_learn(product.right, VECTOR) for product in products])
+        learnt = [_learn(rank, MATRIX) for rank in left]
+        return any(learnt)
+
+    def _are_multiplied(self) -> bool:
+        """Take as a vector what a matrix of parameters is multiplied with."""
+        products = [product for product in self._products if product.of_parameters and not product.right_transposed]
+        learnt = [_learn(product.right, VECTOR) for product in products]
+        return any(learnt)
+
+    def _are_made_of_matrices(self, *, changing: bool) -> bool:
+        """Take as a matrix the first thing of unknown rank that is made of one entry by entry, and of no vector."""
+        for tie in self._elementwise:
+            found = [arg.find() for arg in tie.args]
+            is_made = any(arg.value == MATRIX and (arg.changes or not changing) for arg in found)
+            if is_made and _learn(tie.result, MATRIX):
+                return True
+        return False
 
     def _add_numbers(self) -> bool:
         """Take as numbers what is added to numbers that change with the step, and to nothing else that is known."""
@@ -285,10 +303,7 @@ class Ranks:
         return found
 
     def _stand_beside_matrices(self) -> bool:
-        """Take as a matrix the first thing of unknown rank that stands elementwise beside one, or is made of one."""
-        for tie in self._elementwise:
-            if any(arg.find().value == MATRIX for arg in tie.args) and _learn(tie.result, MATRIX):
-                return True
+        """Take as a matrix the first thing of unknown rank that stands elementwise beside one."""
         for tie in self._elementwise:
             if tie.result.find().value == MATRIX:
                 for arg in tie.args:

@@ -150,12 +150,12 @@ class _Inference:
     def _slice(self, node: Node) -> Dimensions:
         whole = self.vector(node.args[0])
         assert whole is not None
-        start, stop = node.data
+        start, stop = node.data[0], node.data[1]
         size = _Size() if stop is None else _Size(stop - start, str(stop - start))
 
         def rest(sizes: list[int]) -> int | None:
             if (sizes[0] if stop is None else stop) <= sizes[0] > start:
-                return sizes[0] - start if stop is None else stop - start
+                return int(sizes[0] - start if stop is None else stop - start)
             place = self.cell.places.get(node, Place(1, 1))
             what = self.cell.words_of(node.args[0]) or "this vector"
             end = f"{start}:" if stop is None else f"{start}:{stop}"
@@ -217,8 +217,8 @@ class _Inference:
                 parts = self.cell.concatenations[indices]
                 rows, columns = self.matrix(node.args[0])
                 own = self.vector(parts[part]) or _Size(1, "1")
-                sizes = [self.vector(part) or _Size(1, "1") for part in parts]
-                self._later.append(_Later(node, columns, sizes, sum))
+                of_parts = [self.vector(part) or _Size(1, "1") for part in parts]
+                self._later.append(_Later(node, columns, of_parts, sum))
                 return rows, own
             case _:
                 result: tuple[_Size, _Size] | None = None

@@ -1,8 +1,8 @@
 """A cell once its sizes are known: every value as a vector of entries, and what changes its shape as a map.
 
-A matrix is the vector of its entries, row by row. A vector beside a matrix, a number beside a vector, a slice and a
-transposed matrix are *views*: arrays over the same entries, with strides as NumPy has them. Nothing but views, sums over
-an axis and cumulated sums has to know of shapes after that; what is elementwise goes on being so.
+A matrix is the vector of its entries, row by row. A vector beside a matrix, a number beside a vector, a slice, and a
+transposed matrix are *views*: arrays over the same entries, with strides as NumPy has them. Nothing but views, sums
+over an axis and cumulated sums has to know of shapes after that; what is elementwise goes on being so.
 """
 
 from __future__ import annotations
@@ -82,7 +82,9 @@ def _largest(graph: Graph, shapes: Shapes, arg: Node) -> Node:
     value = known(graph.node("largest", (arg,)), ())
 
     def spread(node: Node) -> Node:
-        return node if node.dependence is Dependence.PARAMETERS else _view(graph, shapes, node, shape, (0,) * len(shape))
+        return (
+            node if node.dependence is Dependence.PARAMETERS else _view(graph, shapes, node, shape, (0,) * len(shape))
+        )
 
     mask = known(graph.compare("equal", arg, spread(value)), shape)
     count = _total(graph, shapes, mask)
@@ -104,9 +106,7 @@ def _beside(graph: Graph, shapes: Shapes, arg: Node, shape: Shape) -> Node:
     return _view(graph, shapes, arg, shape, (0,) * len(shape))
 
 
-def _view(
-    graph: Graph, shapes: Shapes, arg: Node, shape: Shape, strides: tuple[int, ...], start: int = 0
-) -> Node:
+def _view(graph: Graph, shapes: Shapes, arg: Node, shape: Shape, strides: tuple[int, ...], start: int = 0) -> Node:
     node = graph.node("view", (arg,), (start, shape, strides))
     shapes.of_nodes[node], shapes.sizes[node] = shape, math.prod(shape)
     return node

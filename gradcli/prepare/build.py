@@ -87,7 +87,12 @@ class Network:
     @property
     def parameter_count(self) -> int:
         """The number of parameters of the recurrent layers, as their framework counts them."""
-        return count_parameters(trained_shapes(self.shapes, self.cell), self.problem.copies)
+        return count_parameters(self.trained_shapes, self.problem.copies)
+
+    @property
+    def trained_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of the parameters that are no constants, "layer0.W_hh" -> shape."""
+        return trained_shapes(self.shapes, self.cell)
 
 
 def build(
@@ -180,11 +185,11 @@ def _entrywise_note(cell: ParsedCell, left_open: Mapping[str, tuple[int, ...]]) 
     names = [name for name in left_open if name in cell.inferred_matrices]
     if not names:
         return ()
-    shape = " x ".join(map(str, left_open[names[0]]))
-    few = ", ".join(names[:4])
+    name, shape = names[0], " x ".join(map(str, left_open[names[0]]))
+    others = f", and so do {', '.join(names[1:5])}" if len(names) > 1 else ""
     return (
-        f"{few} {'stands' if len(names) == 1 else 'stand'} beside a matrix and {'is one' if len(names) == 1 else 'are ones'}"
-        f", {shape}, entry by entry; one number instead is shapes: {{{names[0]}: []}}",
+        f"{name} stands beside a matrix and is one, {shape}, entry by entry{others}; one number instead is"
+        f" shapes: {{{name}: []}}",
     )
 
 

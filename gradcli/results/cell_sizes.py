@@ -18,10 +18,14 @@ _H, _I = _PARTS * 10**8, _PARTS * 10**3
 _Polynomial = dict[tuple[int, int], Fraction]
 
 
-def symbolic_shapes(cell: ParsedCell) -> dict[str, tuple[str, ...]]:
-    """Return the shape of every parameter in terms of the sizes, such as ("hidden_size", "input_size")."""
+def symbolic_shapes(cell: ParsedCell, but: Collection[str] = ()) -> dict[str, tuple[str, ...]]:
+    """Return the shape of every parameter in terms of the sizes, such as ("hidden_size", "input_size").
+
+    Args:
+        cell: the equations. but: the names of those that are left out.
+    """
     shapes = _sized(cell).shapes
-    return {name: tuple(map(_in_words, shapes.parameters[name])) for name in cell.parameters if name not in cell.fixed}
+    return {name: tuple(map(_in_words, shapes.parameters[name])) for name in cell.parameters if name not in but}
 
 
 def state_size(cell: ParsedCell) -> str:
@@ -108,5 +112,6 @@ def _term(h: int, i: int, coefficient: Fraction) -> str:
     letters = "".join(
         letter + (f"^{power}" if power > 1 else "") for letter, power in (("H", h), ("I", i)) if power > 0
     )
-    number = "" if coefficient == 1 and letters else str(coefficient)
-    return number + letters + ("/H" if h < 0 else "")
+    number = "" if coefficient.numerator == 1 and letters else str(coefficient.numerator)
+    part = "" if coefficient.denominator == 1 else f"/{coefficient.denominator}"
+    return number + letters + part + ("/H" if h < 0 else "")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from gradcli import cells
-from gradcli.errors import UsageError
+from gradcli.errors import UsageError, did_you_mean
 from gradcli.frozen import frozen
 from gradcli.language.cell import ParsedCell, parse_cell
 from gradcli.numbers import shape_text
@@ -15,7 +16,8 @@ from gradcli.results.declared import key, records_of, table_of
 from gradcli.results.model import Block, Column, Line, Records, Report, Table, Verbatim, filled
 from gradcli.results.result import Result
 from gradcli.spec.constants import constants_of
-from gradcli.spec.models import CellBlock
+from gradcli.spec.models import FAMILIES, CellBlock
+from gradcli.spec.shown import shown as shown_text
 
 
 @frozen(kw_only=True)
@@ -23,6 +25,7 @@ class ListedCell:
     """A built-in cell in the list."""
 
     name: str = key("its name", title="name", text=True, keep=9)
+    family: str | None = key("which of the families of cells it belongs to, such as `LSTM` or `state space`")
     title: str | None = key("what it is called in full", title="title", text=True, keep=8)
     year: int | None = key("when it was published", title="year", keep=6)
     reference: str | None = key("where", title="reference", text=True, keep=3)
@@ -38,7 +41,7 @@ class CellList(Result):
 
     command = "cells"
 
-    cells: Sequence[ListedCell] = key("the built-in cells by name")
+    cells: Sequence[ListedCell] = key("the built-in cells by name, those that were asked for")
 
 
 @frozen(kw_only=True)
@@ -47,6 +50,7 @@ class ParameterOfCell:
 
     shape: Sequence[str] = key("its shape, in terms of `hidden_size` and `input_size`")
     copies: int = key("how many parameters of PyTorch's it stands for")
+    trained: bool = key("whether training changes it")
 
 
 @frozen(kw_only=True, repr=False)
@@ -58,6 +62,7 @@ class CellInFull(Result):
     name: str = key("its name")
     aliases: Sequence[str] = key("what else it is found by")
     title: str | None = key("what it is called in full")
+    family: str | None = key("which of the families of cells it belongs to")
     year: int | None = key("when it was published")
     reference: str | None = key("where")
     notes: str | None = key("what is chosen where papers differ")
@@ -73,15 +78,46 @@ class CellInFull(Result):
     tied: bool = key("whether all steps have the same parameters")
 
 
-def zoo_list() -> CellList:
-    """Return the list of all built-in cells."""
-    listed = [_listed(name) for name in cells.names()]
+def zoo_list(family: str | None = None, words: str | None = None) -> CellList:
+    """Return the list of the built-in cells: of all, of a family, or of those that say all of some words.
+
+    Raises UsageError if no family is called so.
+    """
+    known = None if family is None else family_called(family)
+    chosen = [name for name in cells.names() if known in (None, cells.load(name).cell.family)]
+    chosen = [name for name in chosen if words is None or _says(name, words)]
+    listed = [_listed(name) for name in chosen]
+    if not listed:
+        where = "" if known is None else f" of the family {known}"
+        nothing = Line(f"no built-in cell{where} has {words!r} in its names, title or notes")
+        return CellList(cells=listed, shown=Report("cells", [[nothing]], records=records_of(ListedCell, listed)))
     note = "H hidden units, I inputs. state: the numbers that a step hands on to the next"
     order = ("name", "state_size", "parameters_per_unit", "year", "title", "reference")
-    table = table_of(ListedCell, listed, order=order, note=note)
+    grouped = sorted(listed, key=lambda cell: FAMILIES.index(cell.family) if cell.family in FAMILIES else len(FAMILIES))
+    table = table_of(ListedCell, grouped, order=order, note=note, group=lambda cell: cell.family or "others")
     hint = Line("gradcli cells NAME shows one cell's equations and parameters", style="dim")
     shown = Report("cells", [table, [hint]], records=records_of(ListedCell, listed))
     return CellList(cells=listed, shown=shown)
+
+
+def family_called(name: str) -> str:
+    """Return the family that a name means, whatever its case, and with hyphens in place of blanks.
+
+    Raises UsageError if there is none.
+    """
+    plain = re.sub(r"[\s_-]+", " ", name).strip().casefold()
+    for family in FAMILIES:
+        if family.casefold() == plain:
+            return family
+    hint = did_you_mean(plain, FAMILIES)
+    raise UsageError(f"--family: no family is called {shown_text(name)}; families: {', '.join(FAMILIES)}{hint}")
+
+
+def _says(name: str, words: str) -> bool:
+    """Tell whether a cell has all words in its names, title or notes, whatever their case."""
+    cell = cells.load(name)
+    told = " ".join([name, *cell.aliases, cell.cell.title or "", " ".join((cell.cell.notes or "").split())]).casefold()
+    return all(word in told for word in words.casefold().split())
 
 
 def _listed(name: str) -> ListedCell:
@@ -90,6 +126,7 @@ def _listed(name: str) -> ListedCell:
     parsed = parsed_cell(block)
     return ListedCell(
         name=name,
+        family=block.family,
         title=block.title,
         year=block.year,
         reference=block.reference,
@@ -108,18 +145,27 @@ def cell_in_full(name: str) -> CellInFull:
         raise UsageError(cells.unknown(name))
     name, also, block = known, cells.load(known).aliases, cells.load(known).cell
     parsed = parsed_cell(block)
-    shapes = symbolic_shapes(parsed)
+    shapes = symbolic_shapes(parsed, but=constants_of(block, {}).arrays)
     init = {pattern: initialiser.model_dump(mode="json") for pattern, initialiser in block.init.items()}
     twice = _twice(block)
     size, per_unit = state_size(parsed), parameters_per_unit(parsed, twice)
     rows = [(parameter, shape_text(shape)) for parameter, shape in shapes.items()]
-    about = (("also called", ", ".join(also)), ("reference", block.reference), ("notes", block.notes))
+    about = (
+        ("family", block.family),
+        ("also called", ", ".join(also)),
+        ("reference", block.reference),
+        ("notes", block.notes),
+    )
     groups: list[list[Block]] = [
         [Line(block.title or "", name, "title")],
         [Verbatim(block.equations)],
         [
             Table([Column("parameter", "text", keep=9), Column("shape", "text", keep=9)], rows),
-            Line(f"{per_unit} per hidden unit, with H hidden units and I inputs{_two(twice)}", "parameters", "dim"),
+            Line(
+                f"{per_unit} per hidden unit, with H hidden units and I inputs{_two(twice)}{_fixed(block)}",
+                "parameters",
+                "dim",
+            ),
             Line(f"{size} numbers from step to step", "state", "dim"),
         ],
         [Verbatim(_as_yaml(block, init))],
@@ -129,6 +175,7 @@ def cell_in_full(name: str) -> CellInFull:
         name=name,
         aliases=tuple(also),
         title=block.title,
+        family=block.family,
         year=block.year,
         reference=block.reference,
         notes=block.notes,
@@ -140,7 +187,9 @@ def cell_in_full(name: str) -> CellInFull:
         activation=block.activation,
         constants=dict(block.constants),
         parameters={
-            parameter: ParameterOfCell(shape=shape, copies=1 + (parameter in twice))
+            parameter: ParameterOfCell(
+                shape=shape, copies=1 + (parameter in twice), trained=parameter not in block.fixed
+            )
             for parameter, shape in shapes.items()
         },
         init=init,
@@ -156,6 +205,10 @@ def _twice(block: CellBlock) -> set[str]:
 
 def _two(twice: Collection[str]) -> str:
     return f"; two each of {', '.join(sorted(twice))}, as in PyTorch" if twice else ""
+
+
+def _fixed(block: CellBlock) -> str:
+    return f"; {', '.join(block.fixed)} {'is' if len(block.fixed) == 1 else 'are'} not trained" if block.fixed else ""
 
 
 def parsed_cell(block: CellBlock) -> ParsedCell:
@@ -174,7 +227,14 @@ def _as_yaml(block: CellBlock, init: dict[str, Any]) -> str:
     """Return what else the spec of this cell says, as a spec would say it."""
     import yaml
 
-    rest = {"activation": block.activation, "constants": dict(block.constants), "init": init}
+    rest = {
+        "output": block.output,
+        "activation": block.activation,
+        "constants": dict(block.constants),
+        "fixed": list(block.fixed),
+        "shapes": {name: list(sizes) for name, sizes in block.shapes.items()},
+        "init": init,
+    }
     depth = {"tied": block.tied, "input_at": block.input_at}
     said = {key: value for key, value in rest.items() if value} | {k: v for k, v in depth.items() if v is not None}
     return str(yaml.safe_dump(said, sort_keys=False))

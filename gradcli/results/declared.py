@@ -108,17 +108,26 @@ def _entries(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def table_of(
-    kind: type[Any], rows: Sequence[Any], *, order: Sequence[str] = (), title: str = "", note: str = ""
+    kind: type[Any],
+    rows: Sequence[Any],
+    *,
+    order: Sequence[str] = (),
+    title: str = "",
+    note: str = "",
+    group: Callable[[Any], str] | None = None,
 ) -> list[Block]:
     """Return the rows under the columns of their declared fields; nothing where there are none.
 
     order: names of fields, where the columns stand in another order than these.
+    group: what stands above a row and those that follow it, where it is another than that of the row before.
     """
     declared = keys_of(kind)
     shown = {name: declared[name] for name in order or declared if declared[name].column is not None}
     columns = [each.column for each in shown.values() if each.column is not None]
     cells = [[each.cell(row, name) for name, each in shown.items()] for row in rows]
-    return [Table(columns, cells, title=title, note=note)] if cells else []
+    words = [group(row) for row in rows] if group is not None else []
+    headings = [(number, word) for number, word in enumerate(words) if words[number - 1 : number] != [word]]
+    return [Table(columns, cells, title=title, note=note, headings=headings)] if cells else []
 
 
 def columns_of(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -45,12 +45,16 @@ class Column:
 
 @frozen
 class Table:
-    """Rows under columns; `title` stands above, `note` below."""
+    """Rows under columns; `title` stands above, `note` below.
+
+    headings: (the number of a row, what stands above it), of rows in groups.
+    """
 
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
     title: str = ""
     note: str = ""
+    headings: Sequence[tuple[int, str]] = ()
 
 
 @frozen

@@ -234,7 +234,7 @@ def run_fields(measured: Measured) -> dict[str, Any]:
                 copies=network.problem.copies.get(name, 1),
                 log10_norm=measured.parameters.get(name),
             )
-            for name, shape in network.shapes.items()
+            for name, shape in network.trained_shapes.items()
         },
         "predictions": tuple(map(_prediction, measured.predictions)),
         "clip": tuple(map(clipping_row, measured.clipped)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from gradcli.spec import defaults
 from gradcli.spec.base import BareKey, Choice, choice_of
@@ -20,6 +20,21 @@ Pattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*?.\[\]!-]+$", max_length=1
 LARGEST_SIZE = 65_536
 Size = Annotated[int, Field(ge=1, le=LARGEST_SIZE)]
 InputAt = Literal["every", "first"]
+#: What a cell's recurrence has in common with others': the built-in cells are listed by it, in this order.
+Family = Literal[
+    "plain",
+    "LSTM",
+    "GRU",
+    "normalised",
+    "linear",
+    "state space",
+    "matrix memory",
+    "delta rule",
+    "continuous",
+    "spiking",
+    "depth",
+]
+FAMILIES: tuple[str, ...] = get_args(Family)
 #: The laws named after a framework that has two parameters where a cell may have their sum.
 Framework = Literal["torch", "keras"]
 Dimension = Annotated[int, Field(ge=1, le=1_000_000)] | Annotated[str, Field(max_length=64)]
@@ -83,6 +98,7 @@ class CellBlock(SpecModel):
     tied: bool | None = None
     input_at: InputAt | None = None
     title: Annotated[str, Field(max_length=200)] | None = None
+    family: Family | None = None
     reference: Annotated[str, Field(max_length=500)] | None = None
     year: Annotated[int, Field(ge=1900, le=2100)] | None = None
     notes: Annotated[str, Field(max_length=4000)] | None = None

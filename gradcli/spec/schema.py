@@ -54,6 +54,7 @@ CELL_NOTES: Mapping[str, str] = {
     "tied": SPEC_NOTES["tied"],
     "input_at": SPEC_NOTES["input_at"],
     "title": "what the cell is, in a line",
+    "family": "which of the built-in cells it belongs to: 'gradcli cells' lists them by it",
     "reference": "authors and year of the publication",
     "year": "of the publication",
     "notes": "which variant this is",

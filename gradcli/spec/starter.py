@@ -84,7 +84,7 @@ def _sentence(note: str) -> str:
 
 def _dumped(cell: CellBlock) -> dict[str, Any]:
     init = cell.model_dump(include={"init"})
-    about = {"title", "reference", "year", "notes"}
+    about = {"title", "family", "reference", "year", "notes"}
     return {**cell.model_dump(exclude_defaults=True, exclude=about), **init}
 
 

@@ -6,8 +6,10 @@ import json
 import math
 import re
 from fractions import Fraction
+from itertools import pairwise, zip_longest
 
 import pytest
+from built_in_cells import constants, hidden_size_of, parsed
 from processes import Run
 
 from gradcli import cells
@@ -15,6 +17,7 @@ from gradcli.formats import render
 from gradcli.language.cell import parse_cell
 from gradcli.results.cell_sizes import parameters_per_unit, state_size, symbolic_shapes
 from gradcli.results.cells import cell_in_full, zoo_list
+from gradcli.spec.models import FAMILIES
 
 
 def test_the_list_has_every_cell(run: Run) -> None:
@@ -31,14 +34,12 @@ def test_one_cell_in_full(name: str) -> None:
     block = cells.load(name).cell
     assert report.data["equations"] == block.equations
     assert report.data["reference"] == block.reference
-    parsed = parse_cell(
-        block.equations,
-        output=block.output,
-        constants=block.constants,
-        shapes=block.shapes,
-        activation=block.activation,
-    )
-    assert set(report.data["parameters"]) == set(parsed.parameters)
+    assert report.data["family"] == block.family
+    cell, arrays = parsed(name), constants(name).arrays
+    assert set(report.data["parameters"]) == set(cell.parameters) - arrays.keys()
+    trained = {name for name, found in report.data["parameters"].items() if found["trained"]}
+    assert trained == set(cell.parameters) - cell.fixed
+    assert arrays.keys() <= report.data["constants"].keys()
 
 
 def test_one_cell_for_people(run: Run) -> None:
@@ -56,11 +57,77 @@ def test_the_list_on_a_screen_and_in_a_pipe(run: Run) -> None:
         "Hochreiter and Schmidhuber 1997; forget gate Gers, Schmidhuber and Cummins 2000" in line for line in piped
     )
     header = run("cells", "--format", "csv").stdout.splitlines()[0]
-    assert header == "name,title,year,reference,state_size,parameters_per_unit"
+    assert header == "name,family,title,year,reference,state_size,parameters_per_unit"
     for width in (80, 40):
         lines = render(zoo_list().report, "table", width=width, color=False, unicode=True).splitlines()
         assert max(map(len, lines)) <= width
         assert all(any(line.startswith(name) for line in lines) for name in cells.names())
+
+
+@pytest.mark.parametrize("width", [None, 80, 40])
+def test_the_list_is_grouped_by_family(width: int | None) -> None:
+    lines = render(zoo_list().report, "table", width=width, color=False, unicode=True).splitlines()
+    headings = [line for before, line in pairwise(lines) if not before and line in FAMILIES]
+    assert headings == list(FAMILIES)
+    first_words = [line.split(maxsplit=1)[0] if line and not line.startswith(" ") else "" for line in lines]
+    for heading, following in zip_longest(headings, headings[1:]):
+        part = first_words[lines.index(heading) : lines.index(following) if following else None]
+        listed = [word for word in part if word in cells.names()]
+        assert listed == [name for name in cells.names() if cells.load(name).cell.family == heading]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_family(family: str, run: Run) -> None:
+    expected = [name for name in cells.names() if cells.load(name).cell.family == family]
+    for written in (family, family.lower(), family.replace(" ", "-")):
+        found = zoo_list(written).report.data["cells"]
+        assert [cell["name"] for cell in found] == expected
+        assert {cell["family"] for cell in found} == {family}
+
+
+def test_families_and_words_on_the_command_line(run: Run) -> None:
+    found = json.loads(run("cells", "--family", "matrix-memory", "--find", "forget gate", "--format", "json").stdout)
+    listed = {cell["name"]: cell for cell in found["cells"]}
+    assert {"matrix-lstm", "gated-retention"} <= listed.keys()
+    assert {cell["family"] for cell in listed.values()} == {"matrix memory"}
+    lines = run("cells", "--family", "Spiking").stdout.splitlines()
+    assert lines[1:3] == ["", "spiking"]
+    rows = run("cells", "--find", "(S6)", "--format", "csv").stdout.splitlines()[1:]
+    assert [row.split(",")[:2] for row in rows] == [["mamba", "state space"]]
+
+
+def test_words_are_looked_for_in_names_titles_and_notes() -> None:
+    def found(words: str) -> list[str]:
+        return [cell["name"] for cell in zoo_list(words=words).report.data["cells"]]
+
+    assert "lstm-peephole" in found("PEEPHOLES Memory")
+    assert "rnn" in found("elman")  # what else it is called
+    assert found("Eagle") == ["rwkv-5"]  # its title
+    assert "lmu" in found("legendre polynomials")  # its notes
+    assert set(found("decay rates")) <= set(found("decay"))
+    assert found("nosuchword") == []
+    shown = zoo_list("plain", "nosuchword").report
+    assert "no built-in cell of the family plain has 'nosuchword'" in render(
+        shown, "table", width=80, color=False, unicode=True
+    )
+    assert render(shown, "csv", width=None, color=False, unicode=True).strip().startswith("name,family,")
+
+
+def test_a_family_that_is_none(run: Run) -> None:
+    done = run("cells", "--family", "matrix memori")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"families: {', '.join(FAMILIES)}; did you mean 'matrix memory'?" in done.stderr
+    done = run("cells", "rnn", "--find", "decay")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: --find: chooses from the list of cells; leave the name 'rnn' out\n",
+    )
+
+
+def test_a_cell_that_is_not_trained_says_so() -> None:
+    text = render(cell_in_full("esn").report, "table", width=None, color=False, unicode=True)
+    assert "0 per hidden unit, with H hidden units and I inputs; W_xh, W_hh, b_h are not trained" in text
+    assert "W_hh       hidden_size x hidden_size" in text
 
 
 def test_shapes_in_terms_of_the_sizes() -> None:
@@ -88,12 +155,15 @@ SIZES = {
     "lru": ("2H", "2H + 2I + 2"),  # the output h is not carried on
     "sru": ("H", "4I + 4"),
     "slstm": ("4H", "4H + 4I + 4"),
+    "clockwork-rnn": ("H + 3", "5H/8 + I + 1"),  # of four modules, each on itself and those behind it: 10 of 16 blocks
+    "esn": ("H", "0"),  # nothing of it is trained
+    "matrix-lstm": ("H^2 + H + 1", "4I + 4 + 2I/H + 2/H"),
 }
 
 
 @pytest.mark.parametrize("name", SIZES)
 def test_state_size_and_parameters_per_unit(name: str) -> None:
-    listed = {row["name"]: row for row in zoo_list().report.data["cells"]}
+    listed = {row["name"]: row for row in zoo_list(words=name).report.data["cells"]}
     assert (listed[name]["state_size"], listed[name]["parameters_per_unit"]) == SIZES[name]
     in_full = cell_in_full(name).report.data
     assert (in_full["state_size"], in_full["parameters_per_unit"]) == SIZES[name]
@@ -101,12 +171,12 @@ def test_state_size_and_parameters_per_unit(name: str) -> None:
 
 @pytest.mark.parametrize("name", cells.names())
 def test_the_formula_gives_the_number_of_parameters(name: str) -> None:
-    hidden_size, input_size = 7, 5
-    listed = next(row for row in zoo_list().report.data["cells"] if row["name"] == name)
-    formula = re.sub(r"(?<=\d)(?=[HI])", "*", listed["parameters_per_unit"])
-    block = cells.load(name).cell
-    parsed = parse_cell(block.equations, constants=block.constants, shapes=block.shapes, activation=block.activation)
-    shapes = parsed.at_sizes(hidden_size, input_size).shapes.parameters
+    hidden_size, input_size = hidden_size_of(name, 7), 5
+    listed = cell_in_full(name).report.data
+    formula = re.sub(r"(?<=[\dH])(?=[HI])", "*", listed["parameters_per_unit"]).replace("^", "**")
+    cell = parsed(name)
+    every = cell.at_sizes(hidden_size, input_size).shapes.parameters
+    shapes = {parameter: shape for parameter, shape in every.items() if parameter not in cell.fixed}
     twice = {"lstm": 4, "lstm-projected": 4, "gru": 2, "rnn": 1}  # biases of which PyTorch has two
     count = sum(math.prod(shape) for shape in shapes.values()) + twice.get(name, 0) * hidden_size
     values = {"H": Fraction(hidden_size), "I": Fraction(input_size)}
@@ -127,3 +197,4 @@ def test_formulas_of_other_sizes() -> None:
 def test_list_is_sorted_and_has_records() -> None:
     report = zoo_list().report
     assert [row[0] for row in report.records.rows] == sorted(cells.names())
+    assert [cell.name for cell in zoo_list().cells] == sorted(cells.names())

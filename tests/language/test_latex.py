@@ -16,13 +16,9 @@ ARGUMENTS = {"frac": 2, "mathrm": 1, "operatorname": 1, "sqrt": 1, "text": 1}
 SYMBOLS = {"partial", "odot", "tanh", "exp", "log", "sin", "cos", "sigma", "top", "quad", "lvert", "rvert", "cdot"} | {
     "Phi",
     "min",
+    "ge",
     "le",
-    "alpha",
-    "beta",
-    "nu",
-    "zeta",
-    "theta",
-    "lambda",
+    *("alpha", "beta", "gamma", "delta", "zeta", "eta", "theta", "lambda", "nu"),
     ",",
     "_",
 }

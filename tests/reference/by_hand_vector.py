@@ -18,6 +18,7 @@ from reference.by_hand import Layer, Params, biases, gates, linear
 if TYPE_CHECKING:
     from torch import Tensor
 
+
 def _zeros(x: Tensor, size: int) -> Tensor:
     return torch.zeros(x.shape[1], size, dtype=x.dtype)
 

@@ -171,9 +171,7 @@ class Backward:
             return
         size = self._layout.size(vector)
         straight = [edge.source for edge in edges] == [vector] and vector.op != "view" and vector.op != "pad"
-        straight = straight and self._frame_of(vector) == self._frame(
-            stack.group.frame
-        )
+        straight = straight and self._frame_of(vector) == self._frame(stack.group.frame)
         straight = straight and self._first(_slot(vector))
         adjoint = self._destination(vector) if straight else self._temporary(size)
         matrix = Operand(self._matrix(stack), 0, (size, stack.rows), (stack.rows, 1))
@@ -305,7 +303,7 @@ class Backward:
         return scaled._replace(shape=adjoint.shape, strides=tuple(found))
 
     def _coefficient(self, target: Target, edge: Edge) -> Operand:
-        """Return where the coefficient of an edge is read: where it is already, or where it is computed at each step."""
+        """Return where the coefficient of an edge is read: where it is already, or where it is computed."""
         node, layout = edge.coefficient, self._layout
         key = target, node
         if key not in self.places:

@@ -111,7 +111,7 @@ class Operand(NamedTuple):
 
 
 def common_shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape that operands are taken in together: an array's, where one is an array, or the longest vector's."""
+    """Return the shape that operands are taken in together: an array's, where one is one, or the longest vector's."""
     return max(shapes, key=lambda shape: (len(shape), prod(shape)))
 
 

@@ -34,7 +34,7 @@ OPTIMISATIONS = {
 class BackwardProgram(NamedTuple):
     """The way back through a step.
 
-    coefficients: what is computed for a block of steps first. at_step: what is computed at each step first, of matrices.
+    coefficients: what is computed for a block of steps first. at_step: what, of matrices, at each step first.
     step: the instructions of each step. parts: the buffers of both.
     hoisted: what they read of what is known before the forward loop, and where.
     vectors: where the vectors of products lie that are computed with the coefficients, as nothing else keeps them.

@@ -1,0 +1,149 @@
+"""Numbers, vectors and matrices: what the equations make of each name, and what they say where that cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from gradcli.language.cell import CellError, parse_cell
+from gradcli.language.graph import reachable
+from gradcli.language.sizes import size_at
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+LINEAR_ATTENTION = """
+q    = W_q @ x[t]
+k    = W_k @ x[t]
+v    = W_v @ x[t]
+S[t] = S[t-1] + outer(v, k)
+h[t] = S[t] @ q
+"""
+
+
+def shapes_of(equations: str, **settings: Any) -> tuple[Shapes, Shapes]:
+    """Return the shapes of states and of parameters at hidden_size 4 and input_size 3."""
+    shapes = parse_cell(equations, **settings).at_sizes(4, 3).shapes
+    return shapes.of_states, shapes.parameters
+
+
+def mistakes(equations: str, **settings: Any) -> str:
+    with pytest.raises(CellError) as caught:
+        parse_cell(equations, **settings).at_sizes(4, 3)
+    return str(caught.value)
+
+
+def test_a_state_is_a_matrix_where_an_outer_product_is_added() -> None:
+    states, parameters = shapes_of(LINEAR_ATTENTION)
+    assert states == {"S": (4, 4), "h": (4,)}
+    assert parameters == {"W_q": (4, 3), "W_k": (4, 3), "W_v": (4, 3)}
+
+
+def test_declared_sizes_of_a_state_settle_those_of_parameters() -> None:
+    states, parameters = shapes_of(LINEAR_ATTENTION, shapes={"S": ["hidden_size", 6]})
+    assert states["S"] == (4, 6)
+    assert (parameters["W_v"], parameters["W_k"], parameters["W_q"]) == ((4, 3), (6, 3), (6, 3))
+
+
+def test_what_is_added_to_a_number_that_changes_is_a_number() -> None:
+    gate = "f = sigmoid(dot(w, x[t]) + b)\nS[t] = f * S[t-1] + outer(W @ x[t], W @ x[t])\nh[t] = S[t] @ p"
+    assert shapes_of(gate)[1] == {"w": (3,), "b": (), "W": (4, 3), "p": (4,)}
+
+
+def test_what_is_added_to_a_constant_is_not() -> None:
+    assert shapes_of("h[t] = (1 - a) * h[t-1] + W @ x[t]")[1]["a"] == (4,)
+
+
+def test_a_parameter_beside_a_matrix_is_one_entry_by_entry() -> None:
+    decay = "dt = softplus(W_t @ x[t])\nS[t] = exp(diag(dt) @ A) * S[t-1] + outer(dt, W_b @ x[t])\nh[t] = S[t] @ c"
+    states, parameters = shapes_of(decay, shapes={"S": ["hidden_size", 5]})
+    assert (states["S"], parameters["A"], parameters["W_b"], parameters["c"]) == ((4, 5), (4, 5), (5, 3), (5,))
+
+
+def test_of_two_whole_parameter_matrices_one_may_be_transposed() -> None:
+    assert shapes_of("h[t] = tanh(U @ V.T @ h[t-1] + W @ x[t])", shapes={"U": [4, 2]})[1]["V"] == (4, 2)
+
+
+def test_numbers_make_states_of_numbers() -> None:
+    running = "m[t] = max(0.9 * m[t-1], norm(x[t]))\nh[t] = m[t] * tanh(W @ x[t])"
+    assert shapes_of(running, shapes={"m": []})[0] == {"m": (), "h": (4,)}
+
+
+def test_an_outer_product_may_be_written_with_a_transpose() -> None:
+    printed = LINEAR_ATTENTION.replace("outer(v, k)", "v @ k.T")
+    assert _drawn(printed) == _drawn(LINEAR_ATTENTION)
+
+
+def test_a_delta_rule_has_no_product_of_matrices() -> None:
+    """S (I - b k k^T) is S - (b S k) k^T: nothing in the graph has three sizes, and one outer product is enough."""
+    rule = "k = W @ x[t]\nS[t] = S[t-1] @ (I - b * outer(k, k)) + outer(W_v @ x[t], k)\nh[t] = S[t] @ k"
+    cell = parse_cell(rule, shapes={"b": []}).at_sizes(4, 3)
+    nodes = reachable(cell.states.values())
+    matrices = [node for node in nodes if len(cell.shapes.of_nodes.get(node, ())) == 2]
+    assert {cell.shapes.of_nodes[node] for node in matrices} == {(4, 4)}
+    assert sum(node.op == "view" and node.data[2] == (1, 0) for node in nodes) == 1
+
+
+def _drawn(equations: str) -> list[tuple[str, tuple[int, ...]]]:
+    cell = parse_cell(equations).at_sizes(4, 3)
+    return sorted((node.op, cell.shapes.of_nodes.get(node, ())) for node in reachable(cell.states.values()))
+
+
+MISTAKES = {
+    "S[t] = S[t-1] + outer(x[t], x[t])\nh[t] = S[t] * (W @ x[t])": (
+        "2:8: W @ x[t] is a vector and S[t] a matrix: write diag(W @ x[t]) @ S[t] for its rows, "
+        "S[t] @ diag(W @ x[t]) for its columns, or outer(a, b) for a matrix of two vectors; a single number is "
+        "declared as such: shapes: {NAME: []}"
+    ),
+    "S[t] = W @ S[t-1] + outer(x[t], x[t])\nh[t] = S[t] @ x[t]": (
+        "1:8: a product of two whole matrices is not offered, as one step would need a matrix for every entry; one of "
+        "them may be made of outer(a, b), diag(a) and I, or put W where a vector is: outer(v, W @ k), S @ (W @ q)"
+    ),
+    "h[t] = outer(x[t], outer(x[t], x[t])) @ h[t-1]": (
+        "1:20: outer takes two vectors: outer(a, b), and this is a matrix"
+    ),
+    "h[t] = max(h[t-1], 0, 1)": ("1:8: max takes two values, entry by entry, max(a, b), or the entries of one, max(a)"),
+    "h[t] = where(h[t-1] == 0, 1, h[t-1])": "1:14: where compares two values by <, <=, > or >=",
+    'h[t] = spike(W @ x[t], "arctan", 2)': (
+        "1:24: the surrogate of a spike is one of atan, fast_sigmoid, sigmoid, triangle, rectangle, in quotation "
+        "marks; did you mean 'atan'?"
+    ),
+    'h[t] = spike(W @ x[t], "atan", 0)': "1:32: the steepness of a surrogate is a number or constant above 0",
+    "h[t] = h[t-1] * sum(h[t-1][0:9])": "1:21: h[t-1] has 4 entries, fewer than the slice [0:9] takes",
+    "h[t] = h[t-1][::2]": "1:8: a slice is written a[0:16]: from the first entry to the one behind the last",
+    "I[t] = W @ x[t]": "1:1: I is the identity matrix; choose another name",
+    "h[t] = amax(h[t-1])": (
+        "1:8: no function is called amax; it is called max here: max(a, b), or max(a) over the entries"
+    ),
+    "h[t] = detach(h[t-1])": "1:8: no function is called detach; it is called stop here",
+    "h[t] = torch.outer(h[t-1], x[t]) @ x[t]": "1:8: write outer(...), with nothing before it",
+}
+
+
+@pytest.mark.parametrize("equations", MISTAKES, ids=range(len(MISTAKES)))
+def test_a_mistake_is_told_where_it_stands(equations: str) -> None:
+    assert mistakes(equations).split("\n")[0] == MISTAKES[equations]
+
+
+@pytest.mark.parametrize(
+    ("dimension", "size"),
+    [(3, 3), ("hidden_size", 12), ("hidden_size / 4", 3), ("2 * hidden_size * input_size / 8", 15)],
+)
+def test_sizes_are_products_and_quotients(dimension: int | str, size: int) -> None:
+    assert size_at(dimension, {"hidden_size": 12, "input_size": 5}) == size
+
+
+@pytest.mark.parametrize("dimension", ["hidden", "hidden_size ** 2", "__import__('os')", "1.5", "hidden_size / 0", ""])
+def test_anything_else_is_no_size(dimension: str) -> None:
+    with pytest.raises(ValueError, match="a size is a whole number"):
+        size_at(dimension, {"hidden_size": 12, "input_size": 5})
+
+
+def test_a_size_is_whole_where_it_is_used() -> None:
+    with pytest.raises(ValueError, match="hidden_size / 5 is no whole number where hidden_size is 12"):
+        size_at("hidden_size / 5", {"hidden_size": 12, "input_size": 5})
+
+
+def test_functions_that_came_later_may_be_names_in_older_cells() -> None:
+    assert shapes_of("max = W @ x[t]\nh[t] = sum * h[t-1] + max")[1] == {"W": (4, 3), "sum": (4,)}
