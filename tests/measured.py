@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from built_in_cells import hidden_size_of
+
 from gradcli import cells
 from gradcli.diagnostics.measure import Measured, measure
 from gradcli.formats import render
@@ -21,6 +23,12 @@ SCALAR = {"name": "scalar", "equations": "h[t] = a * h[t-1] + b"}
 def small_batch(cell: str) -> int:
     """Return how many sequences show what a built-in cell does: batch_norm of two is -1 and 1, whatever they are."""
     return 4 if "batch_norm" in cells.load(cell).cell.equations else SMALL["batch_size"]
+
+
+def small(cell: str, /, **fields: Any) -> dict[str, Any]:
+    """Return small sizes at which a built-in cell can be, and shows what it does; with these fields of a spec."""
+    hidden_size = hidden_size_of(cell, SMALL["hidden_size"])
+    return {**SMALL, "hidden_size": hidden_size, "batch_size": small_batch(cell), **fields}
 
 
 def loaded(cell: Any = "rnn", **fields: object) -> LoadedSpec:

@@ -9,6 +9,7 @@ from reference.torch_reference import Array, Cell, Loss
 
 from gradcli.engine.loss import CrossEntropy
 from gradcli.prepare.build import Network
+from gradcli.spec.constants import constants_of
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,13 @@ class Given:
 
 
 def given(network: Network, trial: int) -> Given:
-    """Return cell, parameters (``layer0.W_hh``), input (T, B, size), initial states (B, size) and loss of a trial."""
+    """Return cell, parameters (``layer0.W_hh``), input (T, B, size), initial states (B, ...) and loss of a trial."""
     problem, block, spec = network.problem, network.loaded.cell, network.spec
     cell = Cell(
         block.equations,
         network.problem.plans[0].cell.output,
         spec.activation or block.activation,
-        {**block.constants, **spec.constants},
+        constants_of(block, spec.constants).numbers,
     )
     params = {
         f"{layer}.{name}": value[trial]
@@ -43,8 +44,8 @@ def given(network: Network, trial: int) -> Given:
     if isinstance(loss, CrossEntropy):
         params |= {"readout.W_hy": loss.W_hy[trial], "readout.b_y": loss.b_y[trial]}
     initial = {
-        f"{layer}.{name}": value[trial].T
-        for layer, table in zip(problem.names, problem.initial, strict=True)
+        f"{layer}.{name}": value[trial].T.reshape(problem.batch_size, *plan.cell.shapes.of_states[name])
+        for layer, plan, table in zip(problem.names, problem.plans, problem.initial, strict=True)
         for name, value in table.items()
     }
     arrays = {name: value[trial] for name, value in loss.saved().items()}

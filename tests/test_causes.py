@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from built_in_cells import constants, parsed
 from in_process import gradcli
 from numpy.typing import NDArray
 from simulated import SPEC_FILE, Simulated, simulate
@@ -57,7 +58,7 @@ def settings() -> Iterator[Any]:
     """Yield every cell as it comes, driven hard, with its biases up, and with other recurrent weights."""
     for name in cells.names():
         cell = cells.load(name).cell
-        names = re.findall(r"\b[Wb]_\w+", cell.equations)
+        names = set(re.findall(r"\b[Wb]_\w+", cell.equations)) & set(parsed(name).parameters)
         yield pytest.param(name, {}, id=name)
         yield pytest.param(name, {"input": {"kind": "normal", "std": 4.0}}, id=f"{name}-driven")
         for glob, law in (("b_*", 1.5), ("W_h*", {"normal": 0.4})):
@@ -74,8 +75,9 @@ def cause_and_arrays(name: str, setting: dict[str, Any], folder: Path) -> tuple[
 
 
 def gradient(run: Simulated, state: str) -> Array:
-    """Return dL/ds, (trials, T+1, batch, hidden)."""
-    return np.asarray(run.arrays[f"grad_state.{state}"] * np.exp2(run.arrays[f"log2_state.{state}"])[..., None])
+    """Return dL/ds, (trials, T+1, batch, entries)."""
+    mantissas, exponents = run.arrays[f"grad_state.{state}"], run.arrays[f"log2_state.{state}"]
+    return np.asarray(mantissas.reshape(*exponents.shape, -1) * np.exp2(exponents)[..., None])
 
 
 def measured_rate(run: Simulated) -> Array:
@@ -129,7 +131,7 @@ def factors(name: str, run: Simulated, expression: str) -> Array:
     for trial in range(SIZES["trials"]):
         params = {k.removeprefix("param.layer0."): v[trial] for k, v in arrays.items() if k.startswith("param.layer0.")}
         named = {k: v[:, None] if v.ndim == 1 else v for k, v in params.items()}
-        named |= {k: torch.tensor(float(v), dtype=torch.float64) for k, v in cell.constants.items()}
+        named |= {k: torch.tensor(v, dtype=torch.float64) for k, v in constants(name).numbers.items()}
         states = {k.removeprefix(prefix): [*v[trial].mT] for k, v in arrays.items() if k.startswith(prefix)}
         for t in range(1, SEQ_LEN + 1):
             x = arrays["x"][trial, t - 1].T

@@ -29,7 +29,7 @@ def test_every_folder_of_the_package_is_on_the_map() -> None:
     folders = [path.parent for path in (ROOT / "gradcli").glob("*/__init__.py")]
     assert [str(path.name) for path in folders if f"| `gradcli/{path.name}` |" not in text] == []
     of_tests = [path for path in (ROOT / "tests").iterdir() if path.is_dir() and not any(path.glob("test_*.py"))]
-    kept = [path.name for path in of_tests if path.name != "__pycache__"]
+    kept = [path.name for path in of_tests if not path.name.startswith((".", "__"))]
     assert [name for name in kept if f"`tests/{name}`" not in text] == []
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from measured import SMALL, loaded, small_batch
+from measured import loaded, small
 
 from gradcli import cells
 from gradcli.engine.run import Engine
@@ -15,7 +15,7 @@ from gradcli.prepare.build import build
 
 @pytest.mark.parametrize("cell", cells.names())
 def test_another_loss_on_the_same_engine(cell: str) -> None:
-    options = {**SMALL, "seq_len": 3, "batch_size": small_batch(cell), "loss": {"kind": "sum", "at": "every"}}
+    options = small(cell, seq_len=3, loss={"kind": "sum", "at": "every"})
     problem = build(loaded(cell, **options)).problem
     losses = [problem.loss, problem.loss.last_alone()]
     alone = [Engine(replace(problem, loss=loss)).run().log2_norm for loss in losses]

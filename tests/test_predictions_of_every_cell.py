@@ -35,9 +35,9 @@ def jacobian(net: Network, state: float) -> NDArray[np.float64]:
     from reference.torch_jacobian import depths, full_state_jacobian
 
     cell, params, *_ = given(net, 0)
-    sizes = net.problem.plans[0].cell.shapes.states
+    shapes = net.problem.plans[0].cell.shapes.of_states
     depth = max(depths(parse(cell.equations)).values())
-    history = {name: np.full((depth, size), state) for name, size in sizes.items()}
+    history = {name: np.full((depth, *shape), state) for name, shape in shapes.items()}
     own = {name.removeprefix("layer0."): value for name, value in params.items()}
     return full_state_jacobian(cell, [own], np.zeros((1, net.problem.plans[0].cell.shapes.input_size)), history)
 

@@ -27,8 +27,8 @@ _Arguments = ParamSpec("_Arguments")
 #: What no shell takes for anything but itself within a word.
 _PLAIN = r"[A-Za-z0-9_./+@%,=:-]+"
 _SPECS = (".yaml", ".yml")
-#: Names of the language that are no parameters: the input and the time.
-_OWN_NAMES = ("x", "t")
+#: Names of the language that are no parameters: the input, the time and the identity.
+_OWN_NAMES = ("x", "t", "I")
 #: A longer list is of no use, and a longer file of no interest.
 _MOST_LAYERS = 64
 _MOST_BYTES = 2**20

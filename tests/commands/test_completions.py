@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from built_in_cells import constants, parsed
 from doc_snippets import CONFIGS
 
 from gradcli import cells
 from gradcli.commands import completions
-from gradcli.language.cell import parse_cell
+from gradcli.prepare.sizing import parse
 from gradcli.spec.fields import field_paths
+from gradcli.spec.models import FAMILIES
 from gradcli.spec.reader import load_spec
 
 CHECKPOINTS = CONFIGS.parent / "checkpoints"
@@ -31,7 +33,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("start", "offered"),
     [
-        ("lst", ["lstm", "lstm-coupled", "lstm-no-forget", "lstm-peephole", "lstm-projected", "lstm.yml"]),
+        ("lstm-p", ["lstm-peephole", "lstm-projected"]),
+        ("lstm", [*(name for name in cells.names() if name.startswith("lstm")), "lstm.yml"]),
         ("model", ["model.PT", "model.yaml", "models/"]),
         ("models/", ["models/deep.yaml"]),
         (".h", [".hidden.yaml"]),
@@ -55,18 +58,15 @@ def test_a_name_that_a_shell_would_take_apart_is_not_offered(folder: Path, name:
 
 @pytest.mark.parametrize("name", cells.names())
 def test_parameters_and_states_are_those_of_the_cell(name: str) -> None:
-    cell = cells.load(name).cell
-    parsed = parse_cell(cell.equations, constants=cell.constants, activation=cell.activation)
-    assert set(completions.parameters(name)) == set(parsed.parameters)
-    assert completions.states(name) == list(parsed.states)
+    cell = parsed(name)
+    assert set(completions.parameters(name)) == set(cell.parameters) - constants(name).arrays.keys()
+    assert completions.states(name) == list(cell.states)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_parameters_are_those_of_a_file(path: Path) -> None:
     spec = load_spec(str(path))
-    cell = spec.cell
-    parsed = parse_cell(cell.equations, constants=cell.constants, activation=spec.spec.activation or cell.activation)
-    assert set(completions.parameters(str(path))) == set(parsed.parameters)
+    assert set(completions.parameters(str(path))) == set(parse(spec).parameters)
 
 
 def test_paths_of_set() -> None:
@@ -104,6 +104,12 @@ def test_kinds_of_verdict_in_a_list() -> None:
     assert completions.fail_on("vanishing,d") == ["vanishing,dead"]
     assert "vanishing,vanishing" not in completions.fail_on("vanishing,")
     assert completions.fail_on("vanishing,x") == []
+
+
+def test_families_of_cells() -> None:
+    assert completions.families("") == [family.lower().replace(" ", "-") for family in FAMILIES]
+    assert completions.families("LS") == ["lstm"]
+    assert completions.families("no") == ["normalised"]
 
 
 def test_methods_of_clipping() -> None:

@@ -13,7 +13,7 @@ import pytest
 import redone
 import yaml
 from late_torch import torch
-from measured import SCALAR, SMALL, loaded, small_batch
+from measured import SCALAR, SMALL, loaded, small
 from numpy.typing import NDArray
 from reference.equations import has_more_arriving
 from reference.torch_reference import run
@@ -63,8 +63,8 @@ def torch_run(cell: Any, **fields: object) -> Any:
 
 
 def norm(*parts: Array) -> Array:
-    """Return the norm of several vectors as one, (T, B, size) each -> (T, B)."""
-    return np.sqrt(np.sum([np.square(part).sum(axis=-1) for part in parts], axis=0))
+    """Return the norm of several arrays as one, (T, B, ...) each -> (T, B)."""
+    return np.sqrt(np.sum([np.square(part).reshape(*part.shape[:2], -1).sum(axis=-1) for part in parts], axis=0))
 
 
 def log_of_means(over: Array, under: Array) -> Array:
@@ -79,8 +79,7 @@ def log_of_means(over: Array, under: Array) -> Array:
 @pytest.mark.parametrize("layer", [0, 1])
 @pytest.mark.parametrize("name", cells.names())
 def test_the_parts_add_up_to_the_rate_of_the_curve(name: str, layer: int) -> None:
-    fields = {**ONE_TRIAL, "input_size": 5, "num_layers": 2, "loss": {"kind": "projection"}}
-    fields["batch_size"] = small_batch(name)
+    fields = small(name, trials=1, num_layers=2, loss={"kind": "projection"})
     if name.startswith("dense-block"):
         # With relu all units of a step may be off, while the gradient goes on around that step.
         fields["activation"] = "tanh"

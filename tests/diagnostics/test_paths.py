@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import measured
 import numpy as np
 import pytest
 from built_in_cells import WITHOUT_GRADIENT
 from late_torch import torch
-from measured import small_batch
 from path_graphs import error_of_sum, network, plain, relative_error, traced, vectors
 from reference.compare_run import redo
-from reference.equations import reads_input_elementwise
 from simulated import simulate
 
 from gradcli import cells
@@ -23,16 +22,17 @@ from gradcli.language.formula import FormulaWriter
 from gradcli.language.notation import Text
 from gradcli.prepare.build import Network
 
-SEQ_LEN = 12
-SMALL: dict[str, Any] = {"hidden_size": 5, "input_size": 3, "seq_len": SEQ_LEN, "batch_size": 2, "trials": 3}
+SEQ_LEN, TRIALS = 12, 3
 ROUNDING = 1e-12
 ONE: dict[str, Any] = {"hidden_size": 1, "input_size": 1, "batch_size": 1, "trials": 1, "input": "zeros"}
 
 
+def sizes(name: str) -> dict[str, Any]:
+    return measured.small(name, seq_len=SEQ_LEN, trials=TRIALS)
+
+
 def small(name: str, **fields: object) -> Network:
-    equations = cells.load(name).cell.equations
-    sizes = SMALL | ({"input_size": SMALL["hidden_size"]} if reads_input_elementwise(equations) else {})
-    return network(name, **{**sizes, "batch_size": small_batch(name), **fields})
+    return network(name, **{**sizes(name), **fields})
 
 
 def sigmoid(a: Any) -> Any:
@@ -54,18 +54,16 @@ def adjoint(net: Network, name: str, step: int) -> Any:
 @pytest.mark.parametrize("name", cells.names())
 def test_routes_add_up_to_the_gradient_of_torch(name: str, distance: int, tmp_path: Path) -> None:
     net = small(name)
-    input_size = net.problem.plans[0].cell.shapes.input_size
-    saved = simulate(
-        {"cell": name, **SMALL, "input_size": input_size, "batch_size": small_batch(name)}, tmp_path, save=True
-    )
+    saved = simulate({"cell": name, **sizes(name)}, tmp_path, save=True)
     block = cells.load(name).cell.model_dump()
     tracer = traced(net, distance)
     routes = 0
-    for trial in range(SMALL["trials"]):
+    for trial in range(TRIALS):
         arrays = {key: values[trial] for key, values in saved.arrays.items() if key != "at"}
         reference = redo(arrays, saved.report["spec"], block)
         for state in tracer.graph.states:
-            expected = reference.grad_states[f"layer0.{state}"][SEQ_LEN - distance].T
+            gradient = reference.grad_states[f"layer0.{state}"][SEQ_LEN - distance]
+            expected = gradient.reshape(len(gradient), -1).T
             found = [vector[trial][None] for vector in vectors(tracer, state).values()]
             assert error_of_sum(found, expected[None]) < ROUNDING
             routes += len(found)
@@ -117,7 +115,7 @@ def test_routes_from_another_state() -> None:
 @pytest.mark.parametrize("name", ["gru", "batch-norm-rnn", "batch-norm-lstm", "plain-stack"])
 def test_layers_below_the_top_and_losses_before_the_end(name: str) -> None:
     loss = {"kind": "projection", "at": [7, 4]}
-    net = small(name, num_layers=2, loss=loss, batch_size=small_batch(name), input_at="every")
+    net = small(name, num_layers=2, loss=loss, input_at="every")
     top = traced(net, 2)
     # At step 7 alone: nothing of the loss at step 4 is among the routes from there to step 5.
     expected = adjoint(net, "layer1.h", 5)
@@ -220,7 +218,7 @@ def test_gru_at_the_zero_state(name: str, candidate: str) -> None:
 
 @pytest.mark.parametrize(("bias", "f"), [(0.0, 0.5), (1.0, 0.7310585786300049), (2.0, 0.8807970779778823)])
 def test_without_recurrent_weights_the_direct_route_is_all(bias: float, f: float) -> None:
-    net = network("lstm", **{**SMALL, "seq_len": 2500}, init={"W_h*": 0.0, "b_f": bias, "W_xf": 0.0})
+    net = small("lstm", seq_len=2500, init={"W_h*": 0.0, "b_f": bias, "W_xf": 0.0})
     found = trace_paths(net, layer=0, distance=1, start="h", ends=["c"])
     [curve] = found.direct
     assert curve.route.states == ("c",)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from measured import SMALL, loaded, small_batch
+from measured import SMALL, loaded, small
 from numpy.typing import NDArray
 
 from gradcli import cells
@@ -33,7 +33,7 @@ def taken_apart(monkeypatch: pytest.MonkeyPatch, *, made: bool, **fields: Any) -
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", cells.names())
 def test_every_cell_has_the_terms_that_are_made(name: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    fields = {**SMALL, "seq_len": 140, "batch_size": small_batch(name), "cell": name, "dtype": dtype}
+    fields = small(name, seq_len=140, cell=name, dtype=dtype)
     expected, found = (taken_apart(monkeypatch, made=made, **fields) for made in (True, False))
     assert expected.parameters is not None
     assert found.parameters is not None

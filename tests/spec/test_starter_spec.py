@@ -27,7 +27,7 @@ def test_its_commented_cell_is_the_cell(name: str) -> None:
     block = re.search(r"^# cell:\n(# .*\n)+", text, flags=re.MULTILINE)
     assert block
     written = "".join(line.removeprefix("# ") for line in block.group().splitlines(keepends=True))
-    about = {"title", "reference", "year", "notes"}
+    about = {"title", "family", "reference", "year", "notes"}
     cell = spec_of(text.replace(block.group(), written)).spec.cell
     assert isinstance(cell, CellBlock)
     assert cell.model_dump(exclude=about) == cells.load(name).cell.model_dump(exclude=about)
