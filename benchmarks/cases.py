@@ -82,6 +82,10 @@ _SIZES = (
 FRAMEWORK_CASES = tuple(Case(*size, dtype=dtype) for dtype in ("float64", "float32") for size in _SIZES)
 QUICK_FRAMEWORK_CASES = (Case("rnn", 1, 8, 12), Case("lstm", 4, 8, 12), Case("gru", 1, 8, 12, dtype="float32"))
 
+#: Cells whose state is a matrix, at head sizes of their papers.
+MATRIX_CASES = tuple(Case(cell, 16, 64, 1000) for cell in ("matrix-lstm", "gated-deltanet", "mamba"))
+QUICK_MATRIX_CASES = (Case("gated-deltanet", 2, 8, 12), Case("mamba", 2, 8, 12))
+
 #: The spec files whose equations are those of a built-in cell under other names, which a user might have written.
 USERS_FILES = {cell: USERS_SPECS / f"users-{cell}.yaml" for cell in ("lstm", "gru", "rnn")}
 

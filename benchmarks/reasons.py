@@ -48,6 +48,9 @@ _OTHER_MACHINE = (
     "from one processor to the next."
 )
 
+MATRIX_STATES = (
+    "A step takes the memory's matrix through the cache once for each instruction; XLA makes one loop of all of them."
+)
 AGREEMENT = (
     "Both engines round differently. Where a gradient is chaotic or nearly cancels, the differences grow with the "
     "distance; where it is neither, this is a defect."

@@ -16,6 +16,7 @@ class Goal(Enum):
 
     CELL_LOOP = "lstm, gru and rnn, 1,32,100 and 1,64,1000, against the PyTorch cell loop with retain_grad, times"
     JAX = "the same against JAX compiled, times"
+    MATRICES = "matrix-lstm, gated-deltanet and mamba, 16,64,1000, against JAX compiled, times"
     LARGE = "lstm 32,128,200, 32,256,1000 and 64,512,200 against the cell loop, times"
     PRODUCTS = "B >= 32, H >= 128 against the unavoidable products alone, NumPy's, of theirs"
     USERS_FILE = "a cell given as equations against the same built-in cell, of theirs"
@@ -65,6 +66,7 @@ DIAGNOSTICS = Requirement(most=3, goal=Goal.DIAGNOSTICS)
 LONG_RUN_MEMORY_MIB = Requirement(most=60, goal=Goal.LONG_MEMORY)
 LONG_RUN_TIME = Requirement(most=1.2)
 JACOBIANS = Requirement(most=1.0)
+MATRIX_STATES = Requirement(least=1.0, goal=Goal.MATRICES)
 LINEARITY = Requirement(least=0.95, most=1.05, goal=Goal.LINEARITY)
 
 #: Batch, hidden size, steps: how many times faster than PyTorch's cell loop large cases are to be.

@@ -24,10 +24,16 @@ GUARD = 32
 TWO: dict[str, Callable[..., Any]] = {
     name: getattr(np, name)
     for name in ("add", "subtract", "multiply", "divide", "power", "maximum", "minimum", "ldexp")
+} | {name: getattr(np, name) for name in ("greater", "greater_equal", "equal")}
+THREE: dict[str, Callable[..., Any]] = {
+    "multiply_add": lambda x, y, z: x * y + z,
+    "where": lambda mask, x, y: np.where(mask != 0, x, y),
 }
 ONE = ("copy", "negative", "reciprocal", "square", "sigmoid_of_negated", *FUNCTIONS)
 PRODUCTS = ("product", "product_transposed", "product_add", "product_transposed_add")
-ALONG_AXIS = ("sum_axis", *ACROSS, *(f"{name}_jacobian" for name in ACROSS), "clip_norm", "clip_value")
+SUMS = ("sum_axis", "sum_product", "largest")
+CUMULATIVE = ("cumsum", "cumsum_reversed")
+ALONG_AXIS = (*SUMS, *CUMULATIVE, *ACROSS, *(f"{name}_jacobian" for name in ACROSS), "clip_norm", "clip_value")
 #: Calls that may follow each other: none magnifies a rounding much.
 CALM = ("add", "subtract", "maximum", "minimum", "copy", "negative", "tanh", "sigmoid", "hard_tanh", "silu", "softsign")
 KINDS = {"exponent": np.int32, "counter": np.int64, "threshold": np.float64}
@@ -145,7 +151,7 @@ def _call(rng: Generator, buffers: dict[str, list[Buffer]], op: str, steps: int)
         """Return an operand whose step has a shape, of an input of a call that broadcasts now and then a number."""
         still = bool(rng.random() < 0.3)
         length = 1 if still and rng.random() < 0.5 else steps
-        if not is_output and kind == "number" and op not in (*PRODUCTS, "sum_axis") and rng.random() < 0.05:
+        if not is_output and kind == "number" and op not in (*PRODUCTS, *SUMS) and rng.random() < 0.05:
             shape = ()
             length = 1
         buffer = buffers[kind][int(rng.integers(len(buffers[kind])))]
@@ -170,7 +176,7 @@ def _call(rng: Generator, buffers: dict[str, list[Buffer]], op: str, steps: int)
         found = [operand((trials, rows, *behind), is_output=True), matrix, operand((trials, inner, *behind))]
         return _complete(Call(op, found[:1], found[1:]))  # type: ignore[arg-type]
     if op not in ALONG_AXIS:
-        count = 1 if op in ONE else 3 if op == "multiply_add" else 2
+        count = 1 if op in ONE else 3 if op in THREE else 2
         found = [operand(body, is_output=True), *(operand(narrowed(body)) for _ in range(count))]
         if op == "ldexp":
             found[2] = operand(narrowed(body), "exponent")
@@ -179,8 +185,14 @@ def _call(rng: Generator, buffers: dict[str, list[Buffer]], op: str, steps: int)
         return _complete(Call(op, found[:1], found[1:]))  # type: ignore[arg-type]
     axis = int(rng.integers(1, axes + 1))
     alone = (*body[: axis - 1], 1, *body[axis:])
-    if op == "sum_axis":
+    if op in SUMS:
         found = [operand(alone, is_output=True), operand(body)]
+        if op == "sum_product":
+            found.insert(int(rng.integers(1, 3)), operand(tuple(1 if rng.random() < 0.4 else n for n in body)))
+    elif op in CUMULATIVE:
+        found = [operand(body, is_output=True), operand(body)]
+        if rng.random() < 0.3:
+            found[1] = found[0] and replace(found[0])
     elif op.startswith("clip"):
         found = [operand(body, is_output=True), operand(alone, "counter", True), operand(alone, "threshold")]
         return _complete(Call(op, found[:2], found[2:], axis))  # type: ignore[arg-type]
@@ -271,7 +283,7 @@ def random_attempt(rng: Generator) -> Attempt:
         buffers["threshold"] = buffers["number"] if rng.random() < 0.1 else buffers["threshold"]
     steps = int(rng.integers(1, 5))
     several = rng.random() < 0.4
-    everything = (*ONE, *TWO, "multiply_add", *PRODUCTS * 5, *ALONG_AXIS * 2)
+    everything = (*ONE, *TWO, *THREE, *PRODUCTS * 5, *ALONG_AXIS * 2)
     calls = []
     for _ in range(int(rng.integers(2, 6)) if several else 1):
         op = str(rng.choice(CALM if several else everything))
@@ -414,8 +426,8 @@ def _by_numpy(call: Call, step: int, first: int, matrix: Array | None) -> None:
         out[...] = out + product if op.endswith("_add") else product
     elif op in TWO:
         out[...] = TWO[op](*ins)
-    elif op == "multiply_add":
-        out[...] = ins[0] * ins[1] + ins[2]
+    elif op in THREE:
+        out[...] = THREE[op](*ins)
     elif op == "copy":
         out[...] = ins[0].copy()
     elif op in ("negative", "reciprocal", "square"):
@@ -435,6 +447,15 @@ def _along_axis(op: str, axis: int, number: float, outs: list[Array], ins: list[
     out = outs[0]
     if op == "sum_axis":
         out[...] = ins[0].sum(axis=axis, keepdims=True)
+    elif op == "largest":
+        out[...] = ins[0].max(axis=axis, keepdims=True)
+    elif op == "sum_product":
+        terms = max((x.shape[axis] for x in ins if x.ndim), default=1)
+        shape = (*out.shape[:axis], terms, *out.shape[axis + 1 :])
+        out[...] = np.broadcast_to(ins[0] * ins[1], shape).sum(axis=axis, keepdims=True)
+    elif op in CUMULATIVE:
+        along = (slice(None),) * axis + (slice(None, None, -1 if op == "cumsum_reversed" else 1),)
+        out[along] = np.cumsum(np.broadcast_to(ins[0], out.shape)[along], axis=axis)
     elif op.startswith("clip"):
         threshold = ins[0]
         largest = np.abs(out).max(axis=axis, keepdims=True)

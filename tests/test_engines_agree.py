@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from built_in_cells import states_without_gradient
+from built_in_cells import hidden_size_of, states_without_gradient
 from measured import SMALL, loaded, small_batch
 from numpy.typing import NDArray
 from test_random_cells import SEQ_LEN, Writer
@@ -30,6 +30,9 @@ pytestmark = pytest.mark.skipif(not table.AVAILABLE, reason="the compiled interp
 
 #: In log10 of norms, in float64.
 AGREEMENT = 1e-11
+#: Cells whose gradients nearly cancel: cumulated sums of a softmax's slopes, which add up to zero; a norm of few numbers
+#: that are nearly the same. Both engines round, one in another order.
+MAGNIFYING = {"on-lstm": 1e-9, "ttt-linear": 1e-9}
 #: What all input gates share is divided out again by the normaliser, so that the gradient of this bias is rounding.
 PARAMETERS_WITHOUT_GRADIENT = dict.fromkeys(("slstm", "slstm-exp"), ("layer0.b_i",))
 SIZES: dict[str, Any] = {"hidden_size": 7, "input_size": 5, "seq_len": 60, "batch_size": 3, "trials": 2, "clip": []}
@@ -74,7 +77,8 @@ def assert_agree(
 
 
 def built(cell: Any, **fields: Any) -> Problem:
-    return build(loaded(cell, **{**SIZES, **fields})).problem
+    sizes = SIZES if isinstance(cell, dict) else {**SIZES, "hidden_size": hidden_size_of(cell, SIZES["hidden_size"])}
+    return build(loaded(cell, **{**sizes, **fields})).problem
 
 
 @pytest.mark.parametrize("trials", [1, 2])
@@ -83,7 +87,8 @@ def test_built_in_cells(name: str, trials: int, monkeypatch: pytest.MonkeyPatch)
     # Statistics of a few sequences magnify every rounding, step by step.
     sizes = {} if small_batch(name) == SMALL["batch_size"] else {"batch_size": 12, "seq_len": 12}
     rounding = [*states_without_gradient(name), *PARAMETERS_WITHOUT_GRADIENT.get(name, ())]
-    assert_agree(monkeypatch, lambda: built(name, trials=trials, **sizes), rounding=rounding)
+    within = MAGNIFYING.get(name, AGREEMENT)
+    assert_agree(monkeypatch, lambda: built(name, trials=trials, **sizes), within, rounding)
 
 
 @pytest.mark.parametrize("name", ["rnn", "lstm", "gru", "layer-norm-lstm", "rnn-lags", "cornn"])

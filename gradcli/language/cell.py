@@ -13,7 +13,7 @@ from gradcli.language.lower import ACTIVATION_NAME, USUAL_ACTIVATION, Lowering
 from gradcli.language.parser import OTHER_LINE, Equation, EquationProblem, Place, parse_equations
 from gradcli.language.shapes import Shapes, infer_shapes
 from gradcli.language.sized import sized
-from gradcli.language.sizes import Dimension, size_at
+from gradcli.language.sizes import HIDDEN, INPUT, Dimension, size_at
 
 
 class CellError(Exception):
@@ -91,8 +91,10 @@ class ParsedCell:
         """Return the cell with all shapes known.
 
         Raises:
-            CellError: sizes that do not fit together, each at its place in the equations.
+            CellError: sizes that do not fit together, each at its place in the equations, or are not whole.
         """
+        if settings := _not_whole(self._shapes, {HIDDEN: hidden_size, INPUT: input_size}):
+            raise CellError([], settings)
         shapes, problems = infer_shapes(self._lowering, self._shapes, hidden_size, input_size)
         if problems:
             raise CellError(problems)
@@ -100,12 +102,12 @@ class ParsedCell:
         values = sized(low, shapes)
         return SizedCell(
             low.graph,
-            {name: values[node] for name, node in low.states.items()},
+            {name: values[name] for name in low.states},
             self._lags,
             self.output,
             shapes,
             self.equations,
-            {name: values[node] for name, node in low.values.items()},
+            values,
             low.concatenations,
             low.calls,
             self.fixed,
@@ -172,6 +174,18 @@ def parse_cell(
         raise CellError(problems, settings)
     states = list(lowering.states)
     return ParsedCell(lowering, parsed, output or ("h" if "h" in states else states[0]), shapes, frozenset(fixed))
+
+
+def _not_whole(shapes: Mapping[str, Sequence[Dimension]], sizes: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Return the settings that are no sizes at these, such as hidden_size / 4 at 6, each of which is told once."""
+    found: dict[str, tuple[str, str]] = {}
+    for name, dims in shapes.items():
+        for index, dimension in enumerate(dims):
+            try:
+                size_at(dimension, sizes)
+            except ValueError as error:
+                found.setdefault(str(error), (f"shapes.{name}[{index}]", str(error)))
+    return list(found.values())
 
 
 def _both(name: str, matrix: Place, vector: Place) -> EquationProblem:

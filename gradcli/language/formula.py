@@ -10,8 +10,16 @@ from itertools import chain, count, groupby
 
 from gradcli.frozen import frozen
 from gradcli.language.across import ACROSS, DEFAULT_EPS
-from gradcli.language.graph import VIEW, Dependence, Node, reachable
-from gradcli.language.matrix_text import NUMBER, PLACE, applied, kind_of_view, product_of_matrices, sum_over_axis
+from gradcli.language.graph import VIEW, Dependence, Graph, Node, reachable
+from gradcli.language.matrix_text import (
+    NUMBER,
+    PLACE,
+    applied,
+    kind_of_view,
+    laid_out,
+    product_of_matrices,
+    sum_over_axis,
+)
 from gradcli.language.notation import Text
 from gradcli.language.routes import AcrossJacobian, Diagonal, Edge, Factor, Map, Matrix, PathGraph, Route
 
@@ -87,6 +95,7 @@ class FormulaWriter:
         self._known = _names_of_known(graph)
         self._outputs = {node: name for name, node in graph.cell.states.items() if node.args}
         self._symbols: dict[Node, str] = {}
+        self._axes: dict[Node, int] = {}
         self._tails: dict[str, str] = {}
         self._changes: set[str] = set()
 
@@ -139,7 +148,12 @@ class FormulaWriter:
             return ""
         labels = [self._matrices(twin) for twin in twins]
         mine = self._matrices(edge)
-        return mine if labels.count(mine) == 1 else self.product([(f, 0) for f in edge.factors])[1]
+        if labels.count(mine) == 1 and mine:
+            return mine
+        factors = [(factor, 0) for factor in edge.factors]
+        if any(self._is_of_matrices(factor) for factor in edge.factors):
+            return applied(self, factors, self.notation.change(edge.source))[1]
+        return self.product(factors)[1]
 
     def _matrices(self, edge: Edge) -> str:
         return " ".join(self._bracketed(f.matrix, 0, _ATOM) for f in edge.factors if isinstance(f, Matrix))
@@ -179,7 +193,7 @@ class FormulaWriter:
                     self._changes.add(symbol)
                     sign, text = applied(self, _placed(tail, behind=1), self._change(sharing[0].vertices[-1]))
                 else:
-                    sign, text = self.product(_placed(tail, behind=1))
+                    sign, text = self.product(_placed(tail, behind=1), sharing[0].vertices[-1])
                 self._tails[symbol] = self.notation.signed_sum([(sign, text)])
                 found[tail] = symbol
         return found
@@ -207,19 +221,35 @@ class FormulaWriter:
                     case Diagonal():
                         number, parts = self._flattened(factor.coefficient)
                         constant *= number
-                        single = [part for part in parts if self.is_single(part)]
-                        scalars += [self._bracketed(part, behind, _PRODUCT) for part in single]
-                        entries += [(part, behind) for part in parts if part not in single]
+                        for part in parts:
+                            is_repeated = part.op == "view" and kind_of_view(part) == NUMBER
+                            if is_repeated or self.axes(part) == 0:
+                                scalars.append(self.term(part.args[0] if is_repeated else part, behind))
+                            else:
+                                entries.append((part, behind))
             if is_diagonal and entries:
                 pieces.append(self.notation.diagonal(self._vectors(entries)))
         if abs(constant) != 1.0:
             scalars.insert(0, self.notation.number(abs(constant)))
-        words = [*scalars, *(pieces or [self.notation.identity])]
+        if not (pieces or (scalars and self._is_number(source))):
+            pieces = [self.notation.identity]
+        words = [*scalars, *pieces]
         return (-1 if constant < 0 else 1), self.notation.times.join(words)
 
+    def factor(self, factor: Diagonal | None, source: str) -> tuple[int, str]:
+        """Return one factor, or none, which is the identity; of matrices as it acts on the state `source`."""
+        if factor is None or not self._is_of_matrices(factor):
+            return self.product([] if factor is None else [(factor, 0)], (source, 1))
+        sign, text = applied(self, [(factor, 0)], source)
+        return sign, text.removesuffix(source).removesuffix(self.notation.times_entries).removesuffix(
+            self.notation.times
+        )
+
     def _is_of_matrices(self, factor: Factor) -> bool:
-        shapes = self.graph.cell.shapes.of_nodes
-        return isinstance(factor, Map) or (isinstance(factor, Diagonal) and len(shapes.get(factor.coefficient, ())) > 1)
+        return isinstance(factor, Map) or (isinstance(factor, Diagonal) and self.axes(factor.coefficient) > 1)
+
+    def _is_number(self, source: tuple[str, int] | None) -> bool:
+        return source is not None and self.axes(self.graph.cell.values[source[0]]) == 0
 
     def _change(self, source: tuple[str, int] | None) -> str:
         if source is None:
@@ -230,8 +260,15 @@ class FormulaWriter:
 
     # What matrices are written of, see `matrix_text`.
 
+    @property
+    def arena(self) -> Graph:
+        return self.graph.cell.graph
+
     def atom(self, node: Node, behind: int) -> str:
         return self._bracketed(node, behind, _ATOM)
+
+    def term(self, node: Node, behind: int) -> str:
+        return self._bracketed(node, behind, _PRODUCT)
 
     def expression(self, node: Node, behind: int) -> str:
         return self._expression(node, behind)[0]
@@ -239,14 +276,30 @@ class FormulaWriter:
     def flattened(self, node: Node) -> tuple[float, list[Node]]:
         return self._flattened(node)
 
+    def axes(self, node: Node) -> int:
+        """Return how many axes a value has: none is a number."""
+        known = self.graph.cell.shapes.of_nodes
+        for below in reachable([node], stop=known.keys() | self._axes.keys()):
+            if below not in self._axes:
+                self._axes[below] = len(known[below]) if below in known else self._axes_of(below)
+        return self._axes[node]
+
+    def _axes_of(self, node: Node) -> int:
+        match node.op:
+            case "view":
+                return len(node.data[1])
+            case "total":
+                return len(node.data[0]) - 1
+            case "matmul" | "pad":
+                return 1
+            case _:
+                return max((self._axes[arg] for arg in node.args), default=0)
+
     def operand(self, node: Node, behind: int) -> str:
         return self._operand(node, behind)
 
     def elementwise(self, nodes: Sequence[Node], behind: int) -> str:
         return self._vectors([(node, behind) for node in nodes])
-
-    def is_single(self, node: Node) -> bool:
-        return node.op == "parameter" and self.graph.cell.shapes.parameters[node.data] == ()
 
     def _vectors(self, entries: Sequence[tuple[Node, int]]) -> str:
         """Return an elementwise product, numbers first; what stands in it several times in a row is a power."""
@@ -305,6 +358,10 @@ class FormulaWriter:
                 return n.columns.format(whole, self._expression(vector, behind)[0]), _ATOM
             case "matmul":
                 return n.times.join(self._bracketed(arg, behind, _ATOM) for arg in node.args), _QUOTIENT
+            case "call" if node.data == "_root" and (vector := _squared(node.args[0])) is not None:
+                return n.call("norm", self._expression(vector, behind)[0]), _ATOM
+            case "where" if _is_slope_of_norm(node):
+                return self._expression(node.args[1], behind)
             case "call":
                 return n.call(node.data, self._argument(node.args[0], behind)), _ATOM
             case "across":
@@ -354,7 +411,7 @@ class FormulaWriter:
             case "number":
                 return self._expression(inner, behind)
             case kind:
-                return n.call(f"along_{kind}", self._expression(inner, behind)[0]), _ATOM
+                return laid_out(n, kind, self._expression(inner, behind)[0]), _ATOM
 
     def _sum(self, node: Node, behind: int) -> str:
         if all(arg.op == "pad" for arg in node.args) and set(node.data) == {1}:
@@ -426,6 +483,19 @@ class FormulaWriter:
             names = chain(["a"], (f"a{i}" for i in count(1)))
             self._symbols[node] = next(name for name in names if name not in taken)
         return self._expression(node, behind)[0]
+
+
+def _squared(total: Node) -> Node | None:
+    """Return a where a node is the sum of all a_i^2; None where it is none."""
+    while total.op == "total":
+        total = total.args[0]
+    return total.args[0] if total.op == "mul" and total.args[0] is total.args[1] else None
+
+
+def _is_slope_of_norm(node: Node) -> bool:
+    """Tell whether a choice is that of the slope of a norm, which is 0 at 0: elsewhere it is what is written."""
+    mask, _, otherwise = node.args
+    return mask.op == "greater" and mask.args[0].op == "call" and mask.args[0].data == "_root" and otherwise.is_number
 
 
 def _names_of_known(graph: PathGraph) -> dict[Node, str]:

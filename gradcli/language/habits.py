@@ -26,8 +26,17 @@ _INSTEAD = {
     **dict.fromkeys(("rms_norm", "rmsnorm"), "it is written a / sqrt(mean(a * a) + 1e-5)"),
     **dict.fromkeys(("detach", "stop_gradient", "no_grad"), "it is called stop here"),
     **dict.fromkeys(("eye", "identity_matrix"), "the identity matrix is written I"),
+    "rsqrt": "it is written 1 / sqrt(a)",
+    "log1p": "it is written log(1 + a)",
+    "expm1": "it is written exp(a) - 1",
+    "cosh": "it is written (exp(a) + exp(-a)) / 2",
+    "sinh": "it is written (exp(a) - exp(-a)) / 2",
+    "tan": "it is written sin(a) / cos(a)",
+    **dict.fromkeys(("sign", "sgn"), "it has no gradient to follow; its value is where(a > 0, 1, -1)"),
+    **dict.fromkeys(("inv", "inverse", "solve", "det", "svd", "eig"), "there is no such function of whole matrices"),
+    **dict.fromkeys(("topk", "sort", "argmax", "argmin"), "max(a), min(a) and where(a > b, p, q) choose entries"),
     **dict.fromkeys(("cumax",), "it is written cumsum(softmax(a))"),
-    **dict.fromkeys(("sign", "round", "floor", "ceil"), _SMOOTH),
+    **dict.fromkeys(("round", "floor", "ceil"), _SMOOTH),
     **dict.fromkeys(
         ("heaviside", "step", "surrogate"), 'a step with the slope of a surrogate is spike(a, "atan", 2.0)'
     ),

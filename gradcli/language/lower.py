@@ -249,7 +249,7 @@ class Lowering:
                 place,
                 f"{vector} is a vector and {matrix} a matrix: write diag({vector}) @ {matrix} for its rows, "
                 f"{matrix} @ diag({vector}) for its columns, or outer(a, b) for a matrix of two vectors; "
-                f"a single number is declared as such: shapes: {{NAME: []}}",
+                "a gate that is one number is made by dot(w, x[t]), and one that is a parameter by shapes: {NAME: []}",
             )
 
     def _written(self, tree: ast.expr, equation: Equation) -> str:
@@ -671,6 +671,9 @@ class Lowering:
             # U @ V @ h: two products with a vector instead of one of two matrices.
             assert isinstance(left, ast.BinOp)
             inner = self._times_vector(left.right, vector, equation.statement.place(left), equation)
+            if self._rank(inner) == NUMBER:
+                # a @ b.T @ v: a times a number
+                return self.graph.mul(inner, self._vector(left.left, equation))
             return self._times_vector(left.left, inner, place, equation)
         if isinstance(left, ast.Attribute) and not self._is_of_parameters(left.value):
             row = self._value(left.value, equation)

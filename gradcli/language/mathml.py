@@ -73,7 +73,7 @@ class MathML(Text):
 
     identity = "<mi>I</mi>"
     times = '<mspace width="0.17em"/>'
-    times_elementwise = _operator("⊙")
+    times_elementwise = times_entries = _operator("⊙")
     transposed = "<msup><mrow>{}</mrow><mo>⊤</mo></msup>"
     columns = "<msup><mrow>{}</mrow><mrow><mo>(</mo>{}<mo>)</mo></mrow></msup>"
     quotient_in_line = False

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from gradcli.language.graph import VIEW, Node
+from gradcli.language.graph import ELEMENTWISE_OPS, VIEW, Graph, Node
 from gradcli.language.notation import Text
 from gradcli.language.routes import AcrossJacobian, Diagonal, Factor, Map, Matrix
 
@@ -31,11 +31,14 @@ class Writer(Protocol):
 
     notation: Text
 
+    @property
+    def arena(self) -> Graph: ...
     def atom(self, node: Node, behind: int) -> str: ...
+    def term(self, node: Node, behind: int) -> str: ...
     def expression(self, node: Node, behind: int) -> str: ...
     def flattened(self, node: Node) -> tuple[float, list[Node]]: ...
     def operand(self, node: Node, behind: int) -> str: ...
-    def is_single(self, node: Node) -> bool: ...
+    def axes(self, node: Node) -> int: ...
     def elementwise(self, nodes: Sequence[Node], behind: int) -> str: ...
 
 
@@ -47,6 +50,33 @@ def kind_of_view(node: Node) -> str:
     if len(shape) == 1:
         return SLICE
     return TRANSPOSED if all(strides) else ALONG_ROWS if strides[1] else ALONG_COLUMNS
+
+
+def _laid(writer: Writer, node: Node) -> tuple[str, Node] | None:
+    """Return how an expression of vectors lies that all lie along the same axis, and it of the vectors themselves."""
+    kind = kind_of_view(node) if node.op == "view" else ""
+    if kind in (ALONG_ROWS, ALONG_COLUMNS):
+        return kind, node.args[0]
+    if node.op not in ELEMENTWISE_OPS:
+        return None
+    kinds, args = set(), []
+    for arg in node.args:
+        if writer.axes(arg) == 0:
+            args.append(arg)
+        elif arg.op == "view" and kind_of_view(arg) == NUMBER:
+            args.append(arg.args[0])
+        elif (found := _laid(writer, arg)) is not None:
+            kinds.add(found[0])
+            args.append(found[1])
+        else:
+            return None
+    return (kinds.pop(), writer.arena.node(node.op, args, node.data)) if len(kinds) == 1 else None
+
+
+def laid_out(n: Text, kind: str, vector: str) -> str:
+    """Return the matrix of a vector along the rows or the columns."""
+    one = n.number(1)
+    return n.outer(*((vector, one) if kind == ALONG_COLUMNS else (one, vector)))
 
 
 class Sorted:
@@ -61,12 +91,12 @@ class Sorted:
         self.columns: list[Node] = []
         self.full: list[Node] = []
         for factor in factors:
-            kind = kind_of_view(factor) if factor.op == "view" else ""
-            of_kind = {NUMBER: self.scalars, ALONG_ROWS: self.rows, ALONG_COLUMNS: self.columns}
-            if kind in of_kind:
-                of_kind[kind].append(factor.args[0])
-            elif writer.is_single(factor):
+            if writer.axes(factor) == 0:
                 self.scalars.append(factor)
+            elif factor.op == "view" and kind_of_view(factor) == NUMBER:
+                self.scalars.append(factor.args[0])
+            elif (laid := _laid(writer, factor)) is not None:
+                (self.rows if laid[0] == ALONG_ROWS else self.columns).append(laid[1])
             else:
                 self.full.append(factor)
 
@@ -78,11 +108,11 @@ def product_of_matrices(writer: Writer, factors: Sequence[Node], behind: int) ->
         return None
     left, right = (writer.elementwise(nodes, behind) if nodes else "" for nodes in (found.columns, found.rows))
     if found.full or not (left and right):
-        middle = [writer.elementwise(found.full, behind)] if found.full else []
+        middle = [_full(writer, found, behind)] if found.full else []
         words = [*([n.diagonal(left)] if left else []), *middle, *([n.diagonal(right)] if right else [])]
     else:
         words = [n.outer(left, right)]
-    return n.times.join([*(writer.atom(node, behind) for node in found.scalars), *words])
+    return n.times.join([*(writer.term(node, behind) for node in found.scalars), *words])
 
 
 def sum_over_axis(writer: Writer, node: Node, behind: int) -> str:
@@ -98,110 +128,164 @@ def sum_over_axis(writer: Writer, node: Node, behind: int) -> str:
     found = Sorted(writer, factors)
     across, along = (found.rows, found.columns) if axis == 1 else (found.columns, found.rows)
     if len(across) == 1 and found.full and not along:
-        matrix = found.full[0] if len(found.full) == 1 else None
-        text = writer.atom(matrix, behind) if matrix else n.bracketed(writer.elementwise(found.full, behind))
+        text = _full(writer, found, behind)
         text = text if axis == 1 else n.transposed.format(text)
-        scalars = [writer.atom(scalar, behind) for scalar in found.scalars]
+        scalars = [writer.term(scalar, behind) for scalar in found.scalars]
         return n.times.join([*front, *scalars, text, writer.atom(across[0], behind)])
-    over = "columns" if axis == 1 else "rows"
-    return n.call(f"sum_{over}", writer.expression(node.args[0], behind))
+    matrix = n.bracketed(writer.expression(node.args[0], behind))
+    return n.times.join([matrix if axis == 1 else n.transposed.format(matrix), n.number(1)])
+
+
+class _Acting:
+    """What a product of factors makes of its argument, so far.
+
+    spread: how a vector lies beside what comes next, "" where that is plain. is_whole: whether the text stands without
+        brackets before a transpose, as a name does. is_entrywise: whether it is a product entry by entry, which stands
+        in brackets beside matrices.
+    """
+
+    def __init__(self, n: Text, text: str) -> None:
+        self._n = n
+        self.text = text
+        self.spread = ""
+        self.is_whole = True
+        self.is_entrywise = False
+
+    def now(self, text: str, *, spread: str = "", is_whole: bool = False, is_entrywise: bool = False) -> None:
+        self.text, self.spread, self.is_whole, self.is_entrywise = text, spread, is_whole, is_entrywise
+
+    @property
+    def factor(self) -> str:
+        """The text as a factor of a product of matrices."""
+        return self._n.bracketed(self.text) if self.is_entrywise else self.text
+
+    @property
+    def whole(self) -> str:
+        """The text as it stands before a transpose and in products entry by entry."""
+        return self.text if self.is_whole else self._n.bracketed(self.text)
 
 
 def applied(writer: Writer, factors: Sequence[tuple[Factor, int]], argument: str) -> tuple[int, str]:
     """Return the sign and the text of a product of factors, applied to an argument: the last factor first."""
     n = writer.notation
-    constant, text = 1.0, argument
+    constant, acting = 1.0, _Acting(n, argument)
     scalars: list[str] = []
-    spread = ""
     waiting = list(factors)
     while waiting:
         factor, behind = waiting.pop()
         match factor:
             case Matrix(matrix):
-                text = n.times.join([writer.atom(matrix, behind), text])
+                acting.now(n.times.join([writer.atom(matrix, behind), acting.factor]))
             case AcrossJacobian(node):
-                text = n.times.join([n.jacobian(node.data[0], writer.operand(node, behind)), text])
-            case Map(node):
-                spread, text = _mapped(n, node, text)
+                acting.now(n.times.join([n.jacobian(node.data[0], writer.operand(node, behind)), acting.factor]))
+            case Map():
+                _map(n, factor, acting)
             case Diagonal(coefficient):
                 number, parts = writer.flattened(coefficient)
                 constant *= number
                 found = Sorted(writer, parts)
-                scalars += [writer.atom(scalar, behind) for scalar in found.scalars]
-                summed = waiting[-1][0].node if waiting and isinstance(waiting[-1][0], Map) else None
-                if summed is not None and summed.op != "total":
-                    summed = None
-                if summed is not None:
-                    taken = _taken_by_sum(writer, found, summed, spread, text, behind)
-                    if taken is not None:
-                        waiting.pop()
-                        spread, text = "", taken
-                        continue
-                text = _beside(writer, found, spread, text, behind)
-                spread = ""
-    if spread:
-        text = n.call(f"along_{spread}", text)
+                scalars += [writer.term(scalar, behind) for scalar in found.scalars]
+                total = waiting[-1][0].node if waiting and isinstance(waiting[-1][0], Map) else None
+                if total is not None and total.op == "total" and _sum_products(writer, found, total, acting, behind):
+                    waiting.pop()
+                elif acting.spread or found.rows or found.columns or found.full:
+                    _multiply(writer, found, acting, behind)
+    if acting.spread in (ALONG_ROWS, ALONG_COLUMNS):
+        acting.now(laid_out(n, acting.spread, acting.text))
     if abs(constant) != 1.0:
         scalars.insert(0, n.number(abs(constant)))
-    if text == argument == PLACE and scalars:
-        return (-1 if constant < 0 else 1), n.times.join(scalars)
-    return (-1 if constant < 0 else 1), n.times.join([*scalars, text])
+    sign = -1 if constant < 0 else 1
+    if acting.text == argument == PLACE and scalars:
+        return sign, n.times.join(scalars)
+    return sign, n.times.join([*scalars, acting.factor]) if scalars else acting.text
 
 
-def _mapped(n: Text, node: Node, text: str) -> tuple[str, str]:
-    """Return how a map's result lies beside what comes next, "" where that is plain, and its text."""
-    match node.op:
-        case "total":
-            shape, axis = node.data
-            return "", n.call("sum" if len(shape) == 1 else f"sum_{'columns' if axis else 'rows'}", text)
-        case "cumsum":
-            return "", n.call("cumsum", text)
-        case "pad":
-            return "", n.concatenated([text])
-    kind = kind_of_view(node)
-    if kind == SLICE:
+def _map(n: Text, factor: Map, acting: _Acting) -> None:
+    """Go through a map."""
+    node = factor.node
+    if node.op == "total" and len(node.data[0]) == 1:
+        acting.now(n.call("sum", acting.text), is_whole=True)
+    elif node.op == "total":
+        # The sums of rows are the matrix times a vector of ones.
+        acting.now(n.times.join([acting.factor if node.data[1] else n.transposed.format(acting.whole), n.number(1)]))
+    elif node.op == "cumsum":
+        acting.now(n.call("cumsum", acting.text), is_whole=True)
+    elif node.op == "pad":
+        start, whole = node.data
+        zero = n.number(0)
+        words = [*([zero] if start else []), acting.text, *([zero] if start + factor.size < whole else [])]
+        acting.now(n.concatenated(words), is_whole=True)
+    elif (kind := kind_of_view(node)) == SLICE:
         start, (size,), _ = node.data[:VIEW]
-        return "", n.entries(text, start, start + size)
-    if kind == TRANSPOSED:
-        return "", n.transposed.format(text)
-    return ("" if kind == NUMBER else kind), text
+        acting.now(n.entries(acting.whole, start, start + size), is_whole=True)
+    elif kind == TRANSPOSED:
+        acting.now(n.transposed.format(acting.whole), is_whole=True)
+    else:
+        acting.spread = kind
 
 
-def _taken_by_sum(writer: Writer, found: Sorted, total: Node, spread: str, text: str, behind: int) -> str | None:
-    """Return a factor with the sum that follows it as a product with a vector; None where it is none."""
+def _sum_products(writer: Writer, found: Sorted, total: Node, acting: _Acting, behind: int) -> bool:
+    """Take a factor with the sum that follows it as a product with a vector; return whether it is one."""
     n = writer.notation
     shape, axis = total.data
-    if spread:
-        lies_across = spread == (ALONG_ROWS if axis == 1 else ALONG_COLUMNS)
-        if len(shape) == 1 or not lies_across or found.rows or found.columns or len(found.full) != 1:
-            return None
-        matrix = writer.atom(found.full[0], behind)
-        return n.times.join([matrix if axis == 1 else n.transposed.format(matrix), text])
     if len(shape) == 1:
         others = [*found.full, *found.rows, *found.columns]
-        return n.dot(writer.elementwise(others, behind), text) if others else None
+        if acting.spread or not others:
+            return False
+        acting.now(n.dot(writer.elementwise(others, behind), acting.text))
+        return True
     across, along = (found.rows, found.columns) if axis == 1 else (found.columns, found.rows)
-    if len(across) == 1 and not along and not found.full:
-        matrix = text if axis == 1 else n.transposed.format(text)
-        return n.times.join([matrix, writer.atom(across[0], behind)])
-    return None
+    if acting.spread:
+        lies_across = acting.spread == (ALONG_ROWS if axis == 1 else ALONG_COLUMNS)
+        if not lies_across or across or along or len(found.full) != 1:
+            return False
+        matrix = writer.atom(found.full[0], behind)
+        acting.now(n.times.join([matrix if axis == 1 else n.transposed.format(matrix), acting.factor]))
+        return True
+    if not across:
+        return False
+    if found.full:
+        acting.now(n.times_entries.join([_full(writer, found, behind), acting.whole]), is_entrywise=True)
+    vector = writer.atom(across[0], behind) if len(across) == 1 else n.bracketed(writer.elementwise(across, behind))
+    ends = [n.diagonal(writer.elementwise(along, behind))] if along else []
+    acting.now(n.times.join([*ends, acting.factor if axis == 1 else n.transposed.format(acting.whole), vector]))
+    return True
 
 
-def _beside(writer: Writer, found: Sorted, spread: str, text: str, behind: int) -> str:
-    """Return an elementwise product with something that is a matrix, a vector, or a vector along a matrix."""
+def _full(writer: Writer, found: Sorted, behind: int) -> str:
+    """Return the factors that lie along nothing, entry by entry, in brackets where they need them."""
+    if len(found.full) == 1:
+        return writer.atom(found.full[0], behind)
+    return writer.notation.bracketed(writer.elementwise(found.full, behind))
+
+
+def _multiply(writer: Writer, found: Sorted, acting: _Acting, behind: int) -> None:
+    """Multiply entry by entry with something that is a matrix, a vector, or a vector along a matrix."""
     n = writer.notation
     left, right = (writer.elementwise(nodes, behind) if nodes else "" for nodes in (found.columns, found.rows))
-    full = writer.elementwise(found.full, behind) if found.full else ""
-    if spread == ALONG_COLUMNS and right and not (left or full):
-        return n.outer(text, right)
-    if spread == ALONG_ROWS and left and not (right or full):
-        return n.outer(left, text)
-    if spread:
-        matrix = full or (n.outer(left, right) if left and right else n.call(f"along_{spread}", left or right or "1"))
-        ends = [n.diagonal(text), matrix] if spread == ALONG_COLUMNS else [matrix, n.diagonal(text)]
-        return n.times.join(ends)
-    if full and not (left or right):
-        # Of vectors a diagonal; of matrices entry by entry.
-        return n.times.join([n.diagonal(full), text])
-    words = [*([n.diagonal(left)] if left else []), *([n.diagonal(full)] if full else []), text]
-    return n.times.join([*words, *([n.diagonal(right)] if right else [])])
+    if acting.spread == NUMBER:
+        value = n.outer(left or n.number(1), right or n.number(1)) if left or right else ""
+        if found.full:
+            ends = ([n.diagonal(left)] if left else [], [n.diagonal(right)] if right else [])
+            value = n.times.join([*ends[0], _full(writer, found, behind), *ends[1]])
+        acting.now(n.times.join([*([value] if value else []), acting.factor]))
+        return
+    if acting.spread:
+        # Of a vector u along the columns the entries are u_i: diag(u a) F diag(b), or outer(u a, b).
+        is_first = acting.spread == ALONG_COLUMNS
+        own, other = (left, right) if is_first else (right, left)
+        vector = n.times.join([n.diagonal(own), acting.factor]) if own else acting.text
+        if found.full:
+            words = [n.diagonal(vector), _full(writer, found, behind), *([n.diagonal(other)] if other else [])]
+            acting.now(n.times.join(words if is_first else words[::-1]))
+        else:
+            pair = (vector, other or n.number(1))
+            acting.now(n.outer(*(pair if is_first else pair[::-1])))
+        return
+    if found.full and max(map(writer.axes, found.full)) == 1:
+        acting.now(n.times.join([n.diagonal(writer.elementwise(found.full, behind)), acting.factor]))
+    elif found.full:
+        acting.now(n.times_entries.join([_full(writer, found, behind), acting.whole]), is_entrywise=True)
+    if left or right:
+        ends = ([n.diagonal(left)] if left else [], [n.diagonal(right)] if right else [])
+        acting.now(n.times.join([*ends[0], acting.factor, *ends[1]]))

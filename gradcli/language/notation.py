@@ -41,6 +41,7 @@ class Text:
     identity = "I"
     times = " "
     times_elementwise = " "
+    times_entries = " * "  # of matrices, entry by entry
     transposed = "{}.T"
     columns = "{}[:, {}]"
     quotient_in_line = True
@@ -114,7 +115,7 @@ class Latex(Text):
     """LaTeX, for an align* environment of amsmath."""
 
     times = r" \, "
-    times_elementwise = r" \odot "
+    times_elementwise = times_entries = r" \odot "
     transposed = r"{}^{{\top}}"
     columns = "{}^{{({})}}"
     quotient_in_line = False

@@ -244,6 +244,7 @@ class Ranks:
             or self._are_made_of_matrices(changing=True)
             or self._are_multiplied()
             or self._stand_left(of_parameters=False)
+            or self._are_dotted()
             or self._add_numbers()
             or self._are_made_of_matrices(changing=False)
             or self._stand_beside_matrices()
@@ -275,6 +276,12 @@ class Ranks:
         """Take as a vector what a matrix of parameters is multiplied with."""
         products = [product for product in self._products if product.of_parameters and not product.right_transposed]
         learnt = [_learn(product.right, VECTOR) for product in products]
+        return any(learnt)
+
+    def _are_dotted(self) -> bool:
+        """Take as a vector what a transposed vector is multiplied with."""
+        products = [product for product in self._products if product.left_transposed]
+        learnt = [_learn(p.right, VECTOR) for p in products if p.left.find().value == VECTOR]
         return any(learnt)
 
     def _are_made_of_matrices(self, *, changing: bool) -> bool:
@@ -351,10 +358,13 @@ def _propagate_elementwise(tie: _Elementwise) -> bool:
 def _propagate_product(product: _Product) -> bool:
     left, right, result = (rank.find().value for rank in (product.left, product.right, product.result))
     changed = False
-    if product.right_transposed and right == VECTOR:
+    if product.right_transposed and VECTOR in (left, right):
         # a @ b.T, an outer product
-        return _learn(product.left, VECTOR) | _learn(product.result, MATRIX)
-    if left == VECTOR or result == NUMBER:
+        learnt = _learn(product.left, VECTOR) | _learn(product.right, VECTOR)
+        return learnt | _learn(product.result, MATRIX)
+    if left == VECTOR and right == MATRIX:
+        return False  # a row, which is told
+    if (left == VECTOR and not product.left_transposed) or result == NUMBER or (left, right) == (VECTOR, VECTOR):
         changed |= _learn(product.right, VECTOR) | _learn(product.result, NUMBER)
     elif left == MATRIX:
         if right is not None:

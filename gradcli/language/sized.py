@@ -14,8 +14,8 @@ from gradcli.language.lower import Lowering
 from gradcli.language.shapes import Shape, Shapes
 
 
-def sized(cell: Lowering, shapes: Shapes) -> dict[Node, Node]:
-    """Return what each node of a cell becomes at these sizes; the shapes of new nodes are added to `shapes`."""
+def sized(cell: Lowering, shapes: Shapes) -> dict[str, Node]:
+    """Return the value of each name of a cell at these sizes; the shapes of new nodes are added to `shapes`."""
     graph = cell.graph
     new: dict[Node, Node] = {}
     for node in reachable(cell.values.values()):
@@ -26,7 +26,10 @@ def sized(cell: Lowering, shapes: Shapes) -> dict[Node, Node]:
         if shape is not None:
             shapes.of_nodes[found] = shape
             shapes.sizes[found] = math.prod(shape)
-    return new
+    values = {name: new[node] for name, node in cell.values.items()}
+    # A state of several entries may be given one number for all of them.
+    states = {name: _beside(graph, shapes, values[name], shapes.of_states[name]) for name in cell.states}
+    return values | states
 
 
 def _sized(graph: Graph, node: Node, args: list[Node], shape: Shape, shapes: Shapes) -> Node:

@@ -144,7 +144,9 @@ def _transient(found: JacobianFindings) -> list[Block]:
     peak = float(np.median(found.spectra.peak))
     distance = int(np.median(found.spectra.peak_distance))
     last = len(found.curve) - 1
-    if peak <= math.log10(1.05) or distance == last:
+    shown = float(np.median(found.spectra.largest, axis=0).max())
+    # Where the peaks of trials lie apart, the medians of place and of height would be those of no trial.
+    if min(peak, shown) <= math.log10(1.05) or distance == last:
         return []
     text = (
         f"the largest singular value peaks at {power_of_ten(peak)}, {grouped(distance)} steps back: a gain that fades"

@@ -209,13 +209,15 @@ def largest_first(shares: Sequence[Share]) -> list[Share]:
 def coefficient(curve: DirectCurve, writer: FormulaWriter) -> str:
     """Return what a route multiplies by in a step: one coefficient, or of several states each with its ends."""
     if len(curve.route.edges) == 1:
-        return _diagonal(curve.route.edges[0].coefficient, writer)
-    return "; ".join(
-        f"{edge.target} <- {edge.source}{'' if edge.lag else ' within the step'}: {_diagonal(edge.coefficient, writer)}"
-        for edge in curve.route.edges
-    )
+        edge = curve.route.edges[0]
+        return _diagonal(edge.coefficient, edge.source, writer)
+    words = []
+    for edge in curve.route.edges:
+        within = "" if edge.lag else " within the step"
+        words.append(f"{edge.target} <- {edge.source}{within}: {_diagonal(edge.coefficient, edge.source, writer)}")
+    return "; ".join(words)
 
 
-def _diagonal(coefficient: Node, writer: FormulaWriter) -> str:
+def _diagonal(coefficient: Node, source: str, writer: FormulaWriter) -> str:
     is_one = coefficient.is_number and coefficient.data == 1.0
-    return signed_sum([writer.product([] if is_one else [(Diagonal(coefficient), 0)])])
+    return signed_sum([writer.factor(None if is_one else Diagonal(coefficient), source)])

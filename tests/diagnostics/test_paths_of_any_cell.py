@@ -59,7 +59,8 @@ def test_made_up_cells(seed: int, distance: int) -> None:
 def test_cells_of_the_tests(path: Path, distance: int) -> None:
     spec = yaml.safe_load(path.read_text(encoding="utf-8"))
     fields = {key: value for key, value in spec.items() if key not in ("cell", "clip", "num_layers")}
-    sizes = {"seq_len": 10, "batch_size": 2, "trials": 2, "loss": {"kind": "projection"}}
+    # Three sequences: of two a batch norm leaves opposite numbers, whose gradient is rounding alone.
+    sizes = {"seq_len": 10, "batch_size": 3, "trials": 2, "loss": {"kind": "projection"}}
     check_sums(build(loaded(spec["cell"], **{**fields, **sizes})).problem, distance)
 
 

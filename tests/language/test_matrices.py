@@ -93,8 +93,8 @@ def _drawn(equations: str) -> list[tuple[str, tuple[int, ...]]]:
 MISTAKES = {
     "S[t] = S[t-1] + outer(x[t], x[t])\nh[t] = S[t] * (W @ x[t])": (
         "2:8: W @ x[t] is a vector and S[t] a matrix: write diag(W @ x[t]) @ S[t] for its rows, "
-        "S[t] @ diag(W @ x[t]) for its columns, or outer(a, b) for a matrix of two vectors; a single number is "
-        "declared as such: shapes: {NAME: []}"
+        "S[t] @ diag(W @ x[t]) for its columns, or outer(a, b) for a matrix of two vectors; a gate that "
+        "is one number is made by dot(w, x[t]), and one that is a parameter by shapes: {NAME: []}"
     ),
     "S[t] = W @ S[t-1] + outer(x[t], x[t])\nh[t] = S[t] @ x[t]": (
         "1:8: a product of two whole matrices is not offered, as one step would need a matrix for every entry; one of "

@@ -101,7 +101,11 @@ def test_the_number_of_parameters_is_that_of_torch() -> None:
         found = data_of(run_of(measured(cell, seq_len=2, trials=1, batch_size=1)))
         assert found["parameter_count"] == count
         assert {entry["copies"] for name, entry in found["parameters"].items() if ".W_" in name} == {1}
-    assert cell_in_full("lstm").report.data["parameters"]["b_f"] == {"shape": ["hidden_size"], "copies": 2}
+    assert cell_in_full("lstm").report.data["parameters"]["b_f"] == {
+        "shape": ["hidden_size"],
+        "copies": 2,
+        "trained": True,
+    }
     assert cell_in_full("slstm").report.data["parameters"]["b_f"]["copies"] == 1
 
 

@@ -11,12 +11,12 @@ from gradcli.sources.initialisers import InitialiserError
 from gradcli.spec.initialisers import InitialState
 
 
-def drawn(model, *, layer="layer0", state="h", size=4, batch=5, trials=2, seed=0) -> np.ndarray:
+def drawn(model, *, layer="layer0", state="h", shape=(4,), batch=5, trials=2, seed=0) -> np.ndarray:
     return draw_initial_state(
         as_read(InitialState, model),
         layer=layer,
         state=state,
-        size=size,
+        shape=shape,
         batch_size=batch,
         trials=trials,
         seed=seed,
@@ -45,6 +45,18 @@ def test_given_values_may_be_a_vector_for_each_sequence():
     assert all(np.array_equal(values[1, :, sequence], rows[sequence]) for sequence in range(5))
 
 
+def test_a_matrix_is_given_as_one_and_kept_row_by_row():
+    matrix = [[1, 2, 3], [4, 5, 6]]
+    values = drawn(matrix, shape=(2, 3))
+    assert all(np.array_equal(values[1, :, sequence], [1, 2, 3, 4, 5, 6]) for sequence in range(5))
+    of_each = [[[100 * sequence + entry for entry in row] for row in matrix] for sequence in range(5)]
+    values = drawn(of_each, shape=(2, 3))
+    assert all(np.array_equal(values[0, :, sequence], np.ravel(of_each[sequence])) for sequence in range(5))
+    with pytest.raises(InitialiserError) as error:
+        drawn([[1, 2], [3, 4], [5, 6]], shape=(2, 3))
+    assert "2 x 3" in str(error.value) or "2 lists" in str(error.value), error.value
+
+
 def test_given_values_of_another_shape_are_an_error():
     with pytest.raises(InitialiserError) as error:
         drawn([1, 2, 3])
@@ -52,10 +64,10 @@ def test_given_values_of_another_shape_are_an_error():
 
 
 def test_the_moments_of_drawn_states():
-    normal = drawn({"normal": {"std": 0.5, "mean": 2.0}}, size=100, batch=100)
+    normal = drawn({"normal": {"std": 0.5, "mean": 2.0}}, shape=(100,), batch=100)
     assert normal.mean() == pytest.approx(2.0, abs=4 * 0.5 / np.sqrt(normal.size))
     assert normal.std() == pytest.approx(0.5, rel=4 / np.sqrt(2 * normal.size))
-    uniform = drawn({"uniform": 3.0}, size=100, batch=100)
+    uniform = drawn({"uniform": 3.0}, shape=(100,), batch=100)
     assert -3 <= uniform.min() < -2.99
     assert 2.99 < uniform.max() <= 3
     assert abs(uniform.mean()) < 4 * 3 / np.sqrt(3 * uniform.size)

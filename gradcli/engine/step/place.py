@@ -172,12 +172,12 @@ class Layout:
 
     @cached_property
     def _copied(self) -> frozenset[Node]:
-        """Views of matrices that others are views of: these are copied, so that a view has one stride to begin with."""
-        return frozenset(
-            node.args[0]
-            for node in reachable([*self.step.states.values(), *self.step.coefficients])
-            if node.op == "view" and node.args[0].op == "view" and self.is_matrix(node.args[0])
-        )
+        """Views that are copied: of matrices that others are views of, so that a view has one stride to begin with;
+        and what is the value of a state, which has a place."""
+        states = self.step.states.values()
+        views = [node for node in reachable([*states, *self.step.coefficients]) if node.op == "view"]
+        of_views = (view.args[0] for view in views if view.args[0].op == "view" and self.is_matrix(view.args[0]))
+        return frozenset([*of_views, *(node for node in states if node in views)])
 
     def is_copied(self, node: Node) -> bool:
         """Tell whether a view has a place of its own."""
