@@ -30,8 +30,8 @@ pytestmark = pytest.mark.skipif(not table.AVAILABLE, reason="the compiled interp
 
 #: In log10 of norms, in float64.
 AGREEMENT = 1e-11
-#: Cells whose gradients nearly cancel: cumulated sums of a softmax's slopes, which add up to zero; a norm of few numbers
-#: that are nearly the same. Both engines round, one in another order.
+#: Cells whose gradients nearly cancel: cumulated sums of slopes of a softmax, which add up to zero; a norm of few
+#: numbers that are nearly the same. Both engines round, one in another order.
 MAGNIFYING = {"on-lstm": 1e-9, "ttt-linear": 1e-9}
 #: What all input gates share is divided out again by the normaliser, so that the gradient of this bias is rounding.
 PARAMETERS_WITHOUT_GRADIENT = dict.fromkeys(("slstm", "slstm-exp"), ("layer0.b_i",))
