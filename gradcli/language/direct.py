@@ -164,13 +164,21 @@ def _name(edges: tuple[DirectEdge, ...], named: Mapping[Node, str]) -> str | Non
     """Return a coefficient as the equations would write it, where it is a name, a number, or one minus a name."""
     if len(edges) > 1:
         return None
-    factor = edges[0].coefficient
+    factor = _unlaid(edges[0].coefficient)
     if factor in named:
         return named[factor]
     if factor.is_number:
         return f"{factor.data:g}"
     if factor.op == "parameter":
         return str(factor.data)
-    if factor.op == "sum" and factor.data == (1, -1) and factor.args[0].is_number and factor.args[1] in named:
-        return f"{factor.args[0].data:g} - {named[factor.args[1]]}"
+    if factor.op == "sum" and factor.data == (1, -1) and factor.args[0].is_number:
+        gate = _unlaid(factor.args[1])
+        return f"{factor.args[0].data:g} - {named[gate]}" if gate in named else None
     return None
+
+
+def _unlaid(node: Node) -> Node:
+    """Return what stands beside the entries of a matrix or a vector, as the equations have it."""
+    while node.op == "view":
+        node = node.args[0]
+    return node

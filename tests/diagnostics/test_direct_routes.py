@@ -144,3 +144,21 @@ def _adjoint(recording: Any, state: str) -> NDArray[np.float64]:
     """Return dL/ds of the only sequence, (T+1, hidden)."""
     exponent = recording.exponents[f"layer0.{state}"]
     return np.asarray(np.ldexp(recording.adjoints[f"layer0.{state}"], exponent[:, :, None, :])[:, 0, :, 0])
+
+
+@pytest.mark.parametrize(
+    ("name", "factors"),
+    [
+        ("gla", {"S": "alpha"}),
+        ("hgrn2", {"S": "f"}),
+        ("mamba-2", {"S": "alpha"}),
+        ("titans", {"S": "eta", "M": "1 - alpha"}),
+        ("matrix-lstm", {"m": None, "C": "f", "n": "f"}),
+        ("retnet", {"S": "0.96875"}),
+        ("deltanet", {"S": "1"}),
+        ("longhorn", {"S": None}),
+    ],
+)
+def test_a_decay_has_its_name_however_it_stands_beside_a_matrix(name: str, factors: dict[str, str | None]) -> None:
+    cell = network(name).problem.plans[0].cell
+    assert {route.label: route.name for route in direct_routes(cell)} == factors
