@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from gradcli.frozen import frozen
 from gradcli.language.cell import SizedCell
-from gradcli.language.functions import FUNCTIONS, derivative
+from gradcli.language.derivative import slopes
+from gradcli.language.functions import FUNCTIONS
 from gradcli.language.graph import Dependence, Node, reachable
+from gradcli.language.surrogates import largest_slope
 
 #: Functions whose slope says nothing: it is 1 everywhere, or -1 and 1.
 _WITHOUT_A_SHAPE = ("identity", "abs")
@@ -16,7 +18,7 @@ class Activation:
     """A function call in the equations that changes with the step.
 
     name: the variable that it is the value of, such as ``f``, or what is called: ``tanh(c)``, ``tanh in h``.
-    gamma: the largest slope of the function. node, slope: phi(a) and phi'(a).
+    gamma: the largest slope of the function. node, slope: phi(a) and phi'(a); of a spike the slope is its surrogate's.
     """
 
     name: str
@@ -29,22 +31,29 @@ class Activation:
 def activations_of(cell: SizedCell) -> list[Activation]:
     """Return the activations of a cell, those with a name first; functions of unbounded slope are left out."""
     named = {cell.values[equation.name]: equation.name for equation in cell.equations}
-    found: dict[Node, str] = {node: name for node, name in named.items() if _is_activation(node)}
+    found: dict[Node, str] = {node: name for node, name in named.items() if _gamma(node)}
     for equation in cell.equations:
         for node in reachable([cell.values[equation.name]]):
-            if node not in found and _is_activation(node):
-                found[node] = f"{node.data}{_argument(node.args[0], named) or f' in {equation.name}'}"
+            if node not in found and _gamma(node):
+                found[node] = f"{_function(node)}{_argument(node.args[0], named) or f' in {equation.name}'}"
     return [
-        Activation(name, node.data, gamma, node, derivative(cell.graph, node))
+        Activation(name, _function(node), gamma, node, slopes(cell.graph, node)[0][1])
         for node, name in _numbered(found).items()
-        if (gamma := FUNCTIONS[node.data].gamma) is not None
+        if (gamma := _gamma(node)) is not None
     ]
 
 
-def _is_activation(node: Node) -> bool:
-    if node.op != "call" or node.dependence is Dependence.PARAMETERS or node.data in _WITHOUT_A_SHAPE:
-        return False
-    return bool(FUNCTIONS[node.data].gamma)
+def _gamma(node: Node) -> float | None:
+    """Return the largest slope of an activation that changes with the step, None of anything else."""
+    if node.dependence is Dependence.PARAMETERS:
+        return None
+    if node.op == "spike":
+        return largest_slope(node)
+    return FUNCTIONS[node.data].gamma if node.op == "call" and node.data not in _WITHOUT_A_SHAPE else None
+
+
+def _function(node: Node) -> str:
+    return str(node.data) if node.op == "call" else node.op
 
 
 def _argument(node: Node, named: dict[Node, str]) -> str:

@@ -14,10 +14,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 from gradcli.language.graph import Graph, Node
 
-Slope = Callable[[Graph, Node, float], Node]
+
+class Surrogate(NamedTuple):
+    """The slope of a surrogate as an expression in the argument, and the largest that it takes, at 0; both by k."""
+
+    slope: Callable[[Graph, Node, float], Node]
+    largest: Callable[[float], float]
 
 
 def _atan(g: Graph, a: Node, k: float) -> Node:
@@ -42,17 +48,22 @@ def _rectangle(g: Graph, a: Node, k: float) -> Node:
     return g.mul(g.number(k), g.compare("greater", g.number(1 / (2 * k)), g.call("abs", a)))
 
 
-#: The slope of each surrogate, as an expression in the argument.
-SURROGATES: dict[str, Slope] = {
-    "atan": _atan,
-    "fast_sigmoid": _fast_sigmoid,
-    "sigmoid": _sigmoid,
-    "triangle": _triangle,
-    "rectangle": _rectangle,
+SURROGATES: dict[str, Surrogate] = {
+    "atan": Surrogate(_atan, lambda k: k / 2),
+    "fast_sigmoid": Surrogate(_fast_sigmoid, lambda k: 1.0),
+    "sigmoid": Surrogate(_sigmoid, lambda k: k / 4),
+    "triangle": Surrogate(_triangle, lambda k: k),
+    "rectangle": Surrogate(_rectangle, lambda k: k),
 }
 
 
 def surrogate_slope(graph: Graph, node: Node) -> Node:
     """Return the slope with which gradients pass a node ``spike(a)``."""
     surrogate, k = node.data
-    return SURROGATES[surrogate](graph, node.args[0], k)
+    return SURROGATES[surrogate].slope(graph, node.args[0], k)
+
+
+def largest_slope(node: Node) -> float:
+    """Return the largest slope with which gradients pass a node ``spike(a)``."""
+    surrogate, k = node.data
+    return SURROGATES[surrogate].largest(k)

@@ -315,6 +315,27 @@ def test_the_saturated_share_is_where_the_slope_is_below_5_percent_of_gamma() ->
     assert driven("sigmoid", 4.0).saturated.mean() == pytest.approx(tail, abs=3e-3)
 
 
+@pytest.mark.parametrize(
+    ("surrogate", "gamma", "edge"),
+    [
+        ("atan", 0.75, math.sqrt(19) / (math.pi / 2 * 1.5)),
+        ("fast_sigmoid", 1.0, (math.sqrt(20) - 1) / 1.5),
+        ("sigmoid", 1.5 / 4, 2 * math.atanh(math.sqrt(0.95)) / 1.5),
+        ("triangle", 1.5, 0.95 / 1.5),
+        ("rectangle", 1.5, 1 / (2 * 1.5)),
+    ],
+)
+def test_a_spike_has_the_slope_of_its_surrogate(surrogate: str, gamma: float, edge: float) -> None:
+    """With k = 1.5: a share of 1/2 spikes; where |a| is beyond the edge, the slope is below 5 % of that at 0."""
+    cell = {"name": "driven", "equations": f'h[t] = spike(x[t], "{surrogate}", 1.5)'}
+    sizes = {"hidden_size": 30, "input_size": 30, "batch_size": 50, "trials": 2, "seq_len": 100}
+    found = gate(looked_at(cell, **sizes, input={"kind": "normal", "std": 1.0}), "h")
+    assert (found.activation.function, found.activation.gamma) == ("spike", gamma)
+    assert found.mean.mean() == pytest.approx(0.5, abs=3e-3)
+    assert found.saturated.mean() == pytest.approx(2 * (1 - NormalDist().cdf(edge)), abs=3e-3)
+    assert found.slope.max() <= gamma
+
+
 def test_gamma_is_the_largest_slope_seen() -> None:
     for name in ELEMENTWISE:
         if name in ("identity", "abs", "exp", "log", "sqrt"):
