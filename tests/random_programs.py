@@ -29,6 +29,7 @@ THREE: dict[str, Callable[..., Any]] = {
     "multiply_add": lambda x, y, z: x * y + z,
     "where": lambda mask, x, y: np.where(mask != 0, x, y),
 }
+FOUR: dict[str, Callable[..., Any]] = {"sum_of_products": lambda a, x, b, y: a * x + b * y}
 ONE = ("copy", "negative", "reciprocal", "square", "sigmoid_of_negated", *FUNCTIONS)
 PRODUCTS = ("product", "product_transposed", "product_add", "product_transposed_add")
 SUMS = ("sum_axis", "sum_product", "largest")
@@ -176,12 +177,12 @@ def _call(rng: Generator, buffers: dict[str, list[Buffer]], op: str, steps: int)
         found = [operand((trials, rows, *behind), is_output=True), matrix, operand((trials, inner, *behind))]
         return _complete(Call(op, found[:1], found[1:]))  # type: ignore[arg-type]
     if op not in ALONG_AXIS:
-        count = 1 if op in ONE else 3 if op in THREE else 2
+        count = 1 if op in ONE else 3 if op in THREE else 4 if op in FOUR else 2
         found = [operand(body, is_output=True), *(operand(narrowed(body)) for _ in range(count))]
         if op == "ldexp":
             found[2] = operand(narrowed(body), "exponent")
         if found[0] is not None and rng.random() < 0.2:
-            found[1] = replace(found[0])
+            found[1 if op == "ldexp" else int(rng.integers(1, count + 1))] = replace(found[0])
         return _complete(Call(op, found[:1], found[1:]))  # type: ignore[arg-type]
     axis = int(rng.integers(1, axes + 1))
     alone = (*body[: axis - 1], 1, *body[axis:])
@@ -283,7 +284,7 @@ def random_attempt(rng: Generator) -> Attempt:
         buffers["threshold"] = buffers["number"] if rng.random() < 0.1 else buffers["threshold"]
     steps = int(rng.integers(1, 5))
     several = rng.random() < 0.4
-    everything = (*ONE, *TWO, *THREE, *PRODUCTS * 5, *ALONG_AXIS * 2)
+    everything = (*ONE, *TWO, *THREE, *FOUR, *PRODUCTS * 5, *ALONG_AXIS * 2)
     calls = []
     for _ in range(int(rng.integers(2, 6)) if several else 1):
         op = str(rng.choice(CALM if several else everything))
@@ -428,6 +429,8 @@ def _by_numpy(call: Call, step: int, first: int, matrix: Array | None) -> None:
         out[...] = TWO[op](*ins)
     elif op in THREE:
         out[...] = THREE[op](*ins)
+    elif op in FOUR:
+        out[...] = FOUR[op](*ins)
     elif op == "copy":
         out[...] = ins[0].copy()
     elif op in ("negative", "reciprocal", "square"):

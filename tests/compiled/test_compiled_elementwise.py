@@ -209,6 +209,53 @@ def test_where(dtype: Any, level: str) -> None:
                     arguments[out][...] = kept
 
 
+def in_two_calls(args: list[Array], shape: tuple[int, ...], level: str) -> Array:
+    """Return a x + b y by way of a memory for b y: `multiply`, then `multiply_add`."""
+    a, x, b, y = (np.ascontiguousarray(np.broadcast_to(arg, shape)) for arg in args)
+    product = run("multiply", [b, y], np.empty_like(a), level=level)
+    return run("multiply_add", [a, x, product], np.empty_like(a), level=level)
+
+
+def assert_same_bits(found: Array, wanted: Array) -> None:
+    whole = f"u{found.dtype.itemsize}"
+    nothing = np.isnan(found) & np.isnan(wanted)
+    same = np.ascontiguousarray(found).view(whole) == np.ascontiguousarray(wanted).view(whole)
+    assert (same | nothing).all()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda t: t.__name__)
+def test_sum_of_products(dtype: Any, level: str) -> None:
+    """To the last bit what two calls give, however each input lies and whichever of them the output is."""
+    rng = np.random.default_rng(9)
+    for place, (shape, *kinds) in enumerate(itertools.product(SHAPES, KINDS, KINDS, KINDS, KINDS)):
+        if place % (17 if dtype == np.float64 else 29):
+            continue
+        args = [operand(rng, "add", kind, shape, dtype) for kind in kinds]
+        wanted = in_two_calls(args, shape, level)
+        assert_same_bits(run("sum_of_products", args, np.empty(shape, dtype), level=level), wanted)
+        views = [scattered(rng, x) for x in args]
+        assert_same_bits(run("sum_of_products", views, scattered(rng, np.empty(shape, dtype)), level=level), wanted)
+        for given in (args, views):
+            for out in range(4):
+                if given[out].shape == shape:
+                    inputs = [x if j == out else x.copy() for j, x in enumerate(given)]
+                    kept = inputs[out].copy()
+                    assert_same_bits(run("sum_of_products", inputs, inputs[out], level=level), wanted)
+                    inputs[out][...] = kept
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda t: t.__name__)
+def test_a_sum_of_products_is_what_numpy_has(dtype: Any, level: str) -> None:
+    """And one of the two products is rounded, the other one not: which, `test_sum_of_products` says."""
+    rng = np.random.default_rng(10)
+    a, x, b, y = (rng.standard_normal((2, 3, 5, 7)).astype(dtype) for _ in range(4))
+    found = run("sum_of_products", [a, x, b, y], np.empty_like(a), level=level)
+    wanted = a.astype(np.longdouble) * x + b.astype(np.longdouble) * y
+    assert (np.abs(found - wanted) <= 1.5 * np.finfo(dtype).eps * (np.abs(a * x) + np.abs(b * y))).all()
+
+
 #: Matrices, a trial and a sequence each, with columns behind: (steps, trials, rows, columns, sequences, columns), what
 #: is repeated along some axes, and a bias.
 MATRICES = ((2, 2, 3, 4, 5, 6), (1, 1, 5, 4, 7, 1), (2, 3, 4, 9, 1, 5), (1, 2, 6, 17, 1, 1))
@@ -237,17 +284,22 @@ def test_operands_that_are_repeated_along_any_axes(dtype: Any, level: str) -> No
             run("multiply_add", [x, y, z], out, level=level)
             wanted = x.astype(np.longdouble) * y + z
             assert (np.abs(out - wanted) <= np.finfo(dtype).eps * (np.abs(x * y) + np.abs(z))).all()
+            last = subsets[int(rng.integers(len(subsets)))]
+            args = [repeated(shape, axes) for axes in (first, second, (), last)]
+            for _ in range(4):  # each of the four may be any of these
+                args = [args[-1], *args[:-1]]
+                assert_same_bits(run("sum_of_products", args, out, level=level), in_two_calls(args, shape, level))
 
 
 def test_every_operation_is_tested() -> None:
-    here = {*ONE, *TWO, "ldexp", "multiply_add", "where"}
-    elsewhere = {name for name in OPERATIONS if name.startswith(("product", "clip", "sum", "softmax", "largest"))}
-    elsewhere |= {"cumsum", "cumsum_reversed"}
+    here = {*ONE, *TWO, "ldexp", "multiply_add", "where", "sum_of_products"}
+    elsewhere = {name for name in OPERATIONS if name.startswith(("product", "clip", "softmax", "largest"))}
+    elsewhere |= {"cumsum", "cumsum_reversed", "sum_axis", "sum_product"}
     elsewhere |= {name for name in OPERATIONS if "norm" in name.strip("_") and name not in here}
     assert here | elsewhere == OPERATIONS
 
 
-@pytest.mark.parametrize("op", ["add", "tanh", "product", "multiply_add"])
+@pytest.mark.parametrize("op", ["add", "tanh", "product", "multiply_add", "sum_of_products"])
 def test_what_overlaps_is_read_before_it_is_written(op: str) -> None:
     """NumPy takes a copy of an operand that the output overlaps without being it; so does the interpreter."""
     memory = np.random.default_rng(5).standard_normal((2, 1, 12, 1))
@@ -262,12 +314,14 @@ def test_what_overlaps_is_read_before_it_is_written(op: str) -> None:
             "tanh": [shifted[a]],
             "product": [matrix, shifted[a]],
             "multiply_add": [whole, whole, shifted[a]],
+            "sum_of_products": [whole, whole, whole, shifted[a]] if a % 2 else [shifted[a], whole, whole, shifted[a]],
         }[op]
         wanted = {
             "add": views[a] + whole,
             "tanh": np.tanh(views[a]),
             "product": matrix @ views[a],
             "multiply_add": whole * whole + views[a],
+            "sum_of_products": whole * (whole if a % 2 else views[a]) + whole * views[a],
         }[op]
         run(op, arguments, shifted[out])
         np.testing.assert_allclose(shifted[out], wanted, rtol=1e-13, atol=1e-13)

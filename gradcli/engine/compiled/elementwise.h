@@ -5,10 +5,10 @@
    and its inner axis is short: the strides are looked up when they are needed. */
 #define EACH_ROW                                                                                                      \
     char *to = at[0];                                                                                                 \
-    const char *from[OPERANDS - 1] = {at[1], at[2], at[3]};                                                           \
+    const char *from[OPERANDS - 1] = {at[1], at[2], at[3], at[4]};                                                    \
     for (int64_t row = call->shape[MIDDLE]; row > 0; row--, to += call->stride[0][MIDDLE],                            \
                  from[0] += call->stride[1][MIDDLE], from[1] += call->stride[2][MIDDLE],                              \
-                 from[2] += call->stride[3][MIDDLE])
+                 from[2] += call->stride[3][MIDDLE], from[3] += call->stride[4][MIDDLE])
 
 #define ONE(name, value)                                                                                              \
     static void NAME(name##_contiguous)(const Call *call, char *const *at) {                                          \
@@ -136,6 +136,16 @@ static void NAME(ldexp_strided)(const Call *call, char *const *at) {
     }
 }
 
+/* x y + z, rounded once where the level can. The compiler would do the same unasked, but of a x + b y round whichever
+   product it likes. */
+static ALWAYS_INLINE REAL NAME(multiplied_and_added)(REAL x, REAL y, REAL z) {
+#if LEVEL_HAS_FMA
+    return FMA(x, y, z);
+#else
+    return x * y + z;
+#endif
+}
+
 /* out = x y + z; z may be out. */
 #define MULTIPLY_ADD(suffix, X, Y)                                                                                    \
     static void NAME(multiply_add_##suffix)(const Call *call, char *const *at) {                                      \
@@ -148,7 +158,7 @@ static void NAME(ldexp_strided)(const Call *call, char *const *at) {
             (void)first_number;                                                                                       \
             (void)second_number;                                                                                      \
             INDEPENDENT for (int64_t i = 0; i < n; i++) {                                                             \
-                out[i] = X * Y + third[i];                                                                            \
+                out[i] = NAME(multiplied_and_added)(X, Y, third[i]);                                                  \
             }                                                                                                         \
         }                                                                                                             \
     }
@@ -156,6 +166,29 @@ MULTIPLY_ADD(contiguous, first[i], second[i])
 MULTIPLY_ADD(first_number, first_number, second[i])
 MULTIPLY_ADD(second_number, first[i], second_number)
 #undef MULTIPLY_ADD
+
+/* out = a x + b y; any of them may be out. The bits are those of b y written to memory, and a x added to that. In a
+   suffix, read as a binary number, bit 0 says that a is one number along the inner axis, and bit 1 that b is. */
+#define SUM_OF_PRODUCTS(suffix, A, B)                                                                                 \
+    static void NAME(sum_of_products_##suffix)(const Call *call, char *const *at) {                                   \
+        const int64_t n = call->shape[INNER];                                                                         \
+        EACH_ROW {                                                                                                    \
+            REAL *out = (REAL *)to;                                                                                   \
+            const REAL *a = (const REAL *)from[0], *x = (const REAL *)from[1];                                        \
+            const REAL *b = (const REAL *)from[2], *y = (const REAL *)from[3];                                        \
+            const REAL a_number = *a, b_number = *b;                                                                  \
+            (void)a_number;                                                                                           \
+            (void)b_number;                                                                                           \
+            INDEPENDENT for (int64_t i = 0; i < n; i++) {                                                             \
+                out[i] = NAME(multiplied_and_added)(A, x[i], B * y[i]);                                               \
+            }                                                                                                         \
+        }                                                                                                             \
+    }
+SUM_OF_PRODUCTS(00, a[i], b[i])
+SUM_OF_PRODUCTS(01, a_number, b[i])
+SUM_OF_PRODUCTS(10, a[i], b_number)
+SUM_OF_PRODUCTS(11, a_number, b_number)
+#undef SUM_OF_PRODUCTS
 
 /* mask != 0 ? p : q. What is not taken is read, but nothing is computed of it. In a suffix, read as a binary number, bit j
    says that input j is one number along the inner axis. */

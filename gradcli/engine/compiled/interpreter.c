@@ -25,8 +25,8 @@
 
 /* ------------------------------------------------------------------------------------------------- operations */
 
-typedef enum { ONE, TWO, POWER, LDEXP, MULTIPLY_ADD, WHERE, PRODUCT, SUM, SUM_PRODUCT, LARGEST, CUMSUM,
-    CUMSUM_REVERSED, NORM, NORM_JACOBIAN, SOFTMAX, SOFTMAX_JACOBIAN, CLIP_NORM, CLIP_VALUE } Kind;
+typedef enum { ONE, TWO, POWER, LDEXP, MULTIPLY_ADD, WHERE, SUM_OF_PRODUCTS, PRODUCT, SUM, SUM_PRODUCT, LARGEST,
+    CUMSUM, CUMSUM_REVERSED, NORM, NORM_JACOBIAN, SOFTMAX, SOFTMAX_JACOBIAN, CLIP_NORM, CLIP_VALUE } Kind;
 
 typedef struct {
     const char *name;
@@ -45,6 +45,7 @@ static Operation operations[] = {
     {"ldexp", LDEXP, 0, 1, 2, 0},
     {"multiply_add", MULTIPLY_ADD, 0, 1, 3, 0},
     {"where", WHERE, 0, 1, 3, 0},
+    {"sum_of_products", SUM_OF_PRODUCTS, 0, 1, 4, 0},
     {"product", PRODUCT, 0, 1, 2, 0},
     {"product_transposed", PRODUCT, 0, 1, 2, 0},
     {"product_add", PRODUCT, 0, 1, 2, 0},
@@ -454,7 +455,10 @@ enum { PIECE = 128 };
 static void copied(const Call *call, char *const *at) {
     const int64_t item = call->item, n = call->shape[INNER];
     double memory[OPERANDS][PIECE];
-    char *const copies[OPERANDS] = {(char *)memory[0], (char *)memory[1], (char *)memory[2], (char *)memory[3]};
+    char *copies[OPERANDS];
+    for (int j = 0; j < OPERANDS; j++) {
+        copies[j] = (char *)memory[j];
+    }
     Call piece;
     memset(&piece, 0, sizeof piece);
     piece.shape[MIDDLE] = 1;
@@ -554,8 +558,25 @@ static void redirect(View *out, View *temporary, char *memory) {
     temporary->highest = stride;
 }
 
-static int add_elementwise(Program *program, const Operation *operation, const View *views, int count) {
+/* Of two products, makes the factor that is one number along the inner axis, if either is, the first of its two. */
+static void order_factors(View *views, int64_t (*stride)[MOST_AXES]) {
+    for (int j = 1; j < 4; j += 2) {
+        if (stride[j][MOST_AXES - 1] && !stride[j + 1][MOST_AXES - 1]) {
+            const View view = views[j];
+            views[j] = views[j + 1];
+            views[j + 1] = view;
+            int64_t kept[MOST_AXES];
+            memcpy(kept, stride[j], sizeof kept);
+            memcpy(stride[j], stride[j + 1], sizeof kept);
+            memcpy(stride[j + 1], kept, sizeof kept);
+        }
+    }
+}
+
+static int add_elementwise(Program *program, const Operation *operation, const View *given, int count) {
     const char *name = operation->name;
+    View views[OPERANDS];
+    memcpy(views, given, (size_t)count * sizeof *views);
     const View *out = &views[0];
     int64_t shape[MOST_AXES], stride[OPERANDS][MOST_AXES];
     memset(stride, 0, sizeof stride);
@@ -568,6 +589,9 @@ static int add_elementwise(Program *program, const Operation *operation, const V
     const int axes = collapse(out->axes, shape, stride, count);
     if (axes > AXES) {
         return refuse(name, "the views have more axes that do not lie behind each other than a call can have");
+    }
+    if (operation->kind == SUM_OF_PRODUCTS) {
+        order_factors(views, stride);
     }
     Call *call = new_call(program);
     if (!call) {
@@ -583,7 +607,7 @@ static int add_elementwise(Program *program, const Operation *operation, const V
     set_addresses(call, views, count);
     const Kernels *kernels = levels[program->level][program->type == 'f'];
     const int64_t item = out->itemsize;
-    int contiguous[OPERANDS] = {1, 1, 1, 1}, number[OPERANDS] = {0};
+    int contiguous[OPERANDS] = {1, 1, 1, 1, 1}, number[OPERANDS] = {0};
     int either = 1, numbers = 0;
     for (int j = 0; j < count; j++) {
         contiguous[j] = call->shape[INNER] == 1 || call->stride[j][INNER] == item;
@@ -591,7 +615,9 @@ static int add_elementwise(Program *program, const Operation *operation, const V
         either = either && (contiguous[j] || (j && number[j]));
         numbers |= j && !contiguous[j] ? 1 << (j - 1) : 0;
     }
-    const int layout = operation->kind == WHERE ? (either ? CONTIGUOUS : STRIDED)
+    const int sums = operation->kind == SUM_OF_PRODUCTS;
+    either = either && (!sums || (contiguous[2] && contiguous[4]));
+    const int layout = operation->kind == WHERE || sums ? (either ? CONTIGUOUS : STRIDED)
         : !contiguous[0] || !contiguous[3]              ? STRIDED
         : contiguous[1] && contiguous[2]                ? CONTIGUOUS
         : count == 2                                    ? STRIDED
@@ -615,6 +641,9 @@ static int add_elementwise(Program *program, const Operation *operation, const V
         break;
     case WHERE:
         kernel = kernels->where[either ? numbers : 0];
+        break;
+    case SUM_OF_PRODUCTS:
+        kernel = kernels->sum_of_products[either ? (numbers & 1) | (numbers >> 1 & 2) : 0];
         break;
     default:
         kernel = kernels->multiply_add[which];

@@ -37,6 +37,9 @@ static const Kernels NAME(kernels) = {
         NAME(where_000), NAME(where_001), NAME(where_010), NAME(where_011),
         NAME(where_100), NAME(where_101), NAME(where_110), NAME(where_111),
     },
+    .sum_of_products = {
+        NAME(sum_of_products_00), NAME(sum_of_products_01), NAME(sum_of_products_10), NAME(sum_of_products_11),
+    },
     .product = NAME(product),
     .sum_product = {
         [BESIDE] = NAME(sum_product_beside),

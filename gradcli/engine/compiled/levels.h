@@ -29,7 +29,8 @@
 #else
 #define TILE_ROWS 4
 #endif
-#ifdef __aarch64__
+/* Whatever else the compiler was told to compile for, or has to. */
+#if defined(__aarch64__) || defined(__FMA__) || defined(__FP_FAST_FMA)
 #define LEVEL_HAS_FMA 1
 #else
 #define LEVEL_HAS_FMA 0

@@ -4,7 +4,7 @@
 
 enum {
     AXES = 5,     /* of a call; the last is the inner loop */
-    OPERANDS = 4, /* of a call; outputs come first */
+    OPERANDS = 5, /* of a call; outputs come first */
     INNER = AXES - 1,
     MIDDLE = AXES - 2,
     OUTER = AXES - 3,
@@ -43,6 +43,8 @@ struct Call {
 enum { CONTIGUOUS, FIRST_IS_NUMBER, SECOND_IS_NUMBER, LAYOUTS, STRIDED = LAYOUTS };
 /* Of three inputs each may be one number along it, as the bits of an index say. */
 enum { NUMBERS_OF_THREE = 8 };
+/* Of a sum of two products the first input of each may. */
+enum { NUMBERS_OF_FIRSTS = 4 };
 
 /* How a sum of products goes over its numbers: see sum_product.h. */
 enum { BESIDE, BESIDE_IN_PLACE, ALONG, ANYHOW, WAYS };
@@ -63,6 +65,7 @@ typedef struct Kernels {
     Kernel ldexp;
     Kernel multiply_add[LAYOUTS];
     Kernel where[NUMBERS_OF_THREE];
+    Kernel sum_of_products[NUMBERS_OF_FIRSTS];
     Kernel product;
     Kernel sum_product[WAYS];
     Kernel sum, largest, cumsum, norm, norm_jacobian, softmax, softmax_jacobian, clip_norm, clip_value;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from functools import partial
 from math import prod
 
@@ -79,16 +80,19 @@ class CompiledProgram:
 
 
 def _with_sums_of_products(instructions: Instructions) -> list[Instruction]:
-    """Return instructions in which a product that only the next one adds to something is one call with that sum."""
+    """Return instructions in which sums of products are one call, where nobody else has a use for a product.
+
+    ``multiply t <- b, y; add out <- x, t`` next to each other become ``multiply_add out <- b, y, x``, and then
+    ``multiply t <- b, y; ...; multiply_add out <- a, x, t`` become ``...; sum_of_products out <- a, x, b, y``.
+    """
     reads = Counter(operand.buffer for instruction in instructions for operand in instruction.args)
     found: list[Instruction] = []
     for instruction in instructions:
         last = found[-1] if found else None
         joined = None if last is None else _sum_of_product(last, instruction, reads)
-        if joined is None:
-            found.append(instruction)
-        else:
-            found[-1] = joined
+        if joined is not None:
+            found.pop()
+        _add_sum(found, joined or instruction, reads)
     return found
 
 
@@ -102,6 +106,66 @@ def _sum_of_product(product: Instruction, total: Instruction, reads: Counter[Buf
     if len(fits) != len(total.args) or len(others) != 1 or product.args[0].shape != shape:
         return None
     return Instruction("multiply_add", (*product.args, *others), total.out.fit(shape))
+
+
+def _add_sum(found: list[Instruction], total: Instruction, reads: Counter[Buffer]) -> None:
+    """Append an instruction; one that adds to a product of some instructions ago, as the sum of both in its place.
+
+    What lies between may neither touch that product, which is not there any more, nor write what it is made of.
+    """
+    if total.op == "multiply_add":
+        written: list[Operand] = []
+        for place in reversed(range(len(found))):
+            product = found[place]
+            joined = _sum_of_products(product, total, reads)
+            if joined is not None and not _meet(product.args, written):
+                del found[place]
+                total = joined
+                break
+            if _meet((*product.args, *product.written), total.args[2:]):
+                break
+            written += product.written
+    found.append(total)
+
+
+def _sum_of_products(product: Instruction, total: Instruction, reads: Counter[Buffer]) -> Instruction | None:
+    """Return ``multiply`` and ``multiply_add`` as one, where it is that product which is added, and nothing else's."""
+    if product.op != "multiply":
+        return None
+    shape = common_shape(product.out.shape, total.out.shape)
+    operands = *product.args, *total.args, product.out, total.out
+    if any(operand.shape != shape and operand.shape != (prod(shape),) for operand in operands):
+        return None
+    b, y, a, x, addend, term, out = (operand.fit(shape) for operand in operands)
+    is_alone = term.buffer.span is Span.ONCE and reads[term.buffer] == 1
+    is_written_over = out == term and not _meet((a, x), (term,))
+    if addend != term or not (is_alone or is_written_over):
+        return None
+    if any(out != operand and _meet((out,), (operand,)) for operand in (b, y)):
+        return None  # it would be copied before it is written
+    return Instruction("sum_of_products", (a, x, b, y), out)
+
+
+def _meet(some: Iterable[Operand], others: Iterable[Operand]) -> bool:
+    """Tell whether operands of the one kind and of the other may have a number in common, at any one step."""
+    others = list(others)
+    return any(_may_overlap(a, b) for a in some for b in others)
+
+
+def _may_overlap(a: Operand, b: Operand) -> bool:
+    """Tell the same of two; steps apart, they have none in common if neither is a window over several steps."""
+    if a.buffer is not b.buffer:
+        return False
+    (a_first, a_last), (b_first, b_last) = _range(a), _range(b)
+    if a.lag == b.lag:
+        return a_first <= b_last and b_first <= a_last
+    return min(a_first, b_first) < 0 or max(a_last, b_last) >= a.buffer.size
+
+
+def _range(operand: Operand) -> tuple[int, int]:
+    """Return the first and the last number of an operand, counted in its buffer."""
+    reaches = [(size - 1) * stride for size, stride in zip(operand.shape, operand.strides, strict=True)]
+    return operand.start + sum(min(r, 0) for r in reaches), operand.start + sum(max(r, 0) for r in reaches)
 
 
 class _Views:

@@ -70,8 +70,9 @@ class Call(NamedTuple):
 
     copy, negative, reciprocal, square, sigmoid_of_negated: of one operand. add, subtract, multiply, divide, power,
     maximum, minimum: of two. greater, greater_equal, equal: of two, 1 where it is so, else 0, as where either is NaN.
-    ldexp: of numbers and exponents (int32). multiply_add: args[0] * args[1] + args[2]. where: args[1] where args[0] is
-    not 0, else args[2]; what is not taken may be anything.
+    ldexp: of numbers and exponents (int32). multiply_add: args[0] * args[1] + args[2]. sum_of_products: args[0] *
+    args[1] + args[2] * args[3], to the last bit what multiply_add makes of the first two and the product of the others.
+    where: args[1] where args[0] is not 0, else args[2]; what is not taken may be anything.
     product: a matrix (1, R or 1, m, k), packed by `pack`, times vectors (steps, R, k, ...), the axes behind contiguous
     together; product_transposed: the transposed of a matrix (1, R or 1, k, m); with _add, added to the output.
     sum_axis, largest: of one operand, along an axis that has length 1 in the output; NaN is larger than all others.
