@@ -343,8 +343,8 @@ class BackwardPass:
         lag, plan = self.layer.lag, self.plan
         for name, total in self.totals.items():
             frame = plan.frames.of_state[name]
-            if name in self.prefilled:
-                total[:n] = 0.0
+            if name in self.prefilled or name not in plan.cell.states:
+                total[:n] = 0.0  # the step adds to it, or leaves it alone: nobody may want those of earlier inputs
             if exponent is adjoints.exponent or adjoints.nothing:
                 total[n : n + lag] = adjoints.carry[name]
             else:
