@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,39 @@ from gradcli.spec.constants import Constants, constants_of
 
 Array = NDArray[np.float64]
 Key = tuple[object, ...]
+T = TypeVar("T")
 
 HIDDEN_SIZE, INPUT_SIZE = 5, 3
 
+#: Cells that span the kinds there are: plain, gated, normalised, linear, in depth; one state or several, numbers,
+#: vectors and matrices; lags and earlier inputs, slices and concatenations; spikes, constants that are vectors,
+#: parameters that are not trained. What tries each cell in many settings takes these in all of them, and every other
+#: cell in one (`in_turn`): a cell more costs one run more, and what goes wrong goes wrong in a kind of cell.
+SPANNING = (
+    *("rnn", "rnn-lags", "indrnn", "clockwork-rnn", "esn"),
+    *("lstm", "lstm-peephole", "slstm", "nru", "gru", "gru-textbook", "skip-gru"),
+    *("batch-norm-lstm", "layer-norm-lstm", "mingru", "lru", "typed-gru", "lem", "ltc"),
+    *("lmu", "s5", "mamba", "matrix-lstm", "rwkv-6", "gated-deltanet", "srwm", "lif", "residual-stack"),
+)
+
 #: States whose gradient is 0 but for rounding, once the other states follow them (see test_zoo_by_hand.py).
 WITHOUT_GRADIENT = dict.fromkeys(("abc", "matrix-lstm", "matrix-lstm-exp", "slstm", "slstm-exp"), "m")
+
+
+#: Laws of initial states of which not every number makes sense: a phase is from 0 to 1, and D of the mesa layer is part
+#: of an inverse.
+STARTS: dict[str, Any] = {"clock": "zeros", "D": "zeros"}
+
+
+def random_starts(states: Iterable[str], std: float = 0.5) -> dict[str, Any]:
+    """Return initial states at random, as fields of a spec: h_0, c_0, ..."""
+    return {f"{state}_0": STARTS.get(state, {"normal": {"std": std}}) for state in states}
+
+
+def in_turn(names: Iterable[str], settings: Sequence[T]) -> list[tuple[str, T]]:
+    """Return names of cells with settings: the `SPANNING` ones with each, every other with one, in turn."""
+    others = itertools.cycle(settings)
+    return [(name, setting) for name in names for setting in (settings if name in SPANNING else [next(others)])]
 
 
 def states_without_gradient(name: str) -> list[str]:

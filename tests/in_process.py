@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,8 +40,16 @@ def _not_json(constant: str) -> NoReturn:
     raise AssertionError(f"{constant} in JSON")
 
 
-def gradcli(*arguments: object, stdin: str | bytes = "", free_memory: int = FREE_MEMORY) -> Finished:
-    """Run gradcli on these arguments, in the current directory."""
+def _no_remedies(*_: object, **__: object) -> Any:
+    from gradcli.diagnostics.remedies import NO_REMEDIES
+
+    return NO_REMEDIES
+
+
+def gradcli(
+    *arguments: object, stdin: str | bytes = "", free_memory: int = FREE_MEMORY, remedies: bool = True
+) -> Finished:
+    """Run gradcli on these arguments, in the current directory; without `remedies` none are tried, which saves time."""
     given = io.TextIOWrapper(io.BytesIO(stdin.encode() if isinstance(stdin, str) else stdin), "utf-8")
     with TemporaryDirectory() as folder:
         # Files, because the command may ask a stream for its number.
@@ -52,6 +61,7 @@ def gradcli(*arguments: object, stdin: str | bytes = "", free_memory: int = FREE
             patch.multiple(sys, stdin=given, stdout=stdout, stderr=stderr),
             patch("signal.signal"),
             patch("gradcli.prepare.limits.free_memory", lambda: free_memory),
+            nullcontext() if remedies else patch("gradcli.diagnostics.remedies.find_remedies", _no_remedies),
             patch.dict("os.environ", {"NO_COLOR": "1", "COLUMNS": "200"}),
         ):
             code = main()

@@ -3,8 +3,8 @@
     python tests/new_cell.py NAME
 
 Checks the file, redoes a small run of it by complex steps (reference/complex_step.py), holds the engine against that
-run, and stores it as tests/fixtures/zoo-NAME.npz; adds a row to docs/cells.md and counts the cell where cells are
-counted. All tests over the built-in cells then find it by itself.
+run, and stores it as tests/fixtures/zoo-NAME.npz; adds a row to the table of its family in docs/cells.md and counts the
+cell where cells are counted. All tests over the built-in cells then find it by itself.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from reference.make_fixtures import fixture, stored_at, stream, zoo_spec  # noqa
 from gradcli import cells  # noqa: E402
 from gradcli.errors import GradcliError  # noqa: E402
 from gradcli.prepare.sizing import parse  # noqa: E402
+from gradcli.spec.models import FAMILIES  # noqa: E402
 from gradcli.spec.reader import load_spec  # noqa: E402
 
 RELATIVE_ERROR = 1e-10
@@ -56,12 +57,15 @@ def row_of(name: str) -> str:
 
 
 def list_on_the_page(name: str) -> bool:
-    """Add a row at the end of the last table of cells in docs/cells.md; tell whether there was none."""
+    """Add a row at the end of the table of the cell's family in docs/cells.md; tell whether there was none."""
     text = PAGE.read_text(encoding="utf-8")
     if f"\n| `{name}` |" in text:
         return False
-    last = list(re.finditer(r"(?m)^\| `[\w-]+` \|.*\n", text))[-1]
-    PAGE.write_text(f"{text[: last.end()]}{row_of(name)}\n{text[last.end() :]}", encoding="utf-8")
+    before, heading, after = text.partition(f"\n### {cells.load(name).cell.family}\n")
+    table = re.search(r"(?:^\|.*\n)+", after, flags=re.MULTILINE)
+    if table is None:
+        raise ValueError(f"{PAGE}: no table under a heading {heading.strip()!r}")
+    PAGE.write_text(f"{before}{heading}{after[: table.end()]}{row_of(name)}\n{after[table.end() :]}", encoding="utf-8")
     return True
 
 
@@ -82,6 +86,8 @@ def main(arguments: list[str]) -> int:
         if name not in cells.names():
             raise ValueError(cells.unknown(name))
         parse(load_spec(name))  # with every mistake at its line and column
+        if cells.load(name).cell.family is None:
+            raise ValueError(f"gradcli/cells/{name}.yaml: family: say which it belongs to: {', '.join(FAMILIES)}")
         error = store(name)
     except (GradcliError, ValueError) as problem:
         sys.stderr.write(f"{problem}\n")
@@ -91,7 +97,7 @@ def main(arguments: list[str]) -> int:
     sys.stdout.write(f"{name}: the engine agrees with complex steps to {error:.1e}; stored as a fixture\n")
     if added:
         sys.stdout.write(
-            "docs/cells.md: a row was added to the last table; move it where it belongs and say it better\n"
+            "docs/cells.md: a row was added to the table of its family; move it where it belongs and say it better\n"
         )
     sys.stdout.write(f"now: pytest -k {name}\n")
     return 0

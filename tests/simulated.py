@@ -52,11 +52,11 @@ class Simulated:
 
 
 def simulate(spec: Mapping[str, Any], folder: Path, *options: str, save: bool = False) -> Simulated:
-    """Write a spec to a file, simulate it, and return the one run that comes out."""
+    """Write a spec to a file, simulate it, and return the one run that comes out. No remedies are tried."""
     spec_file, saved = folder / SPEC_FILE, folder / "run.npz"
     spec_file.write_text(json.dumps(spec), encoding="utf-8")
     saving = ["--save", saved] if save else []
-    finished = gradcli("simulate", spec_file, "--format", "json", *saving, *options)
+    finished = gradcli("simulate", spec_file, "--format", "json", *saving, *options, remedies=False)
     assert finished.code == 0, finished.stderr
     report = finished.report()["runs"][0]
     if not save:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
-from built_in_cells import WITHOUT_GRADIENT
+from built_in_cells import SPANNING, WITHOUT_GRADIENT, hidden_size_of, in_turn, random_starts
 from reference.compare_run import Comparison, compare
-from reference.equations import parse, reads_input_elementwise
+from reference.equations import parse
 from simulated import simulate
 
 from gradcli import cells
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.torch
 
 RELATIVE_ERROR = 1e-10
 TEST_CELLS = sorted((Path(__file__).parent / "cells").glob("*.yaml"))
-SEQ_LEN, HIDDEN_SIZE, INPUT_SIZE = 9, 5, 3
+SEQ_LEN, HIDDEN_SIZE, INPUT_SIZE = 9, 5, 3  # or the next larger hidden_size that suits a cell
 AT_SOME = [5, SEQ_LEN, 2]
 SETTINGS: dict[str, dict[str, Any]] = {
     "mse at last": {"loss": {"kind": "mse", "at": "last"}, "batch_size": 1, "trials": 1},
@@ -63,17 +63,18 @@ def test_cells_of_the_tests(path: Path, tmp_path: Path) -> None:
     assert {name: error for name, error in comparison.worst.items() if not error < RELATIVE_ERROR} == {}
 
 
-def assert_built_in_cell_agrees(name: str, folder: Path, **fields: Any) -> None:
+def assert_built_in_cell_agrees(name: str, folder: Path, no_gradient: str = "", **fields: Any) -> None:
+    """Compare all numbers; those of what has `no_gradient` but for rounding are left out."""
     block = built_in(name)
     states = [equation.target for equation in parse(block["equations"]) if equation.is_state]
     spec = {
         "cell": name,
-        "hidden_size": HIDDEN_SIZE,
-        "input_size": HIDDEN_SIZE if reads_input_elementwise(block["equations"]) else INPUT_SIZE,
+        "hidden_size": hidden_size_of(name),
+        "input_size": INPUT_SIZE,
         "seq_len": SEQ_LEN,
         "batch_size": 4,
         "trials": 2,
-        **{f"{state}_0": {"normal": {"std": 0.5}} for state in states},
+        **random_starts(states),
         **fields,
     }
     if "batch_norm" in block["equations"]:
@@ -81,7 +82,7 @@ def assert_built_in_cell_agrees(name: str, folder: Path, **fields: Any) -> None:
         spec["batch_size"] = 5
     comparison = agreement(spec, block, folder)
     assert comparison.skipped == 0
-    rounding = re.compile(rf"grad_state\.layer\d(\.reverse)?\.{WITHOUT_GRADIENT.get(name)}")
+    rounding = re.compile(rf"grad_state\.layer\d(\.reverse)?\.{WITHOUT_GRADIENT.get(name)}|{no_gradient}")
     compared = {key: error for key, error in comparison.worst.items() if not rounding.fullmatch(key)}
     assert {key: error for key, error in compared.items() if not error < RELATIVE_ERROR} == {}
 
@@ -93,10 +94,10 @@ def settings_of(name: str) -> list[str]:
 
 
 def chosen_settings() -> Iterator[tuple[str, str]]:
-    """Yield cells with all their settings; with NumPy's engine, which is held against the other one, with one each."""
+    """Yield cells with all settings or with one; with NumPy's engine, which is held against the other one, with one."""
     for number, name in enumerate(cells.names()):
         settings = settings_of(name)
-        for setting in [settings[number % len(settings)]] if wanted() == NUMPY else settings:
+        for setting in settings if name in SPANNING and wanted() != NUMPY else [settings[number % len(settings)]]:
             yield name, setting
 
 
@@ -121,10 +122,11 @@ UNTIED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("setting", UNTIED)
-@pytest.mark.parametrize("name", cells.names())
+@pytest.mark.parametrize(("name", "setting"), in_turn(cells.names(), list(UNTIED)))
 def test_built_in_cells_with_weights_of_their_own_at_every_step(name: str, setting: str, tmp_path: Path) -> None:
-    assert_built_in_cell_agrees(name, tmp_path, **{"tied": False, "trials": 2, **UNTIED[setting]})
+    # With its input at the first step alone, the query is the same in all entries, and the key's sum is 1.
+    no_gradient = r"grad_param\.layer0\.W_xk" if (name, setting) == ("fast-weight-programmer", "mse at last") else ""
+    assert_built_in_cell_agrees(name, tmp_path, no_gradient, **{"tied": False, "trials": 2, **UNTIED[setting]})
 
 
 @pytest.mark.parametrize("path", TEST_CELLS, ids=lambda path: path.stem)

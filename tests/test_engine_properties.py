@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
-from built_in_cells import states_without_gradient, without_gradients_of
+from built_in_cells import in_turn, states_without_gradient, without_gradients_of
 from engine_runs import ROUNDING, Given, assert_close, problem_of, recorded, vectors_of
 from numpy.typing import NDArray
+from reference.equations import has_another_slope
 from reference.fixture_file import FOLDER, read_fixture
 
+from gradcli import cells
 from gradcli.engine import sizes
 from gradcli.engine.loss import CrossEntropy, Linear, Loss, SquaredError
 from gradcli.engine.problem import Problem
@@ -25,14 +28,32 @@ Tables = list[dict[str, NDArray[Any]]]
 STORED = sorted(path.stem for path in FOLDER.glob("*.npz"))
 T = 12
 LENGTHS = [1, 2, 3, 7, T]
+SHORT = [(5, 2), (1, 1), (7, 3)]
 #: One of each kind: gates, lags, states that feed each other or only others, layers, hoisted parts, a readout.
 VARIED = ["torch-lstm", "torch-gru", "third-order", "delay-line", "readout-state", "normalised-average", "low-rank"]
 VARIED += ["layer-norm-gates", "softmax-gate", "norm-as-state", "batch-norm-cascade", "norm-of-norms"]
+
+
+@cache
+def equations_of(name: str) -> str:
+    equations: str = read_fixture(FOLDER / f"{name}.npz")[0]["cell"]["equations"]
+    return equations
+
+
+def short_segments() -> Iterator[tuple[str, int, int]]:
+    """Yield stored cells with lengths of segment and block: those of the tests with all, built-in ones in turn."""
+    of_tests = [name for name in STORED if not name.startswith("zoo-")]
+    yield from ((name, *lengths) for name in of_tests for lengths in SHORT)
+    yield from ((f"zoo-{name}", *lengths) for name, lengths in in_turn(cells.names(), SHORT))
+
+
 #: With batch normalisation the sequences of a batch depend on each other.
-COUPLED = [name for name in STORED if "batch_norm" in read_fixture(FOLDER / f"{name}.npz")[0]["cell"]["equations"]]
+COUPLED = [name for name in STORED if "batch_norm" in equations_of(name)]
 #: How many steps the initial states are away, where of three steps a difference of two losses has too few digits: the
 #: gradient of this one falls by two sigmoids a step, to 1e-5 at three.
 STEPS_BACK = {"zoo-jordan-rnn": 1}
+#: How far to the sides that difference is taken where that is not the usual one: ReBased divides by little at first.
+WIDTHS = {"zoo-rebased": 5e-6}
 
 
 def stored_problem(name: str) -> Problem:
@@ -57,8 +78,7 @@ def test_neither_segment_nor_block_changes_anything(name: str, segment: int) -> 
         assert_same(recorded(problem, segment=segment, block=block), whole)
 
 
-@pytest.mark.parametrize("name", STORED)
-@pytest.mark.parametrize(("segment", "block"), [(5, 2), (7, 3), (1, 1)])
+@pytest.mark.parametrize(("name", "segment", "block"), list(short_segments()))
 def test_short_segments_and_blocks_suit_every_cell(name: str, segment: int, block: int) -> None:
     problem = stored_problem(name)
     found = recorded(problem, segment=segment, block=block)
@@ -293,9 +313,12 @@ def moved(problem: Problem, field: str, direction: Tables, step: float) -> Probl
 
 
 @pytest.mark.parametrize("field", ["parameters", "initial"])
-@pytest.mark.parametrize("name", STORED)
+@pytest.mark.parametrize("name", [name for name in STORED if not has_another_slope(equations_of(name))])
 def test_backward_is_the_transpose_of_forward(name: str, field: str) -> None:
-    """<J' u, v> = <u, J v>, with v a direction of all parameters, or of all initial states some steps back."""
+    """<J' u, v> = <u, J v>, with v a direction of all parameters, or of all initial states some steps back.
+
+    It is not where a spike has the slope of its surrogate, and `stop` none: these are held against PyTorch.
+    """
     problem = stored_problem(name)
     rng = np.random.default_rng(5)
     if field == "initial":  # further back the gradient may be lost in the rounding of a difference of two losses
@@ -323,6 +346,7 @@ def test_backward_is_the_transpose_of_forward(name: str, field: str) -> None:
         ahead, behind = (moved(problem, field, direction, sign * width) for sign in (1, -1))
         return (loss_at(ahead) - loss_at(behind)) / (2 * width)
 
-    # Extrapolated: what is left is of the fourth order in the step, which is short because some cells have kinks.
-    step = 2e-5
-    assert product == pytest.approx((4 * slope(step) - slope(2 * step)) / 3, rel=1e-7)
+    # Extrapolated: what is left is of the fourth order in the step, which is short because some cells have kinks. The
+    # outputs of two sequences that are normalised together may cancel, and the slope is nothing but rounding.
+    step, rounding = WIDTHS.get(name, 2e-5), 1e-11 if name in COUPLED else None
+    assert product == pytest.approx((4 * slope(step) - slope(2 * step)) / 3, rel=1e-7, abs=rounding)

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CELL = """\
 name: thrown-away
 title: A cell that is added to see what that takes
+family: normalised
 year: 2024
 reference: Nobody 2024
 notes: Two gates, a product with a gated state, and a normalisation.
@@ -57,9 +58,9 @@ def test_one_file_and_one_script_are_all_it_takes(clone: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "thrown-away: the engine agrees with complex steps to " in done.stdout
     assert (clone / "tests" / "fixtures" / "zoo-thrown-away.npz").is_file()
-    assert "\n| `thrown-away` | A cell that is added to see what that takes | c[t] = z * c[t-1]" in (
-        clone / "docs" / "cells.md"
-    ).read_text(encoding="utf-8")
+    page = (clone / "docs" / "cells.md").read_text(encoding="utf-8")
+    of_family = page.partition("\n### normalised\n")[2].partition("\n### ")[0]
+    assert "\n| `thrown-away` | A cell that is added to see what that takes | c[t] = z * c[t-1]" in of_family
     for page in ("README.md", "CHANGELOG.md"):
         text = " ".join((clone / page).read_text(encoding="utf-8").split())
         assert f"{len(cells.names()) + 1} built-in cells" in text
@@ -77,8 +78,17 @@ def test_what_is_wrong_with_the_file_is_said_and_nothing_is_stored(clone: Path) 
     (clone / "gradcli" / "cells" / "broken.yaml").unlink()
     assert (done.returncode, done.stdout) == (2, "")
     assert "Traceback" not in done.stderr
-    assert done.stderr.startswith("gradcli/cells/broken.yaml:7:"), done.stderr
+    assert done.stderr.startswith("gradcli/cells/broken.yaml:8:"), done.stderr
     assert not (clone / "tests" / "fixtures" / "zoo-broken.npz").exists()
+
+
+def test_a_cell_belongs_to_a_family(clone: Path) -> None:
+    file = clone / "gradcli" / "cells" / "orphan.yaml"
+    file.write_text(CELL.replace("thrown-away", "orphan").replace("family: normalised\n", ""), encoding="utf-8")
+    done = in_clone(clone, "tests/new_cell.py", "orphan")
+    file.unlink()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("gradcli/cells/orphan.yaml: family: say which it belongs to: plain, LSTM, GRU, ")
 
 
 def test_a_name_without_a_file_is_refused(clone: Path) -> None:

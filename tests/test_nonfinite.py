@@ -179,9 +179,7 @@ def test_compare_with_one_such_arm_ranks_the_other(kind: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("shape", ["[]", "[1]", "[2]", "[hidden_size]"])
-@pytest.mark.parametrize(
-    "equation", ["A @ B @ h[t-1]", "A @ h[t-1]", "B @ A @ h[t-1]", "(2 * A) @ [h[t-1], x[t]]"]
-)
+@pytest.mark.parametrize("equation", ["A @ B @ h[t-1]", "A @ h[t-1]", "B @ A @ h[t-1]", "(2 * A) @ [h[t-1], x[t]]"])
 def test_a_matrix_has_two_sizes(equation: str, shape: str, tmp_path: Path) -> None:
     spec = tmp_path / "spec.yaml"
     spec.write_text(

@@ -13,17 +13,20 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import yaml
+from built_in_cells import SPANNING, hidden_size_of
 from in_process import gradcli
 from measured import loaded, small_batch
 
 from gradcli import cells
 from gradcli.diagnostics import remedies as judged
 from gradcli.diagnostics.measure import measure
-from gradcli.diagnostics.remedies import find_remedies
+from gradcli.diagnostics.remedies import find_remedies, outcome, trouble_of
+from gradcli.diagnostics.remedy_table import Case, edits_for
 from gradcli.prepare.build import build
 from gradcli.results.simulate import simulation
+from gradcli.spec.edits import edited
 
-SIZES = ["--hidden-size", 10, "--input-size", 4, "--trials", 2, "--seed", 3]
+SIZES = ["--input-size", 4, "--trials", 2, "--seed", 3]
 DIGITS = Path(__file__).parents[1] / "examples" / "checkpoints" / "digits-lstm.pt"
 THRESHOLD = {"vanishing": 1e-3, "exploding": 1e3}
 
@@ -43,8 +46,13 @@ SETTINGS: dict[str, list[str]] = {
 }
 
 
-def simulated(target: object, *options: object) -> dict[str, Any]:
-    finished = gradcli("simulate", target, *options, "--format", "json")
+def sizes_of(cell: str) -> list[object]:
+    """Return the options of small sizes that suit a built-in cell."""
+    return [*SIZES, "--hidden-size", hidden_size_of(cell, 10), "--batch-size", small_batch(cell)]
+
+
+def simulated(target: object, *options: object, remedies: bool = True) -> dict[str, Any]:
+    finished = gradcli("simulate", target, *options, "--format", "json", remedies=remedies)
     assert finished.code == 0, finished.stderr
     run: dict[str, Any] = finished.report()["runs"][0]
     return run
@@ -85,18 +93,18 @@ def assert_better(before: dict[str, Any], after: dict[str, Any]) -> None:
         assert kind_after == "stable" or reach_after > reach
 
 
-def check_printed_remedies(target: object, *options: object) -> int:
-    """Type every remedy that the report prints behind the same command; return how many there were."""
+def check_printed_remedies(target: object, *options: object, most: int | None = None) -> int:
+    """Type every remedy that was found, or the first ones, behind the same command; return how many are printed."""
     before = simulated(target, *options)
     text = gradcli("simulate", target, *options).stdout
     lines = [line for line in text.splitlines() if re.match(r"try +--(set (?!loss)|clip)", line)]
     assert len(lines) == min(len(before["remedies"]), 1)
-    for number, remedy in enumerate(before["remedies"]):
-        after = simulated(target, *options, *as_options(remedy["set"]))
+    for number, remedy in enumerate(before["remedies"][:most]):
+        after = simulated(target, *options, *as_options(remedy["set"]), remedies=False)
         if remedy["name"] == "clipping inside BPTT":
             assert_caps(after, remedy)
             continue
-        assert after["verdict"] == remedy["verdict"]
+        assert to_12_digits(after["verdict"]) == to_12_digits(remedy["verdict"])
         assert after["verdict"]["horizon"]["threshold"] == remedy["horizon"]["after"]
         assert before["verdict"]["horizon"]["threshold"] == remedy["horizon"]["before"]
         if number == 0:
@@ -107,6 +115,13 @@ def check_printed_remedies(target: object, *options: object) -> int:
             assert shlex.split(typed) == as_options(remedy["set"])
             assert_says(effect, before, after)
     return len(lines)
+
+
+def to_12_digits(value: Any) -> Any:
+    """Return data with its numbers rounded: runs of several trials at once, and alone, add up in other orders."""
+    if isinstance(value, dict):
+        return {key: to_12_digits(entry) for key, entry in value.items()}
+    return float(f"{value:.12g}") if isinstance(value, float) else value
 
 
 def assert_says(effect: str, before: dict[str, Any], after: dict[str, Any]) -> None:
@@ -145,13 +160,13 @@ def assert_caps(after: dict[str, Any], remedy: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("cell", cells.names())
 def test_what_is_printed_does_what_it_says_for_every_cell(cell: str) -> None:
-    check_printed_remedies(cell, *SIZES, "-T", 40, "--batch-size", small_batch(cell))
+    check_printed_remedies(cell, *sizes_of(cell), "-T", 40, most=None if cell in SPANNING else 1)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize(("cell", "seq_len"), [("rnn", 60), ("lstm", 8), ("gru", 60)])
 def test_what_is_printed_does_what_it_says_in_every_setting(cell: str, setting: str, seq_len: int) -> None:
-    check_printed_remedies(cell, *SIZES, "-T", seq_len, "--batch-size", 2, *as_options(SETTINGS[setting]))
+    check_printed_remedies(cell, *sizes_of(cell), "-T", seq_len, *as_options(SETTINGS[setting]))
 
 
 @pytest.mark.parametrize("cell", [name for name in cells.names() if cells.load(name).cell.chrono])
@@ -162,23 +177,12 @@ def test_gates_that_can_keep_are_made_to(cell: str) -> None:
 
 def test_every_edit_of_the_table_suits_the_cell_that_it_is_for() -> None:
     """An edit that the reader refuses is passed over in silence: there must be none."""
-    refused: list[tuple[str, Sequence[str]]] = []
-    real = judged.edited
-
-    def noting(of: Any, texts: Sequence[str]) -> Any:
-        try:
-            changed = real(of, texts)
-            build(changed)
-        except Exception:
-            refused.append((of.label, texts))
-            raise
-        return changed
-
-    with patch.object(judged, "edited", noting), patch.object(judged, "MOST_TRIED", 20):
-        for cell in cells.names():
-            sizes = {"hidden_size": 6, "input_size": 4, "trials": 1, "batch_size": 3, "seq_len": 30}
-            find_remedies(measure(build(loaded(cell, **sizes, input={"kind": "normal", "std": 9.0}))))
-    assert refused == []
+    for cell in cells.names():
+        fields = {"input_size": 4, "trials": 1, "batch_size": 3, "seq_len": 30, "hidden_size": hidden_size_of(cell, 6)}
+        measured = measure(build(loaded(cell, **fields, input={"kind": "normal", "std": 9.0})), theory=False)
+        trouble = trouble_of(outcome(measured), measured.network.spec.thresholds)
+        for edit in edits_for(Case(measured, trouble)) if trouble is not None else ():
+            build(edited(measured.network.loaded, (*edit.sets, "clip=[]")))
 
 
 # The faults that were found from outside.
@@ -363,8 +367,8 @@ def test_the_next_command_runs_as_it_is_printed_on_the_same_spec(options: list[o
 
 @pytest.mark.parametrize("cell", cells.names())
 def test_the_next_command_suits_every_cell(cell: str) -> None:
-    options = [cell, *SIZES, "-T", 12, "--batch-size", small_batch(cell)]
-    text = gradcli("simulate", *options).stdout
+    options = [cell, *sizes_of(cell), "-T", 12]
+    text = gradcli("simulate", *options, remedies=False).stdout
     (line,) = (line for line in text.splitlines() if line.startswith("next "))
     _, command, *arguments = shlex.split(line.removeprefix("next"))
     finished = gradcli(command, *arguments)

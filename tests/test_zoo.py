@@ -30,6 +30,7 @@ from simulated import simulate
 from gradcli import cells
 from gradcli.engine.loss import SquaredError
 from gradcli.sources.initialisers import Parameter, draw_parameter
+from gradcli.spec.models import FAMILIES
 
 # Weights and biases at hidden size 5 and input size 3, counted by hand: a gate with both products and a bias has
 # 5*3 + 5*5 + 5 = 45, one that sees the input alone 5*3 + 5 = 20.
@@ -103,6 +104,7 @@ def test_every_cell_in_the_table_of_counts_is_here() -> None:
 def test_a_file_says_what_the_cell_is(name: str) -> None:
     block = cells.load(name).cell
     assert block.title
+    assert block.family in FAMILIES
     assert block.notes
     assert block.year is not None
     assert block.reference is not None

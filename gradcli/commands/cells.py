@@ -36,7 +36,7 @@ def show_cells(
     ] = None,
     find: Annotated[
         str | None,
-        Option(metavar="TEXT", help="List the cells that have these words in their names, title or notes."),
+        Option(metavar="TEXT", help="List the cells that have this text in their names, title or notes."),
     ] = None,
     program: Annotated[
         bool, Option(help="Show what a step of the cell computes, forward and back, as the engine runs it.")

@@ -135,7 +135,8 @@ def measure_contributions(network: Network, layer: int, *, progress: Progress | 
                 sums.setdefault(name, Sums.of_size(*size))
             # Beside a sum in which they cancel to nearly nothing, terms may be beyond a float.
             with np.errstate(over="ignore", invalid="ignore"):
-                _take_apart(group, layer, whole, trials, sums)
+                if whole:
+                    _take_apart(group, layer, whole, trials, sums)
 
     run = engine.run(after=take)
     verdict = judge_nonfinite(network, engine, run)

@@ -118,10 +118,14 @@ class TermsOfProducts:
     """
 
     def __init__(self, backward: BackwardPass, whole: Mapping[str, Scaled], seq_len: int, divisor: int) -> None:
-        self._factors = of_whole_parameters(backward.plan, factors_of(backward.plan))
+        found = of_whole_parameters(backward.plan, factors_of(backward.plan))
+        self.nodes: set[Node] = {use.node for factors in found for use in factors.uses}
+        # Parameters that are not trained have no gradient to take apart.
+        self._factors = [
+            factors._replace(uses=tuple(use for use in factors.uses if use.node.data in whole)) for factors in found
+        ]
         self._products = [_Product(factors, whole, seq_len, divisor) for factors in self._factors]
-        self.nodes: set[Node] = {use.node for factors in self._factors for use in factors.uses}
-        self.names: set[str] = {node.data for node in self.nodes}
+        self.names: set[str] = {use.node.data for factors in self._factors for use in factors.uses}
 
     def add(self, backward: BackwardPass, block: Block, distance: int) -> None:
         """Take the terms of a block.

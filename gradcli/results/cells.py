@@ -78,18 +78,18 @@ class CellInFull(Result):
     tied: bool = key("whether all steps have the same parameters")
 
 
-def zoo_list(family: str | None = None, words: str | None = None) -> CellList:
-    """Return the list of the built-in cells: of all, of a family, or of those that say all of some words.
+def zoo_list(family: str | None = None, text: str | None = None) -> CellList:
+    """Return the list of the built-in cells: of all, of a family, or of those that have a text in what is said of them.
 
     Raises UsageError if no family is called so.
     """
     known = None if family is None else family_called(family)
     chosen = [name for name in cells.names() if known in (None, cells.load(name).cell.family)]
-    chosen = [name for name in chosen if words is None or _says(name, words)]
+    chosen = [name for name in chosen if text is None or _says(name, text)]
     listed = [_listed(name) for name in chosen]
     if not listed:
         where = "" if known is None else f" of the family {known}"
-        nothing = Line(f"no built-in cell{where} has {words!r} in its names, title or notes")
+        nothing = Line(f"no built-in cell{where} has {text!r} in its names, title or notes")
         return CellList(cells=listed, shown=Report("cells", [[nothing]], records=records_of(ListedCell, listed)))
     note = "H hidden units, I inputs. state: the numbers that a step hands on to the next"
     order = ("name", "state_size", "parameters_per_unit", "year", "title", "reference")
@@ -113,11 +113,11 @@ def family_called(name: str) -> str:
     raise UsageError(f"--family: no family is called {shown_text(name)}; families: {', '.join(FAMILIES)}{hint}")
 
 
-def _says(name: str, words: str) -> bool:
-    """Tell whether a cell has all words in its names, title or notes, whatever their case."""
+def _says(name: str, text: str) -> bool:
+    """Tell whether one of a cell's names, its title or its notes have a text in them, whatever the case."""
     cell = cells.load(name)
-    told = " ".join([name, *cell.aliases, cell.cell.title or "", " ".join((cell.cell.notes or "").split())]).casefold()
-    return all(word in told for word in words.casefold().split())
+    told = (name, *cell.aliases, cell.cell.title or "", cell.cell.notes or "")
+    return any(" ".join(text.split()).casefold() in " ".join(part.split()).casefold() for part in told)
 
 
 def _listed(name: str) -> ListedCell:

@@ -51,7 +51,7 @@ def clipping_sentences(measured: Measured) -> str:
     clipped = measured.clipped
     if all(math.isinf(c.log10_norm_before) for c in clipped):
         if not measured.parameters:
-            return "The cell has no parameters: there is nothing to clip after BPTT."
+            return "The cell has no parameters to train: there is nothing to clip after BPTT."
         return "All parameter gradients are exactly zero: there is nothing to clip."
     if any(math.isnan(c.log10_norm_before) for c in clipped):
         return "The gradient of a parameter is not finite: clipping does not mend that."

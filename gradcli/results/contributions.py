@@ -174,7 +174,7 @@ def _shown(found: Contributions, records: Records) -> Report:
         groups += [*answer, named or [Line("each window, and each parameter: --full", "more", "dim")]]
         full += [*answer, [_windows_table(found.joint)], named or [_parameter_table(found)]]
     else:
-        groups.append([Line("The layer has no parameters: there is no gradient to take apart.")])
+        groups.append([Line("The layer has no parameters to train: there is no gradient to take apart.")])
         full = []
     return Report("contributions", groups, records=records, full=full)
 

@@ -116,7 +116,7 @@ def _nothing(name: str, found: Contributions) -> LineChart:
         _SHARE,
         [],
         subtitle=run_words(found.network),
-        description="The layer has no parameters: there is no gradient to take apart.",
+        description="The layer has no parameters to train: there is no gradient to take apart.",
     )
 
 

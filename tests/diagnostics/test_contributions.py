@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import redone
 import yaml
-from measured import SCALAR, SMALL, loaded, small_batch
+from built_in_cells import in_turn, parsed, random_starts
+from measured import SCALAR, SMALL, loaded, small
 from numpy.typing import NDArray
 from reference import step_copies
 from reference.relative_error import vector_error
@@ -22,6 +23,7 @@ from gradcli.diagnostics.contributions import Contributions, Terms, bytes_kept, 
 from gradcli.engine.run import Engine
 from gradcli.prepare.build import Network, build
 
+TRAINED = [name for name in cells.names() if set(parsed(name).parameters) - parsed(name).fixed]
 TEST_CELLS = sorted((Path(__file__).parents[1] / "cells").glob("*.yaml"))
 EXACT = 1e-11
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -43,9 +45,7 @@ def joint(cell: Any = "rnn", **fields: object) -> Terms:
 
 def network_of(cell: Any, **fields: object) -> Network:
     network = build(loaded(cell, **fields))
-    return build(
-        loaded(cell, **fields, **{f"{s}_0": {"normal": {"std": 0.5}} for s in network.problem.plans[0].states})
-    )
+    return build(loaded(cell, **fields, **random_starts(network.problem.initial[0])))
 
 
 def assert_terms_are_those_of_torch(network: Network) -> None:
@@ -69,11 +69,21 @@ def assert_terms_are_those_of_torch(network: Network) -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("name", cells.names())
+@pytest.mark.parametrize(("name", "setting"), in_turn(TRAINED, list(SETTINGS)))
 def test_every_term_of_every_parameter(name: str, setting: str) -> None:
-    fields: dict[str, Any] = {**SMALL, "input_size": 5, "batch_size": small_batch(name), **SETTINGS[setting]}
-    assert_terms_are_those_of_torch(network_of(name, **fields))
+    assert_terms_are_those_of_torch(network_of(name, **small(name, **SETTINGS[setting])))
+
+
+@pytest.mark.parametrize("fixed", [["W_hh"], ["W_xh"], ["b_h"], ["W_hh", "b_h"], ["W_xh", "W_hh", "b_h"]])
+def test_what_is_not_trained_has_no_terms_and_changes_none(fixed: list[str]) -> None:
+    cell = {"name": "own", "equations": "h[t] = tanh(W_xh @ x[t] + W_hh @ h[t-1] + b_h)"}
+    every, some = taken_apart(cell, **SMALL).parameters, taken_apart({**cell, "fixed": fixed}, **SMALL).parameters
+    assert every is not None
+    assert some is not None
+    assert set(some) == {"W_xh", "W_hh", "b_h"} - set(fixed)
+    for name, terms in some.items():
+        np.testing.assert_allclose(terms.log10_norm, every[name].log10_norm, rtol=1e-9)
+        np.testing.assert_allclose(terms.bias[:-1], every[name].bias[:-1], rtol=1e-9)
 
 
 @pytest.mark.torch

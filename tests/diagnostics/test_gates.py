@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import redone
 import yaml
+from built_in_cells import in_turn
 from late_torch import torch
 from measured import SCALAR, SMALL, loaded, small
 from numpy.typing import NDArray
@@ -76,8 +77,7 @@ def log_of_means(over: Array, under: Array) -> Array:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("layer", [0, 1])
-@pytest.mark.parametrize("name", cells.names())
+@pytest.mark.parametrize(("name", "layer"), in_turn(cells.names(), [1, 0]))
 def test_the_parts_add_up_to_the_rate_of_the_curve(name: str, layer: int) -> None:
     fields = small(name, trials=1, num_layers=2, loss={"kind": "projection"})
     if name.startswith("dense-block"):

@@ -8,7 +8,7 @@ from typing import Any
 import measured
 import numpy as np
 import pytest
-from built_in_cells import WITHOUT_GRADIENT
+from built_in_cells import WITHOUT_GRADIENT, in_turn
 from late_torch import torch
 from path_graphs import error_of_sum, network, plain, relative_error, traced, vectors
 from reference.compare_run import redo
@@ -50,8 +50,7 @@ def adjoint(net: Network, name: str, step: int) -> Any:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("distance", [1, 2, 3])
-@pytest.mark.parametrize("name", cells.names())
+@pytest.mark.parametrize(("name", "distance"), in_turn(cells.names(), [2, 1, 3]))
 def test_routes_add_up_to_the_gradient_of_torch(name: str, distance: int, tmp_path: Path) -> None:
     net = small(name)
     saved = simulate({"cell": name, **sizes(name)}, tmp_path, save=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from built_in_cells import in_turn
 from measured import SMALL, loaded, small
 from numpy.typing import NDArray
 
@@ -30,8 +31,7 @@ def taken_apart(monkeypatch: pytest.MonkeyPatch, *, made: bool, **fields: Any) -
         return measure_contributions(build(loaded(**fields)), 0)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("name", cells.names())
+@pytest.mark.parametrize(("name", "dtype"), in_turn(cells.names(), ["float64", "float32"]))
 def test_every_cell_has_the_terms_that_are_made(name: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fields = small(name, seq_len=140, cell=name, dtype=dtype)
     expected, found = (taken_apart(monkeypatch, made=made, **fields) for made in (True, False))

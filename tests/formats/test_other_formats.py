@@ -24,6 +24,7 @@ from gradcli.errors import UsageError
 from gradcli.formats import csv as csv_format
 from gradcli.formats import json as json_format
 from gradcli.formats import markdown
+from gradcli.formats.html import Ids, blocks
 from gradcli.results.model import Block, Column, Line, Records, Report, Table, Verbatim
 
 
@@ -141,6 +142,16 @@ def test_markdown_table_cells_are_escaped_and_bars_left_out() -> None:
     assert as_markdown(Table(columns, [("x|y\nz", 1.25, 0.5, None)])) == (
         "| a\\|b | n |\n| :--- | ---: |\n| x\\|y z | 1.2 |\n"
     )
+
+
+def test_headings_of_groups_of_rows() -> None:
+    table = Table([Column("a", "text"), Column("n")], [("x", 1), ("y", 2)], headings=[(0, "so|me"), (1, "rest")])
+    assert as_markdown(table) == (
+        "| a | n |\n| :--- | ---: |\n| **so\\|me** |  |\n| x | 1 |\n| **rest** |  |\n| y | 2 |\n"
+    )
+    found = "".join(blocks([table], Ids(), "about"))
+    assert found.count('<tr><th scope="rowgroup" colspan="2">') == 2
+    assert found.index(">so|me<") < found.index(">x<") < found.index(">rest<") < found.index(">y<")
 
 
 def test_markdown_fence_is_longer_than_any_inside() -> None:

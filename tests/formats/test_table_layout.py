@@ -64,6 +64,21 @@ def test_text_cells_wrap_and_words_break_only_where_they_must() -> None:
     ]
 
 
+def test_names_are_not_broken_before_columns_go() -> None:
+    columns = [Column("name", "text", keep=9), Column("text", "text", keep=8), Column("n", keep=3)]
+    name = "-".join(["name"] * 6)
+    shown = text_of(Table(columns, [(name, "a few words of text that wrap", 1)]), width=55).splitlines()
+    assert shown == [f"{'name':29}  text", f"{name}  a few words of text that", f"{'':29}  wrap", "no room for: n"]
+
+
+def test_groups_of_rows_have_headings() -> None:
+    table = Table(
+        [Column("a", "text"), Column("n")], [("x", 1), ("y", 2), ("z", 3)], headings=[(0, "some"), (2, "rest")]
+    )
+    assert text_of(table, width=20).splitlines() == ["a  n", "", "some", "x  1", "y  2", "", "rest", "z  3"]
+    assert "\x1b[1msome\x1b[0m" in text_of(table, width=20, color=True)
+
+
 def test_numbers_that_fit_no_screen_are_shown_in_full() -> None:
     table = Table([Column("n", keep=9), Column("m", keep=9)], [("1" * 30, "2" * 30)])
     assert "1" * 30 + "  " + "2" * 30 in text_of(table, width=20)

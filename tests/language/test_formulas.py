@@ -107,6 +107,19 @@ def test_an_abbreviation_in_another_is_explained_too() -> None:
     assert found.definitions == (("a", "U tanh(a1) + d"), ("a1", "V h[t-1] + b"))
 
 
+def test_a_change_that_several_routes_through_a_matrix_share_has_a_symbol() -> None:
+    found = jacobian(built_in("fast-weights"))
+    total = next(block for block in found.blocks if block.is_total)
+    assert [term.text for term in total.terms] == ["0.95 I", "0.5 outer(H, h[t-1])", "outer(0.5 h[t-1], H)"]
+    assert dict(found.definitions)["H"].endswith(" dA[t-1] s[t-1]")
+
+
+def test_a_matrix_that_is_read_is_a_product() -> None:
+    graph = graph_of("A[t] = 0.5 * A[t-1] + outer(h[t-1], W @ x[t])\nh[t] = A[t] @ tanh(V @ h[t-1])")
+    terms = written(graph)["dh[t]/dh[t-1]"]
+    assert "+ A[t] diag(1 - tanh(V h[t-1])^2) V dh[t-1]" in terms
+
+
 def test_names_of_the_equations_are_not_used_again() -> None:
     graph = graph_of("h[t] = 0.5 * h[t-1] + tanh(a * (H @ h[t-1] + b) + a1) + sin(V @ h[t-1] + a)")
     symbols = [symbol for symbol, _ in jacobian(graph).definitions]

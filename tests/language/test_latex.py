@@ -97,6 +97,13 @@ def test_names_become_letters_with_subscripts() -> None:
     assert found[r"\frac{\partial h_{\mathrm{slow},t}}{\partial h_{\mathrm{slow},t-3}}"] == [r"+ W_{2}^{\top}"]
 
 
+def test_outer_and_scalar_products_are_of_one_thing_each() -> None:
+    n = Latex()
+    assert n.outer("k_{t}", "v_{t}") == r"k_{t} \, {v_{t}}^{\top}"
+    assert n.outer(r"v_{t} - a_{t}", r"W \, k_{t}") == r"(v_{t} - a_{t}) \, {(W \, k_{t})}^{\top}"
+    assert n.dot(r"\mathrm{f}(a + b)", "k") == r"{\mathrm{f}(a + b)}^{\top} k"
+
+
 def test_the_cell_state_of_the_lstm() -> None:
     found = written(built_in("lstm"), Latex())
     assert found[r"\frac{\mathrm{d} c_{t}}{\mathrm{d} c_{t-1}} in all"] == [

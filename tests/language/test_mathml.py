@@ -117,6 +117,14 @@ def test_equations_in_text_are_those_of_the_page_on_the_cell() -> None:
     assert equations(built_in("rnn"), Text()) == [("h[t]", "tanh(W_xh x[t] + W_hh h[t-1] + b_h)")]
 
 
+def test_outer_and_scalar_products_are_of_one_thing_each() -> None:
+    n = MathML()
+    k, v = (n.variable(name, 0, is_state=True) for name in "kv")
+    assert said(n.outer(v, k)) == "vtkt⊤"
+    assert said(n.outer(n.signed_sum([(1, v), (-1, k)]), k)) == "(vt−kt)kt⊤"
+    assert said(n.dot(n.times.join(["<mi>W</mi>", k]), v)) == "(Wkt)⊤vt"
+
+
 @pytest.mark.parametrize("wrong", ["<msub><mi>a</mi></msub>", "<mi>a</mi>b", "<mrow>a</mrow>", "<mover/>"])
 def test_the_reader_refuses(wrong: str) -> None:
     with pytest.raises(AssertionError):

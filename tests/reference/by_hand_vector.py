@@ -18,6 +18,8 @@ from reference.by_hand import Layer, Params, biases, gates, linear
 if TYPE_CHECKING:
     from torch import Tensor
 
+Elementwise = Callable[["Tensor"], "Tensor"]
+
 
 def _zeros(x: Tensor, size: int) -> Tensor:
     return torch.zeros(x.shape[1], size, dtype=x.dtype)
@@ -350,8 +352,12 @@ def _identity(a: Tensor) -> Tensor:
     return a
 
 
+def _tanh(a: Tensor) -> Tensor:
+    return a.tanh()
+
+
 def _peephole_lstm(
-    x: Tensor, p: Params, present: str = "ifgo", block: Layer | Any = torch.tanh, out: Layer | Any = torch.tanh
+    x: Tensor, p: Params, present: str = "ifgo", block: Elementwise = _tanh, out: Elementwise = _tanh
 ) -> Tensor:
     """Greff et al. 2017: the vanilla LSTM; a gate that is not among those `present` is 1."""
     h = c = _zeros(x, len(p["b_g"]))

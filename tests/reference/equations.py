@@ -350,17 +350,27 @@ def has_another_slope(text: str) -> bool:
 
 
 def has_more_arriving(text: str) -> bool:
-    """Tell whether a state enters later than at the next step, or a product in its own: `h[t-2]`, `W @ f(c[t])`."""
+    """Tell whether a state enters later than at the next step, or a product in its own: `h[t-2]`, `W @ f(c[t])`.
+
+    So does an earlier input, `x[t-2]`. Products are those with matrices of parameters.
+    """
     equations = parse(text)
     states = {equation.target for equation in equations if equation.is_state}
+    intermediates = {equation.target for equation in equations}
     of_this_step: set[str] = set()
 
-    def lags(node: ast.expr) -> set[int]:
+    def lags(node: ast.expr, *others: str) -> set[int]:
         return {
             lag(part.slice)
             for part in ast.walk(node)
-            if isinstance(part, ast.Subscript) and isinstance(part.value, ast.Name) and part.value.id in states
+            if isinstance(part, ast.Subscript)
+            and isinstance(part.value, ast.Name)
+            and part.value.id in (*states, *others)
+            and not isinstance(part.slice, ast.Slice | ast.Constant)
         }
+
+    def is_of_parameters(node: ast.expr) -> bool:
+        return not any(isinstance(part, ast.Name) and part.id in (*intermediates, "x") for part in ast.walk(node))
 
     def follows(node: ast.expr) -> bool:
         names = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
@@ -369,7 +379,8 @@ def has_more_arriving(text: str) -> bool:
     for equation in equations:
         expression = equation.expression
         products = [n for n in ast.walk(expression) if isinstance(n, ast.BinOp) and isinstance(n.op, ast.MatMult)]
-        if max(lags(expression), default=0) > 1 or any(follows(product.right) for product in products):
+        products = [product for product in products if is_of_parameters(product.left)]
+        if max(lags(expression, "x"), default=0) > 1 or any(follows(product.right) for product in products):
             return True
         if follows(expression):
             of_this_step.add(equation.target)

@@ -23,7 +23,7 @@ from reference.torch_reference import Cell, Loss
 
 EXACT = 1e-12
 #: Of a run with more numbers than this, one at a time takes too long.
-MANY = 400
+MANY = 120
 SPECS = {spec["cell"]["name"]: spec for spec in make_fixtures.specs()}
 #: Of those with several layers, which complex steps do not do, these are looked at in one.
 IN_ONE_LAYER = [
