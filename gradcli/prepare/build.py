@@ -29,9 +29,10 @@ from gradcli.prepare.data import located, open_source
 from gradcli.prepare.garbage import collect_again
 from gradcli.prepare.lengths import sequence_starts
 from gradcli.prepare.limits import Beside, require_memory
-from gradcli.prepare.parameters import ParameterValues, open_laws_note
+from gradcli.prepare.parameters import ParameterValues
 from gradcli.prepare.sizing import count_parameters, output_size, parameter_shapes, parse, size_cells, trained_shapes
 from gradcli.prepare.trained import TrainedNetwork
+from gradcli.prepare.usual_laws import open_laws_note
 from gradcli.sources.files import FieldError
 from gradcli.sources.initial_states import draw_initial_state
 from gradcli.sources.initialisers import InitialiserError
@@ -39,7 +40,7 @@ from gradcli.sources.input_source import FirstStepAlone, InputSource, SymbolSour
 from gradcli.sources.output_gradients import OutputGradient, open_output_gradient
 from gradcli.sources.target_files import TargetError
 from gradcli.sources.targets import class_count, draw_target
-from gradcli.spec.initialisers import Zeros
+from gradcli.spec.initialisers import TorchDefault, Zeros
 from gradcli.spec.losses import (
     DEFAULT_OUTPUTS,
     DRAWN_READOUT,
@@ -172,7 +173,7 @@ def build(
     notes = (
         *source.notes,
         *_readout_notes(loaded, head),
-        *open_laws_note(values.left_open),
+        *open_laws_note(values.left_open, TorchDefault.NAME),
         *_entrywise_note(cell, values.left_open),
         *_surrogate_note(cell),
         *_given_loss_notes(spec, problem),

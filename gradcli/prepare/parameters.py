@@ -25,20 +25,6 @@ from gradcli.weights.layers import Value
 Array = np.ndarray[Any, Any]
 
 
-def open_laws_note(left_open: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
-    """Return a note of the parameters that are drawn by the default law, as nothing says how; none where all is said.
-
-    A vector that is no bias may be a decay or a scale, which no law of a framework's layers suits.
-    """
-    if not left_open:
-        return ()
-    few = list(left_open)[:8]
-    names = ", ".join(few) + (f" and {len(left_open) - len(few)} more" if len(left_open) > len(few) else "")
-    vectors = [name for name, shape in left_open.items() if len(shape) < 2 and not name.startswith("b")]
-    usual = f"; a decay or a scale usually starts elsewhere, as in init: {{{vectors[0]}: 0.9}}" if vectors else ""
-    return (f"no init is given for {names}: drawn by the law {TorchDefault.NAME}{usual}",)
-
-
 def law_of(loaded: LoadedSpec, name: str) -> tuple[Choice, tuple[str, ...]]:
     """Return the law of a parameter and where the spec says so: the last match wins, the spec over the cell."""
     for field, table in ((("init",), loaded.spec.init), (("cell", "init"), loaded.cell.init)):

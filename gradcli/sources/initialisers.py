@@ -27,8 +27,10 @@ from gradcli.spec.initialisers import (
     KerasDefault,
     LecunNormal,
     LinenDefault,
+    LogUniform,
     NnxDefault,
     Normal,
+    Of,
     Orthogonal,
     Ramp,
     Ring,
@@ -220,9 +222,37 @@ def _ring(law: Ring, place: _Place) -> np.ndarray:
     return np.log(-0.5 * np.log(np.minimum(square, np.nextafter(1.0, 0.0))))
 
 
+def _parameters_of(values: np.ndarray, of: Of) -> np.ndarray:
+    """Return the parameters of which exp, softplus or sigmoid has these values."""
+    if of is None:
+        return values
+    if of == "exp":
+        return np.asarray(np.log(values))
+    if of == "softplus":
+        # log(exp(v) - 1), which a large v does not overflow, and a small one does not cancel.
+        return np.asarray(values + np.log(-np.expm1(-values)))
+    return np.asarray(np.log(values) - np.log1p(-values))
+
+
+def _between(values: np.ndarray, low: float, high: float, of: Of) -> np.ndarray:
+    """Return the parameters of which `of` has these values, of an open range out of which rounding may have led."""
+    return _parameters_of(np.clip(values, np.nextafter(low, high), np.nextafter(high, low)), of)
+
+
+def _uniform(law: Uniform, place: _Place) -> np.ndarray:
+    drawn = place.uniform(law.bound, law.mean)
+    return drawn if law.of is None else _between(drawn, law.mean - law.bound, law.mean + law.bound, law.of)
+
+
+def _log_uniform(law: LogUniform, place: _Place) -> np.ndarray:
+    low, high = math.log(law.low), math.log(law.high)
+    return _between(np.exp(place.uniform((high - low) / 2, (high + low) / 2)), law.low, law.high, law.of)
+
+
 def _ramp(law: Ramp, place: _Place) -> np.ndarray:
-    share = np.linspace(0.0, 1.0, place.shape[0])
-    return np.asarray(law.first + (law.last - law.first) * share**law.power)
+    share = np.linspace(0.0, 1.0, place.shape[-1])
+    along = np.asarray(law.first + (law.last - law.first) * share**law.power)
+    return np.tile(_parameters_of(along, law.of), (*place.shape[:-1], 1))
 
 
 def _torch(law: TorchDefault, place: _Place) -> np.ndarray:
@@ -356,6 +386,7 @@ def _truncated_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.nd
 _SHAPES: dict[str, Callable[[tuple[int, ...]], bool]] = {
     "parameter": lambda shape: True,
     "vector": lambda shape: len(shape) == 1,
+    "vector or matrix": lambda shape: len(shape) > 0,
     "matrix": lambda shape: len(shape) == 2,
     "square matrix": lambda shape: len(shape) == 2 and shape[0] == shape[1],
 }
@@ -367,7 +398,8 @@ _LAWS: dict[type[Choice], tuple[str, _Draw]] = {
     Zeros: ("parameter", lambda law, at: np.zeros(at.shape)),
     Constant: ("parameter", lambda law, at: np.full(at.shape, float(law.value))),
     Normal: ("parameter", lambda law, at: at.normal(law.std, law.mean)),
-    Uniform: ("parameter", lambda law, at: at.uniform(law.bound, law.mean)),
+    Uniform: ("parameter", _uniform),
+    LogUniform: ("parameter", _log_uniform),
     XavierUniform: ("matrix", lambda law, at: at.uniform(law.gain * math.sqrt(6.0 / (at.fan_in + at.fan_out)))),
     XavierNormal: ("matrix", lambda law, at: at.normal(law.gain * math.sqrt(2.0 / (at.fan_in + at.fan_out)))),
     HeUniform: ("matrix", lambda law, at: at.uniform(law.gain * math.sqrt(6.0 / at.fan_in))),
@@ -379,7 +411,7 @@ _LAWS: dict[type[Choice], tuple[str, _Draw]] = {
     Chrono: ("vector", _chrono),
     Ring: ("vector", _ring),
     RingPhase: ("vector", lambda law, at: np.log(law.max_phase * at.open_unit_interval())),
-    Ramp: ("vector", _ramp),
+    Ramp: ("vector or matrix", _ramp),
     TorchDefault: ("parameter", _torch),
     KerasDefault: ("parameter", _keras),
     FlaxDefault: ("parameter", _flax),

@@ -48,13 +48,43 @@ class Normal(Choice):
     mean: Finite = 0.0
 
 
+#: What of a parameter a law is of: exp, softplus or sigmoid of it; of itself, where nothing is said.
+Of = Literal["exp", "softplus", "sigmoid"] | None
+
+
+def _check_range(of: Of, *ends: float, reached: bool = True) -> None:
+    """Check that there are parameters of which `of` is between these ends, and at them where they are `reached`."""
+    if of is not None and (min(ends) < 0 or (reached and min(ends) == 0)):
+        raise WrongError(f"{of} of a parameter is above 0, but this reaches down to {min(ends):g}")
+    if of == "sigmoid" and (max(ends) > 1 or (reached and max(ends) == 1)):
+        raise WrongError(f"sigmoid of a parameter is below 1, but this reaches up to {max(ends):g}")
+
+
 class Uniform(Choice):
-    """Independent draws from U(mean - bound, mean + bound)."""
+    """Independent draws from U(mean - bound, mean + bound), of the parameter or of a function of it."""
 
     NAME = "uniform"
     MAIN = "bound"
     bound: Positive = 0.1
     mean: Finite = 0.0
+    of: Of = None
+
+    def check(self) -> None:
+        _check_range(self.of, self.mean - self.bound, self.mean + self.bound, reached=False)
+
+
+class LogUniform(Choice):
+    """exp U(log low, log high), of the parameter or of a function of it."""
+
+    NAME = "log_uniform"
+    low: Positive
+    high: Positive
+    of: Of = None
+
+    def check(self) -> None:
+        if self.low >= self.high:
+            raise WrongError(f"low = {self.low:g} is not below high = {self.high:g}")
+        _check_range(self.of, self.low, self.high, reached=False)
 
 
 class XavierUniform(Choice):
@@ -150,12 +180,19 @@ class RingPhase(Choice):
 
 
 class Ramp(Choice):
-    """From `first` to `last` over the n units, the same in every trial: first + (last - first) (i / (n - 1))^power."""
+    """From `first` to `last` over n units, or over the n columns of a matrix, the same in every trial and every row.
+
+    first + (last - first) (i / (n - 1))^power, of the parameter or of a function of it.
+    """
 
     NAME = "ramp"
     first: Finite
     last: Finite
     power: Positive = 1.0
+    of: Of = None
+
+    def check(self) -> None:
+        _check_range(self.of, self.first, self.last)
 
 
 class TorchDefault(Choice):
@@ -199,6 +236,7 @@ Initialiser: Any = choice_of(
     Constant,
     Normal,
     Uniform,
+    LogUniform,
     XavierUniform,
     XavierNormal,
     HeUniform,

@@ -227,27 +227,28 @@ def test_a_spectral_radius_of_zero_is_the_zero_matrix():
             VECTOR,
             "orthogonal needs a matrix, but b_f is a vector of 128 numbers; "
             "initialisers that suit it: "
-            "zeros, constant, normal, uniform, chrono, ring, ring_phase, ramp, torch, keras, flax, linen, nnx",
+            "zeros, constant, normal, uniform, log_uniform, chrono, ring, ring_phase, ramp, torch, keras, flax, linen, "
+            "nnx",
         ),
         (
             XavierUniform(),
             SCALAR,
             "xavier_uniform needs a matrix, but beta is a single number; "
-            "initialisers that suit it: zeros, constant, normal, uniform, torch, keras, flax, linen, nnx",
+            "initialisers that suit it: zeros, constant, normal, uniform, log_uniform, torch, keras, flax, linen, nnx",
         ),
         (
             Identity(),
             matrix(3, 5),
             "identity needs a square matrix, but W_hh is a matrix of 3 x 5; initialisers that suit it: "
-            "zeros, constant, normal, uniform, xavier_uniform, xavier_normal, he_uniform, he_normal, lecun_normal, "
-            "orthogonal, torch, keras, flax, linen, nnx",
+            "zeros, constant, normal, uniform, log_uniform, xavier_uniform, xavier_normal, he_uniform, he_normal, "
+            "lecun_normal, orthogonal, ramp, torch, keras, flax, linen, nnx",
         ),
         (
             SpectralRadius(radius=0),
             matrix(3, 5),
             "spectral_radius needs a square matrix, but W_hh is a matrix of 3 x 5; initialisers that suit it: "
-            "zeros, constant, normal, uniform, xavier_uniform, xavier_normal, he_uniform, he_normal, lecun_normal, "
-            "orthogonal, torch, keras, flax, linen, nnx",
+            "zeros, constant, normal, uniform, log_uniform, xavier_uniform, xavier_normal, he_uniform, he_normal, "
+            "lecun_normal, orthogonal, ramp, torch, keras, flax, linen, nnx",
         ),
         (
             KerasDefault(),
