@@ -129,6 +129,14 @@ def test_the_bound_holds_for_what_is_measured() -> None:
     np.testing.assert_allclose(measured["log10_bound"], expected, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("cell", "whole"), [("lstm", "S = (c, h)"), ("retnet", "s = (S, h)"), ("s5", "S = (re, im, h)")]
+)
+def test_all_states_together_have_a_name_that_none_of_them_has(cell: str, whole: str) -> None:
+    letter = whole[0]
+    assert f"J = d{letter}[T]/d{letter}[T-d], {whole}:" in gradcli.jacobian(cell, **SIZES).to_text(width=200)
+
+
 def test_a_jacobian_that_is_too_large_says_what_to_do() -> None:
     done = command_line("jacobian", "gated-deltanet")
     assert (done.code, done.stdout) == (ExitCode.RESOURCE, "")

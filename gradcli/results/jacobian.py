@@ -257,3 +257,10 @@ def error_of(ly: Lyapunov, index: int) -> float:
     errors = ly.standard_error[:, index]
     known = errors[np.isfinite(errors)]
     return float(np.median(known)) if known.size else math.nan
+
+
+def full_state_of(found: JacobianFindings) -> tuple[str, str]:
+    """Return a name for all states of a step together that none of them has, and the Jacobian in it: dS[T]/dS[T-d]."""
+    states = found.network.problem.plans[found.network.problem.names.index(found.layer)].cell.states
+    name = next(letter for letter in ("S", "s", "Z", "z", "full_state") if letter not in states)
+    return name, f"d{name}[T]/d{name}[T-d]"

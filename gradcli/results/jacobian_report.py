@@ -25,6 +25,7 @@ from gradcli.results.jacobian import (
     SingularValues,
     error_of,
     fields_without_jacobian,
+    full_state_of,
     jacobian_fields,
 )
 from gradcli.results.model import Block, Cell, Column, Line, Records, Report, Table, filled
@@ -92,7 +93,8 @@ def _what(found: JacobianFindings) -> str:
     sequence = f"the {'first' if found.network.problem.begins is None else 'longest'} sequence"
     sample = sequence if trials == 1 else f"median over {trials} trials, {sequence} of each"
     size = grouped(found.spectra.size)
-    return f"J = dS[T]/dS[T-d], S = ({states}){which}: {size} entries   {sample}   the verdict is on the norm ||J||_F"
+    name, jacobian = full_state_of(found)
+    return f"J = {jacobian}, {name} = ({states}){which}: {size} entries   {sample}   the verdict is on the norm ||J||_F"
 
 
 def _product_table(values: SingularValues, factor: LastFactor, thresholds: Thresholds) -> Table:

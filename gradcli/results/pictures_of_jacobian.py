@@ -10,7 +10,7 @@ import numpy as np
 from gradcli.diagnostics.curve import median_of_trials, quantiles
 from gradcli.diagnostics.layer_jacobian import JacobianFindings
 from gradcli.numbers import log10_text, significant
-from gradcli.results.jacobian import log10_bounds, middle
+from gradcli.results.jacobian import full_state_of, log10_bounds, middle
 from gradcli.results.pictures import Array, Axis, Gallery, Level, LineChart, Series
 from gradcli.results.pictures_of_run import (
     DISTANCE,
@@ -49,7 +49,7 @@ def singular_values_picture(found: JacobianFindings) -> LineChart:
         "curve",
         _title(found),
         DISTANCE,
-        Axis("singular values of dS[T]/dS[T-d]", log10=True),
+        Axis(f"singular values of {full_state_of(found)[1]}", log10=True),
         series,
         levels,
         (),
