@@ -173,3 +173,39 @@ def test_routes_through_a_matrix_are_written_as_matrices_are() -> None:
     text = gradcli.paths({"cell": cell, **SIZES}).to_text(width=200)
     assert "f dS[t-1]" in text
     assert "- f outer(dS[t-1] k, k)" in text
+
+
+ADDED = {
+    "the identity": "S[t] = 0.9 * S[t-1] + 0.1 * I + outer(a, a)",
+    "the identity, weighed": "S[t] = S[t-1] - 0.1 * (S[t-1] - I) + outer(a, a) + I * dot(a, a)",
+    "a diagonal": "S[t] = 0.5 * S[t-1] + diag(a)",
+    "a diagonal of parameters": "S[t] = 0.5 * S[t-1] + diag(u) + outer(a, a)",
+    "entry by entry": "S[t] = 0.5 * S[t-1] * I + exp(I) + outer(a, a)",
+    "constants": "S[t] = 0.5 * S[t-1] + C * I + outer(a, a)",
+}
+
+
+@pytest.mark.parametrize("what", ADDED)
+@pytest.mark.parametrize(("size", "trials"), [(2, 4), (3, 9), (4, 3)])
+def test_a_trial_is_what_it_is_whatever_other_trials_there_are(
+    what: str, size: int, trials: int, tmp_path: Path
+) -> None:
+    """The first has the same draws; the equations are redone in NumPy for the last. Sizes may be squares of trials."""
+    equations = f"a = sigmoid(W @ x[t])\n{ADDED[what]}\nh[t] = S[t] @ a"
+    constants = {"C": [[1.0 + i - j for j in range(size)] for i in range(size)]} if "C" in ADDED[what] else {}
+    cell = {"equations": equations, "constants": constants, "shapes": {"S": ["hidden_size", "hidden_size"]}}
+    spec = {"cell": cell, **SIZES, "hidden_size": size}
+    alone, among = (saved(tmp_path / "run.npz", {**spec, "trials": number}) for number in (1, trials))
+    for name in ("loss", "state.layer0.S", "grad_param.layer0.W"):
+        np.testing.assert_allclose(among[name][:1], alone[name], rtol=1e-12)
+
+    x, weights = among["x"][-1], among["param.layer0.W"][-1]
+    known = {"exp": np.exp, "outer": np.outer, "dot": np.dot, "diag": np.diag, "I": np.eye(size)}
+    known |= {"C": np.array(constants.get("C", 0.0)), "u": among.get("param.layer0.u", np.zeros((trials, 1)))[-1]}
+    right = ADDED[what].partition("=")[2].replace("S[t-1]", "S")
+    for sequence in range(SIZES["batch_size"]):
+        state = np.zeros((size, size))
+        for step in range(SIZES["seq_len"]):
+            a = 1 / (1 + np.exp(-weights @ x[step, sequence]))
+            state = eval(right, {**known, "S": state, "a": a})
+            np.testing.assert_allclose(among["state.layer0.S"][-1, step + 1, sequence], state, rtol=1e-12)

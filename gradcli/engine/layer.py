@@ -129,7 +129,8 @@ class Layer:
     def _fill_constant(self, buffer: Buffer, value: Node) -> None:
         known = np.asarray(self._parameters.known(value))
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite in it
-            self.arrays[buffer][0] = known.reshape(self.trials, -1, 1) if known.ndim else known
+            # One row for each trial, or, of what no parameter enters, one for all of them.
+            self.arrays[buffer][0] = known.reshape(len(known), -1, 1) if known.ndim else known
 
     # What is known before the loop.
 
