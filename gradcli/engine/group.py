@@ -18,7 +18,7 @@ from gradcli.engine.exponents import Adjoints
 from gradcli.engine.layer import Layer
 from gradcli.engine.parameters import ParametersOfSteps
 from gradcli.engine.problem import ForwardOverflow, Overflow, Problem, Progress
-from gradcli.engine.recomputation import Recomputation
+from gradcli.engine.recomputation import Recomputation, may_be_cut
 from gradcli.engine.starts import Start
 
 Array = np.ndarray[Any, Any]
@@ -65,7 +65,8 @@ class TrialGroup:
         self.outputs: Array = np.empty(0)
         # Whether the layers hold all steps of what was last run: then there is nothing to be computed again for a walk.
         self._holds_all = False
-        stretches = problem.sizes.stretches(self.segment) if self.segment < problem.seq_len else 1
+        again = self.segment < problem.seq_len and all(map(may_be_cut, problem.plans))
+        stretches = problem.sizes.stretches(self.segment) if again else 1
         self._recomputation = Recomputation(self.layers, stretches) if stretches > 1 else None
         self._passes: dict[tuple[bool, str | None, bool, int | None, bool, tuple[int, ...]], list[BackwardPass]] = {}
 

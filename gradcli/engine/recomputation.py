@@ -17,11 +17,23 @@ import numpy as np
 from gradcli.engine.layer import Layer
 from gradcli.engine.parameters import LayerParameters
 from gradcli.engine.starts import Start
+from gradcli.engine.step.plan import LayerPlan
+from gradcli.language.graph import Dependence
 
 Array = np.ndarray[Any, Any]
 
 #: Stretches may end so many roundings from where the first pass was.
 _ROUNDINGS = 2.0**10
+
+
+def may_be_cut(plan: LayerPlan) -> bool:
+    """Tell whether a layer's segments may be computed as stretches side by side.
+
+    They may not where an entry is compared for equality, as the largest one is to find which it was: the state between
+    two stretches is that of the first pass for the one that begins there, and differs in its last bits from the end of
+    the other.
+    """
+    return not any(node.op == "equal" and node.dependence is Dependence.STATE for node in plan.order)
 
 
 class Recomputation:
