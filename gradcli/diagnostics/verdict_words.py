@@ -23,7 +23,10 @@ SLOWING = 0.5
 JUMP_SHARE = 0.8
 """A single step that makes up this share of all movement in the tail is named instead of an average rate."""
 HEAD_SHIFT = math.log10(3.0)
-"""What comes before a law is told where the law, led back to the reference, misses it by this (log10)."""
+"""What comes before a law is told where the law, led back to the reference, misses it by this (log10).
+
+Before an average, which is no law, it is told already where the average misses it by `LEVEL_SHIFT`.
+"""
 MIN_STEPS_PACE = 5
 """Over so many steps, what comes before an exponential is given a rate of its own."""
 PACE_DIFFERS = 0.15
@@ -209,9 +212,9 @@ def _law(curve: Landmarks, tail: TailFit, half_life: float | None, after_peak: b
             return _mixed(curve, tail, f"{moves} {{}}{by}", after_peak)
 
 
-def _before(curve: Landmarks, tail: TailFit) -> str:
-    """Describe what comes before the law of a tail, where that law does not lead back to the reference; else ""."""
-    if abs(_gap_at_reference(curve, tail)) < HEAD_SHIFT:
+def _before(curve: Landmarks, tail: TailFit, shift: float = HEAD_SHIFT) -> str:
+    """Describe what comes before the law of a tail, where that law misses the reference by a shift; else ""."""
+    if abs(_gap_at_reference(curve, tail)) < shift:
         return ""
     distance = np.arange(curve.reference, tail.stop + 1)
     gap = curve.log10_ratio[curve.reference : tail.stop + 1] - tail.law(distance, curve.last)
@@ -242,10 +245,10 @@ def _mixed(curve: Landmarks, tail: TailFit, moves_by: str, after_peak: bool) -> 
         return jump
     if after_peak:
         return f"{moves_by.format('unevenly, ')} on average"
-    if before := _fall_before_growth(curve, tail) or _before(curve, tail):
+    if before := _fall_before_growth(curve, tail) or _before(curve, tail, LEVEL_SHIFT):
         return f"{before}{moves_by.format('unevenly, ')} on average"
     against = curve.end * tail.log10_rate < 0  # the tail goes one way, and the curve ends on the other side of 1
-    far = against or abs(_gap_at_reference(curve, tail)) >= HEAD_SHIFT
+    far = against or abs(_gap_at_reference(curve, tail)) >= LEVEL_SHIFT
     since = f" from {steps_text(tail.start)} back on" if far else ""
     return f"{moves_by.format('unevenly, ')} on average{since}"
 

@@ -167,3 +167,21 @@ def test_an_uneven_tail_does_not_hide_what_came_before_it() -> None:
     risen = verdict_of(-1.2 * np.minimum(d / 10, 1) + 0.003 * d + wave)
     assert risen.pattern == "mixed"
     assert re.match(r"falls to 0\.0\d+ of its size at \d+ steps back, then grows unevenly, by a", risen.headline)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.4, 0.62])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_what_is_said_before_an_average_and_the_average_lead_to_the_end(level: float, seed: int) -> None:
+    """A fall to a level within a few steps, and noise: the average of what comes then is no average of the whole."""
+    distance = np.arange(1, 41)
+    noise = 0.02 * np.random.default_rng(seed).normal(size=40)
+    curve = np.log10(level + (1 - level) * 0.5 ** (distance - 1.0)) - 0.001 * distance + noise
+    said = verdict_of(np.concatenate([[curve[0]], curve])).headline
+    found = re.fullmatch(
+        r"falls to ([\d.]+) of its size at (\d) steps back, then falls unevenly, by a factor ([\d.]+) a step on average",
+        said,
+    )
+    assert found is not None, said
+    size, steps, factor = float(found[1]), int(found[2]), float(found[3])
+    assert size == pytest.approx(10 ** (curve[steps - 1] - curve[0]), rel=0.02)
+    assert size * factor ** (40 - steps) == pytest.approx(10 ** (curve[-1] - curve[0]), rel=0.4)
