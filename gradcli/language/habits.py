@@ -10,6 +10,8 @@ _CONCATENATION = "a concatenation is a list in brackets: [h[t-1], x[t]]"
 _CLIP = "clip(a, -1, 1) is hard_tanh(a), and other bounds are min(max(a, low), high)"
 _OUTER = "a matrix of two vectors is outer(a, b), and a sum of products dot(a, b)"
 _SMOOTH = "it has no gradient to follow"
+_SPIKE = 'a step with the slope of a surrogate is spike(a, "atan", 2.0)'
+_REMAINDER = "there are no remainders, which jump; sin(a) and cos(a) come round smoothly"
 #: By the name of a function that there is not, in small letters: what stands in its place.
 _INSTEAD = {
     **dict.fromkeys(("maximum", "fmax", "amax"), "it is called max here: max(a, b), or max(a) over the entries"),
@@ -24,7 +26,7 @@ _INSTEAD = {
     **dict.fromkeys(("logsigmoid",), "it is called log_sigmoid here"),
     **dict.fromkeys(("l2_norm", "l2norm", "normalize", "normalise"), "a vector of length 1 is a / norm(a)"),
     **dict.fromkeys(("rms_norm", "rmsnorm"), "it is written a / sqrt(mean(a * a) + 1e-5)"),
-    **dict.fromkeys(("detach", "stop_gradient", "no_grad"), "it is called stop here"),
+    **dict.fromkeys(("detach", "stop_gradient", "no_grad"), "a gradient is stopped by stop(a)"),
     **dict.fromkeys(("eye", "identity_matrix"), "the identity matrix is written I"),
     "rsqrt": "it is written 1 / sqrt(a)",
     "log1p": "it is written log(1 + a)",
@@ -37,16 +39,14 @@ _INSTEAD = {
     **dict.fromkeys(("topk", "sort", "argmax", "argmin"), "max(a), min(a) and where(a > b, p, q) choose entries"),
     **dict.fromkeys(("cumax",), "it is written cumsum(softmax(a))"),
     **dict.fromkeys(("round", "floor", "ceil"), _SMOOTH),
-    **dict.fromkeys(
-        ("heaviside", "step", "surrogate"), 'a step with the slope of a surrogate is spike(a, "atan", 2.0)'
-    ),
+    **dict.fromkeys(("heaviside", "step", "surrogate", "surrogates", "atan", "arctan"), _SPIKE),
+    **dict.fromkeys(("mod", "fmod", "remainder"), _REMAINDER),
     **dict.fromkeys(("pow", "power", "square"), "a power is written a ** 2"),
     **dict.fromkeys(("logistic", "expit", "sigm", "sig"), "it is called sigmoid here"),
     **dict.fromkeys(("swish", "silu"), "it is called silu here"),
     "transpose": "the transpose of W stands left of '@': W.T @ h[t-1]",
     "dropout": "gradients are measured without dropout; leave it out",
 }
-_BRACES = r"([A-Za-z]\w*?)_?\{\s*(t(?:\s*[-+]\s*\d+)?)\s*\}"
 _CALL_OF_TIME = r"([A-Za-z_]\w*)\(\s*(t(?:\s*-\s*\d+)?)\s*\)"
 _SEMICOLON = r"\[[^\]\[]*(?:\[[^\]]*\][^\]\[]*)*;"
 #: Endings with which a name may mean a state, and what of it they mean.
@@ -60,11 +60,21 @@ def instead_of(function: str) -> str | None:
 
 
 def index_of_time(text: str) -> tuple[int, str] | None:
-    """Return where an index is written as in LaTeX or as a call, h_{t-1} or h(t), and how it is written here."""
-    found = re.search(_BRACES, text) or re.search(_CALL_OF_TIME, text)
+    """Return where an index is written as a call, h(t), and how it is written here."""
+    found = re.search(_CALL_OF_TIME, text)
     if found is None:
         return None
     return found.start(), f"{found[0]} is written {found[1]}[{found[2].replace(' ', '')}]"
+
+
+def choice(text: str, word: str, position: int) -> str | None:
+    """Return what to write for an `if` or `else` that stands behind a value; None where it would be a name."""
+    if word not in ("if", "else") or not re.search(r"[\w)\]]\s+$", text[:position].partition("=")[2]):
+        return None
+    told = "a choice between two values is where(a > b, p, q); there is no 'if'"
+    if re.search(r"(?<![\w\[])t(?![\w\]])\s*[<>=!%]", text[position:]):
+        told += ", and t has no value: count steps by a state of your own, n[t] = n[t-1] + 1"
+    return told
 
 
 def semicolon(text: str) -> tuple[int, str] | None:

@@ -26,7 +26,13 @@ from gradcli.language.parser import (
 )
 from gradcli.language.ranks import IDENTITY_NAME, MATRIX, NUMBER, OF_ENTRIES, VECTOR, Ranks
 from gradcli.language.surrogates import SURROGATES
-from gradcli.language.syntax import OPERATORS_NOT_OFFERED, names_left_of_products, not_offered
+from gradcli.language.syntax import (
+    OPERATORS_NOT_OFFERED,
+    names_left_of_products,
+    needed_within_the_step,
+    not_offered,
+    transposed_by_power,
+)
 
 #: The name that equations may call and that `activation:` binds to an elementwise function.
 ACTIVATION_NAME = "phi"
@@ -39,9 +45,11 @@ _OF_SHAPES = ("outer", "diag", "dot", *OF_ENTRIES, "max", "min", "cumsum", "wher
 CALLABLE = (*ELEMENTWISE, *ACROSS, *_OF_SHAPES)
 _COMPARISONS = {ast.Gt: ("greater", 1), ast.GtE: ("greater_equal", 1), ast.Lt: ("greater", -1)}
 _COMPARISONS[ast.LtE] = ("greater_equal", -1)
+_SIGNS = {ast.Gt: ">", ast.GtE: ">=", ast.Lt: "<", ast.LtE: "<=", ast.Eq: "==", ast.NotEq: "!="}
 _WHAT = {NUMBER: "a number", VECTOR: "a vector", MATRIX: "a matrix"}
 
 _LONGEST_WORDS = 24
+_FROM_THE_END = "entries are counted from the front, from 0 on"
 
 
 class _Mistake(Exception):
@@ -124,6 +132,7 @@ class Lowering:
                     self.of_parameters.add(node)
                 else:
                     node = self._given_value(equation)
+                    self._check_rank(equation, node)
             except _Mistake as mistake:
                 self.problems.append(mistake.problem)
                 # The rest is still checked, with this name standing for an unknown value.
@@ -158,6 +167,19 @@ class Lowering:
         node = self.algebra.entries(found)
         self._note(node, tree, equation)
         return node
+
+    def _check_rank(self, equation: Equation, node: Node) -> None:
+        """Tell what of its own equation makes a vector of a state that is a matrix by it, as outer(S[t-1], x[t]) does.
+
+        Where nothing of it does, the sizes tell that the state and its equation do not go together.
+        """
+        if not equation.is_state or self.ranks.of(equation.name) != VECTOR or self._rank(node) != MATRIX:
+            return
+        self.ranks.take(equation.name, MATRIX)
+        self._rank_of.clear()
+        self._given_value(equation)  # a mistake here leaves it a matrix, which other lines are read with
+        self.ranks.take(equation.name, VECTOR)
+        self._rank_of.clear()
 
     def _clash(self, equation: Equation) -> str:
         name = equation.name
@@ -261,6 +283,11 @@ class Lowering:
             self.places[node] = equation.statement.place(tree)
             self._texts[node] = (equation.statement, tree)
 
+    def place_of_value(self, name: str) -> Place:
+        """Return where the right side of the equation of a name stands."""
+        given = self._given[name]
+        return given.statement.place(given.expression)
+
     def words_of(self, node: Node) -> str:
         """Return a node as it was first written, or the name that it was given; empty where neither is short."""
         if node not in self._texts:
@@ -287,6 +314,10 @@ class Lowering:
                 return self._slice(inner, part, place, equation)
             case ast.Subscript(value=inner, slice=ast.Constant(value=int(index))) if not self._is_state_name(inner):
                 return self._entry(inner, index, place, equation)
+            case ast.Subscript(value=inner, slice=ast.UnaryOp(op=ast.USub(), operand=ast.Constant())) if (
+                not self._is_state_name(inner)
+            ):
+                raise _Mistake(place, f"{_FROM_THE_END}: of 8 entries a[7] is the last")
             case ast.Subscript(value=ast.Name(id=name), slice=subscript):
                 return self._subscript(name, subscript, place, equation)
             case ast.UnaryOp(op=ast.UAdd(), operand=operand):
@@ -343,6 +374,9 @@ class Lowering:
         self, left: ast.expr, op: ast.operator, right: ast.expr, place: Place, equation: Equation
     ) -> Node | Matrix:
         build = {ast.Mult: self.graph.mul, ast.Div: self.graph.div, ast.Pow: self.graph.pow}.get(type(op))
+        if isinstance(op, ast.BitXor) and (matrix := transposed_by_power(left, right)) is not None:
+            message = f"the transpose is written with a point: {self._written(matrix, equation)}.T"
+            raise _Mistake(equation.statement.place(matrix), message)
         if build is None:
             raise _Mistake(place, OPERATORS_NOT_OFFERED.get(type(op), "operators are + - * / ** @"))
         first, second = self._value(left, equation), self._value(right, equation)
@@ -367,6 +401,9 @@ class Lowering:
         if self._rank(vector) != VECTOR:
             raise _Mistake(place, f"a slice is one of a vector, and this is {_WHAT[self._rank(vector)]}")
         ends = [None if end is None else self._vector(end, equation) for end in (part.lower, part.upper)]
+        if any(end is not None and end.is_number and end.data < 0.0 for end in ends):
+            message = f"{_FROM_THE_END}: of 8 entries a[6:] are the last two, and a[0:6] all but these"
+            raise _Mistake(place, message)
         if part.step is not None or any(
             end is not None and not (end.is_number and end.data >= 0 and end.data == int(end.data)) for end in ends
         ):
@@ -443,9 +480,22 @@ class Lowering:
         if name not in self.values:
             if name == equation.name:
                 raise _Mistake(place, f"{name} is given by itself; for its last value make it a state: {name}[t-1]")
-            message = f"{name} is used before {OTHER_LINE}, which gives it; move that line up"
-            raise _Mistake(place, message, given.place.line)
+            raise _Mistake(place, self._used_before(given, equation), given.place.line)
         return self.values[name]
+
+    def _used_before(self, given: Equation, equation: Equation) -> str:
+        """Return what is wrong where a line uses what a later one gives: their order, or a loop within the step."""
+        if equation.name not in needed_within_the_step(given, self._given):
+            return f"{given.left_side} is used before {OTHER_LINE}, which gives it; move that line up"
+        loop = (
+            f"{given.left_side} is given on {OTHER_LINE} out of {equation.left_side}, which this line gives: "
+            "a loop within the step"
+        )
+        if given.is_state:
+            return f"{loop}; write {given.name}[t-1] here, or give what both need a name of its own"
+        if equation.is_state:
+            return f"{loop}; write {equation.name}[t-1] there"
+        return f"{loop}; one of the two must be a state, whose last value the other uses: {given.name}[t-1]"
 
     def _vector_value(self, name: str, place: Place, equation: Equation) -> Node:
         node = self._assigned(name, place, equation)
@@ -477,13 +527,12 @@ class Lowering:
         if name not in self.states:
             if name == equation.name:
                 raise _Mistake(place, f"{name}[t] is given by itself; its last value is {name}[t-1]")
-            message = f"{name}[t] is used before {OTHER_LINE}, which gives it; move that line up"
-            raise _Mistake(place, message, given.place.line)
+            raise _Mistake(place, self._used_before(given, equation), given.place.line)
         return self.graph.state(name, 0)
 
     def _call(self, tree: ast.Call, place: Place, equation: Equation) -> Node | Matrix:
-        if isinstance(tree.func, ast.Attribute) and tree.func.attr in CALLABLE:
-            raise _Mistake(place, f"write {tree.func.attr}(...), with nothing before it")
+        if isinstance(tree.func, ast.Attribute | ast.Call):
+            raise _Mistake(place, _no_method(tree.func))
         if not isinstance(tree.func, ast.Name):
             raise _Mistake(place, "only functions of the list can be called: " + ", ".join(CALLABLE))
         name = tree.func.id
@@ -499,10 +548,7 @@ class Lowering:
         if name in self._given or name in self.constants:
             raise _Mistake(place, f"{name} is no function; a product is written {name} * (...) or {name} @ (...)")
         if name not in CALLABLE:
-            if instead := instead_of(name):
-                raise _Mistake(place, f"no function is called {name}; {instead}")
-            hint = did_you_mean(name, CALLABLE) or f"; functions: {', '.join(CALLABLE)}"
-            raise _Mistake(place, f"no function is called {name}{hint}")
+            raise _Mistake(place, _no_function(name))
         if name in ACROSS:
             return self._across(ACROSS[name], tree, place, equation)
         if name in _OF_SHAPES:
@@ -519,6 +565,8 @@ class Lowering:
         args = tree.args
         if name == "where" and args and isinstance(args[0], ast.Compare) and len(args) == 3 and not tree.keywords:
             return self._where(args[0], args[1:], place, equation)
+        if name == "where" and args and isinstance(args[0], ast.BoolOp | ast.UnaryOp) and len(args) == 3:
+            self._refuse_condition(args[0], equation)
         takes = _TAKES[name]
         if tree.keywords or len(args) not in takes.counts or any(isinstance(arg, ast.Starred) for arg in args):
             raise _Mistake(place, f"{name} takes {takes.what}")
@@ -558,14 +606,37 @@ class Lowering:
 
     def _where(self, condition: ast.Compare, args: Sequence[ast.expr], place: Place, equation: Equation) -> Node:
         comparison = _COMPARISONS.get(type(condition.ops[0]))
-        if comparison is None or len(condition.ops) > 1:
-            raise _Mistake(equation.statement.place(condition), "where compares two values by <, <=, > or >=")
+        if len(condition.ops) > 1:
+            sides = [self._written(side, equation) for side in (condition.left, *condition.comparators)]
+            signs = [_SIGNS.get(type(op), "<") for op in condition.ops]
+            both = [" ".join(part) for part in zip(sides, signs, sides[1:], strict=False)]
+            where = equation.statement.place(condition)
+            raise _Mistake(where, f"where takes one comparison; for two write {_nested(both, holds_both=True)}")
+        if comparison is None:
+            what = "where compares two values by <, <=, > or >="
+            if isinstance(condition.ops[0], ast.Eq | ast.NotEq):
+                sign = _SIGNS[type(condition.ops[0])]
+                what += f", not {sign}: numbers that are computed are hardly ever equal to the last digit"
+            raise _Mistake(equation.statement.place(condition), what)
         trees = [condition.left, *condition.comparators, *args]
         nodes = [self._vector(arg, equation) for arg in trees]
         self._together(nodes, trees, place, equation)
         op, direction = comparison
         mask = self.graph.compare(op, *nodes[:2][::direction])
         return self.graph.where(mask, nodes[2], nodes[3])
+
+    def _refuse_condition(self, condition: ast.BoolOp | ast.UnaryOp, equation: Equation) -> None:
+        """Tell how a choice by several comparisons is written, at the `and` or `or` between them."""
+        if isinstance(condition, ast.UnaryOp):
+            if isinstance(condition.op, ast.Not):
+                message = "there is no 'not'; turn the comparison round, or p and q: where(a > b, q, p)"
+                raise _Mistake(equation.statement.place(condition), message)
+            return
+        word = "and" if isinstance(condition.op, ast.And) else "or"
+        comparisons = [self._written(value, equation) for value in condition.values]
+        nested = _nested(comparisons, holds_both=word == "and")
+        place = equation.statement.place_behind(condition.values[0], word)
+        raise _Mistake(place, f"where takes one comparison, without '{word}'; write {nested}")
 
     def _spike(self, tree: ast.Call, place: Place, equation: Equation) -> Node:
         argument, surrogate, steepness = tree.args
@@ -633,10 +704,26 @@ class Lowering:
         ):
             return None
         row = self._value(right.value, equation)
-        if not isinstance(row, Node) or self._rank(row) != VECTOR or self._names_a_matrix(left):
+        if not isinstance(row, Node) or self._rank(row) != VECTOR:
             return None
+        self._refuse_row(left, right, equation)
         column = self._value(left, equation)
         return Outer(column, row) if isinstance(column, Node) and self._rank(column) == VECTOR else None
+
+    def _refuse_row(self, left: ast.expr, right: ast.Attribute, equation: Equation) -> None:
+        """Tell of W @ x[t].T, as frameworks write it, where W is a matrix, or nothing else tells what it is."""
+        if not self._is_of_parameters(left):
+            return
+        names = {node.id for node in ast.walk(left) if isinstance(node, ast.Name)} - self.constants.keys()
+        is_matrix = any(self.ranks.of(name) == MATRIX for name in names)
+        is_open = self.ranks.nothing_tells(left)
+        if not (is_matrix or is_open):
+            return
+        matrix, vector = (self._written(tree, equation) for tree in (left, right.value))
+        told = f"vectors are columns, so that {vector} needs no .T: write {matrix} @ {vector}"
+        if is_open and isinstance(left, ast.Name):
+            told += f"; of two vectors outer({matrix}, {vector}) makes a matrix"
+        raise _Mistake(equation.statement.place(right), told)
 
     def _names_a_matrix(self, tree: ast.expr) -> bool:
         return isinstance(tree, ast.Name) and tree.id in self.of_parameters_by_name
@@ -780,6 +867,30 @@ class Lowering:
                 )
 
 
+def _no_function(name: str) -> str:
+    """Return what to write in the place of a function that there is not."""
+    if instead := instead_of(name):
+        return f"no function is called {name}; {instead}"
+    hint = did_you_mean(name, CALLABLE) or f"; functions: {', '.join(CALLABLE)}"
+    return f"no function is called {name}{hint}"
+
+
+def _no_method(called: ast.expr) -> str:
+    """Return what to write in the place of torch.tanh(a), a.detach() or surrogate.atan(a=2)(a)."""
+    names = []
+    while isinstance(called, ast.Attribute | ast.Call | ast.Subscript):
+        if isinstance(called, ast.Attribute):
+            names.append(called.attr)
+        called = called.func if isinstance(called, ast.Call) else called.value
+    if isinstance(called, ast.Name):
+        names.append(called.id)
+    if any(name in ("surrogate", "surrogates") for name in names):
+        return _no_function("surrogate")
+    if not names:
+        return "a value is no function; a product is written a * (...) or W @ (...)"
+    return f"write {names[0]}(...), with nothing before it" if names[0] in CALLABLE else _no_function(names[0])
+
+
 class _Takes(NamedTuple):
     """How many arguments a function takes, in words, and which rank these have; None where any will do."""
 
@@ -802,6 +913,16 @@ _TAKES = {
     "stop": _Takes((1,), "one argument: stop(a)"),
     "spike": _Takes((3,), 'a value, the name of a surrogate, and how steep it is: spike(a, "atan", 2.0)'),
 }
+
+
+def _nested(comparisons: Sequence[str], *, holds_both: bool) -> str:
+    """Return the choice between p and q by two comparisons; where these are more, or long, by two others."""
+    if len(comparisons) != 2 or "this" in comparisons:
+        comparisons = ["a > 0", "b < 1"]
+    first, second = comparisons
+    if holds_both:
+        return f"where({first}, where({second}, p, q), q)"
+    return f"where({first}, p, where({second}, p, q))"
 
 
 def _is_product(tree: ast.expr) -> bool:

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gradcli.frozen import frozen
-from gradcli.language.habits import index_of_time, semicolon
+from gradcli.language.habits import choice, index_of_time, semicolon
+from gradcli.language.pasted_latex import pasted_latex
 
 MAX_DEPTH = 60
 MAX_TREE_DEPTH = 4 * MAX_DEPTH
@@ -107,6 +108,15 @@ class Statement:
         line = self.text.split("\n")[row - 1]
         column = len(line.encode()[:offset].decode(errors="ignore")) + 1
         return Place(self.line + row - 1, column + (self.column - 1 if row == 1 else 0))
+
+    def place_behind(self, node: ast.expr, word: str) -> Place:
+        """Return where the first such word stands behind a node; that of the node where there is none."""
+        lines = self.text.split("\n")
+        row, offset = (node.end_lineno or 1) - 1, node.end_col_offset or 0
+        found = re.search(rf"\b{word}\b", "\n".join([lines[row][offset:], *lines[row + 1 :]]))
+        if found is None:
+            return self.place(node)
+        return _place_at(self, len("\n".join([*lines[:row], lines[row][:offset]])) + found.start())
 
 
 def parse_equations(text: str) -> tuple[list[Equation], list[EquationProblem]]:
@@ -283,10 +293,11 @@ def _syntax_problem(statement: Statement, error: Exception) -> EquationProblem:
     text = statement.text
     word = next((m for m in re.finditer(r"\b[A-Za-z_]\w*+", text) if keyword.iskeyword(m.group())), None)
     found = (
-        index_of_time(text)
+        pasted_latex(text)
+        or index_of_time(text)
         or semicolon(text)
         or _wrong_bracket(text)
-        or (word and (word.start(), f"{word.group()} is a reserved word; choose another name"))
+        or (word and (word.start(), _reserved(text, word)))
         or _wrong_sides(text, error)
         or _missing_operator(text)
         or _missing_operand(text)
@@ -301,6 +312,11 @@ def _syntax_problem(statement: Statement, error: Exception) -> EquationProblem:
     row = min(max(error.lineno, 1), len(lines))
     column = min(max(error.offset or 1, 1), len(lines[row - 1]) + 1)
     return Place(statement.line + row - 1, column + (statement.column - 1 if row == 1 else 0)).problem(message)
+
+
+def _reserved(text: str, word: re.Match[str]) -> str:
+    told = choice(text, word.group(), word.start())
+    return told or f"{word.group()} is a reserved word; choose another name"
 
 
 def _wrong_bracket(text: str) -> tuple[int, str] | None:

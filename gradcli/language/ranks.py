@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 
 from gradcli.language.across import ACROSS
 from gradcli.language.parser import INPUT_NAME, TIME_NAME, Equation, lag_of
+from gradcli.language.syntax import only_times_rows
 
 NUMBER, VECTOR, MATRIX = range(3)
 #: The identity matrix, of whatever size fits.
@@ -80,6 +81,7 @@ class Ranks:
     def __init__(self, equations: Sequence[Equation], constants: Sequence[str], declared: Mapping[str, int]) -> None:
         self._constants = frozenset(constants)
         self._given = {equation.name: equation for equation in equations}
+        self._open = only_times_rows(equations) - self._constants - declared.keys()
         self._names: dict[str, _Rank] = {}
         self._of_parameters: dict[str, bool] = {}
         self._elementwise: list[_Elementwise] = []
@@ -96,6 +98,18 @@ class Ranks:
         found = self._names.get(name)
         value = None if found is None else found.find().value
         return VECTOR if value is None else value
+
+    def nothing_tells(self, tree: ast.expr) -> bool:
+        """Tell whether a tree of parameters stands left of transposes alone, W @ x[t].T, and W is in no other place.
+
+        It is an outer product of vectors as it is written; but that is how frameworks write a matrix times a vector.
+        """
+        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - self._constants
+        return bool(names) and names <= self._open and self._is_of_parameters(tree)
+
+    def take(self, name: str, value: int) -> None:
+        """Take a name to be of another rank from here on."""
+        self._names[name] = _Rank(value, changes=True)
 
     # The unknowns, and what ties them together.
 
@@ -140,8 +154,10 @@ class Ranks:
                 return self._of(inner)
             case ast.BinOp(left=left, op=ast.MatMult(), right=right):
                 return self._product(left, right)
-            case ast.BinOp(left=left, op=op, right=right):
-                return self._entry_by_entry([left, right], adds=isinstance(op, ast.Add | ast.Sub))
+            case ast.BinOp(op=ast.Add() | ast.Sub()):
+                return self._entry_by_entry(_terms(tree), adds=True)
+            case ast.BinOp(left=left, right=right):
+                return self._entry_by_entry([left, right], adds=False)
             case ast.Compare(left=left, comparators=others):
                 return self._entry_by_entry([left, *others], adds=True)
             case ast.List(elts=parts):
@@ -172,7 +188,7 @@ class Ranks:
         result = _Rank(changes=True)
         rank = self._of(left)
         inner = left.value if isinstance(left, ast.Attribute) else left
-        is_row = self._may_be_a_row(right)
+        is_row = self._may_be_a_row(right) and not self.nothing_tells(left)
         if isinstance(inner, ast.Name) and inner.id not in self._given and not is_row:
             _learn(rank, MATRIX)
         transposed = isinstance(left, ast.Attribute), is_row
@@ -294,14 +310,20 @@ class Ranks:
         return False
 
     def _add_numbers(self) -> bool:
-        """Take as numbers what is added to numbers that change with the step, and to nothing else that is known."""
+        """Take as numbers what is added to numbers that change with the step, and to nothing else that is known.
+
+        Not where a product with a matrix is added too, which is no number.
+        """
         found = False
+        products = {id(p.result.find()) for p in self._products if p.left.find().value == MATRIX}
         for tie in self._elementwise:
             args = [arg.find() for arg in tie.args]
             result = tie.result.find()
             if not tie.adds or result.value not in (None, NUMBER):
                 continue
             known = [arg for arg in args if arg.value is not None]
+            if any(id(arg) in products for arg in args):
+                continue
             if any(arg.changes for arg in known) and all(arg.value == NUMBER for arg in known):
                 for arg in args:
                     if arg.value is None:
@@ -328,6 +350,15 @@ class Ranks:
                 rank.value = VECTOR
                 return True
         return False
+
+
+def _terms(tree: ast.expr) -> list[ast.expr]:
+    """Return the terms of a sum, those of the sums within it too: in what order it is taken tells nothing of them."""
+    match tree:
+        case ast.BinOp(left=left, op=ast.Add() | ast.Sub(), right=right):
+            return [*_terms(left), *_terms(right)]
+        case _:
+            return [tree]
 
 
 def _learn(rank: _Rank, value: int) -> bool:

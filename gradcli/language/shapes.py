@@ -69,6 +69,7 @@ class _Inference:
         self.state_sizes: dict[str, Dimensions] = {}
         self.parameter_sizes: dict[str, Dimensions] = {}
         self._later: list[_Later] = []
+        self._told: set[str] = set()
         self.declared = {name: tuple(self._declared(d) for d in dims) for name, dims in declared.items()}
 
     def _declared(self, dimension: Dimension) -> _Size:
@@ -142,16 +143,40 @@ class _Inference:
                 continue
             for axis, (mine, its) in enumerate(zip(found, other, strict=bool(other))):
                 message = "{2} has {0} entries, but {3} has {1}; a product W @ v has another size"
+                message += self._cure((first, its), (arg, mine))
                 if len(found) > 1:
                     message = f"{{2}} has {{0}} {('rows', 'columns')[axis]}, but {{3}} has {{1}}"
                 self.equate(mine, its, node, message, (first, arg))
         return found
+
+    def _cure(self, *beside: tuple[Node, _Size]) -> str:
+        """Return how a state is made as large as what it stands beside, where that has a size of its own."""
+        named = [size.find() for size in self.named.values()]
+        for node, size in beside:
+            if node.op != "state" or any(size.find() is each for each in named):
+                continue
+            if told := self._as_large(node.data[0], size):
+                return f"; so has a state by {told}"
+        return ""
+
+    def _as_large(self, name: str, size: _Size) -> str:
+        """Return what gives a state another size than it has, where the spec says nothing of it: part of a message."""
+        found = size.find()
+        own = self.state(name)
+        if name in self.declared or len(own) != 1 or found.value in (None, own[0].find().value):
+            return ""
+        self._told.add(name)
+        word = str(found.value) if "+" in found.word else found.word or str(found.value)
+        return f"shapes: {{{{{name}: [{word}]}}}}"
 
     def _slice(self, node: Node) -> Dimensions:
         whole = self.vector(node.args[0])
         assert whole is not None
         start, stop = node.data[0], node.data[1]
         size = _Size() if stop is None else _Size(stop - start, str(stop - start))
+        if stop is not None and stop > (whole.find().value or stop):
+            # What the slice stands beside is not told as well.
+            size = _Size()
 
         def rest(sizes: list[int]) -> int | None:
             if (sizes[0] if stop is None else stop) <= sizes[0] > start:
@@ -232,14 +257,25 @@ class _Inference:
                 assert result is not None
                 return result
 
-    def equate(self, a: _Size, b: _Size, node: Node, message: str, operands: Sequence[Node] = ()) -> None:
-        """Make two sizes one, or note a problem at `node`; {0} and {1} are the sizes, {2} and {3} the operands."""
+    def equate(
+        self,
+        a: _Size,
+        b: _Size,
+        node: Node,
+        message: str,
+        operands: Sequence[Node] = (),
+        place: Place | None = None,
+    ) -> None:
+        """Make two sizes one, or note a problem where `node` first stood, unless another place is given.
+
+        {0} and {1} are the sizes, {2} and {3} the operands.
+        """
         a, b = a.find(), b.find()
         if a is b:
             return
         if a.value is not None and b.value is not None:
             if a.value != b.value:
-                place = self.cell.places.get(node, Place(1, 1))
+                place = place or self.cell.places.get(node, Place(1, 1))
                 words = [self.cell.words_of(operand) or "this part" for operand in operands]
                 self.problems.append(place.problem(message.format(_words(a), _words(b), *words)))
             return
@@ -265,14 +301,15 @@ class _Inference:
                 self._equate_state(name, sizes[0], node)
                 continue
             if sizes and len(sizes) != len(own):
-                place = self.cell.places.get(node, Place(1, 1))
+                place = self.cell.place_of_value(name)
                 what = ("a number", "a vector", "a matrix")
                 message = f"{name} is {what[len(own)]}, but its equation gives {what[len(sizes)]}"
                 self.problems.append(place.problem(message))
                 continue
             for axis, (mine, found) in enumerate(zip(own, sizes, strict=False)):
                 word = ("rows", "columns")[axis]
-                self.equate(mine, found, node, f"{name} has {{0}} {word}, but its equation gives {{1}}")
+                message = f"{name} has {{0}} {word}, but its equation gives {{1}}"
+                self.equate(mine, found, node, message, place=self.cell.place_of_value(name))
         self._solve_later()
         for size in self._open_sizes():
             size.root = self.named[HIDDEN]
@@ -307,7 +344,13 @@ class _Inference:
                 message = f"{vectors[0]} * x[t] has {{1}} entries, but {name} has {{0}}; write {vectors[0]} @ x[t]"
                 self.equate(own, found, part, message)
                 return
-        self.equate(own, found, node, f"{name} has {{0}} entries, but its equation gives {{1}}")
+        if name in self._told:
+            return
+        message = f"{name} has {{0}} entries, but its equation gives {{1}}"
+        told = self._as_large(name, found)
+        if told:
+            message += f"; a state of that size: {told}"
+        self.equate(own, found, node, message, place=self.cell.place_of_value(name))
 
     def _solve_later(self) -> None:
         """Find the sizes that follow from others by sums, as far as these are known."""

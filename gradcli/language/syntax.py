@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from gradcli.language.parser import Equation
+from gradcli.language.parser import Equation, lag_of
 
 _NOT_OFFERED_SYNTAX = {
     ast.Compare: "a comparison outside of where(a > b, p, q)",
@@ -43,6 +43,55 @@ def names_left_of_products(equations: Sequence[Equation]) -> frozenset[str]:
                     left = left.left
                 matrices |= {node.id for node in ast.walk(left) if isinstance(node, ast.Name)}
     return frozenset(matrices)
+
+
+def only_times_rows(equations: Sequence[Equation]) -> frozenset[str]:
+    """Return every name that stands left of an '@' with a transpose on its right, as in W @ x[t].T, and nowhere else.
+
+    Such a product of two vectors is an outer product; but nothing else says that the name is a vector.
+    """
+    left: set[ast.AST] = set()
+    names: list[ast.Name] = []
+    for equation in equations:
+        for node in ast.walk(equation.expression):
+            if isinstance(node, ast.Name):
+                names.append(node)
+            elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult) and _is_transpose(node.right):
+                left |= set(ast.walk(node.left))
+    return frozenset({name.id for name in names if name in left} - {name.id for name in names if name not in left})
+
+
+def _is_transpose(tree: ast.expr) -> bool:
+    return isinstance(tree, ast.Attribute) and tree.attr == "T"
+
+
+def transposed_by_power(left: ast.expr, right: ast.expr) -> ast.expr | None:
+    """Return the W of W^T, which binds less than the products and sums on both of its sides; None for other powers."""
+    while isinstance(right, ast.BinOp):
+        right = right.left
+    while isinstance(left, ast.BinOp):
+        left = left.right
+    return left if isinstance(right, ast.Name) and right.id == "T" else None
+
+
+def needed_within_the_step(equation: Equation, given: Mapping[str, Equation]) -> frozenset[str]:
+    """Return every name whose value at t an equation needs, directly or through other equations."""
+    found: set[str] = set()
+    waiting = [equation]
+    while waiting:
+        for name in _used_at_t(waiting.pop(), given) - found:
+            found.add(name)
+            waiting.append(given[name])
+    return frozenset(found)
+
+
+def _used_at_t(equation: Equation, given: Mapping[str, Equation]) -> set[str]:
+    names = {node.id for node in ast.walk(equation.expression) if isinstance(node, ast.Name)}
+    used = {name for name in names if name in given and not given[name].is_state}
+    for node in ast.walk(equation.expression):
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and lag_of(node.slice) == 0:
+            used |= {node.value.id} & given.keys()
+    return used
 
 
 def not_offered(tree: ast.AST) -> str:

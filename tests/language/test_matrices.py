@@ -61,6 +61,20 @@ def test_a_parameter_beside_a_matrix_is_one_entry_by_entry() -> None:
     assert (states["S"], parameters["A"], parameters["W_b"], parameters["c"]) == ((4, 5), (4, 5), (5, 3), (5,))
 
 
+@pytest.mark.parametrize(
+    "read",
+    [
+        "S[t] @ q + mean(x[t]) + 0.5 * h[t-1]",
+        "mean(x[t]) + 0.5 * h[t-1] + S[t] @ q",
+        "S[t] @ q + (norm(S[t]) + h[t-1])",
+        "norm(S[t]) - (b - S[t] @ q)",
+    ],
+)
+def test_a_number_beside_a_product_with_a_matrix_makes_no_numbers(read: str) -> None:
+    states, parameters = shapes_of(f"S[t] = S[t-1] + outer(W @ x[t], W @ x[t])\nh[t] = {read}")
+    assert (states, parameters["q"], parameters.get("b", (4,))) == ({"S": (4, 4), "h": (4,)}, (4,), (4,))
+
+
 def test_of_two_whole_parameter_matrices_one_may_be_transposed() -> None:
     assert shapes_of("h[t] = tanh(U @ V.T @ h[t-1] + W @ x[t])", shapes={"U": [4, 2]})[1]["V"] == (4, 2)
 
@@ -73,6 +87,14 @@ def test_numbers_make_states_of_numbers() -> None:
 def test_an_outer_product_may_be_written_with_a_transpose() -> None:
     printed = LINEAR_ATTENTION.replace("outer(v, k)", "v @ k.T")
     assert _drawn(printed) == _drawn(LINEAR_ATTENTION)
+
+
+def test_a_parameter_that_is_a_vector_elsewhere_may_stand_left_of_a_transpose() -> None:
+    written = "k = W @ x[t]\nS[t] = S[t-1] + w @ k.T\nh[t] = S[t] @ k"
+    assert shapes_of(f"{written} + w")[1]["w"] == (4,)
+    assert shapes_of(written, shapes={"w": ["hidden_size"]})[1]["w"] == (4,)
+    with pytest.raises(CellError, match=r"2:21: vectors are columns, so that k needs no \.T: write w @ k"):
+        parse_cell(written)
 
 
 def test_a_delta_rule_has_no_product_of_matrices() -> None:
@@ -104,7 +126,10 @@ MISTAKES = {
         "1:20: outer takes two vectors: outer(a, b), and this is a matrix"
     ),
     "h[t] = max(h[t-1], 0, 1)": ("1:8: max takes two values, entry by entry, max(a, b), or the entries of one, max(a)"),
-    "h[t] = where(h[t-1] == 0, 1, h[t-1])": "1:14: where compares two values by <, <=, > or >=",
+    "h[t] = where(h[t-1] == 0, 1, h[t-1])": (
+        "1:14: where compares two values by <, <=, > or >=, not ==: numbers that are computed are hardly ever equal to"
+        " the last digit"
+    ),
     'h[t] = spike(W @ x[t], "arctan", 2)': (
         "1:24: the surrogate of a spike is one of atan, fast_sigmoid, sigmoid, triangle, rectangle, in quotation "
         "marks; did you mean 'atan'?"
@@ -116,7 +141,7 @@ MISTAKES = {
     "h[t] = amax(h[t-1])": (
         "1:8: no function is called amax; it is called max here: max(a, b), or max(a) over the entries"
     ),
-    "h[t] = detach(h[t-1])": "1:8: no function is called detach; it is called stop here",
+    "h[t] = detach(h[t-1])": "1:8: no function is called detach; a gradient is stopped by stop(a)",
     "h[t] = torch.outer(h[t-1], x[t]) @ x[t]": "1:8: write outer(...), with nothing before it",
 }
 
