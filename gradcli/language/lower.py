@@ -386,6 +386,10 @@ class Lowering:
                 return self.algebra.scaled(first, second)
             if isinstance(second, Node) and not isinstance(first, Node) and self._rank(second) == NUMBER:
                 return self.algebra.scaled(second, first)
+        if isinstance(op, ast.Div) and isinstance(second, Node) and not isinstance(first, Node):
+            by_zero = second.is_number and second.data == 0.0
+            if self._rank(second) == NUMBER and not by_zero:
+                return self.algebra.scaled(_finite(self.graph.div(self.graph.number(1.0), second), place), first)
         a, b = (value if isinstance(value, Node) else self.algebra.entries(value) for value in (first, second))
         self._together([a, b], [left, right], place, equation)
         if isinstance(op, ast.Div) and b.is_number and b.data == 0.0:

@@ -75,6 +75,14 @@ def test_a_number_beside_a_product_with_a_matrix_makes_no_numbers(read: str) -> 
     assert (states, parameters["q"], parameters.get("b", (4,))) == ({"S": (4, 4), "h": (4,)}, (4,), (4,))
 
 
+@pytest.mark.parametrize("divided", ["outer(k, k) / dot(k, k)", "k @ k.T / dot(k, k)"])
+def test_an_outer_product_may_be_divided_by_a_number(divided: str) -> None:
+    """The usual projection, I - k k^T / |k|^2: a matrix made of vectors, with which a product costs no third size."""
+    rule = f"k = W @ x[t]\nS[t] = S[t-1] @ (I - {divided}) + outer(W_v @ x[t], k)\nh[t] = S[t] @ k"
+    plain = rule.replace(divided, "1 / dot(k, k) * outer(k, k)")
+    assert _drawn(rule) == _drawn(plain)
+
+
 def test_of_two_whole_parameter_matrices_one_may_be_transposed() -> None:
     assert shapes_of("h[t] = tanh(U @ V.T @ h[t-1] + W @ x[t])", shapes={"U": [4, 2]})[1]["V"] == (4, 2)
 
