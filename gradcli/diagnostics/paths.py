@@ -36,7 +36,7 @@ CARRIES = 0.5
 
 @frozen
 class Share:
-    """What one route passes on. None where no sequence has a gradient.
+    """What one route passes on. None where no sequence has a gradient, or none that is more than rounding.
 
     log10_norm, log10_relative: of its vector, and relative to the total's; medians over trials and sequences.
     projection: v . total / |total|^2, the mean over trials and sequences; those of all routes add up to 1.
@@ -58,7 +58,8 @@ class RouteTable:
     is_complete: whether `shares` has them all. Else it has the last steps of all routes, each the sum of whatever came
         before: from the last state on the way that is later than the end.
     log10_norm: of the total gradient, the median. zeros: the fraction of sequences that have none.
-    residual: |sum of the routes - total| / |total|, the largest; None where no sequence has a gradient.
+    rounding: the fraction in which the routes cancel, so that the total is nothing but rounding: they have no shares.
+    residual: |sum of the routes - total| / |total|, the largest; None where no sequence has shares.
     """
 
     start: str
@@ -69,6 +70,7 @@ class RouteTable:
     shares: list[Share]
     log10_norm: float
     zeros: float
+    rounding: float
     residual: float | None
 
 
@@ -77,8 +79,11 @@ class DirectCurve:
     """A direct route, entry by entry from step to step with gates held, beside the whole gradient of its states.
 
     distances: where it was measured, (D,). log10_direct, log10_total, projection, cosine: (D,), medians over trials and
-        sequences; -inf is an exact zero, NaN where no sequence has a gradient.
+        sequences; -inf is an exact zero, NaN where no sequence has a gradient that is more than rounding.
+    rounding: the fraction of sequences in which the whole gradient is nothing but rounding, (D,).
     carries_to: the largest distance up to which the projection is at least `CARRIES` throughout.
+    start: the distance at which it begins, in the sequences where that is nearest the loss: where the gradient of its
+        states first is not exactly zero. None where it is nowhere.
     """
 
     route: DirectRoute
@@ -87,7 +92,9 @@ class DirectCurve:
     log10_total: Array
     projection: Array
     cosine: Array
+    rounding: Array
     carries_to: int
+    start: int | None
 
 
 @frozen
@@ -165,7 +172,8 @@ def _table(
     graph: PathGraph, start: str, end: str, distance: int, steps: int, groups: Sequence[MeasuredRoutes]
 ) -> RouteTable:
     total = np.concatenate([group.total.log2_norm() for group in groups])
-    defined = np.isfinite(total)
+    rounding = np.concatenate([group.rounding for group in groups])
+    defined = np.isfinite(total) & ~rounding
     shares = []
     for route in dict.fromkeys(route for group in groups for route in group.parts):
         norm, cosine = (np.concatenate([group.parts[route][i] for group in groups]) for i in (0, 1))
@@ -192,6 +200,7 @@ def _table(
         shares,
         median(total.ravel()) * LOG10_2,
         float(np.isneginf(total).mean()),
+        float(rounding.mean()),
         float(residual.max()) if residual.size else None,
     )
 
@@ -204,12 +213,14 @@ def _curve(groups: Sequence[MeasuredDirect]) -> DirectCurve:
         return whole.reshape(len(whole), -1)
 
     direct, total, cosine = joined("log2_direct"), joined("log2_total"), joined("cosine")
-    defined = np.isfinite(total)
+    rounding = joined("rounding")
+    defined = np.isfinite(total) & ~rounding
     with np.errstate(invalid="ignore", over="ignore", under="ignore"):
         ratio = direct - np.where(defined, total, 0.0)
         projection = np.where(np.isneginf(direct), 0.0, cosine * np.exp2(ratio))
     found = np.array([_median_where(p, d) for p, d in zip(projection, defined, strict=True)])
     distances = np.array(groups[0].distances)
+    starts = np.concatenate([group.start.ravel() for group in groups])
     # Where no sequence has a gradient, there is nothing to carry.
     short = np.flatnonzero(~((found >= CARRIES) | np.isnan(found)))
     return DirectCurve(
@@ -218,8 +229,10 @@ def _curve(groups: Sequence[MeasuredDirect]) -> DirectCurve:
         np.array([median(row) for row in direct]) * LOG10_2,
         np.array([median(row) for row in total]) * LOG10_2,
         found,
-        np.array([_median_where(c, np.isfinite(c)) for c in cosine]),
+        np.array([_median_where(c, np.isfinite(c) & d) for c, d in zip(cosine, defined, strict=True)]),
+        rounding.mean(axis=1),
         int(distances[short[0] - 1] if short.size and short[0] else distances[-1] if not short.size else 0),
+        int(starts[starts >= 0].min()) if (starts >= 0).any() else None,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from gradcli.diagnostics.paths_walk import (
+    LOG2_ROUNDING,
     Adjoint,
     Backpropagation,
     StepValues,
@@ -33,23 +34,33 @@ MOST_DISTANCES = 2000
 
 @dataclass
 class MeasuredRoutes:
-    """The routes to one end in one group of trials: the total, and the log2 norm and cosine of each, (R, B)."""
+    """The routes to one end in one group of trials: the total, and the log2 norm and cosine of each, (R, B).
+
+    rounding: where the total is nothing but rounding, (R, B), see `Backpropagation`.
+    """
 
     total: Adjoint
+    rounding: Array
     parts: dict[Route, tuple[Array, Array]]
     residual: Array
 
 
 @dataclass
 class MeasuredDirect:
-    """A direct route in one group of trials: its vectors by state; by distance log2 norms and cosine, (R, B) each."""
+    """A direct route in one group of trials: its vectors by state; by distance log2 norms and cosine, (R, B) each.
+
+    start: the distance at which each sequence's begins, -1 where it has not begun (R, B).
+    rounding: by distance, where the whole gradient is nothing but rounding, (R, B), see `Backpropagation`.
+    """
 
     route: DirectRoute
     vectors: dict[str, Adjoint]
+    start: Array
     distances: list[int]
     log2_direct: list[Array]
     log2_total: list[Array]
     cosine: list[Array]
+    rounding: list[Array]
 
 
 class Tracer:
@@ -76,6 +87,7 @@ class Tracer:
         # For the routes: the values of factors and the adjoints, by the number of steps back.
         self._values: dict[int, StepValues] = {}
         self._adjoints: dict[int, dict[str, Adjoint]] = {}
+        self._rounding: dict[str, Array] = {}
 
     def run(self) -> None:
         """Go back as far as there is something to see.
@@ -117,7 +129,8 @@ class Tracer:
         if behind <= self.distance:
             chosen.step(step, values)
             self._keep(behind, values, chosen.at)
-        self._follow_direct(behind, values, whole.at)
+            self._rounding = chosen.rounding
+        self._follow_direct(behind, values, whole)
 
     def _zero(self, state: str) -> Adjoint:
         return Adjoint.of(np.zeros_like(self.group.layers[self.layer].states[state][0]))
@@ -130,23 +143,47 @@ class Tracer:
         self._adjoints[behind] = {name: adjoint for name, adjoint in adjoints.items() if name in self.graph.states}
         self._adjoints.pop(behind - self.lag - 1, None)
 
-    def _follow_direct(self, behind: int, values: StepValues, totals: dict[str, Adjoint]) -> None:
+    def _follow_direct(self, behind: int, values: StepValues, all_routes: Backpropagation) -> None:
         for number, route in enumerate(self.graph.direct):
-            whole = {state: totals.get(state, self._zero(state)) for state in route.states}
+            whole = {state: all_routes.at.get(state, self._zero(state)) for state in route.states}
             if behind == 0:
-                self.direct.append(MeasuredDirect(route, whole, [], [], [], []))
-            elif values:
-                # At the start the total has what comes from within the step already; initial states take none.
-                self._within(route, self.direct[number].vectors, values)
+                nowhere = np.full(next(iter(whole.values())).exponent.shape, -1)
+                vectors = {state: self._zero(state) for state in route.states}
+                self.direct.append(MeasuredDirect(route, vectors, nowhere, [], [], [], [], []))
             found = self.direct[number]
+            if values:
+                # Initial states take nothing from within the step.
+                self._within(route, found.vectors, values)
+            present = {state: (adjoint.mantissa != 0).any(axis=1) for state, adjoint in whole.items()}
+            measured = {state: here & ~all_routes.rounding.get(state, ~here) for state, here in present.items()}
+            is_there, is_measured = (np.any(list(where.values()), axis=0) for where in (present, measured))
+            self._begin(found, behind, whole, is_measured)
             if behind in self._wanted:
                 direct, total = (together([of[state] for state in route.states]) for of in (found.vectors, whole))
                 found.distances.append(behind)
                 found.log2_direct.append(direct.log2_norm())
                 found.log2_total.append(total.log2_norm())
                 found.cosine.append(direct.cosine(total))
+                found.rounding.append(is_there & ~is_measured)
             if values:
                 found.vectors = self._onward(route, found.vectors, values)
+
+    def _begin(self, found: MeasuredDirect, behind: int, whole: dict[str, Adjoint], is_there: Array) -> None:
+        """Begin a route in the sequences whose gradient is not zero, exactly or but for rounding, for the first time.
+
+        That need not be at the loss: an output made of earlier states alone, as in h[t] = tanh(W @ m[t-1]), gives the
+        states beside it a gradient one step earlier. The total has what comes from within the step already.
+        """
+        begins = is_there & (found.start < 0)
+        if not begins.any():
+            return
+        found.start = np.where(begins, behind, found.start)
+        for state, adjoint in whole.items():
+            before = found.vectors[state]
+            found.vectors[state] = Adjoint(
+                np.where(begins[:, None, :], adjoint.mantissa, before.mantissa),
+                np.where(begins, adjoint.exponent, before.exponent),
+            )
 
     def _within(self, route: DirectRoute, vectors: dict[str, Adjoint], values: StepValues) -> None:
         """Add what the states of a route take of each other within a step, the later ones first."""
@@ -187,7 +224,11 @@ class Tracer:
         for route, vector in self.vectors(end):
             parts[route] = vector.log2_norm(), vector.cosine(total)
             rest = rest + vector
-        return MeasuredRoutes(total, parts, np.exp2(rest.normalised().log2_norm() - total.log2_norm()))
+        sizes = total.log2_norm()
+        largest = np.max([norm for norm, _ in parts.values()], axis=0, initial=-np.inf) if parts else sizes
+        rounding = np.isfinite(sizes) & (sizes < largest + LOG2_ROUNDING)
+        rounding |= self._rounding.get(end, np.zeros_like(rounding))
+        return MeasuredRoutes(total, rounding, parts, np.exp2(rest.normalised().log2_norm() - sizes))
 
     def _by_step(self, behind: int) -> list[StepValues]:
         """Return the values of factors at the steps from `behind` to the distance."""

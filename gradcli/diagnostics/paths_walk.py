@@ -29,6 +29,9 @@ _SAFE = (2.0**-100, 2.0**100)
 #: The values of a block of steps take about so many bytes.
 _BLOCK_BYTES = 32 * 2**20
 
+#: A sum below this share of the largest of its parts, log2 of 1e-13, is what rounding leaves of an exact zero.
+LOG2_ROUNDING = -43.2
+
 
 class NotFinite(ArithmeticError):
     """An adjoint is not finite; `trials` (R,) tells in which trials."""
@@ -110,6 +113,15 @@ def pull_back(edge: Edge, adjoint: Adjoint, values: StepValues) -> Adjoint:
     for factor in edge.factors:
         adjoint = _pull(factor, adjoint, values)
     return adjoint
+
+
+def _log2_size(edge: Edge, adjoint: Adjoint, values: StepValues) -> Array:
+    """Return log2 of the norm of what an edge passes on, as it were if no sum over entries on it cancelled, (R, B)."""
+    for factor in edge.factors:
+        if isinstance(factor, Map):
+            adjoint = Adjoint(np.abs(adjoint.mantissa), adjoint.exponent)
+        adjoint = _pull(factor, adjoint, values)
+    return adjoint.log2_norm()
 
 
 def _pull(factor: Factor, adjoint: Adjoint, values: StepValues) -> Adjoint:
@@ -196,6 +208,9 @@ class Backpropagation:
     """Back-propagation over a path graph: the sum over all routes, variable by variable, step by step.
 
     at: the adjoints at the step that was taken last, by variable.
+    rounding: where they are nothing but rounding, (R, B): the parts of the sum, at least 1e13 times as large, cancel.
+        What such an adjoint passes on counts with the size of the parts that it is left of: it is no measurement
+        farther back either. The size alone would not tell: a state on a scale of its own has a small gradient too.
 
     Args:
         start: the variable and the step at which `gradient` enters.
@@ -204,7 +219,10 @@ class Backpropagation:
     def __init__(self, graph: PathGraph, start: str, step: int, gradient: Adjoint) -> None:
         self._graph = graph
         self._coming: dict[int, dict[str, Adjoint]] = {step: {start: gradient}}
+        self._parts: dict[int, dict[str, Array]] = {step: {start: gradient.log2_norm()}}
+        self._largest: dict[str, Array] = {}
         self.at: dict[str, Adjoint] = {}
+        self.rounding: dict[str, Array] = {}
 
     def step(self, step: int, values: StepValues) -> None:
         """Take one step: complete its adjoints, and pass them on. At step 0 there is nothing to pass them on to.
@@ -213,16 +231,28 @@ class Backpropagation:
             NotFinite: a derivative is not finite.
         """
         self.at = self._coming.pop(step, {})
+        self._largest = self._parts.pop(step, {})
+        self.rounding = {}
         for name in reversed(self._graph.variables):
             if name not in self.at:
                 continue
             adjoint = self.at[name] = self.at[name].normalised()
+            norm, largest = adjoint.log2_norm(), self._largest[name]
+            rounding = self.rounding[name] = np.isfinite(norm) & (norm < largest + LOG2_ROUNDING)
+            # What is left of larger parts counts as large as they are: within the step always, farther back where
+            # nothing but rounding is left, as what cancels a little at every step is no error that grows.
+            lost = np.subtract(largest, norm, out=np.zeros(norm.shape), where=np.isfinite(norm))
             for edge in self._graph.edges[name] if step else ():
-                self._receive(edge, step, pull_back(edge, adjoint, values))
+                part = pull_back(edge, adjoint, values)
+                sums = any(isinstance(factor, Map) for factor in edge.factors)
+                size = _log2_size(edge, adjoint, values) if sums else part.log2_norm()
+                self._receive(edge, step, part, size + np.where(rounding | (edge.lag == 0), lost, 0.0))
 
-    def _receive(self, edge: Edge, step: int, part: Adjoint) -> None:
+    def _receive(self, edge: Edge, step: int, part: Adjoint, size: Array) -> None:
         there = self._coming.setdefault(step - edge.lag, {}) if edge.lag else self.at
         there[edge.source] = there[edge.source] + part if edge.source in there else part
+        parts = self._parts.setdefault(step - edge.lag, {}) if edge.lag else self._largest
+        parts[edge.source] = np.maximum(parts[edge.source], size) if edge.source in parts else size
 
 
 def along(routes: Iterable[Route], start: Adjoint, values: Sequence[StepValues]) -> Iterator[tuple[Route, Adjoint]]:

@@ -23,9 +23,9 @@ Array = np.ndarray[Any, Any]
 #: What the numbers of routes are over all trials and sequences.
 AGGREGATES = {
     "log10_norm": "median over trials and sequences",
-    "log10_relative": "median over the sequences whose gradient is not zero",
-    "projection": "routes: mean over the sequences whose gradient is not zero; direct: their median",
-    "cosine": "median over the sequences in which neither vector is zero",
+    "log10_relative": "median over the sequences whose gradient is not zero, exactly or but for rounding",
+    "projection": "routes: mean over those sequences, so that the shares add up to 1; direct: their median",
+    "cosine": "median over those of them in which the route's vector is not zero",
 }
 #: Whole numbers beyond this are no longer exact where a reader makes floats of them.
 _LARGEST_EXACT = 2**53
@@ -63,7 +63,7 @@ class StepFormulas:
 
 @frozen(kw_only=True)
 class RouteShare:
-    """What one route, or all with the same last step, passes on; null where no sequence has a gradient."""
+    """What one route, or all with the same last step, passes on; null where no sequence has a gradient to compare."""
 
     route: str = key("the route")
     formula: str = key("what it multiplies by", csv=False)
@@ -86,6 +86,9 @@ class RoutesBetween:
     listed: str = key("what `shares` has: `routes`, or `last steps` of them all where there are too many", csv=False)
     log10_norm: float | None = key("log10 of the norm of the whole gradient", csv=False)
     fraction_zero: float = key("of the sequences, how many have none", csv=False)
+    fraction_rounding: float = key(
+        "in how many the routes cancel to zero but for rounding; they have no shares", csv=False
+    )
     residual: float | None = key("|sum of the routes - whole| / |whole|, the largest", csv=False)
     shares: Sequence[RouteShare] = key("what each passes on, the largest first", csv=False)
 
@@ -98,11 +101,15 @@ class DirectRouteByDistance:
     states: Sequence[str] = key("the states on it")
     coefficient: str = key("what it multiplies by in a step")
     carries_to: int = key(f"the distance up to which its projection is at least {CARRIES:g} throughout")
+    start: int | None = key(
+        "the distance where it begins: where the gradient of its states first is not exactly zero; null where nowhere"
+    )
     distance: Array = key(f"the distances: all up to {MOST_DISTANCES:,}, or about so many of them")
     log10_direct: Array = key("log10 of the norm that it alone passes on")
     log10_total: Array = key("log10 of that of the whole gradient")
     projection: Array = key("of the one on the other; null where there is no gradient")
     cosine: Array = key("of the angle between the two")
+    fraction_rounding: Array = key("of the sequences, in how many the whole gradient is nothing but rounding")
 
 
 @frozen(kw_only=True, repr=False, eq=False)
@@ -168,6 +175,7 @@ def _routes(found: Paths, table: RouteTable, writer: FormulaWriter) -> RoutesBet
         listed="routes" if table.is_complete else "last steps",
         log10_norm=table.log10_norm,
         fraction_zero=table.zeros,
+        fraction_rounding=table.rounding,
         residual=table.residual,
         shares=tuple(
             RouteShare(
@@ -189,11 +197,13 @@ def _direct(curve: DirectCurve, writer: FormulaWriter) -> DirectRouteByDistance:
         states=tuple(curve.route.states),
         coefficient=coefficient(curve, writer),
         carries_to=curve.carries_to,
+        start=curve.start,
         distance=curve.distances,
         log10_direct=curve.log10_direct,
         log10_total=curve.log10_total,
         projection=curve.projection,
         cosine=curve.cosine,
+        fraction_rounding=curve.rounding,
     )
 
 

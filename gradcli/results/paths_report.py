@@ -35,6 +35,9 @@ Array = np.ndarray[Any, Any]
 _MORE_THAN_ALL = 1.5
 #: A projection below this is no float any more, or has lost digits.
 _SMALLEST = 1e-300
+#: A name on a route that is longer than this, as of a part of an equation that has none, is cut; not with --full.
+LONGEST_NAME = 40
+_CUT, _ARROW = "...", " -> "
 _NOTHING_EARLIER = "No state depends on an earlier one: there is no way back through time."
 _LATEX_BREAK = r" \\"
 
@@ -48,7 +51,7 @@ def paths_of_layer(found: Paths) -> PathsOfLayer:
     notes = [Line(text, style="dim") for text in _notes(found)]
     head: list[Block] = [title, *notes]
     formulas = jacobian_tables(text)
-    routes: list[list[Block]] = [[_routes(found, table, writer)] for table in found.tables]
+    routes, whole = ([[_routes(found, table, writer, cut)] for table in found.tables] for cut in (True, False))
     groups, full = [head], [head]
     if found.verdict is not None:
         groups += [verdict_lines(found.verdict), *formulas]
@@ -57,8 +60,8 @@ def paths_of_layer(found: Paths) -> PathsOfLayer:
         sentences = direct_lines(found)
         curves: list[list[Block]] = [[_direct_table(curve, found)] for curve in found.direct]
         more = Line("formulas of whole steps, the direct route by distance: --full", "more", "dim")
-        groups += [sentences, *routes, *formulas[:1], [more] if found.tables else []]
-        full += [sentences, *routes, *formulas, *curves]
+        groups += [sentences, *routes, *jacobian_tables(text, cut=True)[:1], [more] if found.tables else []]
+        full += [sentences, *whole, *formulas, *curves]
     layer = found.network.problem.names[found.layer]
     shown = Report(
         "paths",
@@ -124,23 +127,27 @@ def _notes(found: Paths) -> Iterator[str]:
 # Formulas.
 
 
-def jacobian_tables(jacobian: StepJacobian) -> list[list[Block]]:
-    """Return the blocks of the Jacobian, the partial derivatives and the total ones each in a table."""
+def jacobian_tables(jacobian: StepJacobian, *, cut: bool = False) -> list[list[Block]]:
+    """Return the blocks of the Jacobian, the partial derivatives and the total ones each in a table.
+
+    Args:
+        cut: whether very long names on routes are cut.
+    """
     if not jacobian.blocks:
         return [[Line(_NOTHING_EARLIER)]]
     partial = [block for block in jacobian.blocks if not block.is_total]
     total = [block for block in jacobian.blocks if block.is_total]
     symbols = [f"{symbol} = {formula}" for symbol, formula in jacobian.definitions]
     where = f"where {', '.join(symbols)}" if symbols else ""
-    groups: list[list[Block]] = [[_formula_table(JACOBIAN_TITLES[False], partial)]]
+    groups: list[list[Block]] = [[_formula_table(JACOBIAN_TITLES[False], partial, cut)]]
     if total:
-        groups.append([_formula_table(JACOBIAN_TITLES[True], total)])
+        groups.append([_formula_table(JACOBIAN_TITLES[True], total, cut)])
     if where:
         groups[-1].append(Line(where))
     return groups
 
 
-def _formula_table(title: str, blocks: Sequence[JacobianBlock]) -> Table:
+def _formula_table(title: str, blocks: Sequence[JacobianBlock], cut: bool) -> Table:
     columns = [Column("", "text", keep=9), Column("formula", "text", keep=9), Column("route back", "text", keep=6)]
     rows: list[list[Cell]] = []
     for block in blocks:
@@ -148,7 +155,9 @@ def _formula_table(title: str, blocks: Sequence[JacobianBlock]) -> Table:
             rows.append([f"{block.name} =", f"a sum over {grouped(block.count)} routes", None])
         for index, term in enumerate(block.terms):
             sign = "-" if term.sign < 0 else "+" if index else ""
-            rows.append([f"{block.name} =" if not index else "", f"{sign} {term.text}".strip(), term.route])
+            rows.append(
+                [f"{block.name} =" if not index else "", f"{sign} {term.text}".strip(), shown_route(term.route, cut)]
+            )
     return Table(columns, rows, title=title)
 
 
@@ -177,14 +186,14 @@ def _latex_lines(block: JacobianBlock) -> Iterator[tuple[str, str]]:
 # Routes.
 
 
-def _routes(found: Paths, table: RouteTable, writer: FormulaWriter) -> Block:
+def _routes(found: Paths, table: RouteTable, writer: FormulaWriter, cut: bool) -> Block:
     if table.shares:
-        return _route_table(found, table, writer)
+        return _route_table(found, table, writer, cut)
     return Line(f"No route leads {_ends(found, table)}: the gradient there is exactly zero.")
 
 
-def _route_table(found: Paths, table: RouteTable, writer: FormulaWriter) -> Block:
-    if all(share.log10_relative is None for share in table.shares):
+def _route_table(found: Paths, table: RouteTable, writer: FormulaWriter, cut: bool) -> Block:
+    if table.zeros == 1:
         return Line(f"{routes_title(found, table)}: the gradient is exactly zero")
     columns = [
         Column("route" if table.is_complete else "last step of the routes", "text", keep=9),
@@ -198,7 +207,7 @@ def _route_table(found: Paths, table: RouteTable, writer: FormulaWriter) -> Bloc
     long = table.is_complete and table.distance > 1
     rows: list[list[Cell]] = [
         [
-            route_name(found, table, share, writer),
+            shown_route(route_name(found, table, share, writer), cut),
             power_of_ten(share.log10_norm),
             _maybe_power(share.log10_relative),
             _signed(share.projection),
@@ -207,8 +216,30 @@ def _route_table(found: Paths, table: RouteTable, writer: FormulaWriter) -> Bloc
         ]
         for share in largest_first(table.shares)
     ]
-    rows.append(["all together", power_of_ten(table.log10_norm), "1", "1", None, "1"])
+    one = "1" if _has_shares(table) else "-"
+    rows.append(["all together", power_of_ten(table.log10_norm), one, one, None, one])
     return Table(columns, rows, title=routes_title(found, table), note=_route_note(table))
+
+
+def _has_shares(table: RouteTable) -> bool:
+    """Tell whether there is a gradient in any sequence, more than rounding, for routes to have shares of."""
+    return any(share.log10_relative is not None for share in table.shares)
+
+
+def shown_route(name: str, cut: bool) -> str:
+    """Return the name of a route, with what is very long on it cut in the middle where `cut`.
+
+    >>> shown_route("h -> sum(beta[0:1]) / (sum(abs(s[0:4])^5))^0.2 / 3 -> h", True)
+    'h -> sum(beta[0:1]) / (s...[0:4])^5))^0.2 / 3 -> h'
+    """
+    return _ARROW.join(_middle_cut(part) for part in name.split(_ARROW)) if cut else name
+
+
+def _middle_cut(name: str) -> str:
+    if len(name) <= LONGEST_NAME:
+        return name
+    kept = LONGEST_NAME - len(_CUT)
+    return f"{name[: (kept + 1) // 2]}{_CUT}{name[-(kept // 2) :]}"
 
 
 def routes_title(found: Paths, table: RouteTable) -> str:
@@ -230,7 +261,13 @@ def _many(count: int) -> str:
 
 
 def _route_note(table: RouteTable) -> str:
-    parts = ["vectors add up, norms do not: the projections on the whole gradient add up to 1"]
+    if _has_shares(table):
+        parts = [
+            "vectors add up, norms do not: the projections on the whole gradient add up to 1",
+            "over trials and sequences projection is the mean, and norm, relative and cosine are medians",
+        ]
+    else:
+        parts = ["the routes cancel to zero but for rounding: there is no whole gradient to compare them with"]
     if not table.is_complete:
         parts.append(
             "each row is the sum of all routes that end so, whatever came before"
@@ -238,6 +275,11 @@ def _route_note(table: RouteTable) -> str:
         )
     if table.zeros:
         parts.append(f"in {percent(table.zeros)} of the sequences the gradient is exactly zero")
+    if table.rounding and _has_shares(table):
+        parts.append(
+            f"in {percent(table.rounding)} of the sequences the routes cancel to zero but for rounding: they count for"
+            " the norm alone"
+        )
     return "; ".join(parts)
 
 
@@ -271,9 +313,17 @@ def direct_sentence(curve: DirectCurve, writer: FormulaWriter) -> str:
     """Say whether the direct route of a state carries its gradient, and how far back."""
     state = curve.route.label
     name = f"{state} -> {state} at every step, {coefficient(curve, writer)}"
-    seen = np.flatnonzero(~np.isnan(curve.projection) & (curve.distances > 0))
+    if curve.start is None:
+        nothing = "nothing but rounding of routes that cancel" if curve.rounding.any() else "exactly zero"
+        return f"{name}: but the gradient of {state} is {nothing}."
+    began = steps_text(curve.start)
+    seen = np.flatnonzero(~np.isnan(curve.projection) & (curve.distances > curve.start))
     if not seen.size:
+        if curve.start:
+            return f"{name}: but {state} has a gradient {began} back only."
         return f"{name}: but the gradient of {state} is exactly zero."
+    # Where it begins it is all of the gradient, which says nothing.
+    first = f" The gradient of {state} begins {began} back: the route is followed from there." if curve.start else ""
     last = int(seen[-1])
     farthest, share = int(curve.distances[last]), float(curve.projection[last])
     steps = f"{steps_text(farthest)} back"
@@ -285,13 +335,14 @@ def direct_sentence(curve: DirectCurve, writer: FormulaWriter) -> str:
             f"It carries the gradient of {state}: {steps} its projection on the whole is {significant(share, digits=3)}"
         )
         more = ", so that other routes work against it" if share > _MORE_THAN_ALL else ""
-        return f"{name}. {answer}{more}; it is at least {CARRIES:g} at every distance."
+        since = " from there on" if curve.start else ""
+        return f"{name}.{first} {answer}{more}; it is at least {CARRIES:g} at every distance{since}."
     size = f"{steps} its norm is {power_of_ten(ratio)} of the whole gradient's"
     rest = "the other routes carry it" if ratio <= 0 else "the other routes work against it"
-    if curve.carries_to >= int(curve.distances[min(1, last)]):
+    if curve.carries_to > curve.start:
         far = steps_text(curve.carries_to)
-        return f"{name}. It carries the gradient of {state} up to {far} back only: {size}; beyond, {rest}."
-    return f"{name}. It does not carry the gradient of {state}: {size}; {rest}."
+        return f"{name}.{first} It carries the gradient of {state} up to {far} back only: {size}; beyond, {rest}."
+    return f"{name}.{first} It does not carry the gradient of {state}: {size}; {rest}."
 
 
 def _direct_table(curve: DirectCurve, found: Paths) -> Table:
@@ -316,7 +367,7 @@ def _direct_table(curve: DirectCurve, found: Paths) -> Table:
                 int(curve.distances[i]),
                 log10_text(direct),
                 log10_text(whole),
-                None if math.isinf(whole) else power_of_ten(direct - whole),
+                None if math.isnan(projection) else power_of_ten(direct - whole),
                 f"< {threshold(_SMALLEST)}"
                 if abs(projection) < _SMALLEST and math.isfinite(direct)
                 else _signed(projection),
@@ -324,4 +375,7 @@ def _direct_table(curve: DirectCurve, found: Paths) -> Table:
                 _signed(float(curve.cosine[i])),
             ]
         )
-    return Table(columns, rows, title=f"The direct route of {curve.route.label} beside its whole gradient")
+    note = "medians over trials and sequences"
+    if curve.rounding.any():
+        note += "; where most of them have nothing but rounding of routes that cancel, it is compared with nothing"
+    return Table(columns, rows, title=f"The direct route of {curve.route.label} beside its whole gradient", note=note)

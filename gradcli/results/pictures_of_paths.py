@@ -9,7 +9,7 @@ from gradcli.language.formula import FormulaWriter
 from gradcli.language.notation import Text
 from gradcli.numbers import significant
 from gradcli.results.paths import largest_first, route_name
-from gradcli.results.paths_report import direct_sentence, routes_title
+from gradcli.results.paths_report import direct_sentence, routes_title, shown_route
 from gradcli.results.pictures import Axis, Bar, BarChart, Gallery, LineChart, Picture, Series
 from gradcli.results.pictures_of_run import DISTANCE, MOST_SERIES, NORM, run_words, without_curve
 
@@ -34,7 +34,7 @@ def routes_picture(found: Paths) -> Picture:
     for table in found.tables:
         shares = largest_first(table.shares)
         left_out += max(len(shares) - _MOST_BARS, 0)
-        names = [route_name(found, table, share, writer) for share in shares[:_MOST_BARS]]
+        names = [shown_route(route_name(found, table, share, writer), True) for share in shares[:_MOST_BARS]]
         group = routes_title(found, table)
         bars += [Bar(name, [share.projection], group) for name, share in zip(names, shares, strict=False)]
         if shares and shares[0].projection is not None:
