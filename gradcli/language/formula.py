@@ -97,7 +97,6 @@ class FormulaWriter:
         self._symbols: dict[Node, str] = {}
         self._axes: dict[Node, int] = {}
         self._tails: dict[str, str] = {}
-        self._changes: set[str] = set()
 
     def block(
         self, target: str, source: str, lag: int, is_total: bool, ways: int, routes: Iterable[Route]
@@ -107,8 +106,10 @@ class FormulaWriter:
         ends = (n.variable(target, 0, is_state=True), n.variable(source, lag, is_state=True))
         name = (n.derivative if is_total else n.partial).format(*ends)
         ordered = sorted(routes, key=lambda route: not all(edge.is_own for edge in route.edges))
-        tails = self._shared_tails(ordered)
-        terms = tuple(Term(self.route(route), *self._term(route, tails)) for route in ordered)
+        # Terms are added up: where one is written applied to a small change, all are.
+        acts = any(self._acts(_placed(route.edges), route.vertices[-1]) for route in ordered)
+        tails = self._shared_tails(ordered, acts)
+        terms = tuple(Term(self.route(route), *self._term(route, tails, acts)) for route in ordered)
         return JacobianBlock(target, source, lag, is_total, name, ways, terms)
 
     def definitions(self) -> list[tuple[str, str]]:
@@ -164,20 +165,21 @@ class FormulaWriter:
         """Return the product of a route's factors, with its sign."""
         return self.notation.signed_sum([self.product(_placed(route.edges), route.vertices[-1])])
 
-    def _term(self, route: Route, tails: dict[tuple[Edge, ...], str]) -> tuple[int, str]:
+    def _term(self, route: Route, tails: dict[tuple[Edge, ...], str], acts: bool) -> tuple[int, str]:
         head, tail = _at_first_step(route)
         symbol = tails.get(tail)
+        if acts:
+            factors = _placed(route.edges if symbol is None else head)
+            return applied(self, factors, symbol or self._change(route.vertices[-1]))
         if symbol is None:
-            return self.product(_placed(route.edges), route.vertices[-1])
-        if symbol in self._changes:
-            return applied(self, _placed(head), symbol)
-        sign, text = self.product(_placed(head))
+            return self._as_it_is(_placed(route.edges), route.vertices[-1])
+        sign, text = self._as_it_is(_placed(head), None)
         return sign, symbol if text == self.notation.identity else self.notation.times.join([text, symbol])
 
-    def _shared_tails(self, routes: Sequence[Route]) -> dict[tuple[Edge, ...], str]:
+    def _shared_tails(self, routes: Sequence[Route], acts: bool) -> dict[tuple[Edge, ...], str]:
         """Return symbols for what several routes have in common at t-1, such as H = dh[t-1]/dc[t-1].
 
-        Where one of these goes through a matrix, it is a small change that they have in common, H = dh[t-1].
+        Where routes act on a small change, it is one that they have in common, H = dh[t-1].
         """
         tails = [tail for _, tail in map(_at_first_step, routes) if tail]
         found: dict[tuple[Edge, ...], str] = {}
@@ -187,13 +189,9 @@ class FormulaWriter:
             taken = symbol in self._tails or name in self.graph.names_in_use
             several = sum(other[0].target == tail[0].target for other in set(tails)) > 1
             if tails.count(tail) > 1 and not taken and not several:
-                sharing = [route for route in routes if _at_first_step(route)[1] == tail]
-                factors = [factor for route in sharing for factor, _ in _placed(route.edges)]
-                if any(map(self._is_of_matrices, factors)):
-                    self._changes.add(symbol)
-                    sign, text = applied(self, _placed(tail, behind=1), self._change(sharing[0].vertices[-1]))
-                else:
-                    sign, text = self.product(_placed(tail, behind=1), sharing[0].vertices[-1])
+                (end,) = {route.vertices[-1] for route in routes if _at_first_step(route)[1] == tail}
+                factors = _placed(tail, behind=1)
+                sign, text = applied(self, factors, self._change(end)) if acts else self._as_it_is(factors, end)
                 self._tails[symbol] = self.notation.signed_sum([(sign, text)])
                 found[tail] = symbol
         return found
@@ -202,11 +200,18 @@ class FormulaWriter:
         """Return the sign and the text of a product of factors, each with the steps that it lies behind t.
 
         source: the variable that they lead to, and how far behind t. Of a route through matrices, whose factors are not
-            all matrices themselves, the product is written applied to a small change of it.
+            all matrices themselves, or to one, the product is written applied to a small change of it.
         """
         factors = list(factors)
-        if any(self._is_of_matrices(factor) for factor, _ in factors):
+        if self._acts(factors, source):
             return applied(self, factors, self._change(source))
+        return self._as_it_is(factors, source)
+
+    def _acts(self, factors: Iterable[tuple[Factor, int]], source: tuple[str, int] | None) -> bool:
+        return any(self._is_of_matrices(factor) for factor, _ in factors) or self._has_axes(source, 2)
+
+    def _as_it_is(self, factors: Iterable[tuple[Factor, int]], source: tuple[str, int] | None) -> tuple[int, str]:
+        """Return the sign and the text of a product of factors that is applied to nothing; see `product`."""
         constant = 1.0
         scalars: list[str] = []
         pieces: list[str] = []
@@ -231,7 +236,7 @@ class FormulaWriter:
                 pieces.append(self.notation.diagonal(self._vectors(entries)))
         if abs(constant) != 1.0:
             scalars.insert(0, self.notation.number(abs(constant)))
-        if not (pieces or (scalars and self._is_number(source))):
+        if not (pieces or (scalars and self._has_axes(source, 0))):
             pieces = [self.notation.identity]
         words = [*scalars, *pieces]
         return (-1 if constant < 0 else 1), self.notation.times.join(words)
@@ -239,7 +244,7 @@ class FormulaWriter:
     def factor(self, factor: Diagonal | None, source: str) -> tuple[int, str]:
         """Return one factor, or none, which is the identity; of matrices as it acts on the state `source`."""
         if factor is None or not self._is_of_matrices(factor):
-            return self.product([] if factor is None else [(factor, 0)], (source, 1))
+            return self._as_it_is([] if factor is None else [(factor, 0)], (source, 1))
         sign, text = applied(self, [(factor, 0)], source)
         return sign, text.removesuffix(source).removesuffix(self.notation.times_entries).removesuffix(
             self.notation.times
@@ -248,8 +253,8 @@ class FormulaWriter:
     def _is_of_matrices(self, factor: Factor) -> bool:
         return isinstance(factor, Map) or (isinstance(factor, Diagonal) and self.axes(factor.coefficient) > 1)
 
-    def _is_number(self, source: tuple[str, int] | None) -> bool:
-        return source is not None and self.axes(self.graph.cell.values[source[0]]) == 0
+    def _has_axes(self, source: tuple[str, int] | None, axes: int) -> bool:
+        return source is not None and self.axes(self.graph.cell.values[source[0]]) == axes
 
     def _change(self, source: tuple[str, int] | None) -> str:
         if source is None:

@@ -110,7 +110,7 @@ def test_an_abbreviation_in_another_is_explained_too() -> None:
 def test_a_change_that_several_routes_through_a_matrix_share_has_a_symbol() -> None:
     found = jacobian(built_in("fast-weights"))
     total = next(block for block in found.blocks if block.is_total)
-    assert [term.text for term in total.terms] == ["0.95 I", "0.5 outer(H, h[t-1])", "outer(0.5 h[t-1], H)"]
+    assert [term.text for term in total.terms] == ["0.95 dA[t-1]", "0.5 outer(H, h[t-1])", "outer(0.5 h[t-1], H)"]
     assert dict(found.definitions)["H"].endswith(" dA[t-1] s[t-1]")
 
 
