@@ -89,7 +89,7 @@ def side_by_side(
     """Return the runs of `compare`, what was made equal or borrowed, and what trained weights are like."""
     from gradcli.diagnostics.side_by_side import measure_all
     from gradcli.diagnostics.training import compare_weights
-    from gradcli.prepare.arms import arms_of, build_all
+    from gradcli.prepare.arms import arms_of, build_all, notes_by_arm
 
     arms = arms_of(loaded, match=match, max_memory=may.max_memory)
     with may.computing_threads():
@@ -97,7 +97,7 @@ def side_by_side(
     measured = measure_all(networks, record=record, may=may)
     with may.computing_threads():
         weights = compare_weights(measured, max_memory=may.max_memory)
-    return measured, [*arms.notes, *dict.fromkeys(note for network in networks for note in network.notes)], weights
+    return measured, [*arms.notes, *notes_by_arm(networks)], weights
 
 
 def _pictures(measured: Sequence[Measured]) -> Gallery:

@@ -80,6 +80,8 @@ class ParsedCell:
         self.inferred_matrices = frozenset(lowering.by_entries) - frozenset(lowering.matrices) - frozenset(shapes)
         #: The surrogates of its spikes, each with its k.
         self.surrogates = tuple(sorted({n.data for n in nodes if n.op == "spike"}))
+        #: Whether it holds back the gradient of something that changes with a state, an input or a parameter.
+        self.stops = any(n.op == "stop" for n in nodes)
         self.uses_input = any(n.op == "input" for n in nodes)
         self._lags = dict.fromkeys(self.states, 1)
         for node in nodes:

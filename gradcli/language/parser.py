@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from gradcli.frozen import frozen
 from gradcli.language.habits import choice, index_of_time, semicolon
-from gradcli.language.pasted_latex import pasted_latex
 
 MAX_DEPTH = 60
 MAX_TREE_DEPTH = 4 * MAX_DEPTH
@@ -290,6 +289,8 @@ def _no_equation(statement: Statement) -> str:
 
 def _syntax_problem(statement: Statement, error: Exception) -> EquationProblem:
     """Return what is most likely wrong with a text that Python's parser refuses."""
+    from gradcli.language.pasted_latex import pasted_latex  # of no use to equations that are right
+
     text = statement.text
     word = next((m for m in re.finditer(r"\b[A-Za-z_]\w*+", text) if keyword.iskeyword(m.group())), None)
     found = (

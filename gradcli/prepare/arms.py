@@ -89,6 +89,22 @@ def arms_of(specs: Sequence[LoadedSpec], *, match: str | None = None, max_memory
     return Arms(arms, lenders, notes)
 
 
+def notes_by_arm(networks: Sequence[Network]) -> list[str]:
+    """Return every note of several networks once, with the names of those that it is about.
+
+    What is said of an input that all of them read is about none of them.
+    """
+    about: dict[str, list[str]] = {}
+    for network in networks:
+        for note in network.notes:
+            about.setdefault(note, []).append(network.loaded.label)
+    of_inputs = {note for network in networks for note in network.input_notes}
+    return [
+        note if note in of_inputs and len(labels) == len(networks) else f"{', '.join(labels)}: {note}"
+        for note, labels in about.items()
+    ]
+
+
 def run_on(network: Network) -> dict[str, Any]:
     """Return what a network is run on and judged by, field by field, as plain data that tells all differences.
 

@@ -32,7 +32,6 @@ from gradcli.prepare.limits import Beside, require_memory
 from gradcli.prepare.parameters import ParameterValues
 from gradcli.prepare.sizing import count_parameters, output_size, parameter_shapes, parse, size_cells, trained_shapes
 from gradcli.prepare.trained import TrainedNetwork
-from gradcli.prepare.usual_laws import open_laws_note
 from gradcli.sources.files import FieldError
 from gradcli.sources.initial_states import draw_initial_state
 from gradcli.sources.initialisers import InitialiserError
@@ -72,7 +71,8 @@ class Network:
     shapes: "layer0.W_hh" -> shape, for every parameter, the readout's included; with the steps first where weights are
         not tied.
     problem: the engine's, with all numbers drawn.
-    notes: what a user should know of how the files were read, one line each.
+    notes: what a user should know, one line each: how files were read, what was drawn by default, whose gradients
+        these are. input_notes: those of them that are about the input alone.
     """
 
     loaded: LoadedSpec
@@ -80,6 +80,7 @@ class Network:
     shapes: dict[str, tuple[int, ...]]
     problem: Problem
     notes: tuple[str, ...] = ()
+    input_notes: tuple[str, ...] = ()
 
     @property
     def spec(self) -> Spec:
@@ -173,12 +174,20 @@ def build(
     notes = (
         *source.notes,
         *_readout_notes(loaded, head),
-        *open_laws_note(values.left_open, TorchDefault.NAME),
+        *_open_laws_note(values.left_open),
         *_entrywise_note(cell, values.left_open),
-        *_surrogate_note(cell),
+        *_gradient_note(cell),
         *_given_loss_notes(spec, problem),
     )
-    return Network(loaded, cell, shapes, problem, notes)
+    return Network(loaded, cell, shapes, problem, notes, source.notes)
+
+
+def _open_laws_note(left_open: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
+    if not left_open:
+        return ()
+    from gradcli.prepare.usual_laws import open_laws_note  # of no use where the spec says all
+
+    return open_laws_note(left_open, TorchDefault.NAME)
 
 
 def _entrywise_note(cell: ParsedCell, left_open: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
@@ -194,12 +203,15 @@ def _entrywise_note(cell: ParsedCell, left_open: Mapping[str, tuple[int, ...]]) 
     )
 
 
-def _surrogate_note(cell: ParsedCell) -> tuple[str, ...]:
-    """Say of which slope the gradients of spikes are, where there are any."""
-    if not cell.surrogates:
-        return ()
-    named = " and ".join(f"{name} with k = {k:g}" for name, k in cell.surrogates)
-    return (f"a spike has no gradient: all that goes through spike(...) has that of its surrogate, {named}",)
+def _gradient_note(cell: ParsedCell) -> tuple[str, ...]:
+    """Say where gradients are no derivatives: of which slope those of spikes are, and that a cell stops some."""
+    told = []
+    if cell.surrogates:
+        named = " and ".join(f"{name} with k = {k:g}" for name, k in cell.surrogates)
+        told.append(f"a spike has no gradient: all that goes through spike(...) has that of its surrogate, {named}")
+    if cell.stops:
+        told.append("what stop(...) holds passes no gradient, so that gradients are not the derivative there")
+    return ("; ".join(told),) if told else ()
 
 
 def _with_batch_of(loaded: LoadedSpec, source: InputSource) -> LoadedSpec:

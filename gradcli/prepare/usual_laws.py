@@ -38,7 +38,7 @@ _USUAL: tuple[tuple[tuple[str, ...], Callable[[Shape], str | None]], ...] = (
     (("D",), _unless_matrix("1.0")),
     (("nu_log", "log_nu"), _of_vectors("{ring: {r_min: 0.9, r_max: 0.999}}")),
     (("theta_log", "log_theta"), _of_vectors("ring_phase")),
-    (("w_log", "log_w", "decay_log", "log_decay"), _of_vectors("{ramp: {first: -6, last: -1}}")),
+    (("w_log", "log_w"), _of_vectors("{ramp: {first: -6, last: -1}}")),
     (("mu_[rkvwag]",), _of_vectors("{ramp: {first: 1, last: 0}}")),
     (("gain", "gain_*"), _unless_matrix("1.0")),
     (("threshold", "v_th"), _unless_matrix("1.0")),
@@ -67,7 +67,8 @@ def open_laws_note(left_open: Mapping[str, Shape], default: str) -> tuple[str, .
     laws = {name: law for name, shape in left_open.items() if (law := usual_law(name, shape)) is not None}
     told = f"no init is given for {names}: drawn by the law {default}"
     if laws:
-        return (f"{told}; papers start with init: {{{', '.join(f'{name}: {law}' for name, law in laws.items())}}}",)
+        written = ", ".join(f"{name}: {law}" for name, law in laws.items())
+        return (f"{told}; papers start what they call so with init: {{{written}}}",)
     others = [name for name, shape in left_open.items() if len(shape) < 2 and not _is_bias(name)]
     if others:
         return (f"{told}; a decay or a scale usually starts elsewhere, as in init: {{{others[0]}: 0.9}}",)

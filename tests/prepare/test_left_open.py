@@ -58,7 +58,7 @@ def test_a_name_that_tells_has_its_papers_start_in_the_note_and_it_can_be_pasted
         return done.report()["runs"][0]["notes"], np.load(saved)[f"param.layer0.{name}"][0]
 
     (note,) = (note for note in run()[0] if "drawn by the law torch" in note)
-    before, _, block = note.partition("; papers start with init: ")
+    before, _, block = note.partition("; papers start what they call so with init: ")
     assert name in before
     init = yaml.safe_load(block)
     assert list(init) == [name]
