@@ -29,6 +29,8 @@ _CARRIED = 0.5
 _WEIGHT = 0.1
 #: So many activations are named.
 _NAMED = 3
+#: More matrices than this are not named one by one.
+_MOST_MATRICES = 6
 
 
 @frozen
@@ -160,6 +162,9 @@ def _slopes(found: Gates) -> str:
 
 
 def _matrices(found: Gates, part: float) -> str:
-    norms = ", ".join(f"{name} {significant(norm, digits=2)}" for name, norm in (found.spectral_norms or {}).items())
-    spectral = f" (spectral norm: {norms})" if norms else ""
+    by_name = found.spectral_norms or {}
+    shown = sorted(by_name, key=lambda name: -by_name[name])[:1] if len(by_name) > _MOST_MATRICES else by_name
+    norms = ", ".join(f"{name} {significant(by_name[name], digits=2)}" for name in shown)
+    which = f"largest spectral norm of {len(by_name)}" if len(shown) < len(by_name) else "spectral norm"
+    spectral = f" ({which}: {norms})" if norms else ""
     return f"multiplying by them leaves a factor {_factor(part)} of the norm a step{spectral}"

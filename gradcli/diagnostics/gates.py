@@ -4,20 +4,20 @@ The rate of a step, in nats, is ln <|delta_(t-1)|> - ln <|delta_t|>, with delta_
 the layer as one vector and <> the mean over trials and sequences: the slope of the curve that the verdict is about. It
 is the sum of parts, exactly (see `gradcli.diagnostics.step_norms`):
 
-    weights      ln <|u_t|> - ln <|m_t|>
-    activations  ln <|m_t|> - ln <|delta_t|>  +  ln <|delta_(t-1)|> - ln <|u_t|>
+    weights      the sum over levels of products of ln <|u_t|> - ln <|m_t|>
+    activations  all between: ln <|m_t|> - ln <|delta_t|> for the first level, ...  ln <|delta_(t-1)|> - ln <|u_t|>
 
-where m_t is what leaves step t after all derivatives but those by matrices, the adjoints of all recurrent products and
-of the direct routes, and u_t what arrives at the states of step t - 1 after the transposed matrices. For
-h = phi(W h + ...) that is ln |phi' * delta| / |delta| and ln |W' (phi' * delta)| / |phi' * delta|. Where something else
-enters delta_(t-1) as well (a layer above, ``h[t-2]``, a product within the step), the last difference is a third part,
-`other`.
+where m_t is all that leads into the past before the matrices of a level, the adjoints of its products and of the direct
+routes, and u_t the same after its transposed matrices. For h = phi(W h + ...) there is one level, and that is
+ln |phi' * delta| / |delta| and ln |W' (phi' * delta)| / |phi' * delta|. Where something else than what arrives at the
+states of step t - 1 enters delta_(t-1) as well (a layer above, ``h[t-2]``, a product within the step), the last
+difference is a third part, `other`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from gradcli.diagnostics.curve import LOG10_2, joined
 from gradcli.diagnostics.direct_routes import passed_on, unit_factors
 from gradcli.diagnostics.gate_names import Activation, activations_of
 from gradcli.diagnostics.measure import judge_nonfinite
-from gradcli.diagnostics.step_norms import is_closed, step_norms
+from gradcli.diagnostics.step_norms import is_closed, levels_of, step_norms
 from gradcli.diagnostics.verdict import Verdict, judge
 from gradcli.engine.blocks import Visit
 from gradcli.engine.evaluate import evaluate
@@ -160,15 +160,21 @@ def measure_gates(network: Network, layer: int, *, progress: Progress | None = N
     keeping = [_Keeping(route, steps, sampled) for route in direct_routes(cell)]
     nodes = [node for one in looking for node in one.nodes] + slopes.nodes
     nodes += [edge.coefficient for other in keeping for edge in other.route.edges]
-    before, after = (np.empty(steps) for _ in range(2))
+    levels = len(levels_of(problem.plans[layer]))
+    before, through = (np.empty((levels, *steps)) for _ in range(2))
+    after = np.empty(steps)
+
+    columns: dict[Node, tuple[int, int]] = {}
 
     def look(trials: slice, visit: Visit) -> None:
         first, last = visit.steps
         backward, block = visit.passes[layer], visit.blocks[layer]
+        columns.update(backward.layer.parameters.column_ranges)
         values = backward.known_values(block)
         norms = step_norms(backward, block, values)
-        for whole, part in ((before, norms.before), (after, norms.after)):
-            whole[first:last, trials] = part
+        for whole, parts in ((before, norms.before), (through, norms.through), ([after], [norms.after])):
+            for kept, part in zip(whole, parts, strict=True):
+                kept[first:last, trials] = part
         at = _Place(problem.seq_len - last, last - first, trials, problem.batch_size)
         evaluate(nodes, values, backward.layer.parameters.column_ranges)
         passed = slopes.look(block.totals, values)
@@ -197,8 +203,8 @@ def measure_gates(network: Network, layer: int, *, progress: Progress | None = N
         sampled,
         [item.gate() for item in looking],
         [item.kept(by_state, total) for item in keeping],
-        _rates(total, before, after, [item.arrived for item in keeping], closed),
-        _spectral_norms(network, layer),
+        _rates(total, before, through, after, [item.arrived for item in keeping], closed),
+        _spectral_norms(network, layer, columns),
         judge(total[::-1] * LOG10_2, vanishing=thresholds.vanishing, exploding=thresholds.exploding),
     )
 
@@ -214,10 +220,11 @@ def bytes_kept(plan: LayerPlan, sizes: Sizes) -> int:
     sequences = sizes.trials * sizes.batch_size
     width = max(plan.cell.shapes.states.values())
     sampled = len(sampled_distances(sizes.seq_len)) * sequences * width * activations
-    # Five norms by sequence, their differences, and the values of a block.
+    # Norms by sequence: three, and two of each level, their differences, and the values of a block.
     block = sizes.block * sizes.trials_at_once * sizes.batch_size * width * 4 * activations
     followed = 2 * (len(direct_routes(plan.cell)) + activations)
-    return 8 * (sizes.seq_len * (moments + (10 + followed) * sequences) + 2 * sampled + 2 * block)
+    norms = 10 + 2 * len(levels_of(plan))
+    return 8 * (sizes.seq_len * (moments + (norms + followed) * sequences) + 2 * sampled + 2 * block)
 
 
 @frozen
@@ -332,33 +339,59 @@ def log2_mean(log2: Array) -> Array:
         return np.asarray(np.logaddexp2.reduce(flat, axis=1)) - math.log2(flat.shape[1])
 
 
-def _rates(total: Array, before: Array, after: Array, direct: Sequence[Array], closed: bool) -> Rates:
-    """Return the parts of the rates from log2 of norms: of the mean total (T+1,), of the others (T, R, B), by step."""
-    later, earlier = total[1:], total[:-1]
-    leaving, arriving = log2_mean(before), log2_mean(after)
-    valid = np.isfinite(later) & np.isfinite(earlier) & np.isfinite(leaving) & np.isfinite(arriving)
+def _rates(total: Array, before: Array, through: Array, after: Array, direct: Sequence[Array], closed: bool) -> Rates:
+    """Return the parts of the rates from log2 of norms.
+
+    Args:
+        total: of the mean, (T+1,), by step. before, through: of what is there before and after the matrices of each
+            level, (levels, T, R, B). after: of what arrives in the end, direct: of what direct routes bring, (T, R, B).
+    """
+    later, earlier, arriving = total[1:], total[:-1], log2_mean(after)
+    moves = [(log2_mean(leaving), log2_mean(coming)) for leaving, coming in zip(before, through, strict=True)]
+    valid = np.all(np.isfinite([later, earlier, arriving, *(norm for move in moves for norm in move)]), axis=0)
 
     def nats(log2: Array) -> Array:
         """Return nats by distance."""
         return np.where(valid, _LN2 * log2, np.nan)[::-1]
 
     with np.errstate(invalid="ignore"):
-        inside, arrival = nats(leaving - later), nats(earlier - arriving)
+        by_matrices = np.sum([coming - leaving for leaving, coming in moves], axis=0)
+        weights, arrival = nats(by_matrices + np.zeros(len(later))), nats(earlier - arriving)
+        inside = nats(arriving - later) - weights
         brought = np.exp2(log2_mean(joined(direct)) - arriving) if direct else np.zeros(len(later))
         return Rates(
             total=nats(earlier - later),
             activations=inside + arrival if closed else inside,
-            weights=nats(arriving - leaving),
+            weights=weights,
             other=None if closed else arrival,
             direct=np.where(valid, brought, np.nan)[::-1],
         )
 
 
-def _spectral_norms(network: Network, layer: int) -> dict[str, float]:
-    """Return the spectral norm of each recurrent matrix that is a parameter, median over trials (and untied steps)."""
+def _spectral_norms(network: Network, layer: int, columns: Mapping[Node, tuple[int, int]]) -> dict[str, float]:
+    """Return the spectral norm of each recurrent matrix that is a parameter, median over trials (and untied steps).
+
+    Args:
+        columns: the range that each part of a matrix takes of it: of W @ [x[t], h[t-1]] what is multiplied with h[t-1].
+    """
     problem = network.problem
-    matrices = [product.args[0] for group in problem.plans[layer].groups for product in group.products]
-    names = dict.fromkeys(matrix.data for matrix in matrices if matrix.op == "parameter")
     steps = slice(None) if problem.tied else (slice(None), slice(problem.seq_len))
-    tables = {name: problem.parameters[layer][name][steps] for name in names}
-    return {name: float(np.median(np.linalg.norm(table, 2, axis=(-2, -1)))) for name, table in tables.items()}
+    found: dict[str, float] = {}
+    for product in (product for group in problem.plans[layer].groups for product in group.products):
+        matrix, vector = product.args
+        is_part = matrix.op == "columns"
+        whole = matrix.args[0] if is_part else matrix
+        if whole.op != "parameter":
+            continue
+        start, stop = columns[matrix] if is_part else (0, None)
+        table = problem.parameters[layer][whole.data][steps][..., start:stop]
+        name = f"{whole.data} on {_vector_name(vector, start, stop)}" if is_part else whole.data
+        found[name] = float(np.median(np.linalg.norm(table, 2, axis=(-2, -1))))
+    return found
+
+
+def _vector_name(vector: Node, start: int, stop: int | None) -> str:
+    if vector.op == "state":
+        state, lag = vector.data
+        return f"{state}[t-{lag}]" if lag else f"{state}[t]"
+    return f"entries {start + 1} to {stop}"

@@ -122,7 +122,7 @@ def test_the_parts_of_functions_across() -> None:
     fields = {**ONE_TRIAL, "init": {"*": {"normal": 0.5}}, "h_0": {"normal": {"std": 0.5}}}
     reference, given = torch_run(cell, **fields)
     W, U, V = (torch.tensor(given.params[f"layer0.{name}"]) for name in "WUV")
-    leaving, arriving = [], []
+    leaving, coming = [], []
     for t in range(len(given.x)):
         h = torch.tensor(reference.states["layer0.h"][t])
         straight = h.clone().requires_grad_()
@@ -131,12 +131,112 @@ def test_the_parts_of_functions_across() -> None:
         new = torch.tanh(normed + torch.tensor(given.x[t]) @ U.T) + b + torch.softmax(3 * straight, 1)
         parts = torch.autograd.grad(new, (a, b, straight), torch.tensor(reference.grad_states["layer0.h"][t + 1]))
         leaving.append([part.numpy() for part in parts])
-        arriving.append(reference.grad_states["layer0.h"][t])
+        # What is multiplied with W is h itself, and with V softmax(h), whose derivative is no matter of the weights.
+        to_h, to_softmax = parts[0] @ W + parts[2], parts[1] @ V
+        coming.append([to_h.numpy(), to_softmax.numpy()])
     rates = rates_of(looked_at(cell, **fields))
-    sent = norm(*(np.stack(part) for part in zip(*leaving, strict=True)))
-    assert rates.weights == pytest.approx(log_of_means(norm(np.stack(arriving)), sent), rel=1e-9)
+    sent, came = (norm(*(np.stack(part) for part in zip(*parts, strict=True))) for parts in (leaving, coming))
+    assert rates.weights == pytest.approx(log_of_means(came, sent), rel=1e-9)
     # The gradient goes on entry by entry through a function across, but not as a direct route.
     assert not rates.direct.any()
+
+
+def identities(equations: str, **init: Any) -> Rates:
+    cell = {"name": "series", "equations": equations}
+    start = {name: init.get(name, "identity") for name in "ABV" if f"{name} @" in equations}
+    return rates_of(looked_at(cell, **{**SMALL, "hidden_size": 4, "input_size": 4, "init": start}))
+
+
+@pytest.mark.parametrize(
+    ("equations", "activations", "weights"),
+    [
+        ("h[t] = A @ (B @ h[t-1]) + x[t]", 0.0, 0.0),
+        ("h[t] = 0.5 * (A @ (B @ h[t-1])) + x[t]", -math.log(2), 0.0),
+        ("h[t] = A @ (0.5 * (B @ h[t-1])) + x[t]", -math.log(2), 0.0),
+        ("h[t] = A @ (B @ (0.5 * h[t-1])) + x[t]", -math.log(2), 0.0),
+        ("h[t] = A @ (0.5 * h[t-1]) + x[t]", -math.log(2), 0.0),
+        ("h[t] = A @ (B @ (V @ h[t-1])) + x[t]", 0.0, 0.0),
+        ("h[t] = 0.5 * (A @ (4 * (B @ h[t-1]))) + x[t]", math.log(2), 0.0),
+        # Of a vector of several parts the state's goes on as it is.
+        ("h[t] = A @ [h[t-1][0:2], h[t-1][2:4]] + x[t]", 0.0, 0.0),
+        ("h[t] = A @ (0.5 * [h[t-1][0:2], h[t-1][2:4]]) + x[t]", -math.log(2), 0.0),
+    ],
+)
+def test_identities_in_series_are_no_part_of_the_rate(equations: str, activations: float, weights: float) -> None:
+    rates = identities(equations)
+    assert rates.activations == pytest.approx(np.full(len(rates.total), activations), abs=1e-12)
+    assert rates.weights == pytest.approx(np.full(len(rates.total), weights), abs=1e-12)
+
+
+def test_a_factor_of_each_matrix_in_series_is_the_weights() -> None:
+    rates = identities("h[t] = A @ (B @ h[t-1]) + x[t]", A={"identity": {"gain": 0.5}}, B={"identity": {"gain": 1.5}})
+    assert rates.weights == pytest.approx(np.full(len(rates.total), math.log(0.75)), rel=1e-12)
+    assert rates.activations == pytest.approx(np.zeros(len(rates.total)), abs=1e-12)
+
+
+@pytest.mark.torch
+def test_the_parts_of_two_levels() -> None:
+    """h = tanh(A @ sigmoid(B @ h + ..) + C @ h): PyTorch's autograd in between, level by level."""
+    cell = {"name": "two", "equations": "h[t] = tanh(A @ sigmoid(B @ h[t-1] + U @ x[t]) + C @ h[t-1]) + 0.2 * h[t-1]"}
+    fields = {**ONE_TRIAL, "init": {"*": {"normal": 0.7}}, "h_0": {"normal": {"std": 0.5}}}
+    reference, given = torch_run(cell, **fields)
+    A, B, C, U = (torch.tensor(given.params[f"layer0.{name}"]) for name in "ABCU")
+    moves: list[list[list[Any]]] = [[], [], [], []]
+    for t in range(len(given.x)):
+        h = torch.tensor(reference.states["layer0.h"][t])
+        delta = torch.tensor(reference.grad_states["layer0.h"][t + 1])
+        inner = torch.sigmoid(h @ B.T + torch.tensor(given.x[t]) @ U.T)
+        a = delta * (1 - torch.tanh(inner @ A.T + h @ C.T) ** 2)
+        # The products A and C enter the same sum; B and C have the same vector, and go together.
+        moves[0].append([a, 0.2 * delta])
+        moves[1].append([a @ A, a, 0.2 * delta])
+        b = (a @ A) * inner * (1 - inner)
+        moves[2].append([b, a, 0.2 * delta])
+        moves[3].append([b @ B + a @ C + 0.2 * delta])
+    before, after_a, middle, end = (
+        norm(*(np.stack([part.numpy() for part in parts]) for parts in zip(*steps, strict=True))) for steps in moves
+    )
+    rates = rates_of(looked_at(cell, **fields))
+    assert rates.weights == pytest.approx(
+        log_of_means(after_a, before) + log_of_means(end, middle), rel=1e-9, abs=1e-12
+    )
+    inside = norm(reference.grad_states["layer0.h"][1:])
+    expected = log_of_means(before, inside) + log_of_means(middle, after_a)
+    assert rates.activations == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.torch
+def test_the_parts_of_a_cell_whose_heads_stand_on_a_product() -> None:
+    """CfC: the four heads have one vector, z; W_z stands behind it, and only its part on h[t-1] leads back."""
+    small = {**ONE_TRIAL, "hidden_size": 6}
+    reference, given = torch_run("cfc", **small)
+    p = {name.removeprefix("layer0."): torch.tensor(value) for name, value in given.params.items()}
+    moves: list[list[list[Any]]] = [[], [], [], []]
+    for t in range(len(given.x)):
+        h, x = torch.tensor(reference.states["layer0.h"][t]), torch.tensor(given.x[t])
+        inside = 0.666 * (torch.cat([x, h], 1) @ p["W_z"].T + p["b_z"])
+        z = 1.7159 * torch.tanh(inside)
+        heads = [(z @ p[f"W_z{name}"].T + p[f"b_{name}"]).requires_grad_() for name in "gkab"]
+        g, k, s = torch.tanh(heads[0]), torch.tanh(heads[1]), torch.sigmoid(-(heads[2] + heads[3]))
+        delta = torch.tensor(reference.grad_states["layer0.h"][t + 1])
+        parts = torch.autograd.grad(s * g + (1 - s) * k, heads, delta)
+        moves[0].append([part.numpy() for part in parts])
+        q = sum(part @ p[f"W_z{name}"] for part, name in zip(parts, "gkab", strict=True))
+        moves[1].append([q.numpy()])
+        b = q * 1.7159 * (1 - torch.tanh(inside) ** 2) * 0.666
+        moves[2].append([b.numpy()])
+        moves[3].append([(b @ p["W_z"])[:, x.shape[1] :].numpy()])
+    heads_in, heads_out, z_in, z_out = (
+        norm(*(np.stack(parts) for parts in zip(*steps, strict=True))) for steps in moves
+    )
+    found = looked_at("cfc", **small)
+    rates = rates_of(found)
+    expected = log_of_means(heads_out, heads_in) + log_of_means(z_out, z_in)
+    assert rates.weights == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    # The part of W_z on the state is named among the matrices, with its own largest singular value.
+    assert found.spectral_norms is not None
+    on_state = np.linalg.norm(p["W_z"].numpy()[:, given.x.shape[2] :], 2)
+    assert found.spectral_norms["W_z on h[t-1]"] == pytest.approx(on_state, rel=1e-12)
 
 
 def test_untied_weights_have_the_median_spectral_norm_of_all_steps() -> None:
