@@ -9,7 +9,7 @@ import numpy as np
 
 from gradcli.diagnostics.gates import Gates, Kept
 from gradcli.frozen import frozen
-from gradcli.numbers import factor, grouped, significant
+from gradcli.numbers import factor, grouped, significant, steps_text
 
 CauseKind = Literal["level", "gates", "activations", "weights", "unclear"]
 
@@ -78,8 +78,8 @@ def main_cause(found: Gates) -> Cause:
         return Cause("level", f"none to name, as the gradient {keeps}: {size}; {parts}{balance}", rate)
     route = _route(found, rate)
     if route is not None:
-        return Cause("gates", f"{_about_the_route(route)}, of {signed(rate)} in all", rate, mean(route.nats))
-    routes = "".join(f"; {_about_the_route(kept)}" for kept in found.kept if math.isfinite(mean(kept.nats)))
+        return Cause("gates", f"{_about_the_route(route)}, of {signed(rate)} in all", rate, route.rate)
+    routes = "".join(f"; {_about_the_route(kept)}" for kept in found.kept if math.isfinite(kept.rate))
     # Beside a direct route, growth is what the other routes add to it, whose parts are no causes by themselves.
     alone = rate < 0 or not found.kept
     if alone and _MOST <= activations / rate <= WITHIN:
@@ -122,7 +122,9 @@ def _route(found: Gates, rate: float) -> Kept | None:
     explaining = [
         kept
         for kept in found.kept
-        if 1 / WITHIN <= mean(kept.nats) / rate <= WITHIN
+        # What lets nothing through at some steps carries no gradient over them.
+        if not kept.closed
+        and 1 / WITHIN <= kept.rate / rate <= WITHIN
         and mean(kept.share) >= _CARRIED
         and mean(kept.weight) >= _WEIGHT
     ]
@@ -131,7 +133,7 @@ def _route(found: Gates, rate: float) -> Kept | None:
 
 def _about_the_route(kept: Kept) -> str:
     """Say what a direct route keeps, by the gradient on it and by unit, and what that is in nats."""
-    label, name, nats = kept.route.label, kept.route.name, mean(kept.nats)
+    label, name, nats = kept.route.label, kept.route.name, kept.rate
     is_number = name is None or name.replace(".", "").isdigit()
     what = f"the direct route {label}[t-1] -> {label}[t]: {'' if is_number else f'{name} = '}"
     keeps = f"a factor {_factor(nats)} a step" if is_number else f"{_factor(nats)} a step"
@@ -139,7 +141,12 @@ def _about_the_route(kept: Kept) -> str:
     aside = (
         "" if every.lstrip("-") == _factor(nats) else f" ({'-' if kept.mean < 0 else ''}{every} on average over units)"
     )
-    return f"{what}{keeps} where the gradient is{aside}, alone {signed(nats)} nats a step"
+    return f"{what}{keeps} where the gradient is{steps_closed(kept)}{aside}, alone {signed(nats)} nats a step"
+
+
+def steps_closed(kept: Kept) -> str:
+    """Say at how many steps a direct route lets nothing through; nothing where it always lets something."""
+    return f", with nothing at {kept.closed} of {steps_text(kept.steps)}" if kept.closed else ""
 
 
 def _elementwise(found: Gates) -> str:

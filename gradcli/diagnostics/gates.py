@@ -77,6 +77,10 @@ class Kept:
 
     nats: ln <|D' delta|> - ln <|delta|> by distance, (T,): what goes along the route changes by so much. NaN where no
         gradient is on the route, or where it ends.
+    rate: that for all steps, from distance 1 on: the mean of `nats`. Where some of them let nothing through, as those
+        at which a part of a clockwork network is computed anew, it is ln of the ratio of the sums over steps,
+        ln sum <|D' delta|> / sum <|delta|>. NaN where no gradient is on the route.
+    closed: at how many of these steps a gradient is on the route and nothing of it goes along; steps: of how many.
     share: of its states' adjoints one step earlier, by norm, what it brings, (T,). weight: its states' adjoints, by
         norm, in those of all states, (T,).
     mean: of the factor over all units, sequences and steps, whatever gradient they carry; of a route of several states,
@@ -85,6 +89,9 @@ class Kept:
 
     route: DirectRoute
     nats: Array
+    rate: float
+    closed: int
+    steps: int
     share: Array
     weight: Array
     mean: float
@@ -329,7 +336,16 @@ class _Keeping:
             nats[~np.isfinite(nats)] = np.nan
             # At step t - 1 too, what comes from within the step is left out; initial states take nothing from there.
             share, weight = np.exp2(arrived - np.r_[own[:1], entered[:-1]]), np.exp2(own - total)[1:]
-        return Kept(self.route, nats[::-1], share[::-1], weight[::-1], self._sum / self._count)
+            counted = slice(None, -1) if len(nats) > 1 else slice(None)  # by step: the last is at distance 0
+            on_it, along = entered[counted], arrived[counted]
+            there = np.isfinite(on_it)
+            closed = int(np.isneginf(along[there]).sum())
+            if closed:
+                rate = _LN2 * float(np.logaddexp2.reduce(along[there]) - np.logaddexp2.reduce(on_it[there]))
+            else:
+                rate = float(nats[counted][there].mean()) if there.any() else math.nan
+        steps = int(there.sum())
+        return Kept(self.route, nats[::-1], rate, closed, steps, share[::-1], weight[::-1], self._sum / self._count)
 
 
 def log2_mean(log2: Array) -> Array:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.diagnostics.gate_words import functions_across, main_cause, mean
+from gradcli.diagnostics.gate_words import functions_across, main_cause, mean, steps_closed
 from gradcli.diagnostics.gates import SATURATED_BELOW, Gate, Gates, Kept, Rates
 from gradcli.frozen import frozen
 from gradcli.numbers import decimals, percent, significant
@@ -58,6 +58,7 @@ class KeptByRoute:
     factor: str | None = key("what it multiplies by, as the equations write it; null where that has no name")
     mean: float = key("the factor, on average over units, sequences and steps; of several states its modulus")
     nats: float = key("what it makes of the gradient on it, a step; null where none is on it")
+    closed: int = key("at how many steps from distance 1 on it passes on nothing of the gradient that is on it")
     share: float = key("what it brings of all that arrives at its states, by norm")
 
 
@@ -149,7 +150,8 @@ def _kept_by_route(kept: Kept) -> KeptByRoute:
         states=tuple(kept.route.states),
         factor=kept.route.name,
         mean=kept.mean,
-        nats=mean(kept.nats),
+        nats=kept.rate,
+        closed=kept.closed,
         share=mean(kept.share),
     )
 
@@ -284,10 +286,11 @@ def _matrix_lines(found: Gates) -> list[Block]:
 
 def _kept(kept: Kept) -> str:
     """Return what a route keeps where the gradient is, and over all units alike."""
-    weighed = mean(kept.nats)
+    weighed = kept.rate
     if math.isnan(weighed):
         return f"{decimals(kept.mean)} on average over units; no gradient is on it"
-    return f"{decimals(math.exp(weighed))} a step where the gradient is, {decimals(kept.mean)} on average over units"
+    where = f"where the gradient is{steps_closed(kept)}"
+    return f"{decimals(math.exp(weighed))} a step {where}, {decimals(kept.mean)} on average over units"
 
 
 def _factor(name: str | None) -> str:

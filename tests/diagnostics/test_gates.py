@@ -362,6 +362,34 @@ def test_a_tape_kept_in_segments_gives_the_same_rates_and_gates(monkeypatch: pyt
     assert in_segments.kept[0].mean == pytest.approx(whole.kept[0].mean, rel=1e-12)
 
 
+def test_a_route_that_is_closed_at_some_steps_keeps_the_ratio_of_the_sums() -> None:
+    """Modules of a clockwork network: D is 0 where one is computed anew, and 1 else; from the saved arrays."""
+    fields: dict[str, Any] = {**ONE_TRIAL, "hidden_size": 8, "seq_len": 30}
+    network = of_last_loss(build(loaded("clockwork-rnn", **fields)))
+    recording = Engine(network.problem).run(record=True).recording
+    assert recording is not None
+    found = {kept.route.label: kept for kept in looked_at("clockwork-rnn", **fields).kept}
+    for module in ("m2", "m3", "m4"):
+        adjoints, exponents = recording.adjoints[f"layer0.{module}"], recording.exponents[f"layer0.{module}"]
+        norms = (np.linalg.norm(adjoints, axis=2) * np.exp2(exponents)).mean(axis=(1, 2))
+        counters = recording.states[f"layer0.n{module[1]}"][:, 0, 0, 0]
+        steps = np.arange(1, 30)
+        kept = counters[steps] != 0
+        expected = norms[steps][kept].sum() / norms[steps].sum()
+        one = found[module]
+        assert math.exp(one.rate) == pytest.approx(expected, rel=1e-9)
+        assert (one.closed, one.steps) == (int((~kept).sum()), 29)
+        assert 0 < expected < 0.95
+    # Over its closed steps it carries nothing: it is no cause of a gradient that goes on.
+    assert main_cause(looked_at("clockwork-rnn", **fields)).kind != "gates"
+
+
+def test_a_route_that_is_closed_at_no_step_keeps_the_geometric_mean() -> None:
+    for kept in looked_at("lstm", **SMALL).kept:
+        assert (kept.closed, kept.steps) == (0, len(kept.nats) - 1)
+        assert kept.rate == pytest.approx(kept.nats[1:].mean(), rel=1e-12)
+
+
 # --- the values ------------------------------------------------------------------------------------------------------
 
 
