@@ -48,6 +48,20 @@ def power_of_ten(log10: float) -> str:
     return f"10^{log10:.1f}" if abs(log10) >= _LARGE_EXPONENT else significant(10.0**log10, digits=2)
 
 
+def at_most(log10: float) -> str:
+    """Write a bound 10**log10 from above, to two digits that are not below it; see `power_of_ten`.
+
+    >>> at_most(math.log10(3.51)), at_most(math.log10(3.5)), at_most(math.log10(0.0999)), at_most(1000.01)
+    ('3.6', '3.5', '0.1', '10^1000.1')
+    """
+    if not math.isfinite(log10):
+        return power_of_ten(log10)
+    if abs(log10) >= _LARGE_EXPONENT:
+        return power_of_ten(math.ceil(10.0 * log10 - 1e-9) / 10.0)
+    whole = math.floor(log10)
+    return power_of_ten(whole + math.log10(math.ceil(10.0 ** (log10 - whole + 1.0) - 1e-9) / 10.0))
+
+
 def log10_text(value: float) -> str:
     """Write a log10 norm as it is: the logarithm.
 

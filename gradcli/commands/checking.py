@@ -41,6 +41,8 @@ _NOTHING_ASKED = (
     "there is no `expect:` block, so nothing to check; `expect: {verdict: stable}` is one, and --baseline compares with"
     " an earlier run"
 )
+#: Checks that hold of the run, or of the baseline itself, and not of its gradient.
+_OF_NO_GRADIENT = ("finite", BASELINE)
 
 
 @frozen
@@ -100,13 +102,14 @@ def _check(asked: Asked, start: float) -> CheckedFile:
     expect, wanted = loaded.spec.expect, asked.baseline or asked.compared
     if expect is None and not wanted:
         raise SpecError([Problem(loaded.source, 0, 0, "", _NOTHING_ASKED)])
-    figures, refused = _figures(loaded, expect, wanted, asked.resources)
+    figures, refused, surrogates = _figures(loaded, expect, wanted, asked.resources)
     outcomes, code = _expectations(expect, figures, refused)
     entry = None
     if wanted:
         entry = Entry(_digest(loaded), loaded.spec.seed, {name: record(figure) for name, figure in figures.items()})
     if asked.compared:
         outcomes += _compared(asked.entry, entry, figures, asked.tolerance)
+    outcomes = [_of_surrogates(one, surrogates) for one in outcomes]
     checks = checks_of(outcomes, _lines(loaded, expect))
     seconds = time.perf_counter() - start
     return checked_file(asked.file, checks, seconds=seconds, code=code, entry=entry, reads=loaded.files)
@@ -133,8 +136,8 @@ def _lines(loaded: LoadedSpec, expect: Expect | None) -> Mapping[str, int]:
 
 def _figures(
     loaded: LoadedSpec, expect: Expect | None, all_of_curve: bool, resources: Resources
-) -> tuple[dict[str, Figure], dict[str, GradcliError]]:
-    """Return what is asked for, and nothing else, by name; and by name why it was refused."""
+) -> tuple[dict[str, Figure], dict[str, GradcliError], Sequence[tuple[str, float]]]:
+    """Return what is asked for, and nothing else, by name; by name why it was refused; and the surrogates of spikes."""
     names = [] if expect is None else expect.names
     clipped = "clip_fraction" in names
     spec = loaded.spec.model_copy(update={"clip": loaded.spec.clip[:1] if clipped else []})
@@ -154,11 +157,20 @@ def _figures(
                     figures[name] = look(network)
                 except GradcliError as error:
                     refused[name] = error
-    return figures, refused
+    return figures, refused, network.cell.surrogates
+
+
+def _of_surrogates(outcome: CheckOutcome, surrogates: Sequence[tuple[str, float]]) -> CheckOutcome:
+    """Return an outcome that says of which gradient it is, where spikes have none of their own."""
+    if not surrogates or outcome.status == "error" or outcome.name.removeprefix(f"{BASELINE}.") in _OF_NO_GRADIENT:
+        return outcome
+    named = " and ".join(f"{name} with k = {k:g}" for name, k in surrogates)
+    said = f"{outcome.message}. The gradient is that of surrogates, {named}: a spike has none"
+    return replace(outcome, message=said)
 
 
 def _certificate(network: Network) -> Figure:
-    return certificate_figure(prove(network, index_of_layer(network.spec, None)))
+    return certificate_figure(prove(network, index_of_layer(network.spec, None)), network.spec.seq_len)
 
 
 def _lyapunov(network: Network) -> Figure:

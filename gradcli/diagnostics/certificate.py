@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from gradcli.diagnostics.spectra import matrix_label
+from gradcli.engine.linearised import carried_states
 from gradcli.engine.parameters import LayerParameters
 from gradcli.engine.step.linearise import Target
 from gradcli.engine.step.plan import LayerPlan
@@ -24,6 +25,8 @@ from gradcli.language.functions import FUNCTIONS
 from gradcli.language.graph import MAPS, VIEW, Node, reachable
 
 Array = np.ndarray[Any, Any]
+#: Of norms and eigenvalues of small matrices, relatively.
+_ROUNDING = 1e-12
 _Source = tuple[str, int]
 
 
@@ -58,6 +61,33 @@ class Certificate:
         found[known] = np.abs(np.linalg.eigvals(blocks[known])).max(axis=1, initial=0.0)
         return found
 
+    @property
+    def worst(self) -> float:
+        """The largest growth of any trial: what is proven of all."""
+        return float(self.growth.max())
+
+    @property
+    def of_one_step(self) -> float:
+        """A bound on what one step makes of any gradient at the carried states, ||M||_2 between them, of all trials.
+
+        growth is a matter of many steps: M = [[0.9, 1], [0, 0.9]] grows by 0.9 at last, but by 1.5 at first.
+        """
+        blocks = self.of_carried
+        return float(np.linalg.norm(blocks, 2, axis=(1, 2)).max(initial=0.0)) if np.isfinite(blocks).all() else math.inf
+
+    @property
+    def holds_at_every_step(self) -> bool:
+        """Whether no step of any trial makes more of a gradient at the carried states than the worst growth."""
+        return self.of_one_step <= self.worst * (1.0 + _ROUNDING)
+
+    def log10_most(self, seq_len: int) -> float:
+        """Return log10 of the most that ||M^d|| comes to at the distances 1 to `seq_len`, in any trial."""
+        return max(_log10_largest_power(blocks, seq_len) for blocks in self.blocks)
+
+    def log10_most_of_carried(self, seq_len: int) -> float:
+        """Return the same between the carried states alone, for a gradient that has left the others."""
+        return max(_log10_largest_power(blocks, seq_len) for blocks in self.of_carried)
+
     def log10_bounds(self, distances: Sequence[int]) -> Array:
         """Return log10 ||M^d|| for ascending distances, (R, D); infinite where there is no bound."""
         return np.array([_log10_norms_of_powers(blocks, distances) for blocks in self.blocks])
@@ -76,6 +106,22 @@ def _log10_norms_of_powers(matrix: Array, distances: Sequence[int]) -> list[floa
             power, log10, done = power / size, log10 + math.log10(size), done + 1
         norm = float(np.linalg.norm(power, 2))
         found.append(math.log10(norm) + log10 if norm else -math.inf)
+    return found
+
+
+def _log10_largest_power(matrix: Array, most: int) -> float:
+    if not np.isfinite(matrix).all():
+        return math.inf
+    power, log10, found = np.eye(len(matrix)), 0.0, -math.inf
+    for _ in range(most):
+        power = power @ matrix
+        size = float(np.linalg.norm(power, 2))
+        if size == 0.0:
+            break
+        power, log10 = power / size, log10 + math.log10(size)
+        found = max(found, log10)
+        if log10 < 0.0:
+            break  # further powers are products of this one and of earlier ones, so none of them is larger
     return found
 
 
@@ -108,7 +154,7 @@ class _Blocks:
 
         self._known = known
         # A state that no later step reads is passed through once, not at every step.
-        self._read = {node.data[0] for node in reachable(plan.states.values()) if node.op == "state" and node.data[1]}
+        self._read = carried_states(plan)
         expressions = list(plan.states.values())
         free = Bounds(plan.graph, expressions, known, {})
         states: dict[str, Interval] = {}

@@ -10,11 +10,10 @@ import numpy as np
 
 from gradcli.diagnostics.certificate import Certificate
 from gradcli.diagnostics.clipping import Clipped
-from gradcli.diagnostics.curve import median_of_trials
 from gradcli.diagnostics.lyapunov import Lyapunov
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.frozen import frozen
-from gradcli.numbers import CHOSEN, power_of_ten, significant, steps_text
+from gradcli.numbers import CHOSEN, at_most, power_of_ten, significant, steps_text
 
 Value = float | str | bool | None
 
@@ -133,24 +132,45 @@ def _without(what: str, verdict: Verdict) -> Figure:
     return Figure(None, f"there is no {what}. {verdict.reason.removesuffix('.')}")
 
 
-def certificate_figure(certificate: Certificate | None) -> Figure:
+def certificate_figure(certificate: Certificate | None, seq_len: int) -> Figure:
     """Return whether the weights of a layer prove that its gradient vanishes; None stands for untied weights."""
     if certificate is None:
         return Figure(False, "the weights prove nothing: every step has weights of its own")
-    growth = float(certificate.growth.max())
+    growth = certificate.worst
     if math.isinf(growth):
         return Figure(False, "the weights prove nothing: not every derivative is bounded for every input")
     bound = f"their bound is a factor {number_text(growth)} a step"
+    if growth < 1.0 <= certificate.of_one_step:
+        most = at_most(certificate.log10_most_of_carried(seq_len))
+        sentence = (
+            f"the weights prove that the gradient vanishes in the long run, whatever the input: {bound} at last;"
+            f" before, it may grow, within {steps_text(seq_len)} by no more than a factor {most} in the states that are"
+            " carried on"
+        )
+        return Figure(True, sentence)
     if growth < 1.0:
+        bound += "" if certificate.holds_at_every_step else " in the long run"
         return Figure(True, f"the weights prove that the gradient vanishes, whatever the input: {bound}")
     return Figure(False, f"the weights prove nothing: {bound}, not below 1")
 
 
 def lyapunov_figure(lyapunov: Lyapunov) -> Figure:
-    """Return the leading exponent, the median over trials, in nats a step; -infinity where all is mapped to zero."""
+    """Return the leading exponent, the median over trials, in nats a step; -infinity where all is mapped to zero.
+
+    Of a measured exponent and what the weights prove it to be at most in the long run it is the smaller: few steps tell
+    of a transient, and an exponent is what remains.
+    """
     leading = lyapunov.exponents[:, 0]
-    middle = float(median_of_trials(leading[:, None])[0])
-    if math.isinf(middle):
+    middle = float(lyapunov.typical[0])
+    if lyapunov.is_of_these_steps:
+        measured, middle = number_text(middle), lyapunov.ceiling
+        leading = np.minimum(leading, middle)
+        limit = "-infinity" if math.isinf(middle) else f"at most {number_text(middle)} nats a step"
+        sentence = (
+            f"the leading exponent is {limit} in the long run, as the weights prove; over these"
+            f" {steps_text(lyapunov.steps)} it is {measured}"
+        )
+    elif math.isinf(middle):
         sentence = "the leading exponent is -infinity: every direction is mapped to exactly zero"
     else:
         sentence = f"the leading exponent is {number_text(middle)} nats a step"

@@ -31,7 +31,8 @@ _SAFE = (2.0**-200, 2.0**200)
 class Spectra:
     """Singular values s_1 >= ... >= s_N of dS_T/dS_{T-d}, for R trials and D distances; logarithms to base 10.
 
-    An exact zero is -inf. What double precision cannot tell from rounding, below N * 2.2e-16 of the largest, is NaN.
+    An exact zero is -inf: the product has a row or a column of zeros for it, as each read-out has, which no step has a
+    slope in. What double precision cannot tell from rounding, below N * 2.2e-16 of the largest, is NaN.
 
     size: N. distances: (D,). largest, median, smallest: (R, D), of the singular values. condition: (R, D), s_1/s_N.
     frobenius: (R, T+1) at every distance, ||J||_F = sqrt(sum s_i^2): sqrt(N) times the root mean square of the norm
@@ -56,6 +57,11 @@ class Spectra:
     step_radius: Array
     peak_distance: Array
     peak: Array
+
+    @property
+    def middle_peak(self) -> int:
+        """The trial whose peak is the median one, the lower of two: the medians of place and of height are of none."""
+        return int(np.lexsort((self.peak_distance, self.peak))[(len(self.peak) - 1) // 2])
 
 
 def jacobian_spectra(
@@ -196,6 +202,8 @@ class _Product:
         resolved = values > self.size * np.finfo(np.float64).eps * values[0]
         logs = np.full(self.size, -np.inf if values[0] == 0.0 else np.nan)
         logs[resolved] = np.log10(values[resolved]) + offset
+        rank = min(np.count_nonzero(self._mantissa.any(axis=axis)) for axis in (0, 1))
+        logs[rank:] = -np.inf
         if logs[0] > self._largest / math.log2(10.0):  # exact, where the estimate may be too small
             self._largest, self.peak_distance = float(logs[0]) * math.log2(10.0), self.distance
             self._peak = (self._mantissa.copy(), self._exponent)
@@ -206,7 +214,7 @@ class _Product:
             "largest": logs[0],
             "median": _middle(logs),
             "smallest": logs[-1],
-            "condition": logs[0] - logs[-1] if values[0] else np.nan,
+            "condition": logs[0] - logs[-1] if np.isfinite(logs[-1]) else np.nan,
             "effective_rank": float(np.exp(-(shares * np.log(shares)).sum())) if shares.size else 0.0,
             "surviving": float((logs[resolved] >= np.log10(self._threshold)).sum()),
             "step_norm": np.nan if factor is None else float(np.linalg.norm(factor, 2)),

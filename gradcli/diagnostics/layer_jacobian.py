@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,15 +14,17 @@ from gradcli.diagnostics.curve import mean_of_trials, median_of_trials
 from gradcli.diagnostics.jacobian import Spectra, jacobian_spectra
 from gradcli.diagnostics.lyapunov import Lyapunov, lyapunov_exponents
 from gradcli.diagnostics.measure import derivative_verdict, nonfinite_verdict
-from gradcli.diagnostics.predictions import critical_gain, predict
+from gradcli.diagnostics.predictions import critical_gain, predict, radius_of_constant_step
 from gradcli.diagnostics.spectra import MatrixSpectrum, matrix_spectra
 from gradcli.diagnostics.verdict import Verdict, judge
-from gradcli.engine.linearised import full_state_size
+from gradcli.engine.linearised import carried_states, full_state_size
 from gradcli.engine.parameters import LayerParameters
 from gradcli.engine.problem import BackwardOverflow, ForwardOverflow, Progress
 from gradcli.engine.run import Engine
+from gradcli.engine.step.plan import LayerPlan
 from gradcli.errors import UsageError
 from gradcli.frozen import frozen
+from gradcli.language.graph import Dependence, reachable
 from gradcli.prepare.build import Network
 from gradcli.sources.streams import stream
 from gradcli.spec.defaults import LYAPUNOV_EXPONENTS
@@ -35,14 +39,17 @@ _BURN_IN_SHARE = 10
 class JacobianFindings:
     """What was found about one layer of a network.
 
-    layer: its name. curve: log10 ||J||_F by distance, (T+1,). at_rest, critical_gain: see
-    `gradcli.diagnostics.predictions`; None where theory has no answer.
+    layer: its name. curve: log10 ||J||_F by distance, the median over trials, (T+1,). mean: that of the mean of the
+    norms, which the verdict is on. read_out: the states that are only read out (see `carried_states`). at_rest,
+    critical_gain: see `gradcli.diagnostics.predictions`; None where theory has no answer.
     """
 
     network: Network
     layer: str
     verdict: Verdict
     curve: Array
+    mean: Array
+    read_out: Sequence[str]
     spectra: Spectra
     lyapunov: Lyapunov
     matrices: Sequence[MatrixSpectrum]
@@ -98,9 +105,9 @@ def measure_jacobian(
         )
     except (ForwardOverflow, BackwardOverflow) as error:
         return _overflow_verdict(network, engine, error)
-    curve = median_of_trials(spectra.frobenius)
+    mean = mean_of_trials(spectra.frobenius)
     verdict = judge(
-        mean_of_trials(spectra.frobenius),
+        mean,
         vanishing=spec.thresholds.vanishing,
         exploding=spec.thresholds.exploding,
     )
@@ -109,15 +116,19 @@ def measure_jacobian(
     if problem.tied:
         parameters = LayerParameters(plan, problem.parameters[index], trials=problem.trials, dtype=problem.dtype)
         matrices = matrix_spectra(plan, parameters)
+    certificate = prove(network, index)
+    carried = carried_states(plan)
     return JacobianFindings(
         network=network,
         layer=problem.names[index],
         verdict=verdict,
-        curve=curve,
+        curve=median_of_trials(spectra.frobenius),
+        mean=mean,
+        read_out=[name for name in plan.cell.states if name not in carried],
         spectra=spectra,
-        lyapunov=lyapunov,
+        lyapunov=_placed(lyapunov, network, index, certificate),
         matrices=matrices,
-        certificate=prove(network, index),
+        certificate=certificate,
         at_rest=next((p.rate_per_step for p in predict(problem, index) if p.name == "rest"), None),
         critical_gain=critical_gain(problem, index),
     )
@@ -128,7 +139,7 @@ def leading_exponents(network: Network, index: int) -> Lyapunov | Verdict:
     problem = network.problem
     engine = Engine(problem)
     try:
-        return lyapunov_exponents(
+        found = lyapunov_exponents(
             engine,
             index,
             count=LYAPUNOV_EXPONENTS,
@@ -137,6 +148,26 @@ def leading_exponents(network: Network, index: int) -> Lyapunov | Verdict:
         )
     except (ForwardOverflow, BackwardOverflow) as error:
         return _overflow_verdict(network, engine, error)
+    return _placed(found, network, index, prove(network, index))
+
+
+def _placed(found: Lyapunov, network: Network, index: int, certificate: Certificate | None) -> Lyapunov:
+    """Return exponents with what is known of them beside the measurement: what they are of, and what bounds them."""
+    proven = math.inf if certificate is None else certificate.worst
+    with np.errstate(all="ignore"):
+        constant = radius_of_constant_step(network.problem, index)
+    factor = proven if constant is None or not math.isfinite(constant) else min(proven, constant)
+    ceiling = math.log(factor) if factor > 0 else -math.inf
+    return replace(found, ceiling=ceiling, substitutes=_substitutes(network.problem.plans[index]))
+
+
+def _substitutes(plan: LayerPlan) -> tuple[str, ...]:
+    """Return the functions at which the gradient goes by other slopes than those of the dynamics."""
+    # The ties of max(a) have a stop within, which is part of their derivative.
+    largest = [node for node in reachable(plan.states.values()) if node.op == "carried"]
+    nodes = reachable([*plan.states.values(), *(node.args[0] for node in largest)], stop=set(largest))
+    found = {node.op for node in nodes if node.dependence is Dependence.STATE}
+    return tuple(name for name in ("spike", "stop") if name in found)
 
 
 def prove(network: Network, index: int) -> Certificate | None:

@@ -79,6 +79,19 @@ def predict(problem: Problem, layer: int) -> list[Prediction]:
     return found
 
 
+def radius_of_constant_step(problem: Problem, layer: int) -> float | None:
+    """Return the largest spectral radius of all trials, of a Jacobian that is the same at every step; None of others.
+
+    It is the factor a step in the long run, whatever the input and the states.
+    """
+    plan = problem.plans[layer]
+    changes = any(node.dependence > Dependence.PARAMETERS for node in _coefficients(plan))
+    if not problem.tied or changes or plan.across or full_state_size(plan, 1) > _LARGEST_STATE:
+        return None
+    block = _linearised(plan, problem.parameters[layer], problem.trials, 0.0)
+    return float(np.abs(np.linalg.eigvals(_jacobians(block, problem.trials))).max())
+
+
 def critical_gain(problem: Problem, layer: int) -> float | None:
     """Return the factor on the recurrent matrices at which the first trial's layer, at rest, neither grows nor falls.
 

@@ -59,6 +59,29 @@ def full_state_size(plan: LayerPlan, batch_size: int) -> int:
     return full_state(plan)[-1].stop * (batch_size if plan.couples_sequences else 1)
 
 
+def carried_states(plan: LayerPlan) -> frozenset[str]:
+    """Return the states that the Jacobian carries on: the others end in read-outs, which no later step has a slope in.
+
+    What is read only by a read-out is one as well, a step later. All others together are a map of their own, and to its
+    eigenvalues and Lyapunov exponents a read-out adds zeros and minus infinities, nothing else.
+    """
+    reach: dict[Target, frozenset[str]] = {}
+    for target in reversed(plan.linear.backward_order):
+        found: set[str] = set()
+        for edge in plan.edges[target]:
+            source = edge.source
+            if source.op in ("state", "window"):
+                for name, lag in (node.data for node in (source.args or (source,))):
+                    found.update({name} if lag else reach[name])
+            elif source in plan.linear.recurrent:
+                found.update(reach[plan.linear.group_of[source].number if source.op == "matmul" else source])
+        reach[target] = frozenset(found)
+    carried = frozenset(plan.cell.states)
+    while (read := frozenset(name for state in carried for name in reach[state] if name in carried)) != carried:
+        carried = read
+    return carried
+
+
 class LinearisedBlock:
     """The coefficients of all edges over the steps lo+1 .. hi of the segment that a layer holds.
 

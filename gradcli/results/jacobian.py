@@ -27,10 +27,11 @@ Array = np.ndarray[Any, Any]
 
 @frozen(kw_only=True)
 class FrobeniusNorms:
-    """The Frobenius norm of J = dS[T]/dS[T-d] by distance d, which the verdict is on; the median over trials."""
+    """The Frobenius norm of J = dS[T]/dS[T-d] by distance d; the verdict is on the mean over trials."""
 
     distance: range = key("0 to T")
-    log10_norm: Array = key("log10 ||J||_F, (T+1,)")
+    log10_norm: Array = key("log10 ||J||_F, the median over trials, (T+1,)")
+    log10_norm_mean: Array = key("log10 of its mean over trials, which the verdict is on")
 
 
 @frozen(kw_only=True)
@@ -60,9 +61,9 @@ class LastFactor:
 
 @frozen(kw_only=True)
 class LargestPeak:
-    """Where the largest singular value is largest."""
+    """Where the largest singular value is largest, in the trial whose peak is the median one, the lower of two."""
 
-    distance: int = key("the distance")
+    distance: int = key("the distance, in the trial whose peak is the median one (of two, the lower)")
     log10_largest: float = key("log10 of it there")
 
 
@@ -93,7 +94,7 @@ class RecurrentMatrix:
 class ProvenBound:
     """What the weights prove for every input."""
 
-    bound_per_step: float = key("the factor a step that the bound grows by in the end; null: there is none")
+    bound_per_step: float = key("the factor a step that the bound grows by in the long run; null: there is none")
     proves_vanishing: bool = key("whether that is below 1 in every trial")
     gamma: Mapping[str, float | None] = key("the largest slope of each activation; null where it has none")
     unbounded: Sequence[str] | None = key("state, and matrix or state, of the first derivative without a bound")
@@ -111,14 +112,16 @@ class AtRest:
 class LyapunovExponents:
     """Lyapunov exponents lambda_1 >= lambda_2 >= ... in nats a step; medians over trials."""
 
-    exponents: Array = key("those computed; null where every direction is mapped to zero")
+    exponents: Array = key("those computed; null for minus infinity: a direction that is mapped to zero, a read-out")
     standard_error: Array = key("of each; null where there are too few steps")
     complete: bool = key("whether these are all")
     steps: int = key("over how many steps they are the mean")
     burn_in: int = key("how many steps before those were left out")
-    predictability_time: float = key("ln 2 / lambda_1 in steps; null where nothing grows")
-    kaplan_yorke_dimension: float = key("null where it needs more exponents")
-    entropy: float = key("the sum of the positive ones; null where it needs more")
+    long_run_bound: float = key("at most that is lambda_1 in the long run, as the weights prove; null: they do not")
+    of_dynamics: bool = key("false where spikes or `stop(...)` make them exponents of the gradient alone")
+    predictability_time: float = key("ln 2 / lambda_1 in steps; null where nothing grows, and without `of_dynamics`")
+    kaplan_yorke_dimension: float = key("null where it needs more exponents or steps, and without `of_dynamics`")
+    entropy: float = key("the sum of the positive ones; null where it needs more, and without `of_dynamics`")
 
 
 @frozen(kw_only=True, repr=False, eq=False)
@@ -148,7 +151,9 @@ def jacobian_fields(found: JacobianFindings) -> dict[str, Any]:
         "layer": found.layer,
         "state_size": s.size,
         "verdict": verdict_of(found.verdict),
-        "frobenius": FrobeniusNorms(distance=range(len(found.curve)), log10_norm=found.curve),
+        "frobenius": FrobeniusNorms(
+            distance=range(len(found.curve)), log10_norm=found.curve, log10_norm_mean=found.mean
+        ),
         "singular_values": SingularValues(
             distance=tuple(s.distances),
             log10_largest=middle(s.largest),
@@ -166,7 +171,7 @@ def jacobian_fields(found: JacobianFindings) -> dict[str, Any]:
             spectral_norm=np.median(s.step_norm, axis=0),
             spectral_radius=np.median(s.step_radius, axis=0),
         ),
-        "peak": LargestPeak(distance=int(np.median(s.peak_distance)), log10_largest=float(np.median(s.peak))),
+        "peak": LargestPeak(distance=int(s.peak_distance[s.middle_peak]), log10_largest=float(s.peak[s.middle_peak])),
         "matrices": tuple(map(_matrix, found.matrices)),
         "certificate": None if found.certificate is None else _proven(found.certificate),
         "at_rest": AtRest(spectral_radius=found.at_rest, critical_gain=found.critical_gain),
@@ -187,7 +192,7 @@ def fields_without_jacobian(network: Network, index: int, found: verdict.Verdict
         "layer": problem.names[index],
         "state_size": full_state_size(problem.plans[index], problem.batch_size),
         "verdict": verdict_of(found),
-        "frobenius": FrobeniusNorms(distance=range(0), log10_norm=none),
+        "frobenius": FrobeniusNorms(distance=range(0), log10_norm=none, log10_norm_mean=none),
         "singular_values": SingularValues(**values, distance=()),
         "one_step": LastFactor(distance=(), spectral_norm=none, spectral_radius=none),
         "peak": LargestPeak(distance=0, log10_largest=math.nan),
@@ -200,6 +205,8 @@ def fields_without_jacobian(network: Network, index: int, found: verdict.Verdict
             complete=False,
             steps=0,
             burn_in=0,
+            long_run_bound=math.nan,
+            of_dynamics=False,
             predictability_time=math.nan,
             kaplan_yorke_dimension=math.nan,
             entropy=math.nan,
@@ -220,7 +227,7 @@ def _matrix(found: MatrixSpectrum) -> RecurrentMatrix:
 def _proven(certificate: Certificate) -> ProvenBound:
     return ProvenBound(
         bound_per_step=float(np.median(certificate.growth)),
-        proves_vanishing=bool(certificate.growth.max() < 1.0),
+        proves_vanishing=certificate.worst < 1.0,
         gamma=dict(certificate.gammas),
         unbounded=certificate.unbounded,
     )
@@ -228,14 +235,16 @@ def _proven(certificate: Certificate) -> ProvenBound:
 
 def _exponents(ly: Lyapunov) -> LyapunovExponents:
     return LyapunovExponents(
-        exponents=median_of_trials(ly.exponents),
+        exponents=ly.typical,
         standard_error=np.array([error_of(ly, i) for i in range(ly.exponents.shape[1])]),
         complete=ly.complete,
         steps=ly.steps,
         burn_in=ly.burn_in,
-        predictability_time=float(np.median(ly.predictability_time())),
-        kaplan_yorke_dimension=float(np.median(ly.kaplan_yorke_dimension())),
-        entropy=float(np.median(ly.entropy())),
+        long_run_bound=ly.ceiling,
+        of_dynamics=ly.of_dynamics,
+        predictability_time=ly.predictability_time(),
+        kaplan_yorke_dimension=ly.kaplan_yorke_dimension(),
+        entropy=ly.entropy(),
     )
 
 

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from gradcli.diagnostics import verdict
 from gradcli.diagnostics.certificate import Certificate
-from gradcli.diagnostics.curve import median_of_trials
 from gradcli.diagnostics.layer_jacobian import JacobianFindings
 from gradcli.diagnostics.lyapunov import Lyapunov
-from gradcli.numbers import grouped, log10_text, power_of_ten, significant, steps_text, threshold
+from gradcli.numbers import (
+    at_most,
+    factor,
+    grouped,
+    log10_text,
+    power_of_ten,
+    significant,
+    steps_text,
+    threshold,
+)
 from gradcli.prepare.build import Network
 from gradcli.results.curves import flag
 from gradcli.results.declared import InColumns, columns_of, table_of
@@ -41,14 +49,14 @@ def jacobian_of_layer(found: JacobianFindings) -> JacobianOfLayer:
     fields = jacobian_fields(found)
     label = found.network.loaded.label
     growth, exponents = _lyapunov_blocks(found)
-    product = _product_table(fields["singular_values"], fields["one_step"], found.network.spec.thresholds)
+    product = _product_table(fields["singular_values"], fields["one_step"], found)
     answer: list[list[Block]] = [
         [Line(describe(found.network), label, "title"), Line(_what(found), style="dim")],
         verdict_lines(found.verdict),
         [
             growth,
             *_transient(found),
-            *([] if found.certificate is None else _certificate_lines(found.certificate)),
+            *([] if found.certificate is None else _certificate_lines(found.certificate, found)),
             *_at_rest(found),
         ],
         [product],
@@ -94,10 +102,12 @@ def _what(found: JacobianFindings) -> str:
     sample = sequence if trials == 1 else f"median over {trials} trials, {sequence} of each"
     size = grouped(found.spectra.size)
     name, jacobian = full_state_of(found)
-    return f"J = {jacobian}, {name} = ({states}){which}: {size} entries   {sample}   the verdict is on the norm ||J||_F"
+    judged = "the norm" if trials == 1 else "the mean of the norm"
+    return f"J = {jacobian}, {name} = ({states}){which}: {size} entries   {sample}   the verdict is on {judged} ||J||_F"
 
 
-def _product_table(values: SingularValues, factor: LastFactor, thresholds: Thresholds) -> Table:
+def _product_table(values: SingularValues, last: LastFactor, found: JacobianFindings) -> Table:
+    thresholds: Thresholds = found.network.spec.thresholds
     bounded = bool(np.isfinite(values.log10_bound).any())
     columns = [
         Column("distance", keep=9),
@@ -122,8 +132,8 @@ def _product_table(values: SingularValues, factor: LastFactor, thresholds: Thres
             "" if math.isnan(values.log10_condition[i]) else power_of_ten(float(values.log10_condition[i])),
             f"{values.surviving[i]:.0f}",
             significant(float(values.effective_rank[i]), digits=3),
-            "" if math.isnan(factor.spectral_norm[i]) else significant(float(factor.spectral_norm[i]), digits=3),
-            "" if math.isnan(factor.spectral_radius[i]) else significant(float(factor.spectral_radius[i]), digits=3),
+            "" if math.isnan(last.spectral_norm[i]) else significant(float(last.spectral_norm[i]), digits=3),
+            "" if math.isnan(last.spectral_radius[i]) else significant(float(last.spectral_radius[i]), digits=3),
             flag(float(values.log10_largest[i]), thresholds),
         ]
         for i, d in enumerate(values.distance)
@@ -134,7 +144,14 @@ def _product_table(values: SingularValues, factor: LastFactor, thresholds: Thres
     ]
     if np.isnan(values.log10_median).any() or np.isnan(values.log10_smallest).any():
         notes.append("~0: too small beside the largest for double precision to tell from rounding")
+    if found.read_out:
+        entries = grouped(found.spectra.size - found.lyapunov.carried)
+        notes.append(f"no later step sends {_named(found.read_out)} a gradient: {entries} directions end in exactly 0")
     return Table(columns, rows, note="\n".join(notes))
+
+
+def _named(states: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(states[:-1]), states[-1]) if part)
 
 
 def _log10_or_unresolved(value: float) -> str:
@@ -143,21 +160,25 @@ def _log10_or_unresolved(value: float) -> str:
 
 def _transient(found: JacobianFindings) -> list[Block]:
     """Return the line on growth before the fall, which a product of non-normal matrices can have."""
-    peak = float(np.median(found.spectra.peak))
-    distance = int(np.median(found.spectra.peak_distance))
-    last = len(found.curve) - 1
-    shown = float(np.median(found.spectra.largest, axis=0).max())
-    # Where the peaks of trials lie apart, the medians of place and of height would be those of no trial.
+    spectra = found.spectra
+    trial = spectra.middle_peak
+    peak, distance = float(spectra.peak[trial]), int(spectra.peak_distance[trial])
+    last, left = spectra.distances[-1], float(spectra.largest[trial, -1])
+    shown = float(np.median(spectra.largest, axis=0).max())
+    # Where the peaks of trials lie apart, that of the middle one need not be in the table.
     if min(peak, shown) <= math.log10(1.05) or distance == last:
         return []
-    text = (
-        f"the largest singular value peaks at {power_of_ten(peak)}, {grouped(distance)} steps back: a gain that fades"
-        " later, which factors that are not normal matrices can have"
-    )
+    told = {(power_of_ten(float(p)), int(d)) for p, d in zip(spectra.peak, spectra.peak_distance, strict=True)}
+    which = f" in trial {trial + 1}" if len(told) > 1 else ""
+    text = f"the largest singular value{which} peaks at {power_of_ten(peak)}, {steps_text(distance)} back"
+    if left < 0.0:
+        text += ": a gain that fades later, which factors that are not normal matrices can have"
+    else:
+        text += f", and is {power_of_ten(left)} at {steps_text(last)} back: a gain that has not faded there"
     return [Line(text, "transient", "warn")]
 
 
-def _certificate_lines(certificate: Certificate) -> list[Block]:
+def _certificate_lines(certificate: Certificate, found: JacobianFindings) -> list[Block]:
     growth = float(np.median(certificate.growth))
     gammas = ", ".join(
         f"{name} {significant(gamma, digits=4)}" if gamma is not None else f"{name} none"
@@ -172,17 +193,51 @@ def _certificate_lines(certificate: Certificate) -> list[Block]:
         )
         text = f"none: not every derivative is bounded for every input{where}{slopes}"
         return [Line(text, "certificate", "dim")]
-    value = significant(growth, digits=4)
+    value, most = _below_one(growth), _below_one(certificate.worst)
+    if most != value and min(growth, certificate.of_one_step) <= 1.0:
+        value = f"{most} in the worst trial ({value} in the median one)"  # what is proven holds in all of them
     single = len(certificate.carried) == 1
     name = f"gamma * sigma_max = {value}" if single and certificate.gammas else f"bound a step = {value}"
-    if certificate.growth.max() < 1.0:
-        text = f"{name} < 1: whatever the input, the gradient cannot explode and falls at least that fast{slopes}"
+    seq_len, one_step = len(found.curve) - 1, certificate.of_one_step
+    if certificate.worst < 1.0:
+        if certificate.holds_at_every_step:
+            proves = "the gradient cannot explode and falls at least that fast"
+        elif one_step < 1.0:
+            proves = (
+                f"the gradient cannot explode and falls at every step, to {math.ceil(1e4 * one_step) / 1e4:g} or less"
+            )
+        else:
+            proves = f"the gradient vanishes; before, it may grow, {_at_most(certificate, seq_len)}"
+        in_the_end = "" if certificate.holds_at_every_step else " in the long run"
+        held = _out_of_read_outs(certificate, seq_len, found.read_out)
+        text = f"{name} < 1{in_the_end}: whatever the input, {proves}{held}{slopes}"
         return [Line(text, "certificate", "good")]
-    if np.linalg.norm(certificate.of_carried, 2, axis=(1, 2)).max(initial=0.0) <= 1.0:
-        text = f"{name}: whatever the input, no step makes the gradient larger; it need not fall{slopes}"
+    if one_step <= 1.0:
+        held = _out_of_read_outs(certificate, seq_len, found.read_out)
+        text = f"{name}: whatever the input, no step makes the gradient larger{held}; it need not fall{slopes}"
         return [Line(text, "certificate", "good")]
     text = f"{name}, not below 1: proves nothing; exploding needs more than 1, vanishing is as possible{slopes}"
     return [Line(text, "certificate", "dim")]
+
+
+def _below_one(rate: float) -> str:
+    """Write a factor, so that one just below 1 is not 1."""
+    text = significant(rate, digits=4)
+    return factor(math.log10(rate)) if rate < 1.0 and text == "1" else text
+
+
+def _at_most(certificate: Certificate, seq_len: int) -> str:
+    most = at_most(certificate.log10_most_of_carried(seq_len))
+    return f"within {steps_text(seq_len)} by no more than a factor {most}"
+
+
+def _out_of_read_outs(certificate: Certificate, seq_len: int, read_out: Sequence[str]) -> str:
+    """Return from where on what is said holds: a read-out may hand on a gradient that is larger than its own."""
+    most, carried = certificate.log10_most(seq_len), certificate.log10_most_of_carried(seq_len)
+    if not read_out or most <= carried + 1e-9:
+        return ""
+    with_it = f"a factor {at_most(most)} at most with it" if math.isfinite(most) else "whose slope has no bound"
+    return f" once it has left {_named(read_out)}, where no later step sends one ({with_it})"
 
 
 def _at_rest(found: JacobianFindings) -> list[Block]:
@@ -197,20 +252,21 @@ def _at_rest(found: JacobianFindings) -> list[Block]:
 def _lyapunov_blocks(found: JacobianFindings) -> tuple[Line, Table]:
     """Return the line on the leading exponent, and the table of several."""
     ly = found.lyapunov
-    leading = float(np.median(ly.exponents[:, 0]))
+    leading = float(ly.typical[0])
     error = error_of(ly, 0)
     if math.isinf(leading):
         text = "the leading exponent is -infinity: every direction is mapped to exactly zero"
     else:
         size = "" if math.isnan(error) else f" +- {significant(error, digits=2)}"
-        factor = significant(math.exp(leading), digits=4)
-        text = f"lambda_1 = {significant(leading, digits=4)}{size} nats a step, a factor {factor}"
-    parts = [text, _predictability(ly, leading, error), _dimension(ly)]
+        rate = significant(math.exp(leading), digits=4)
+        text = f"lambda_1 = {significant(leading, digits=4)}{size} nats a step, a factor {rate}"
+    says = _of_dynamics(ly, leading, error) if ly.of_dynamics else [_OF_THE_GRADIENT[ly.substitutes[0]]]
+    parts = [text, *_finite_time(ly), *says]
     mean = f"mean over {steps_text(ly.steps)}"
     mean += f" after {grouped(ly.burn_in)} others" if ly.burn_in else ""
     shown = min(_EXPONENTS, ly.exponents.shape[1])
     columns = [Column("", "text", keep=9), *(Column(f"{i + 1}", keep=9 - i) for i in range(shown))]
-    middle = median_of_trials(ly.exponents)
+    middle = ly.typical
     errors = [error_of(ly, i) for i in range(shown)]
     rows: list[list[Cell]] = [["lambda", *(_exponent_text(float(v)) for v in middle[:shown])]]
     if not all(map(math.isnan, errors)):
@@ -227,18 +283,39 @@ def _exponent_text(value: float) -> str:
     return "-inf" if math.isinf(value) else significant(value, digits=4)
 
 
-def _predictability(ly: Lyapunov, leading: float, error: float) -> str:
-    if not leading > 0:
-        return "no direction grows, so there is no predictability limit"
+#: Of the gradient's own Jacobian, in place of what would be said of the dynamics.
+_OF_THE_GRADIENT = {
+    "spike": "of the surrogate's Jacobian, not of the dynamics: it tells nothing of how predictable the spikes are",
+    "stop": "of the Jacobian without what stop(...) holds back, not of the dynamics: it tells nothing of how"
+    " predictable the states are",
+}
+
+
+def _finite_time(ly: Lyapunov) -> list[str]:
+    """Return what keeps an exponent above its proven bound from being read as the one in the long run."""
+    if not ly.is_of_these_steps:
+        return []
+    most = "it is -infinity"
+    if math.isfinite(ly.ceiling):
+        limit = significant(ly.ceiling if abs(ly.ceiling) > 1e-12 else 0.0, digits=4)
+        most = f"it is at most {limit}, a factor {significant(math.exp(ly.ceiling), digits=4)}"
+    return [f"over these {steps_text(ly.steps)} only: in the long run, the weights prove, {most}"]
+
+
+def _of_dynamics(ly: Lyapunov, leading: float, error: float) -> list[str]:
+    if not ly.grows:
+        at_last = " in the long run" if leading > 0 else ""
+        return [f"no direction grows{at_last}, so there is no predictability limit", *_dimension(ly)]
     if not math.isnan(error) and leading < 2 * error:
-        return "not told from zero by its standard error"
-    time = float(np.median(ly.predictability_time()))
-    return f"predictability time ln 2 / lambda_1 = {significant(time, digits=3)} steps, a length for truncated BPTT"
+        return ["not told from zero by its standard error", *_dimension(ly)]
+    time = significant(ly.predictability_time(), digits=3)
+    return [f"predictability time ln 2 / lambda_1 = {time} steps, a length for truncated BPTT", *_dimension(ly)]
 
 
-def _dimension(ly: Lyapunov) -> str:
+def _dimension(ly: Lyapunov) -> list[str]:
     dimension = ly.kaplan_yorke_dimension()
-    if np.isnan(dimension).any():
-        return "Kaplan-Yorke dimension: needs more exponents (--exponents all)"
-    middle = float(np.median(dimension))
-    return f"Kaplan-Yorke dimension {significant(middle, digits=4)} of {ly.size}" if middle else ""
+    if ly.is_of_these_steps:
+        return []
+    if math.isnan(dimension):
+        return ["Kaplan-Yorke dimension: needs more exponents (--exponents all)"]
+    return [f"Kaplan-Yorke dimension {significant(dimension, digits=4)} of {grouped(ly.carried)}"] if dimension else []

@@ -7,9 +7,9 @@ from functools import partial
 
 import numpy as np
 
-from gradcli.diagnostics.curve import median_of_trials, quantiles
+from gradcli.diagnostics.curve import quantiles
 from gradcli.diagnostics.layer_jacobian import JacobianFindings
-from gradcli.numbers import log10_text, significant
+from gradcli.numbers import log10_text, significant, steps_text
 from gradcli.results.jacobian import full_state_of, log10_bounds, middle
 from gradcli.results.pictures import Array, Axis, Gallery, Level, LineChart, Series
 from gradcli.results.pictures_of_run import (
@@ -65,10 +65,12 @@ def _title(found: JacobianFindings) -> str:
 
 def lyapunov_picture(found: JacobianFindings) -> LineChart:
     """Return the Lyapunov exponents, in their order, as points."""
-    exponents: Array = median_of_trials(found.lyapunov.exponents)
+    exponents: Array = found.lyapunov.typical
     count, leading = len(exponents), float(exponents[0])
     growing = int((exponents > 0).sum())
     words = "minus infinity" if math.isinf(leading) else f"{significant(leading, digits=4)} nats a step"
+    if found.lyapunov.is_of_these_steps:
+        words += f" over these {steps_text(found.lyapunov.steps)} only"
     return LineChart(
         "lyapunov",
         _title(found),

@@ -66,7 +66,7 @@ EXPECT_NOTES: Mapping[str, str] = {
     "half_life": 'steps in which the gradient halves, such as "> 20"; unbounded where it does not fall',
     "peak": 'the largest norm relative to that at distance 1, such as "< 1e3"',
     "finite": "whether every number of the forward and the backward pass is finite",
-    "certificate": "whether the weights alone prove that the gradient vanishes, whatever the input",
+    "certificate": "whether the weights alone prove that the gradient vanishes in the long run, whatever the input",
     "lyapunov": 'the leading Lyapunov exponent in nats a step, such as "<= 0.05"',
     "clip_fraction": 'the share that the first method under `clip` clips, such as "< 0.5"',
 }
