@@ -69,7 +69,8 @@ def index_of_time(text: str) -> tuple[int, str] | None:
 
 def choice(text: str, word: str, position: int) -> str | None:
     """Return what to write for an `if` or `else` that stands behind a value; None where it would be a name."""
-    if word not in ("if", "else") or not re.search(r"[\w)\]]\s+$", text[:position].partition("=")[2]):
+    before = text[:position].partition("=")[2].rstrip()
+    if word not in ("if", "else") or not re.search(r"[\w)\]]\Z", before):
         return None
     told = "a choice between two values is where(a > b, p, q); there is no 'if'"
     if re.search(r"(?<![\w\[])t(?![\w\]])\s*[<>=!%]", text[position:]):
