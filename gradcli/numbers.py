@@ -22,10 +22,13 @@ def significant(value: float, digits: int) -> str:
 
     >>> significant(0.12345, 2), significant(1234.5, 2), significant(0.00012345, 2), significant(12345678.0, 4)
     ('0.12', '1234', '1.2e-4', '1.235e7')
+    >>> significant(99.7, 2), significant(99.4, 2)
+    ('100', '99')
     """
     if value != 0 and math.isfinite(value) and not 1e-3 <= abs(value) < 1e4:
         return _scientific(value, digits)
-    return f"{value:.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
+    # From 99.5 on two digits would be written 1e+02.
+    return f"{value:.0f}" if abs(value) >= 10**digits - 0.5 else f"{value:.{digits}g}"
 
 
 def _scientific(value: float, digits: int) -> str:

@@ -221,14 +221,32 @@ def _window(window: int | None, terms: Terms) -> str:
 def _two_curves(joint: Terms, curve: Curve) -> str:
     last = len(joint.share) - 1
     start = "The state curve |dL/ds| is not the curve of the contributions |term of dL/dW|"
-    ends = [
-        _change(float(values[last] - values[0])) for values in (curve.mean, joint.log10_norm) if _have_a_start(values)
-    ]
-    if last == 0 or len(ends) < 2:
+    curves = [values[: last + 1] for values in (curve.mean, joint.log10_norm) if _have_a_start(values)]
+    if last == 0 or len(curves) < 2:
         return f"{start}."
+    half = (last + 1) // 2 if any(map(_is_uneven, curves)) else 0
+    if half:
+        where = f"from the largest of distances 0 to {grouped(half - 1)} to that of {grouped(half)} to {grouped(last)}"
+        ends = [_change(float(values[half:].max() - values[:half].max())) for values in curves]
+    else:
+        where = f"from distance 0 to {grouped(last)}"
+        ends = [_change(float(values[-1] - values[0])) for values in curves]
     if ends[0] == ends[1]:
-        return f"{start}, but from distance 0 to {grouped(last)} each {ends[0]}."
-    return f"{start}: from distance 0 to {grouped(last)} the first {ends[0]}, the second {ends[1]}."
+        return f"{start}, but {where} each {ends[0]}."
+    return f"{start}: {where} the first {ends[0]}, the second {ends[1]}."
+
+
+def _is_uneven(log10: np.ndarray[Any, Any]) -> bool:
+    """Tell whether a curve falls and rises again by more than a factor 10, as with a clock that some units wait for.
+
+    Then its two ends may lie at different phases, and compare nothing.
+
+    >>> _is_uneven(np.array([0.0, -1.0, -2.0, -2.5])), _is_uneven(np.array([0.0, -16.0, -0.5, -16.5]))
+    (False, True)
+    """
+    some = log10[np.isfinite(log10)]
+    rises, falls = some - np.minimum.accumulate(some), np.maximum.accumulate(some) - some
+    return bool(rises.max() > 1.0 and falls.max() > 1.0)
 
 
 def _have_a_start(values: np.ndarray[Any, Any]) -> bool:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,21 @@ def test_both_curves_are_printed_and_told_apart(tmp_path: Path) -> None:
     text = gradcli("contributions", spec_file(tmp_path, seq_len=50, params={"W": 0.9, "U": 0.0})).stdout
     assert "from distance 0 to 49 the first falls by a factor 175, the second stays level." in text
     assert "norms do not add" in text
+
+
+def test_curves_that_wait_for_a_clock_are_compared_by_the_largest_of_each_half() -> None:
+    """Modules of a clockwork network take in the input at their turns alone: the last distance is between two."""
+    sizes = ("-T", 30, "--hidden-size", 8, "--input-size", 4)
+    text = gradcli("contributions", "clockwork-rnn", *sizes).stdout
+    run = run_of("contributions", "clockwork-rnn", *sizes)
+    curves = run["state_curve"]["log10_norm_mean"][:30], run["joint"]["terms"]["log10_norm"]
+    first, second = (max(curve[:15]) - max(curve[15:]) for curve in curves)
+    assert curves[1][0] - curves[1][29] > 20
+    where = "from the largest of distances 0 to 14 to that of 15 to 29"
+    falls = r"falls by a factor (\S+)"
+    words = re.search(rf"{where} the first {falls}, the second {falls}\.", text)
+    assert words is not None
+    assert [float(word) for word in words.groups()] == pytest.approx([10**first, 10**second], rel=0.05)
 
 
 def test_contributions_for_programs() -> None:
