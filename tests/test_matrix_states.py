@@ -139,6 +139,18 @@ def test_all_states_together_have_a_name_that_none_of_them_has(cell: str, whole:
     assert f"J = d{letter}[T]/d{letter}[T-d], {whole}:" in gradcli.jacobian(cell, **SIZES).to_text(width=200)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_norm_that_is_zero_at_rest_leaves_the_rate_at_rest_out() -> None:
+    """k / norm(k) is 0 / 0 without input, and there is a recurrent matrix whose critical gain would be asked for."""
+    equations = (
+        "k = W_k @ x[t]\nn = k / norm(k)\n"
+        "S[t] = S[t-1] @ (I - 0.5 * outer(n, n)) + outer(tanh(W_h @ h[t-1]), n)\nh[t] = S[t] @ n"
+    )
+    result = gradcli.jacobian({"cell": {"equations": equations}, **SIZES})
+    assert result.to_dict()["runs"][0]["at_rest"] is None
+    assert "at rest" not in result.to_text(width=200)
+
+
 def test_a_jacobian_that_is_too_large_says_what_to_do() -> None:
     done = command_line("jacobian", "gated-deltanet")
     assert (done.code, done.stdout) == (ExitCode.RESOURCE, "")

@@ -88,8 +88,9 @@ def radius_of_constant_step(problem: Problem, layer: int) -> float | None:
     changes = any(node.dependence > Dependence.PARAMETERS for node in _coefficients(plan))
     if not problem.tied or changes or plan.across or full_state_size(plan, 1) > _LARGEST_STATE:
         return None
-    block = _linearised(plan, problem.parameters[layer], problem.trials, 0.0)
-    return float(np.abs(np.linalg.eigvals(_jacobians(block, problem.trials))).max())
+    with np.errstate(all="ignore"):
+        jacobians = _jacobians(_linearised(plan, problem.parameters[layer], problem.trials, 0.0), problem.trials)
+    return float(np.abs(np.linalg.eigvals(jacobians)).max()) if np.isfinite(jacobians).all() else None
 
 
 def critical_gain(problem: Problem, layer: int) -> float | None:
@@ -115,8 +116,12 @@ def critical_gain(problem: Problem, layer: int) -> float | None:
             name: value[:1] * gain if name in recurrent else value[:1]
             for name, value in problem.parameters[layer].items()
         }
-        block = _linearised(plan, values, 1, 0.0)
-        return None if _has_kink(block, _coefficients(plan)) else _radius(_jacobians(block, 1)) - 1.0
+        with np.errstate(all="ignore"):  # a norm at rest is zero, and what is divided by it no number
+            block = _linearised(plan, values, 1, 0.0)
+            jacobians = _jacobians(block, 1)
+        if _has_kink(block, _coefficients(plan)) or not np.isfinite(jacobians).all():
+            return None
+        return _radius(jacobians) - 1.0
 
     low, high = 0.0, 1.0
     start = excess(low) if recurrent else None
