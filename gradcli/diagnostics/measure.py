@@ -13,6 +13,7 @@ from gradcli.diagnostics.curve import LOG10_2, Curve, curve_of, median_and_mean_
 from gradcli.diagnostics.float32 import Float32, distances_of_last_loss, see_in_float32
 from gradcli.diagnostics.nonfinite import Blame, Cause, derivative_cause, forward_cause
 from gradcli.diagnostics.predictions import Prediction, predict
+from gradcli.diagnostics.rounding import states_of_rounding
 from gradcli.diagnostics.verdict import (
     Verdict,
     judge,
@@ -34,11 +35,15 @@ MOST_APART = 64
 
 @frozen
 class StateCurve:
-    """One state of one layer: log10 of the median and of the mean norm by distance, (T+1,), the verdict on the mean."""
+    """One state of one layer: log10 of the median and of the mean norm by distance, (T+1,), the verdict on the mean.
+
+    is_rounding: whether they are nothing but rounding, see `gradcli.diagnostics.rounding`: the verdict says nothing.
+    """
 
     median: Array
     mean: Array
     verdict: Verdict
+    is_rounding: bool = False
 
 
 @frozen
@@ -115,6 +120,8 @@ def measure(
             log2_norm |= {name: of_last.log2_norm[name] for name in states_of(layers, log2_norm)}
     alone = _judged_apart(problem, log2_norm, headline, spec.thresholds) if apart else []
     verdict, curve, states = _curves(problem, log2_norm, headline, spec.thresholds)
+    rounding = states_of_rounding(engine, {name: state.mean for name, state in states.items()})
+    states = {name: replace(state, is_rounding=name in rounding) for name, state in states.items()}
     return Measured(
         network,
         run.losses,

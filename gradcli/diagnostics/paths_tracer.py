@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from gradcli.diagnostics.paths_walk import (
-    LOG2_ROUNDING,
     Adjoint,
     Backpropagation,
     StepValues,
     along,
+    log2_rounding,
     loss_gradient,
     steps_back,
     together,
@@ -109,11 +109,13 @@ class Tracer:
             self.at = step
             if whole is None:
                 gradient = loss_gradient(self.group, self.layer, step)
-                whole = Backpropagation(self.graph, self.graph.cell.output, step, gradient)
+                whole = Backpropagation(
+                    self.graph, self.graph.cell.output, step, gradient, dtype=self.group.problem.dtype
+                )
             whole.step(step, values)
             if chosen is None:
                 self._entering = whole.at.get(self.start, self._zero(self.start))
-                chosen = Backpropagation(self.graph, self.start, step, self._entering)
+                chosen = Backpropagation(self.graph, self.start, step, self._entering, dtype=self.group.problem.dtype)
             self._visit(step, values, whole, chosen)
             if step == last:
                 break
@@ -226,7 +228,7 @@ class Tracer:
             rest = rest + vector
         sizes = total.log2_norm()
         largest = np.max([norm for norm, _ in parts.values()], axis=0, initial=-np.inf) if parts else sizes
-        rounding = np.isfinite(sizes) & (sizes < largest + LOG2_ROUNDING)
+        rounding = np.isfinite(sizes) & (sizes < largest + log2_rounding(self.group.problem.dtype))
         rounding |= self._rounding.get(end, np.zeros_like(rounding))
         return MeasuredRoutes(total, rounding, parts, np.exp2(rest.normalised().log2_norm() - sizes))
 

@@ -29,8 +29,13 @@ _SAFE = (2.0**-100, 2.0**100)
 #: The values of a block of steps take about so many bytes.
 _BLOCK_BYTES = 32 * 2**20
 
-#: A sum below this share of the largest of its parts, log2 of 1e-13, is what rounding leaves of an exact zero.
-LOG2_ROUNDING = -43.2
+#: A sum below so many units of the last place of the largest of its parts is what rounding leaves of an exact zero.
+_ROUNDING_UNITS = 450.0
+
+
+def log2_rounding(dtype: Any) -> float:
+    """Return log2 of the share of its parts below which a sum is rounding: about 1e-13 in float64, 5e-5 in float32."""
+    return float(np.log2(_ROUNDING_UNITS * np.finfo(dtype).eps))
 
 
 class NotFinite(ArithmeticError):
@@ -208,16 +213,17 @@ class Backpropagation:
     """Back-propagation over a path graph: the sum over all routes, variable by variable, step by step.
 
     at: the adjoints at the step that was taken last, by variable.
-    rounding: where they are nothing but rounding, (R, B): the parts of the sum, at least 1e13 times as large, cancel.
+    rounding: where they are nothing but rounding, (R, B): parts of the sum that are far larger cancel.
         What such an adjoint passes on counts with the size of the parts that it is left of: it is no measurement
         farther back either. The size alone would not tell: a state on a scale of its own has a small gradient too.
 
     Args:
-        start: the variable and the step at which `gradient` enters.
+        start: the variable and the step at which `gradient` enters. dtype: of the values of the run.
     """
 
-    def __init__(self, graph: PathGraph, start: str, step: int, gradient: Adjoint) -> None:
+    def __init__(self, graph: PathGraph, start: str, step: int, gradient: Adjoint, *, dtype: Any) -> None:
         self._graph = graph
+        self._threshold = log2_rounding(dtype)
         self._coming: dict[int, dict[str, Adjoint]] = {step: {start: gradient}}
         self._parts: dict[int, dict[str, Array]] = {step: {start: gradient.log2_norm()}}
         self._largest: dict[str, Array] = {}
@@ -238,7 +244,7 @@ class Backpropagation:
                 continue
             adjoint = self.at[name] = self.at[name].normalised()
             norm, largest = adjoint.log2_norm(), self._largest[name]
-            rounding = self.rounding[name] = np.isfinite(norm) & (norm < largest + LOG2_ROUNDING)
+            rounding = self.rounding[name] = np.isfinite(norm) & (norm < largest + self._threshold)
             # What is left of larger parts counts as large as they are: within the step always, farther back where
             # nothing but rounding is left, as what cancels a little at every step is no error that grows.
             lost = np.subtract(largest, norm, out=np.zeros(norm.shape), where=np.isfinite(norm))

@@ -226,8 +226,10 @@ def states_picture(measured: Measured) -> LineChart:
     ]
     left_out = len(measured.states) - len(names)
     more = f"; {left_out} states between them are not drawn" if left_out else ""
+    states = [measured.states[name] for name in names]
     kinds = ", ".join(
-        f"{s.label} {KIND_WORDS[measured.states[n].verdict.kind]}" for n, s in zip(names, series, strict=True)
+        f"{s.label} {'nothing but rounding' if state.is_rounding else KIND_WORDS[state.verdict.kind]}"
+        for s, state in zip(series, states, strict=True)
     )
     return LineChart(
         "states",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from gradcli.diagnostics import predictions, verdict
     from gradcli.diagnostics.float32 import Float32 as SeenInFloat32
-    from gradcli.diagnostics.measure import Measured
+    from gradcli.diagnostics.measure import Measured, StateCurve
     from gradcli.prepare.build import Network
     from gradcli.results.model import Records
 
@@ -116,7 +116,9 @@ class State:
 
     log10_norm: Array = key("the median over sequences, (T+1,)")
     log10_norm_mean: Array = key("the mean of the norms, (T+1,)")
-    verdict: Verdict = key("the verdict on that mean")
+    verdict: Verdict | None = key(
+        "the verdict on that mean; null where it is nothing but rounding of parts that cancel"
+    )
 
 
 @frozen(kw_only=True)
@@ -225,7 +227,7 @@ def run_fields(measured: Measured) -> dict[str, Any]:
         if measured.total is None
         else Total(log10_norm=measured.total.median, log10_norm_mean=measured.total.mean),
         "states": {
-            name: State(log10_norm=state.median, log10_norm_mean=state.mean, verdict=verdict_of(state.verdict))
+            name: State(log10_norm=state.median, log10_norm_mean=state.mean, verdict=_state_verdict(state))
             for name, state in measured.states.items()
         },
         "parameters": {
@@ -240,6 +242,10 @@ def run_fields(measured: Measured) -> dict[str, Any]:
         "clip": tuple(map(clipping_row, measured.clipped)),
         "float32": float32_of(measured.float32),
     }
+
+
+def _state_verdict(state: StateCurve) -> Verdict | None:
+    return None if state.is_rounding else verdict_of(state.verdict)
 
 
 def run_of(measured: Measured) -> Run:

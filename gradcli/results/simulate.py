@@ -294,14 +294,23 @@ def _state_table(measured: Measured) -> list[Block]:
             name if several else name.rpartition(".")[2],
             log10_text(float(states[name].mean[1])),
             log10_text(float(states[name].mean[-1])),
-            rate_text(states[name].verdict),
-            half_life_text(states[name].verdict),
-            horizon_text(states[name].verdict, last),
+            *(
+                [None, None, "rounding"]
+                if states[name].is_rounding
+                else [
+                    rate_text(states[name].verdict),
+                    half_life_text(states[name].verdict),
+                    horizon_text(states[name].verdict, last),
+                ]
+            ),
         ]
         for name in first_and_last(list(states), _STATES)
     ]
     left_out = len(states) - len(rows)
-    return [Table(columns, rows, note=f"and {left_out} more between them, in the JSON" if left_out else "")]
+    notes = [f"and {left_out} more between them, in the JSON"] if left_out else []
+    if any(state.is_rounding for state in states.values()):
+        notes.append("rounding: the parts of its gradient cancel, and what is left of them is no measurement")
+    return [Table(columns, rows, note="; ".join(notes))]
 
 
 def _predictions(measured: Measured) -> list[Block]:
