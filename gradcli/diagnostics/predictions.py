@@ -86,7 +86,10 @@ def radius_of_constant_step(problem: Problem, layer: int) -> float | None:
     """
     plan = problem.plans[layer]
     changes = any(node.dependence > Dependence.PARAMETERS for node in _coefficients(plan))
-    if not problem.tied or changes or plan.across or full_state_size(plan, 1) > _LARGEST_STATE:
+    size = full_state_size(plan, 1)
+    # What is said of all trials takes all of them: where that is long, nothing is said.
+    is_long = size > _LARGEST_STATE or (size > _ALL_TRIALS and problem.trials > _ALL_TRIALS)
+    if not problem.tied or changes or plan.across or is_long:
         return None
     with np.errstate(all="ignore"):
         jacobians = _jacobians(_linearised(plan, problem.parameters[layer], problem.trials, 0.0), problem.trials)
@@ -105,8 +108,7 @@ def critical_gain(problem: Problem, layer: int) -> float | None:
         return None
     recurrent = {
         node.data
-        for group in plan.groups
-        for product in group.products
+        for product in plan.recurrent_products
         for node in reachable([product.args[0]])
         if node.op == "parameter" and len(plan.cell.shapes.parameters[node.data]) == 2
     }

@@ -79,6 +79,7 @@ def lyapunov_picture(found: JacobianFindings) -> LineChart:
         [Series("median over trials", np.arange(1, count + 1), exponents, "points")],
         [Level(0.0, "neither grows nor falls")],
         (),
-        f"{run_words(found.network)}; {count} of {found.lyapunov.size} exponents",
+        f"{run_words(found.network)}; {count} of {found.lyapunov.size} exponents"
+        + ("" if found.lyapunov.of_dynamics else " of the gradient, not of the dynamics"),
         f"The leading Lyapunov exponent is {words}; {growing} of {count} exponents are positive.",
     )
