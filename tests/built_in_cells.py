@@ -91,7 +91,8 @@ def parsed(name: str, *, output: str | None = None, activation: str | None = Non
         block.equations,
         output=output or block.output,
         constants=known.numbers,
-        shapes=known.shapes,
+        shapes=block.shapes,
+        arrays=known.sizes,
         fixed=known.fixed,
         activation=activation or block.activation,
     )

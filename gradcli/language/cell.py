@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 
 from gradcli.errors import did_you_mean
 from gradcli.frozen import frozen
@@ -126,6 +127,7 @@ def parse_cell(
     batch_size: int | None = None,
     replaces_usual: bool = False,
     fixed: Collection[str] = (),
+    arrays: Mapping[str, Sequence[Dimension]] = MappingProxyType({}),
 ) -> ParsedCell:
     """Return the cell that the text of its equations describes.
 
@@ -137,12 +139,15 @@ def parse_cell(
         activation: the elementwise function that ``phi`` stands for.
         replaces_usual: whether it stands for every ``tanh`` as well.
         fixed: the parameters that are constants, which no training changes.
+        arrays: those of `constants` that are vectors or matrices, with their sizes; `shapes` has the last word.
         batch_size: how many sequences it will run on; with one, what takes statistics over the batch is a mistake.
 
     Raises:
         CellError: every mistake found, in the equations and in the settings.
     """
     constants, shapes = constants or {}, shapes or {}
+    listed = {name: sizes for name, sizes in arrays.items() if name not in shapes}
+    shapes = {**listed, **shapes}
     parsed, problems = parse_equations(equations)
     scalars = frozenset(name for name, dims in shapes.items() if len(dims) == 0 or list(dims) == [1])
     is_known = activation is None or activation in ELEMENTWISE
@@ -169,9 +174,13 @@ def parse_cell(
         settings += _output_problems(lowering, output)
     if not problems:
         # What the equations use, they only tell in full where all of them are understood.
+        unused = _unused_arrays(lowering, arrays)
+        settings += unused
         settings += _unused(lowering, constants, activation if is_known else None, replaces_usual)
-        settings += _shape_problems(lowering, shapes)
-        settings += _fixed_problems(lowering, fixed)
+        named = {path.partition(".")[2] for path, _ in unused}
+        # A constant that nothing uses is one mistake, however much more is said of it.
+        settings += _shape_problems(lowering, {name: shapes[name] for name in shapes if name not in named}, listed)
+        settings += _fixed_problems(lowering, [name for name in fixed if name not in arrays])
     if problems or settings:
         raise CellError(problems, settings)
     states = list(lowering.states)
@@ -235,6 +244,16 @@ def _unused(
     return found
 
 
+def _unused_arrays(lowering: Lowering, arrays: Collection[str]) -> list[tuple[str, str]]:
+    used = {n.data for n in reachable(lowering.values.values()) if n.op == "parameter"}
+    parameters = sorted(used - set(arrays))
+    return [
+        (f"constants.{name}", f"the equations do not use {name}{did_you_mean(name, parameters)}")
+        for name in arrays
+        if name not in used and name not in lowering.values
+    ]
+
+
 def _fixed_problems(lowering: Lowering, fixed: Collection[str]) -> list[tuple[str, str]]:
     known = sorted({n.data for n in reachable(lowering.values.values()) if n.op == "parameter"})
     return [
@@ -244,7 +263,10 @@ def _fixed_problems(lowering: Lowering, fixed: Collection[str]) -> list[tuple[st
     ]
 
 
-def _shape_problems(lowering: Lowering, shapes: Mapping[str, Sequence[Dimension]]) -> list[tuple[str, str]]:
+def _shape_problems(
+    lowering: Lowering, shapes: Mapping[str, Sequence[Dimension]], listed: Collection[str]
+) -> list[tuple[str, str]]:
+    """Return what is wrong with shapes; those of `listed` are of constants, which have the place of the mistake."""
     found = []
     scalars = {
         n.data for n in reachable(lowering.values.values()) if n.op == "parameter" and n.data in lowering.scalars
@@ -254,6 +276,9 @@ def _shape_problems(lowering: Lowering, shapes: Mapping[str, Sequence[Dimension]
         *sorted(lowering.matrices.keys() | lowering.vectors.keys() | lowering.by_entries.keys() | scalars),
     ]
     for name, dims in shapes.items():
+        if name in listed and name in lowering.values:
+            found.append((f"constants.{name}", f"{name} is given as a constant and by an equation; rename one of them"))
+            continue
         if name not in known:
             what = "an intermediate, whose size follows from its equation" if name in lowering.values else ""
             hint = did_you_mean(name, known)
@@ -275,6 +300,10 @@ def _shape_problems(lowering: Lowering, shapes: Mapping[str, Sequence[Dimension]
             counts, what = [2], "a matrix, with two sizes: [rows, columns]"
         else:
             counts, what = [0, 1], "a vector, with one size: [size], or [] for a single number"
-        if len(dims) not in counts:
+        if len(dims) not in counts and name in listed:
+            wanted = "a matrix, a list of lists" if counts == [2] else "a vector, a list of numbers"
+            given = "a list of numbers" if len(dims) == 1 else "a list of lists"
+            found.append((f"constants.{name}", f"the equations use {name} as {wanted}; got {given}"))
+        elif len(dims) not in counts:
             found.append((f"shapes.{name}", f"{name} is {what}; got {len(dims)}"))
     return found

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 from gradcli.engine.problem import READOUT, layer_names
-from gradcli.errors import SpecError
+from gradcli.errors import Problem, SpecError
 from gradcli.language.cell import CellError, ParsedCell, SizedCell, parse_cell
-from gradcli.spec.constants import constants_of
+from gradcli.spec.constants import Constants, constants_of
 from gradcli.spec.models import Spec
 from gradcli.spec.reader import LoadedSpec
 
@@ -28,19 +28,44 @@ def parse(loaded: LoadedSpec) -> ParsedCell:
     """
     cell, spec = loaded.cell, loaded.spec
     constants = constants_of(cell, spec.constants)
+    malformed = _malformed(loaded, constants)
     try:
-        return parse_cell(
+        parsed = parse_cell(
             cell.equations,
             output=cell.output,
             constants=constants.numbers,
-            shapes=constants.shapes,
-            fixed=constants.fixed,
+            shapes=cell.shapes,
+            # What is no vector or matrix says nothing of the equations.
+            arrays={name: sizes for name, sizes in constants.sizes.items() if name not in malformed},
+            fixed=[name for name in constants.fixed if name not in malformed],
             activation=spec.activation or cell.activation,
             batch_size=spec.batch_size,
             replaces_usual=loaded.built_in is not None and spec.activation is not None,
         )
     except CellError as error:
-        raise _placed_in_file(loaded, error) from None
+        raise SpecError([*malformed.values(), *_placed_in_file(loaded, error).problems]) from None
+    if malformed:
+        raise SpecError(list(malformed.values()))
+    return parsed
+
+
+def _malformed(loaded: LoadedSpec, constants: Constants) -> dict[str, Problem]:
+    """Return the mistakes in the form of constants that are lists: what is no vector and no matrix of numbers."""
+    found: dict[str, Problem] = {}
+    lists = {name: value for name, value in constants.arrays.items() if isinstance(value, list)}
+    if not lists:
+        return found
+    # Of no use to most cells.
+    from gradcli.sources.exact_values import check_list
+    from gradcli.sources.initialisers import InitialiserError
+
+    for name, value in lists.items():
+        try:
+            check_list(value)
+        except InitialiserError as error:
+            own = name in loaded.spec.constants
+            found[name] = loaded.problem((*(() if own else ("cell",)), "constants", name), str(error))
+    return found
 
 
 def _placed_in_file(loaded: LoadedSpec, error: CellError) -> SpecError:

@@ -217,7 +217,8 @@ def parsed_cell(block: CellBlock) -> ParsedCell:
         block.equations,
         output=block.output,
         constants=constants.numbers,
-        shapes=constants.shapes,
+        shapes=block.shapes,
+        arrays=constants.sizes,
         fixed=constants.fixed,
         activation=block.activation,
     )

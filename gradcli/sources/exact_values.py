@@ -47,6 +47,18 @@ def exact_view(values: ExactValues, shape: tuple[int, ...], *, count: int | None
     return np.broadcast_to(np.reshape(flat, given), wanted)
 
 
+def check_list(values: list[Any]) -> None:
+    """Check that a list is a vector of finite numbers, or a matrix of such, whatever its sizes.
+
+    Raises InitialiserError otherwise.
+    """
+    shape = _shape_of(values, "")
+    _flatten(values, "", [])
+    if len(shape) > 2:
+        form = "a list of numbers or a list of such lists"
+        raise InitialiserError(f"expected a vector or a matrix, {form}; got {_describe(shape)}")
+
+
 def _of_array(values: np.ndarray, shape: tuple[int, ...], wanted: tuple[int, ...]) -> np.ndarray:
     """Return an array of one of two shapes, or of one number, all of whose numbers are finite, as float64."""
     if values.shape not in ((), shape, wanted):  # one number is for all entries, as in a spec

@@ -14,12 +14,12 @@ class Constants:
     """The constants of a cell.
 
     numbers: those that are one number in the equations. arrays: the others, as the spec has them.
-    shapes: of the cell, with those of arrays that are given entry by entry. fixed: all parameters that are not trained.
+    sizes: of the arrays, those of `shapes` where it has them. fixed: all parameters that are not trained.
     """
 
     numbers: Mapping[str, float]
     arrays: Mapping[str, Any]
-    shapes: Mapping[str, Sequence[int | str]]
+    sizes: Mapping[str, Sequence[int | str]]
     fixed: frozenset[str]
 
 
@@ -30,18 +30,17 @@ def constants_of(block: CellBlock, own: Mapping[str, Any]) -> Constants:
     """
     numbers: dict[str, float] = {}
     arrays: dict[str, Any] = {}
-    shapes = dict(block.shapes)
+    sizes: dict[str, Sequence[int | str]] = {}
     for name, value in {**block.constants, **own}.items():
-        if isinstance(value, int | float) and not shapes.get(name):
+        if isinstance(value, int | float) and not block.shapes.get(name):
             numbers[name] = float(value)
             continue
         arrays[name] = value
-        if isinstance(value, list):
-            shapes.setdefault(name, _sizes(value))
-    return Constants(numbers, arrays, shapes, frozenset((*block.fixed, *arrays)))
+        sizes[name] = block.shapes.get(name) or _sizes(value)
+    return Constants(numbers, arrays, sizes, frozenset((*block.fixed, *arrays)))
 
 
-def _sizes(value: list[Any]) -> list[int | str]:
+def _sizes(value: Any) -> list[int | str]:
     """Return the sizes of nested lists, by their first entries; whether all fit is checked where they are read."""
     inner = value[0] if value else None
     return [len(value), len(inner)] if isinstance(inner, list) else [len(value)]
