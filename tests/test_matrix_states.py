@@ -139,6 +139,14 @@ def test_all_states_together_have_a_name_that_none_of_them_has(cell: str, whole:
     assert f"J = d{letter}[T]/d{letter}[T-d], {whole}:" in gradcli.jacobian(cell, **SIZES).to_text(width=200)
 
 
+def test_a_derivative_without_a_bound_is_one_by_a_state() -> None:
+    """rwkv-7 takes earlier inputs, which are no states; that none was found is no proof that there is no bound."""
+    result = gradcli.jacobian("rwkv-7", **SIZES)
+    assert result.to_dict()["runs"][0]["certificate"]["unbounded"] == ["S", "S[t-1]"]
+    found = "none: no bound that holds for every input was found of every derivative, such as that of S by S[t-1]"
+    assert found in result.to_text(width=200)
+
+
 @pytest.mark.filterwarnings("error")
 def test_a_norm_that_is_zero_at_rest_leaves_the_rate_at_rest_out() -> None:
     """k / norm(k) is 0 / 0 without input, and there is a recurrent matrix whose critical gain would be asked for."""

@@ -23,6 +23,7 @@ from gradcli.language.across import ACROSS
 from gradcli.language.bounds import Bounds, Interval
 from gradcli.language.functions import FUNCTIONS
 from gradcli.language.graph import MAPS, VIEW, Node, reachable
+from gradcli.language.parser import INPUT_NAME
 
 Array = np.ndarray[Any, Any]
 #: Of norms and eigenvalues of small matrices, relatively.
@@ -241,7 +242,7 @@ def _label(source: Node) -> str:
         return matrix_label(source.args[0])
     if source.op in MAPS:
         # What it is a map of, by the state that it is made of.
-        states = [node for node in reachable([source]) if node.op == "state"]
+        states = [node for node in reachable([source]) if node.op == "state" and node.data[0] != INPUT_NAME]
         return _label(states[-1]) if states else "a value"
     if source.op == "across":
         return str(source.data[0])

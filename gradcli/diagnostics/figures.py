@@ -138,7 +138,7 @@ def certificate_figure(certificate: Certificate | None, seq_len: int) -> Figure:
         return Figure(False, "the weights prove nothing: every step has weights of its own")
     growth = certificate.worst
     if math.isinf(growth):
-        return Figure(False, "the weights prove nothing: not every derivative is bounded for every input")
+        return Figure(False, "the weights prove nothing: no bound for every input was found of every derivative")
     bound = f"their bound is a factor {number_text(growth)} a step"
     if growth < 1.0 <= certificate.of_one_step:
         most = at_most(certificate.log10_most_of_carried(seq_len))

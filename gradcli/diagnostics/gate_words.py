@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from gradcli.diagnostics.gates import Gates, Kept
+from gradcli.diagnostics.gates import Gate, Gates, Kept
 from gradcli.frozen import frozen
 from gradcli.numbers import factor, grouped, significant, steps_text
 
@@ -83,7 +83,7 @@ def main_cause(found: Gates) -> Cause:
     # Beside a direct route, growth is what the other routes add to it, whose parts are no causes by themselves.
     alone = rate < 0 or not found.kept
     if alone and _MOST <= activations / rate <= WITHIN:
-        text = f"{_elementwise(found)}: they leave a factor {_factor(activations)} of the norm a step"
+        text = f"{_elementwise(found)} a factor {_factor(activations)} of the norm a step"
         return Cause("activations", f"{text}{_slopes(found)}; {parts}{routes}", rate, activations)
     if _MOST <= weights / rate <= WITHIN:
         return Cause("weights", f"the weights: {_matrices(found, weights)}; {parts}", rate, weights)
@@ -150,15 +150,25 @@ def steps_closed(kept: Kept) -> str:
 
 
 def _elementwise(found: Gates) -> str:
+    """Name what is no matrix of parameters: the activations where gradient goes through one, else what there is."""
     functions = functions_across(found)
-    if not found.gates and not functions:
-        return "the elementwise factors"
-    return " and ".join(["the activations", *functions])
+    if functions or any(map(_is_reached, found.gates)):
+        return f"{' and '.join(['the activations', *functions])}: they leave"
+    if not found.kept:
+        return "the elementwise factors: they leave"
+    # As the delta rule's S (I - k k^T): nothing but what is taken off the direct route, or added to it.
+    states = " and ".join(dict.fromkeys(kept.route.label for kept in found.kept))
+    several = len(found.kept) > 1
+    return f"what a step does to {states} beside the direct route{'s: all' if several else ': both'} together leave"
+
+
+def _is_reached(gate: Gate) -> bool:
+    return math.isfinite(mean(gate.passed))
 
 
 def _slopes(found: Gates) -> str:
     """Name the activations through which most gradient goes on, with their slopes where it is."""
-    reached = [gate for gate in found.gates if math.isfinite(mean(gate.passed))]
+    reached = [gate for gate in found.gates if _is_reached(gate)]
     most = sorted(reached, key=lambda gate: -mean(gate.carried))[:_NAMED]
     slopes = ", ".join(
         f"{gate.activation.name} ({gate.activation.function}) {_factor(mean(gate.passed))} of at most"

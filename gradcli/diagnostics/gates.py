@@ -393,7 +393,7 @@ def _spectral_norms(network: Network, layer: int, columns: Mapping[Node, tuple[i
     problem = network.problem
     steps = slice(None) if problem.tied else (slice(None), slice(problem.seq_len))
     found: dict[str, float] = {}
-    for product in (product for group in problem.plans[layer].groups for product in group.products):
+    for product in problem.plans[layer].recurrent_products:
         matrix, vector = product.args
         is_part = matrix.op == "columns"
         whole = matrix.args[0] if is_part else matrix

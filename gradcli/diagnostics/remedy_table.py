@@ -112,8 +112,8 @@ class Case:
     def matrices(self) -> list[str]:
         """The matrices that earlier states are multiplied by."""
         plan = self.network.problem.plans[-1]
-        products = [node.args[0] for node in plan.order if node.op == "matmul"]
-        names = {str(node.data) for node in reachable(products) if node.op == "parameter"}
+        matrices = [product.args[0] for product in plan.recurrent_products]
+        names = {str(node.data) for node in reachable(matrices) if node.op == "parameter"}
         return [name for name in self._full_names if name in names and len(self.shape(name)) == 2]
 
     def shape(self, short: str) -> tuple[int, ...]:

@@ -63,7 +63,8 @@ def matrix_spectra(plan: LayerPlan, parameters: LayerParameters, *, largest: int
     Args:
         largest: as for `spectrum`.
     """
-    matrices = dict.fromkeys(node.args[0] for node in plan.order if node.op == "matmul")
+    wanted = set(plan.recurrent_products)
+    matrices = dict.fromkeys(node.args[0] for node in plan.order if node in wanted)
     return [spectrum(matrix_label(node), np.asarray(parameters.known(node)), largest=largest) for node in matrices]
 
 

@@ -46,12 +46,16 @@ class StepNorms:
 def levels_of(plan: LayerPlan) -> list[list[int]]:
     """Return the numbers of the groups of products by level, those nearest the output first.
 
-    Products on one vector are taken together, once the adjoints of all of them are complete.
+    Products on one vector are taken together, once the adjoints of all of them are complete. Those on earlier inputs
+    alone are none of these: no gradient comes back through them.
     """
+    recurrent = plan.linear.recurrent
     behind: dict[Node, int] = {}
     found: dict[int, int] = {}
     for target in plan.linear.backward_order:
         if isinstance(target, int):
+            if recurrent.isdisjoint(plan.groups[target].products):
+                continue
             found[target] = level = 1 + max(behind.get(product, 0) for product in plan.groups[target].products)
         else:
             level = behind.get(target, 0) if isinstance(target, Node) else 0
@@ -197,8 +201,11 @@ class _Walk:
         """Add what an edge passes on to its source. level: groups whose products get theirs from the pass."""
         source = edge.source
         is_earlier = source.op == "window" or (source.op == "state" and source.data[1] > 0)
-        if source.op == "state" and (source.data[0] not in self._plan.cell.states or not is_earlier):
-            return  # an earlier input, or a state of the same step
+        if source.op == "state" and not is_earlier:
+            return
+        of_states = source.args if source.op == "window" else (source,)
+        if self._linear.recurrent.isdisjoint(of_states):
+            return  # an earlier input, and what is made of it
         if source.op == "matmul" and self._linear.group_of[source].number in level:
             return
         evaluate([edge.coefficient], self._values, self._backward.layer.parameters.column_ranges)

@@ -186,12 +186,8 @@ def _certificate_lines(certificate: Certificate, found: JacobianFindings) -> lis
     )
     slopes = f"; gamma, the largest slope: {gammas}" if gammas else ""
     if math.isinf(growth):
-        where = (
-            f": that of {certificate.unbounded[0]} by {certificate.unbounded[1]} has none"
-            if certificate.unbounded
-            else ""
-        )
-        text = f"none: not every derivative is bounded for every input{where}{slopes}"
+        where = f", such as that of {' by '.join(certificate.unbounded)}" if certificate.unbounded else ""
+        text = f"none: no bound that holds for every input was found of every derivative{where}{slopes}"
         return [Line(text, "certificate", "dim")]
     value, most = _below_one(growth), _below_one(certificate.worst)
     if most != value and min(growth, certificate.of_one_step) <= 1.0:

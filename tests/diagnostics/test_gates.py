@@ -541,6 +541,28 @@ def test_activations_are_the_cause_of_a_sigmoid_network() -> None:
     assert "of at most 0.25" in cause.text
 
 
+ERASING = """
+k    = W_k @ x[t{}] + b_k
+n    = k / norm(k)
+b    = sigmoid(dot(w_b, x[t]))
+S[t] = S[t-1] @ (I - b * outer(n, n)) + outer(tanh(W_v @ x[t]), n)
+h[t] = tanh(S[t] @ n)
+"""
+
+
+@pytest.mark.parametrize("lag", ["", "-1"])
+def test_what_erases_is_neither_a_weight_nor_an_activation(lag: str) -> None:
+    """Every W of it is multiplied by an input, also where that is an earlier one, and no function is on a way back."""
+    cell = {"name": "own", "equations": ERASING.format(lag), "init": {"W_*": {"normal": 0.5}, "b_k": 0.5}}
+    found = looked_at(cell, **{**SMALL, "seq_len": 30, "loss": {"kind": "sum", "at": "last"}})
+    rates, cause = rates_of(found), main_cause(found)
+    np.testing.assert_allclose(rates.weights[1:], 0.0, atol=1e-12)
+    np.testing.assert_allclose(rates.activations[1:], rates.total[1:], rtol=1e-9)
+    assert cause.kind == "activations"
+    assert cause.text.startswith("what a step does to S beside the direct route: both together leave a factor 0.")
+    assert not found.spectral_norms
+
+
 def test_one_step_has_no_rate_to_explain() -> None:
     cause = main_cause(looked_at("lstm", **{**SMALL, "seq_len": 1}))
     assert (cause.kind, cause.rate, cause.nats) == ("unclear", None, None)

@@ -172,6 +172,11 @@ class LayerPlan:
     def groups(self) -> list[Group]:
         return self.linear.groups
 
+    @property
+    def recurrent_products(self) -> list[Node]:
+        """The products that depend on a state of the equations, in order: those of earlier inputs are in no route."""
+        return [product for group in self.groups for product in group.products if product in self.linear.recurrent]
+
     def size(self, node: Node) -> int:
         """Return the number of entries of a vector node; 1 for a scalar."""
         return self.layout.size(node)
