@@ -130,12 +130,12 @@ def test_a_read_out_without_a_bound_leaves_the_others_theirs(tmp_path: Path) -> 
     chain = "v[t] = 0.5 * v[t-1] + W @ x[t]"
     said = told(written(tmp_path, cell(f"{chain}\nh[t] = exp(v[t])", 8)))["certificate"]
     assert "= 0.5 < 1: whatever the input, the gradient cannot explode and falls at least that fast once" in said
-    assert "once it has left h, where no later step sends one (whose slope has no bound)" in said
+    assert "once it has left h, where no later step sends one (of whose slope no bound was found)" in said
     chain = "v[t] = 0.5 * v[t-1] + W @ x[t]\nu[t] = 0.5 * u[t-1] + 4 * v[t-1]"
     said = told(written(tmp_path, cell(f"{chain}\nh[t] = exp(u[t])", 8)))["certificate"]
     largest = max(norms_of_powers(np.array([[0.5, 0.0], [4.0, 0.5]]), 8)[1:])
     assert largest <= number_after("no more than a factor", said) <= 1.1 * largest
-    assert "whose slope has no bound" in said
+    assert "of whose slope no bound was found" in said
 
 
 def test_a_bound_just_below_one_is_not_written_as_one(tmp_path: Path) -> None:
@@ -329,3 +329,15 @@ def test_check_says_that_a_gradient_is_the_surrogates(tmp_path: Path) -> None:
     }
     plain = checks(tmp_path, {"cell": "rnn", "hidden_size": 4, "seq_len": 12}, asked)
     assert not any("surrogate" in one["message"] for one in plain.values())
+
+
+def test_a_few_steps_without_a_standard_error_foretell_nothing() -> None:
+    """An LMU's window turns what it holds, and grows for some steps; nothing is proven of its tanh network."""
+    sizes = ("--hidden-size", 4, "--input-size", 3, "--trials", 1)
+    lyapunov = gradcli("jacobian", "lmu", "-T", 12, *sizes, "--format", "json").report()["runs"][0]["lyapunov"]
+    assert lyapunov["exponents"][0] > 0
+    assert lyapunov["standard_error"][0] is None
+    few, many = (gradcli("jacobian", "lmu", "-T", steps, *sizes).stdout for steps in (12, 200))
+    assert "over 11 steps, too few for a standard error, so that it may be a transient's" in " ".join(few.split())
+    assert "predictability time" not in few
+    assert "too few" not in many

@@ -232,7 +232,9 @@ def _out_of_read_outs(certificate: Certificate, seq_len: int, read_out: Sequence
     most, carried = certificate.log10_most(seq_len), certificate.log10_most_of_carried(seq_len)
     if not read_out or most <= carried + 1e-9:
         return ""
-    with_it = f"a factor {at_most(most)} at most with it" if math.isfinite(most) else "whose slope has no bound"
+    with_it = (
+        f"a factor {at_most(most)} at most with it" if math.isfinite(most) else "of whose slope no bound was found"
+    )
     return f" once it has left {_named(read_out)}, where no later step sends one ({with_it})"
 
 
@@ -304,6 +306,8 @@ def _of_dynamics(ly: Lyapunov, leading: float, error: float) -> list[str]:
         return [f"no direction grows{at_last}, so there is no predictability limit", *_dimension(ly)]
     if not math.isnan(error) and leading < 2 * error:
         return ["not told from zero by its standard error", *_dimension(ly)]
+    if math.isnan(error) and math.isinf(ly.ceiling):
+        return [f"over {steps_text(ly.steps)}, too few for a standard error, so that it may be a transient's"]
     time = significant(ly.predictability_time(), digits=3)
     return [f"predictability time ln 2 / lambda_1 = {time} steps, a length for truncated BPTT", *_dimension(ly)]
 
