@@ -80,13 +80,17 @@ class Place:
 
 @frozen
 class Equation:
-    """One line ``name = ...`` (an intermediate) or ``name[t] = ...`` (a state)."""
+    """One line ``name = ...`` (an intermediate) or ``name[t] = ...`` (a state).
+
+    is_readable: whether its right side was understood; a line of which it was not still gives its name.
+    """
 
     name: str
     is_state: bool
     expression: ast.expr
     statement: Statement
     place: Place
+    is_readable: bool = True
 
     @property
     def left_side(self) -> str:
@@ -241,7 +245,7 @@ def _placeholder(statement: Statement) -> list[Equation]:
     if left is None or left.group(1) in (INPUT_NAME, TIME_NAME):
         return []
     place = Place(statement.line, statement.column)
-    return [Equation(left.group(1), left.group(2) is not None, ast.Constant(1.0), statement, place)]
+    return [Equation(left.group(1), left.group(2) is not None, ast.Constant(1.0), statement, place, False)]
 
 
 def _bracket_depth(text: str) -> int:

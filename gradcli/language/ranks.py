@@ -12,7 +12,8 @@ What that leaves open is settled in this order: what stands left of ``@`` is a m
 changes with the step is a number; what stands elementwise beside a matrix is a matrix; any other state or parameter is
 a vector.
 
-Only states and parameters are settled here. What cannot be is told by `lower`, where it stands.
+Only states and parameters are settled here. What cannot be is told by `lower`, where it stands. A state that one place
+makes a matrix and another a vector is what more of its places agree with, so that the odd one out is blamed.
 """
 
 from __future__ import annotations
@@ -71,6 +72,18 @@ class _Product:
         self.left_transposed, self.right_transposed = transposed
 
 
+def find_ranks(equations: Sequence[Equation], constants: Sequence[str], declared: Mapping[str, int]) -> Ranks:
+    """Return the ranks in a cell. Where its places contradict each other, as few of them as can be are wrong."""
+    found = Ranks(equations, constants, declared)
+    for name, is_given_one in found.torn():
+        as_matrix = {**declared, name: MATRIX}
+        other = Ranks(equations, constants, as_matrix)
+        # A state that is given an outer product is hardly ever meant as a vector.
+        if other.wrong_places() < found.wrong_places() + 2 * is_given_one:
+            found, declared = other, as_matrix
+    return found
+
+
 class Ranks:
     """The ranks of the states, parameters and other names of a cell.
 
@@ -86,11 +99,16 @@ class Ranks:
         self._of_parameters: dict[str, bool] = {}
         self._elementwise: list[_Elementwise] = []
         self._products: list[_Product] = []
+        self._vectors: list[_Rank] = []
+        self._with_rows: list[_Rank] = []
+        self._results: list[tuple[_Rank, _Rank]] = []
         for name, count in declared.items():
             if name not in self._given or self._given[name].is_state:
                 self._name(name).value = count
         for equation in equations:
-            self._same(self._name(equation.name), self._of(equation.expression))
+            if equation.is_readable:
+                self._results.append((self._name(equation.name), self._of(equation.expression)))
+                self._same(*self._results[-1])
         self._settle()
 
     def of(self, name: str) -> int:
@@ -98,6 +116,60 @@ class Ranks:
         found = self._names.get(name)
         value = None if found is None else found.find().value
         return VECTOR if value is None else value
+
+    def torn(self) -> list[tuple[str, bool]]:
+        """Return the states that came out as vectors though they stand left of '@', or are given a matrix.
+
+        With each whether it is given one: an outer product, or what is made of one.
+        """
+        found = []
+        for name, equation in self._given.items():
+            rank = self._names[name].find() if equation.is_state and name in self._names else None
+            if rank is None or rank.value != VECTOR:
+                continue
+            own = [tie for tie in self._elementwise if tie.result.find() is rank]
+            is_given_one = any(self._is_made_of_a_matrix(arg) for tie in own for arg in tie.args)
+            is_given_one |= any(a.find() is rank and self._is_made_of_a_matrix(b) for a, b in self._results)
+            left = any(p.left.find() is rank and not (p.left_transposed or p.right_transposed) for p in self._products)
+            if is_given_one or left:
+                found.append((name, is_given_one))
+        return found
+
+    def wrong_places(self) -> int:
+        """Return how many places do not go with these ranks; two for W @ h[t-1] of a matrix, as no matrix is so used."""
+        found = sum(rank.find().value == MATRIX for rank in self._vectors)
+        for tie in self._elementwise:
+            ranks = [MATRIX if self._has_row(arg) else arg.find().value for arg in tie.args]
+            found += min(ranks.count(VECTOR), ranks.count(MATRIX))
+        for result, expression in self._results:
+            found += {result.find().value, expression.find().value} == {VECTOR, MATRIX}
+        states = [self._names[name].find() for name, e in self._given.items() if e.is_state and name in self._names]
+        for product in self._products:
+            left, right = product.left.find(), product.right.find()
+            if product.right_transposed:
+                found += {left.value, right.value} == {VECTOR, MATRIX}
+            elif left.value == VECTOR and (right.value == MATRIX or not product.left_transposed):
+                found += 1
+            elif product.of_parameters and right.value == MATRIX and any(right is state for state in states):
+                found += 2
+        return found
+
+    def _has_row(self, rank: _Rank) -> bool:
+        """Tell whether a value is written a * b.T, which means an outer product of vectors."""
+        return any(rank.find() is row.find() for row in self._with_rows)
+
+    def _is_made_of_a_matrix(self, rank: _Rank) -> bool:
+        """Tell whether a value is a matrix that changes, or is made of one, whatever else stands beside it."""
+        waiting, seen = [rank.find()], set()
+        while waiting:
+            each = waiting.pop()
+            if (each.value == MATRIX and each.changes) or self._has_row(each):
+                return True
+            if id(each) not in seen:
+                seen.add(id(each))
+                waiting += [arg.find() for tie in self._elementwise if tie.result.find() is each for arg in tie.args]
+                waiting += [p.right.find() for p in self._products if p.result.find() is each]
+        return False
 
     def nothing_tells(self, tree: ast.expr) -> bool:
         """Tell whether a tree of parameters stands left of transposes alone, W @ x[t].T, and W is in no other place.
@@ -141,10 +213,10 @@ class Ranks:
             case ast.Name(id=name) if name not in (INPUT_NAME, TIME_NAME):
                 return self._name(name)
             case ast.Subscript(value=inner, slice=ast.Constant()) if not self._is_state(inner):
-                self._is(inner, VECTOR)
+                self._is_vector(inner)
                 return _Rank(NUMBER, changes=True)
             case ast.Subscript(value=inner, slice=ast.Slice()):
-                self._is(inner, VECTOR)
+                self._is_vector(inner)
                 return _Rank(VECTOR, changes=True)
             case ast.Subscript(value=ast.Name(id=name), slice=subscript) if lag_of(subscript) is not None:
                 return _Rank(VECTOR, changes=True) if name == INPUT_NAME else self._name(name)
@@ -157,7 +229,11 @@ class Ranks:
             case ast.BinOp(op=ast.Add() | ast.Sub()):
                 return self._entry_by_entry(_terms(tree), adds=True)
             case ast.BinOp(left=left, right=right):
-                return self._entry_by_entry([left, right], adds=False)
+                found = self._entry_by_entry([left, right], adds=False)
+                if isinstance(right, ast.Attribute) and self._of(right.value).find().value != MATRIX:
+                    # a * b.T, which means an outer product, if b is a vector
+                    self._with_rows.append(found)
+                return found
             case ast.Compare(left=left, comparators=others):
                 return self._entry_by_entry([left, *others], adds=True)
             case ast.List(elts=parts):
@@ -175,8 +251,10 @@ class Ranks:
             tree.id == INPUT_NAME or (tree.id in self._given and self._given[tree.id].is_state)
         )
 
-    def _is(self, tree: ast.expr, value: int) -> None:
-        self._same(_Rank(value), self._of(tree))
+    def _is_vector(self, tree: ast.expr) -> None:
+        rank = self._of(tree)
+        self._vectors.append(rank)
+        self._same(_Rank(VECTOR), rank)
 
     def _entry_by_entry(self, trees: Sequence[ast.expr], *, adds: bool) -> _Rank:
         args = [self._of(tree) for tree in trees]
@@ -227,14 +305,14 @@ class Ranks:
         match name, args:
             case "outer", _:
                 for arg in args:
-                    self._is(arg, VECTOR)
+                    self._is_vector(arg)
                 return _Rank(MATRIX, changes=True)
             case "diag", [arg]:
-                self._is(arg, VECTOR)
+                self._is_vector(arg)
                 return _Rank(MATRIX, changes=True)
             case "dot", _:
                 for arg in args:
-                    self._is(arg, VECTOR)
+                    self._is_vector(arg)
                 return _Rank(NUMBER, changes=True)
             case (("max" | "min"), [_, _, *_]):
                 return self._entry_by_entry(args, adds=True)
@@ -245,7 +323,7 @@ class Ranks:
                     self._of(arg)
                 return _Rank(NUMBER, changes=True)
             case _ if (name in ACROSS or name == "cumsum") and args:
-                self._is(args[0], VECTOR)
+                self._is_vector(args[0])
                 return _Rank(VECTOR, changes=True)
             case _:
                 found = [self._of(arg) for arg in args]
