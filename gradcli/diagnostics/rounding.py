@@ -17,10 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from gradcli.diagnostics.paths_walk import Backpropagation, loss_gradient, steps_back
-from gradcli.engine.problem import Problem
 from gradcli.engine.run import Engine
-from gradcli.language.routes import PathGraph
 
 Array = np.ndarray[Any, Any]
 
@@ -63,7 +60,11 @@ def _far_below_the_others(means: Mapping[str, Array], dtype: Any) -> set[str]:
 
 def _cancelling(engine: Engine, layer: int) -> set[str]:
     """Return the states of a layer whose gradient cancels at each of the steps next to the loss, in some trials."""
-    problem: Problem = engine.problem
+    # Few runs have a state that is looked at, and what walks over routes is loaded for these alone.
+    from gradcli.diagnostics.paths_walk import Backpropagation, loss_gradient, steps_back
+    from gradcli.language.routes import PathGraph
+
+    problem = engine.problem
     graph = PathGraph(problem.plans[layer].cell)
     last = problem.loss.last_step
     _, group = next(engine.groups())

@@ -22,7 +22,7 @@ OF_A_SIMULATION = {
     "commands": "arguments arrays cells check command compare completions contributions examples gates init inspect "
     "jacobian loading options paths report saving schema simulate",
     "diagnostics": "clipping curve curve_fit curve_landmarks direct_routes float32 forecast mean_field measure "
-    "nonfinite predictions remedies remedy_code remedy_table shares verdict verdict_words",
+    "nonfinite predictions remedies remedy_code remedy_table rounding shares verdict verdict_words",
     "errors": "",
     "formats": "table text",
     "frozen": "",
