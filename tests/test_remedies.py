@@ -294,6 +294,15 @@ def test_rows_of_numbers_ask_for_no_remedies() -> None:
 # What changes trained values, and what an option sets among globs.
 
 
+def test_a_law_of_a_function_of_the_weights_is_not_scaled_as_one_of_the_weights() -> None:
+    drawn = "init.W_hh={uniform: {bound: 0.02, mean: 0.5, of: sigmoid}}"
+    for law, offered in ((drawn, False), ("init.W_hh={uniform: 0.08}", True)):
+        remedies = simulated("rnn", *sizes_of("rnn"), "-T", 60, "--set", law)["remedies"]
+        texts = [text for remedy in remedies for text in remedy["set"]]
+        assert not any("of:" in text for text in texts)
+        assert any(text.startswith("init.W_hh={uniform") for text in texts) == offered, texts
+
+
 def test_trained_values_are_scaled_and_shifted(tmp_path: Path) -> None:
     def parameters(*texts: str) -> dict[str, np.ndarray]:
         finished = gradcli("simulate", DIGITS, "-T", 3, *as_options(texts), "--save", tmp_path / "run.npz")

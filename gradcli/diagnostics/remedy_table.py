@@ -259,6 +259,8 @@ def _scaled(law: Choice, factor: float, case: Case) -> object:
         case FlaxDefault():
             law = Orthogonal()
     given = {name: getattr(law, name) for name in type(law).model_fields}
+    if given.pop("of", None) is not None:
+        return None  # the draws are those of a function of the parameter
     sizes = [name for name in ("gain", "std", "bound", "radius", "value", "mean") if name in given]
     if not sizes:
         return None

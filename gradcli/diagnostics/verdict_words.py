@@ -212,8 +212,11 @@ def _law(curve: Landmarks, tail: TailFit, half_life: float | None, after_peak: b
             return _mixed(curve, tail, f"{moves} {{}}{by}", after_peak)
 
 
-def _before(curve: Landmarks, tail: TailFit, shift: float = HEAD_SHIFT) -> str:
-    """Describe what comes before the law of a tail, where that law misses the reference by a shift; else ""."""
+def _before(curve: Landmarks, tail: TailFit, shift: float = HEAD_SHIFT, least: float = 0.0) -> str:
+    """Describe what comes before the law of a tail, where that law misses the reference by a shift; else "".
+
+    least: how large a change is told.
+    """
     if abs(_gap_at_reference(curve, tail)) < shift:
         return ""
     distance = np.arange(curve.reference, tail.stop + 1)
@@ -223,6 +226,8 @@ def _before(curve: Landmarks, tail: TailFit, shift: float = HEAD_SHIFT) -> str:
     if arrived > (tail.start + tail.stop) // 2:
         return ""
     value, steps = float(curve.log10_ratio[arrived]), arrived - curve.reference
+    if abs(value) < least:
+        return ""
     pace = ""
     if steps >= MIN_STEPS_PACE:
         if abs(value / steps - tail.log10_rate) < PACE_DIFFERS * abs(tail.log10_rate):
@@ -245,7 +250,7 @@ def _mixed(curve: Landmarks, tail: TailFit, moves_by: str, after_peak: bool) -> 
         return jump
     if after_peak:
         return f"{moves_by.format('unevenly, ')} on average"
-    if before := _fall_before_growth(curve, tail) or _before(curve, tail, LEVEL_SHIFT):
+    if before := _fall_before_growth(curve, tail) or _before(curve, tail, LEVEL_SHIFT, LEVEL_SHIFT):
         return f"{before}{moves_by.format('unevenly, ')} on average"
     against = curve.end * tail.log10_rate < 0  # the tail goes one way, and the curve ends on the other side of 1
     far = against or abs(_gap_at_reference(curve, tail)) >= LEVEL_SHIFT
