@@ -79,6 +79,14 @@ class ParsedCell:
         self.carried = tuple(name for name in self.states if name in read)
         #: Parameters that are matrices because of what they stand beside, and not because `shapes` says so.
         self.inferred_matrices = frozenset(lowering.by_entries) - frozenset(lowering.matrices) - frozenset(shapes)
+        #: Parameters that are the weights of a sum, as w of dot(w, x[t]).
+        self.dotted = frozenset(
+            factor.data
+            for n in nodes
+            if n.op == "total" and n.data == "entries" and n.args[0].op == "mul"
+            for factor in n.args[0].args
+            if factor.op == "parameter"
+        )
         #: The surrogates of its spikes, each with its k.
         self.surrogates = tuple(sorted({n.data for n in nodes if n.op == "spike"}))
         #: Whether it holds back the gradient of something that changes with a state, an input or a parameter.
@@ -165,6 +173,9 @@ def parse_cell(
     problems += [problem for problem in lowering.problems if problem.line not in unreadable]
     for name in lowering.matrices.keys() & lowering.vectors.keys():
         problems.append(_both(name, lowering.matrices[name], lowering.vectors[name]))
+    # Of what has sizes in `shapes` it is told there.
+    for name in (lowering.by_entries.keys() & lowering.vectors.keys()) - lowering.matrices.keys() - shapes.keys():
+        problems.append(_both_by_entries(name, lowering.by_entries[name], lowering.vectors[name]))
     settings = []
     if not is_known:
         what = f"{activation} is not elementwise" if activation in ACROSS else f"no function is called {activation!r}"
@@ -211,6 +222,20 @@ def _both(name: str, matrix: Place, vector: Place) -> EquationProblem:
         f"{name} is a matrix here, left of '@', and a vector on {OTHER_LINE}: write {name} * ... here too, or give one"
     )
     return matrix.problem(f"{message} of them another name", vector.line)
+
+
+def _both_by_entries(name: str, matrix: Place, vector: Place) -> EquationProblem:
+    """Return the problem of a parameter that stands beside a matrix in one place, and beside a vector in another."""
+    cure = "give one of them another name"
+    if matrix == vector:
+        what = f"{name} is a matrix here, as what it is part of is one, and stands beside a vector"
+        return matrix.problem(f"{what}: a matrix of two vectors is outer(a, b)")
+    if (matrix.line, matrix.column) < (vector.line, vector.column):
+        elsewhere = "beside a matrix there" if matrix.line == vector.line else f"beside a matrix on {OTHER_LINE}"
+        message = f"{name} stands beside a vector here, and {elsewhere}, entry by entry: {cure}"
+        return vector.problem(message, matrix.line)
+    elsewhere = "beside a vector there" if matrix.line == vector.line else f"beside a vector on {OTHER_LINE}"
+    return matrix.problem(f"{name} stands beside a matrix here, and {elsewhere}, entry by entry: {cure}", vector.line)
 
 
 def _output_problems(lowering: Lowering, output: str | None) -> list[tuple[str, str]]:

@@ -44,10 +44,11 @@ _INSTEAD = {
     **dict.fromkeys(("pow", "power", "square"), "a power is written a ** 2"),
     **dict.fromkeys(("logistic", "expit", "sigm", "sig"), "it is called sigmoid here"),
     **dict.fromkeys(("swish", "silu"), "it is called silu here"),
-    "transpose": "the transpose of W stands left of '@': W.T @ h[t-1]",
     "dropout": "gradients are measured without dropout; leave it out",
 }
 _CALL_OF_TIME = r"([A-Za-z_]\w*)\(\s*(t(?:\s*-\s*\d+)?)\s*\)"
+#: A word in quotation marks, as a surrogate has them, or what an apostrophe stands behind.
+_APOSTROPHE = r"'\w*'|([A-Za-z_]\w*(?:\[[^\[\]]*\])?|\))'"
 _SEMICOLON = r"\[[^\]\[]*(?:\[[^\]]*\][^\]\[]*)*;"
 #: Endings with which a name may mean a state, and what of it they mean.
 _LAST = ("_prev", "_previous", "_old", "_last", "_tm1", "_t_1", "_t1")
@@ -82,6 +83,18 @@ def semicolon(text: str) -> tuple[int, str] | None:
     """Return where a concatenation is written with a semicolon, as papers do."""
     found = re.search(_SEMICOLON, text)
     return None if found is None else (found.end() - 1, "the parts of a concatenation are set apart by commas, not ';'")
+
+
+def apostrophe_or_bar(text: str) -> tuple[int, str] | None:
+    """Return where a transpose is written with an apostrophe, as MATLAB has it, or a norm between bars."""
+    bar = text.find("|")
+    if bar >= 0:
+        return bar, "'|' is no operator; a norm is norm(a), a number, and what is taken entry by entry abs(a)"
+    found = next((match for match in re.finditer(_APOSTROPHE, text) if match[1]), None)
+    if found is None:
+        return None
+    what = "(...)" if found[1] == ")" else found[1]
+    return found.start(1), f"the transpose is written with a point: {what}.T"
 
 
 def state_meant(name: str, states: Collection[str], input_name: str) -> str | None:

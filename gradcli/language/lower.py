@@ -24,13 +24,15 @@ from gradcli.language.parser import (
     Statement,
     lag_of,
 )
-from gradcli.language.ranks import IDENTITY_NAME, MATRIX, NUMBER, OF_ENTRIES, VECTOR, Ranks
+from gradcli.language.ranks import IDENTITY_NAME, MATRIX, NUMBER, OF_ENTRIES, VECTOR, find_ranks
+from gradcli.language.sizes import HIDDEN, INPUT
 from gradcli.language.surrogates import SURROGATES
 from gradcli.language.syntax import (
     OPERATORS_NOT_OFFERED,
     names_left_of_products,
     needed_within_the_step,
     not_offered,
+    transposed_by_call,
     transposed_by_power,
 )
 
@@ -57,6 +59,10 @@ class _Mistake(Exception):
         self.problem = place.problem(message, elsewhere)
 
 
+class _Consequence(Exception):
+    """What cannot be said of a line, because of a mistake in another that is told there."""
+
+
 class Lowering:
     """Builds the graph of one cell; `problems` gathers the mistakes, of which each equation gives at most one.
 
@@ -78,7 +84,7 @@ class Lowering:
         self.graph = Graph()
         self.algebra = Algebra(self.graph)
         self.scalars = scalars
-        self.ranks = Ranks(equations, tuple(constants), declared or {})
+        self.ranks = find_ranks(equations, tuple(constants), declared or {})
         self.constants = constants
         self.activation = activation
         replaced = (ACTIVATION_NAME, USUAL_ACTIVATION) if replaces_usual else (ACTIVATION_NAME,)
@@ -97,6 +103,7 @@ class Lowering:
         self.uses_activation = False
         self._lags: dict[str, Place] = {}
         self._vectors_given: set[str] = set()
+        self._mistaken: set[str] = set()
         self.of_parameters_by_name: set[str] = set()
         self.of_parameters: set[Node] = set()
         self._given_matrices: dict[str, Matrix] = {}
@@ -119,6 +126,8 @@ class Lowering:
                 self.problems.append(equation.place.problem(clash))
                 continue
             try:
+                if not equation.is_readable:
+                    raise _Consequence
                 is_matrix = equation.name in self._matrix_names and not equation.is_state
                 has_rank = self.ranks.of(equation.name) == MATRIX
                 if is_matrix and not (has_rank and self._is_of_parameters(equation.expression)):
@@ -132,9 +141,10 @@ class Lowering:
                     self.of_parameters.add(node)
                 else:
                     node = self._given_value(equation)
-                    self._check_rank(equation, node)
-            except _Mistake as mistake:
-                self.problems.append(mistake.problem)
+            except (_Mistake, _Consequence) as mistake:
+                if isinstance(mistake, _Mistake):
+                    self.problems.append(mistake.problem)
+                self._mistaken.add(equation.name)
                 # The rest is still checked, with this name standing for an unknown value.
                 node = self.graph.parameter(f"?{equation.name}")
             self.values[equation.name] = node
@@ -167,19 +177,6 @@ class Lowering:
         node = self.algebra.entries(found)
         self._note(node, tree, equation)
         return node
-
-    def _check_rank(self, equation: Equation, node: Node) -> None:
-        """Tell what of its own equation makes a vector of a state that is a matrix by it, as outer(S[t-1], x[t]) does.
-
-        Where nothing of it does, the sizes tell that the state and its equation do not go together.
-        """
-        if not equation.is_state or self.ranks.of(equation.name) != VECTOR or self._rank(node) != MATRIX:
-            return
-        self.ranks.take(equation.name, MATRIX)
-        self._rank_of.clear()
-        self._given_value(equation)  # a mistake here leaves it a matrix, which other lines are read with
-        self.ranks.take(equation.name, VECTOR)
-        self._rank_of.clear()
 
     def _clash(self, equation: Equation) -> str:
         name = equation.name
@@ -234,7 +231,7 @@ class Lowering:
             case "number":
                 return NUMBER
             case "parameter":
-                return self.ranks.of(node.data)
+                return self.ranks.of(node.data.removeprefix("?"))
             case "state":
                 return self.ranks.of(node.data[0])
             case "spread" | "transposed" | "entries" | "identity" | "transpose" | "columns":
@@ -256,7 +253,7 @@ class Lowering:
                 case ast.Name(id=name) if name in self.of_parameters_by_name:
                     message = f"{name} is a matrix (it stands left of '@' elsewhere) and here it would be a vector"
                     raise _Mistake(place, message)
-                case ast.Name(id=name) if name not in self._given:
+                case ast.Name(id=name) if name not in self._given and name != IDENTITY_NAME:
                     # Told in the end, at the later one of the two places.
                     self.vectors.setdefault(name, equation.statement.place(trees[ranks.index(MATRIX)]))
                     self._rank_of[nodes[ranks.index(MATRIX)]] = VECTOR
@@ -267,12 +264,44 @@ class Lowering:
                         f"the transpose {name}.T stands left of '@': {name}.T @ h[t-1]",
                     )
             vector, matrix = (self._written(trees[ranks.index(rank)], equation) for rank in (VECTOR, MATRIX))
+            told = self._made_a_vector(trees[ranks.index(VECTOR)], equation)
+            if told:
+                raise _Mistake(place, f"{vector} is a vector and {matrix} a matrix: {told}")
+            of = self._factor(trees[ranks.index(MATRIX)], equation)
             raise _Mistake(
                 place,
-                f"{vector} is a vector and {matrix} a matrix: write diag({vector}) @ {matrix} for its rows, "
-                f"{matrix} @ diag({vector}) for its columns, or outer(a, b) for a matrix of two vectors; "
+                f"{vector} is a vector and {matrix} a matrix: write diag({vector}) @ {of} for its rows, "
+                f"{of} @ diag({vector}) for its columns, or outer(a, b) for a matrix of two vectors; "
                 "a gate that is one number is made by dot(w, x[t]), and one that is a parameter by shapes: {NAME: []}",
             )
+
+    def _made_a_vector(self, tree: ast.expr, equation: Equation) -> str:
+        """Return what makes a number of w.T @ x[t], where it is what makes a vector of an expression; else nothing."""
+        if isinstance(tree, ast.Name) and tree.id in self._given and not self._given[tree.id].is_state:
+            equation = self._given[tree.id]
+            tree = equation.expression
+        for node in ast.walk(tree):
+            match node:
+                case ast.BinOp(left=ast.Attribute(value=ast.Name(id=name)), op=ast.MatMult(), right=right) if (
+                    self._is_only_transposed(name)
+                ):
+                    a = self._written(right, equation)
+                    product = self._written(node, equation)
+                    size = INPUT if isinstance(right, ast.Subscript) and a.startswith(f"{INPUT_NAME}[") else HIDDEN
+                    if "this" in (a, product):
+                        a, product = "...", f"{name}.T @ ..."
+                    why = "as a parameter left of '@' is a matrix unless something says otherwise"
+                    named = f", or shapes: {{{name}: [{size}]}}" if isinstance(right, ast.Subscript) else ""
+                    return f"{product} makes it one, {why}; for a number write dot({name}, {a}){named}"
+        return ""
+
+    def _is_only_transposed(self, name: str) -> bool:
+        """Tell whether a name is a parameter that stands nowhere but in name.T @ ..., so that it may mean a vector."""
+        if name in self._given or name in self.constants or self.ranks.of(name) != MATRIX:
+            return False
+        trees = [node for e in self._given.values() for node in ast.walk(e.expression)]
+        transposed = [t.value for t in trees if isinstance(t, ast.Attribute)]
+        return all(t in transposed for t in trees if isinstance(t, ast.Name) and t.id == name)
 
     def _written(self, tree: ast.expr, equation: Equation) -> str:
         text = ast.get_source_segment(equation.statement.text, tree) or ""
@@ -336,7 +365,11 @@ class Lowering:
                 matrix = self._value(inner, equation)
                 if isinstance(matrix, Node):
                     what = self._written(inner, equation)
-                    raise _Mistake(place, f"{what} is no matrix; the transpose of a vector stands left of '@': a.T @ b")
+                    raise _Mistake(
+                        place,
+                        f"{what} is no matrix; the transpose of a vector stands beside '@': {what}.T @ b, which is "
+                        f"dot({what}, b), a number, or a @ {what}.T, which is outer(a, {what}), a matrix",
+                    )
                 return self.algebra.transposed(matrix)
             case ast.Attribute(value=ast.Name(id=name), attr="T") if self.ranks.of(name) != MATRIX:
                 raise _Mistake(place, f"the transpose {name}.T stands left of '@': {name}.T @ h[t-1]")
@@ -379,6 +412,8 @@ class Lowering:
             raise _Mistake(equation.statement.place(matrix), message)
         if build is None:
             raise _Mistake(place, OPERATORS_NOT_OFFERED.get(type(op), "operators are + - * / ** @"))
+        if isinstance(op, ast.Mult):
+            self._refuse_row_as_factor(left, right, equation)
         first, second = self._value(left, equation), self._value(right, equation)
         if isinstance(op, ast.Mult):
             # A number times an outer product is one with a multiple of one of its vectors.
@@ -399,6 +434,23 @@ class Lowering:
         except (OverflowError, ZeroDivisionError, ValueError):
             raise _Mistake(place, "these numbers give no finite result") from None
         return _finite(node, place)
+
+    def _refuse_row_as_factor(self, left: ast.expr, right: ast.expr, equation: Equation) -> None:
+        """Tell of a * b.T, which papers write for the outer product of two vectors."""
+        if not isinstance(right, ast.Attribute) or self._is_of_parameters(right.value):
+            return
+        if not isinstance(self._value(right.value, equation), Node):
+            return
+        factors = [left]
+        while isinstance(factors[-1], ast.BinOp) and isinstance(factors[-1].op, ast.Mult):
+            factors[-1:] = [factors[-1].left, factors[-1].right]
+        b = self._written(right.value, equation)
+        for factor in reversed(factors):
+            value = self._value(factor, equation)
+            if isinstance(value, Node) and self._rank(value) == VECTOR:
+                a = self._factor(factor, equation)
+                told = f"for a matrix write {a} @ {b}.T, or outer({a}, {b})"
+                raise _Mistake(equation.statement.place(right), f"{b}.T is no factor of '*': {told}")
 
     def _slice(self, inner: ast.expr, part: ast.Slice, place: Place, equation: Equation) -> Node:
         vector = self._vector(inner, equation)
@@ -535,6 +587,8 @@ class Lowering:
         return self.graph.state(name, 0)
 
     def _call(self, tree: ast.Call, place: Place, equation: Equation) -> Node | Matrix:
+        if (inner := transposed_by_call(tree)) is not None:
+            raise _Mistake(place, f"the transpose is written with a point: {self._factor(inner, equation)}.T")
         if isinstance(tree.func, ast.Attribute | ast.Call):
             raise _Mistake(place, _no_method(tree.func))
         if not isinstance(tree.func, ast.Name):
@@ -576,6 +630,8 @@ class Lowering:
             raise _Mistake(place, f"{name} takes {takes.what}")
         if name == "spike":
             return self._spike(tree, place, equation)
+        if name == "stop" and not isinstance(matrix := self._value(args[0], equation), Node):
+            return self.algebra.stopped(matrix)
         nodes = [self._vector(arg, equation) for arg in args]
         for node, arg in zip(nodes, args, strict=True):
             if takes.rank is not None and self._rank(node) != takes.rank:
@@ -685,6 +741,7 @@ class Lowering:
         if isinstance(right, ast.Attribute) and (outer := self._outer(left, right, equation)) is not None:
             return outer
         factor = self._value(right, equation)
+        self._refuse_vector(left, right, factor, equation)
         if isinstance(factor, Node):
             self._refuse_number(factor, right, equation)
             return self._times_vector(left, factor, place, equation)
@@ -749,6 +806,40 @@ class Lowering:
             self._matrix(tree, equation)
             raise _Mistake(place, "left of '@' stands a matrix")
         return matrix
+
+    def _refuse_vector(self, left: ast.expr, right: ast.expr, factor: Node | Matrix, equation: Equation) -> None:
+        """Tell of k @ v and v @ S, in which a vector stands left of '@' without the transpose that it needs."""
+        name = left.value if isinstance(left, ast.Subscript) else left
+        if not isinstance(name, ast.Name) or not (self._names_a_vector(left) or isinstance(left, ast.Subscript)):
+            return
+        if isinstance(left, ast.Name) and (name.id in self._state_names or name.id == equation.name):
+            return
+        if name.id in self._mistaken:
+            raise _Consequence
+        a, b = self._written(left, equation), self._written(right, equation)
+        rank = MATRIX if not isinstance(factor, Node) else self._rank(factor)
+        if "this" in (a, b) or self._rank(self._vector(left, equation)) != VECTOR or rank == NUMBER:
+            return
+        if rank == VECTOR and self._is_of_parameters(right):
+            return  # as frameworks write h[t-1] @ W, of which more is said where W is taken for a vector
+        place = equation.statement.place(left)
+        given = self._given.get(name.id)
+        elsewhere = given.place.line if given is not None and isinstance(left, ast.Name) else 0
+        what = f"{a} is a vector" + (f", given on {OTHER_LINE}, and" if elsewhere else " and")
+        if rank == MATRIX:
+            told = f"would be a row left of '@': write {self._factor(right, equation)}.T @ {a}, or diag({a}) @ {b} for"
+            raise _Mistake(place, f"{what} {told} each row times an entry of {a}", elsewhere)
+        raise _Mistake(
+            place,
+            f"{what} cannot stand left of '@': write {a} * {b} for a gate, outer({a}, {b}) or "
+            f"{a} @ {self._factor(right, equation)}.T for a matrix, or dot({a}, {b}) or {a}.T @ {b} for a number",
+            elsewhere,
+        )
+
+    def _factor(self, tree: ast.expr, equation: Equation) -> str:
+        """Return an expression as it is written as a factor, in brackets where it needs them."""
+        text = self._written(tree, equation)
+        return f"({text})" if isinstance(tree, ast.BinOp | ast.UnaryOp) else text
 
     def _names_a_vector(self, tree: ast.expr) -> bool:
         match tree:
@@ -829,6 +920,10 @@ class Lowering:
                 return self._name(name, place, equation)
             case ast.Name(id=name) if name == IDENTITY_NAME:
                 raise _Mistake(place, "here I stands for no size that is known; write the value that it multiplies")
+            case ast.Subscript(value=ast.Name(id=name)) if name in self._mistaken:
+                raise _Consequence
+            case ast.Name(id=name) if name in self._mistaken - self._state_names:
+                raise _Consequence
             case ast.Name(id=name) if name in self._vectors_given | self._state_names:
                 what, value = ("state", f"{name}[t-1]") if name in self._state_names else ("vector", name)
                 message = f"{name} is a {what}, given on {OTHER_LINE}, and cannot stand left of '@'"
@@ -856,6 +951,8 @@ class Lowering:
                 return build(a, b)
             case ast.Call(func=ast.Name(id=name), args=[inner], keywords=[]) if name in ELEMENTWISE:
                 return g.call(name, self._matrix(inner, equation))
+            case ast.Call() if (matrix := transposed_by_call(tree)) is not None:
+                raise _Mistake(place, f"the transpose is written with a point: {self._factor(matrix, equation)}.T")
             case ast.BinOp(op=ast.MatMult()):
                 raise _Mistake(place, "two matrices cannot be multiplied with each other: write U @ (V @ h[t-1])")
             case ast.Subscript(value=ast.Name()):

@@ -138,6 +138,27 @@ class Algebra:
             case _:
                 return matrix
 
+    def stopped(self, matrix: Matrix) -> Matrix:
+        """Return M without a gradient: made of stopped vectors, so that products with it stay as cheap."""
+        g = self._graph
+
+        def stop(node: Node) -> Node:
+            return node if node.is_number else g.node("stop", (node,))
+
+        match matrix:
+            case Sum(terms):
+                return self.sum([(sign, self.stopped(term)) for sign, term in terms])
+            case Outer(left, right):
+                return Outer(stop(left), stop(right))
+            case Diagonal(vector):
+                return Diagonal(stop(vector))
+            case Scaled(factor, term):
+                return self.scaled(stop(factor), self.stopped(term))
+            case Identity():
+                return matrix
+            case _:
+                return Dense(stop(self.entries(matrix)))
+
     def times_vector(self, matrix: Matrix, vector: Node) -> Node:
         """Return M v."""
         g = self._graph

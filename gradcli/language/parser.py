@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gradcli.frozen import frozen
-from gradcli.language.habits import choice, index_of_time, semicolon
+from gradcli.language.habits import apostrophe_or_bar, choice, index_of_time, semicolon
 
 MAX_DEPTH = 60
 MAX_TREE_DEPTH = 4 * MAX_DEPTH
@@ -29,11 +29,15 @@ _WRITTEN_AS = {
     "\u2212": "-",
     "\u2013": "-",
     "\u2014": "-",
-    "\u00d7": "* or @",
-    "\u00b7": "* or @",
-    "\u22c5": "* or @",
-    "\u2218": "*",
-    "\u2299": "*",
+    **dict.fromkeys("\u00d7\u00b7\u22c5\u2022", "* entry by entry, W @ a, or dot(a, b) for a sum of products"),
+    **dict.fromkeys("\u2218\u2299\u2217\u22c6", "*"),
+    "\u2297": "outer(a, b)",
+    **dict.fromkeys("\u2016\u2225", "norm(a)"),
+    "\u27e8": "dot(a, b)",
+    "\u221a": "sqrt(a)",
+    **dict.fromkeys("\u03a3\u2211", "sum(a) or W @ a"),
+    "\u2264": "<=",
+    "\u2265": ">=",
     "\u00f7": "/",
     "\u00b2": "**2",
     "\u00b3": "**3",
@@ -177,7 +181,7 @@ def _parse_statement(statement: Statement) -> Equation | EquationProblem:
     here = Place(statement.line, statement.column)
     unusual = next(((i, c) for i, c in enumerate(statement.text) if not (c in "\n\t" or " " <= c <= "~")), None)
     if unusual is not None:
-        return _place_at(statement, unusual[0]).problem(_unusual_character(unusual[1]))
+        return _place_at(statement, unusual[0]).problem(_unusual_character(*unusual, statement.text))
     if _bracket_depth(statement.text) > MAX_DEPTH:
         return here.problem(
             f"brackets nested more than {MAX_DEPTH} deep; give parts of this equation names of their own"
@@ -272,11 +276,23 @@ def _place_at(statement: Statement, position: int) -> Place:
     return Place(statement.line + row, column + (statement.column - 1 if row == 0 else 0))
 
 
-def _unusual_character(char: str) -> str:
+def _unusual_character(position: int, char: str, text: str) -> str:
     name = unicodedata.name(char, "").lower()
     what = f"the character U+{ord(char):04X}" + (f" ({name})" if name else "")
-    written = f"; write {_WRITTEN_AS[char]}" if char in _WRITTEN_AS else ": names and operators are plain ASCII"
+    plain = _WRITTEN_AS.get(char)
+    if char == "\u2297" and (sides := _operands(text[:position], text[position + 1 :])):
+        plain = f"outer({sides[0]}, {sides[1]})"
+    elif plain == "norm(a)" and (inside := re.match(r"[ \w\[\]-]+(?=[\u2016\u2225])", text[position + 1 :])):
+        plain = f"norm({inside[0].strip()})"
+    written = f"; write {plain}" if plain else ": names and operators are plain ASCII"
     return f"{what} cannot stand in an equation{written}"
+
+
+def _operands(before: str, after: str) -> tuple[str, str] | None:
+    """Return the names or values that end and begin two texts; None where others do."""
+    name = r"[A-Za-z_]\w*(?:\[[^\[\]]*\])?"
+    left, right = re.search(rf"{name}\Z", before.rstrip()), re.match(name, after.lstrip())
+    return (left[0], right[0]) if left and right else None
 
 
 def _no_equation(statement: Statement) -> str:
@@ -301,6 +317,7 @@ def _syntax_problem(statement: Statement, error: Exception) -> EquationProblem:
         pasted_latex(text)
         or index_of_time(text)
         or semicolon(text)
+        or apostrophe_or_bar(text)
         or _wrong_bracket(text)
         or (word and (word.start(), _reserved(text, word)))
         or _wrong_sides(text, error)

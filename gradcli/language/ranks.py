@@ -75,12 +75,13 @@ class _Product:
 def find_ranks(equations: Sequence[Equation], constants: Sequence[str], declared: Mapping[str, int]) -> Ranks:
     """Return the ranks in a cell. Where its places contradict each other, as few of them as can be are wrong."""
     found = Ranks(equations, constants, declared)
-    for name, is_given_one in found.torn():
+    wrong = found.wrong_places()
+    for name, is_given_one in found.torn() if wrong else ():
         as_matrix = {**declared, name: MATRIX}
         other = Ranks(equations, constants, as_matrix)
         # A state that is given an outer product is hardly ever meant as a vector.
-        if other.wrong_places() < found.wrong_places() + 2 * is_given_one:
-            found, declared = other, as_matrix
+        if other.wrong_places() < wrong + 2 * is_given_one:
+            found, declared, wrong = other, as_matrix, other.wrong_places()
     return found
 
 
@@ -136,7 +137,7 @@ class Ranks:
         return found
 
     def wrong_places(self) -> int:
-        """Return how many places do not go with these ranks; two for W @ h[t-1] of a matrix, as no matrix is so used."""
+        """Return how many places do not go with these ranks; W @ h[t-1] of a matrix is two, as no matrix is so used."""
         found = sum(rank.find().value == MATRIX for rank in self._vectors)
         for tie in self._elementwise:
             ranks = [MATRIX if self._has_row(arg) else arg.find().value for arg in tie.args]
@@ -155,7 +156,7 @@ class Ranks:
         return found
 
     def _has_row(self, rank: _Rank) -> bool:
-        """Tell whether a value is written a * b.T, which means an outer product of vectors."""
+        """Tell whether a value is written a * b.T, which means an outer product where b is a vector."""
         return any(rank.find() is row.find() for row in self._with_rows)
 
     def _is_made_of_a_matrix(self, rank: _Rank) -> bool:
@@ -178,10 +179,6 @@ class Ranks:
         """
         names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - self._constants
         return bool(names) and names <= self._open and self._is_of_parameters(tree)
-
-    def take(self, name: str, value: int) -> None:
-        """Take a name to be of another rank from here on."""
-        self._names[name] = _Rank(value, changes=True)
 
     # The unknowns, and what ties them together.
 
@@ -230,8 +227,7 @@ class Ranks:
                 return self._entry_by_entry(_terms(tree), adds=True)
             case ast.BinOp(left=left, right=right):
                 found = self._entry_by_entry([left, right], adds=False)
-                if isinstance(right, ast.Attribute) and self._of(right.value).find().value != MATRIX:
-                    # a * b.T, which means an outer product, if b is a vector
+                if isinstance(right, ast.Attribute):
                     self._with_rows.append(found)
                 return found
             case ast.Compare(left=left, comparators=others):

@@ -22,6 +22,8 @@ _NOT_OFFERED_SYNTAX = {
     ast.JoinedStr: "text",
 }
 
+_TRANSPOSES = ("t", "T", "transpose", "swapaxes", "permute")
+
 OPERATORS_NOT_OFFERED = {
     ast.BitXor: "'^' is not a power here: write **",
     ast.Mod: "'%' is not offered; operators are + - * / ** @",
@@ -72,6 +74,21 @@ def transposed_by_power(left: ast.expr, right: ast.expr) -> ast.expr | None:
     while isinstance(left, ast.BinOp):
         left = left.right
     return left if isinstance(right, ast.Name) and right.id == "T" else None
+
+
+def transposed_by_call(tree: ast.Call) -> ast.expr | None:
+    """Return the W of W.t(), W.transpose(0, 1), transpose(W) or torch.t(W); None for other calls."""
+    match tree:
+        case ast.Call(func=ast.Attribute(attr=attribute), args=[arg, *_]) if (
+            attribute in _TRANSPOSES and not isinstance(arg, ast.Constant | ast.UnaryOp)
+        ):
+            return arg
+        case ast.Call(func=ast.Attribute(value=value, attr=attribute)) if attribute in _TRANSPOSES:
+            return value
+        case ast.Call(func=ast.Name(id=name), args=[arg, *_]) if name in _TRANSPOSES:
+            return arg
+        case _:
+            return None
 
 
 def needed_within_the_step(equation: Equation, given: Mapping[str, Equation]) -> frozenset[str]:

@@ -120,6 +120,93 @@ def _drawn(equations: str) -> list[tuple[str, tuple[int, ...]]]:
     return sorted((node.op, cell.shapes.of_nodes.get(node, ())) for node in reachable(cell.states.values()))
 
 
+@pytest.mark.parametrize(
+    ("whole", "of_vectors"),
+    [
+        ("I - stop(outer(k, k))", "I - outer(stop(k), stop(k))"),
+        ("I - stop(b * (k @ k.T))", "I - outer(stop(b * k), stop(k))"),
+        ("stop(I - diag(k))", "I - diag(stop(k))"),
+    ],
+)
+def test_a_stopped_matrix_is_made_of_stopped_vectors(whole: str, of_vectors: str) -> None:
+    rule = "k = W @ x[t]\nb = sum(k)\nS[t] = S[t-1] @ ({}) + outer(k, k)\nh[t] = S[t] @ k"
+    assert _drawn(rule.format(whole)) == _drawn(rule.format(of_vectors))
+
+
+READ = "q = W_q @ x[t]\nk = W_k @ x[t]\nv = W_v @ x[t]\n"
+#: By a slip: what is said of it, in a cell in which S is plainly a matrix.
+SLIPS = {
+    "v": "4:8: v is a vector and 0.9 * S[t-1] a matrix: write diag(v) @ (0.9 * S[t-1]) for its rows",
+    "v * S[t-1]": "4:37: v is a vector and S[t-1] a matrix",
+    "v * k": "4:8: v * k is a vector and 0.9 * S[t-1] a matrix",
+    "outer(S[t-1], k)": "4:43: outer takes two vectors: outer(a, b), and this is a matrix",
+    "dot(S[t-1], k)": "4:41: dot takes two vectors: dot(a, b), and this is a matrix",
+    "softmax(S[t-1])": "4:37: softmax takes a vector, and this is a matrix",
+    "layer_norm(S[t-1])": "4:37: layer_norm takes a vector, and this is a matrix",
+    "cumsum(S[t-1])": "4:44: cumsum takes a vector: cumsum(a), and this is a matrix",
+    "max(S[t-1], v)": "4:37: v is a vector and S[t-1] a matrix",
+    "where(v > 0, S[t-1], 0)": "4:37: v is a vector and S[t-1] a matrix",
+    "[S[t-1], v]": "4:38: a concatenation is one of vectors and numbers, and this is a matrix",
+    "S[t-1][0]": "4:37: an entry is one of a vector, and this is a matrix",
+    "v * k.T": "4:41: k.T is no factor of '*': for a matrix write v @ k.T, or outer(v, k)",
+    "v @ S[t-1]": "4:37: v is a vector, given on line 3, and would be a row left of '@': write S[t-1].T @ v",
+}
+
+
+@pytest.mark.parametrize("read", ["S[t] @ q", "tanh(W_h @ h[t-1] + norm(S[t]))"])
+@pytest.mark.parametrize("slip", SLIPS)
+def test_a_vector_among_matrices_is_the_mistake_and_the_only_one(slip: str, read: str) -> None:
+    said = mistakes(f"{READ}S[t] = 0.9 * S[t-1] + outer(v, k) + {slip}\nh[t] = {read}")
+    assert "\n" not in said
+    assert said.replace("\0", "line 3").startswith(SLIPS[slip])
+
+
+@pytest.mark.parametrize(
+    ("read", "said"),
+    [
+        ("S[t][0]", "5:8: an entry is one of a vector, and this is a matrix"),
+        ("diag(S[t])", "5:13: diag takes a vector: diag(a), and this is a matrix"),
+        ("v @ S[t]", "5:8: v is a vector, given on line 3, and would be a row left of '@': write S[t].T @ v"),
+    ],
+)
+@pytest.mark.parametrize("given", ["outer(v, k)", "v @ k.T", "M"])
+def test_a_matrix_that_is_read_as_a_vector_is_the_mistake(given: str, read: str, said: str) -> None:
+    equations = f"{READ}S[t] = 0.9 * S[t-1] + {given}\nh[t] = {read}"
+    if given == "M":
+        equations = equations.replace("q = W_q @ x[t]\n", "").replace("S[t] =", "M = outer(v, k)\nS[t] =", 1)
+        said = said.replace("line 3", "line 2")
+    assert mistakes(equations).startswith(said)
+
+
+def test_an_outer_product_among_vectors_is_the_mistake() -> None:
+    said = mistakes("h[t] = tanh(W @ x[t] + W_h @ h[t-1] + outer(x[t], x[t]))\no[t] = W_o @ h[t]")
+    assert said.startswith("1:13: W @ x[t] is a vector and outer(x[t], x[t]) a matrix")
+    assert "\n" not in said
+    said = mistakes("f = sigmoid(W_f @ x[t])\nh[t] = f * h[t-1] + W @ x[t]\no[t] = h[t] @ f")
+    assert said.startswith("3:8: h[t] is a vector and cannot stand left of '@': write h[t] * f for a gate")
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("equations", "said"),
+    [
+        (
+            "M = tanh(A) + outer(x[t], x[t])\nh[t] = A + h[t-1] + M @ x[t]",
+            "2:8: A stands beside a vector here, and beside a matrix on line 1, entry by entry: give one of them "
+            "another name",
+        ),
+        (
+            "k = W @ x[t]\nS[t] = k + A\nR[t] = S[t-1] * R[t-1] + outer(k, k)\nh[t] = S[t] @ k + S[t-1] @ k + R[t] @ k",
+            "2:12: A is a matrix here, as what it is part of is one, and stands beside a vector: a matrix of two "
+            "vectors is outer(a, b)",
+        ),
+        ("h[t] = (h[t-1] + I) @ x[t]", "1:9: h[t-1] is a vector and I a matrix: write diag(h[t-1]) @ I for its rows"),
+    ],
+)
+def test_a_parameter_or_identity_beside_a_vector_and_a_matrix_is_told(equations: str, said: str) -> None:
+    assert mistakes(equations).replace("\0", "line 1").startswith(said)
+
+
 MISTAKES = {
     "S[t] = S[t-1] + outer(x[t], x[t])\nh[t] = S[t] * (W @ x[t])": (
         "2:8: W @ x[t] is a vector and S[t] a matrix: write diag(W @ x[t]) @ S[t] for its rows, "
