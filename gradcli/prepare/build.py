@@ -174,7 +174,7 @@ def build(
     notes = (
         *source.notes,
         *_readout_notes(loaded, head),
-        *_open_laws_note(values.left_open),
+        *_open_laws_note(cell, values.left_open),
         *_entrywise_note(cell, values.left_open),
         *_gradient_note(cell),
         *_given_loss_notes(spec, problem),
@@ -182,12 +182,12 @@ def build(
     return Network(loaded, cell, shapes, problem, notes, source.notes)
 
 
-def _open_laws_note(left_open: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
+def _open_laws_note(cell: ParsedCell, left_open: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
     if not left_open:
         return ()
     from gradcli.prepare.usual_laws import open_laws_note  # of no use where the spec says all
 
-    return open_laws_note(left_open, TorchDefault.NAME)
+    return open_laws_note(left_open, TorchDefault.NAME, cell.dotted)
 
 
 def _entrywise_note(cell: ParsedCell, left_open: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:

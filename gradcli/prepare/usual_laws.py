@@ -7,7 +7,7 @@ gain of a norm Ba, Kiros and Hinton 2016; `threshold` Eshraghian et al. 2023; `t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from fnmatch import fnmatchcase
 
 Shape = tuple[int, ...]
@@ -54,11 +54,11 @@ def usual_law(name: str, shape: Shape) -> str | None:
     return None
 
 
-def open_laws_note(left_open: Mapping[str, Shape], default: str) -> tuple[str, ...]:
+def open_laws_note(left_open: Mapping[str, Shape], default: str, weights: Collection[str] = ()) -> tuple[str, ...]:
     """Return a note of the parameters that are drawn by the default law, as nothing says how; none where all is said.
 
-    It has the `init:` that papers use for those whose names tell. Any other number or vector that is no bias may be a
-    decay or a scale, which no law of a framework's layers suits.
+    It has the `init:` that papers use for those whose names tell. Any other number or vector that is no bias, and
+    none of `weights`, as w of dot(w, x[t]) is, may be a decay or a scale, which no law of a framework's layers suits.
     """
     if not left_open:
         return ()
@@ -69,7 +69,8 @@ def open_laws_note(left_open: Mapping[str, Shape], default: str) -> tuple[str, .
     if laws:
         written = ", ".join(f"{name}: {law}" for name, law in laws.items())
         return (f"{told}; papers start what they call so with init: {{{written}}}",)
-    others = [name for name, shape in left_open.items() if len(shape) < 2 and not _is_bias(name)]
+    small = [name for name, shape in left_open.items() if len(shape) < 2]
+    others = [name for name in small if not _is_bias(name) and name not in weights]
     if others:
         return (f"{told}; a decay or a scale usually starts elsewhere, as in init: {{{others[0]}: 0.9}}",)
     return (told,)

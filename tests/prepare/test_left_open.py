@@ -82,6 +82,14 @@ def test_a_name_that_does_not_tell_gets_no_papers_start() -> None:
         assert note.endswith(f"{name}, W_xh: drawn by the law torch")
 
 
+def test_the_weights_of_a_sum_are_no_decay() -> None:
+    for gate in ("dot(w, x[t]) + b", "dot(x[t], w) + dot(w_h, h[t-1])", "sum(w * x[t])"):
+        (note,) = notes(f'cell={{equations: "h[t] = sigmoid({gate}) * h[t-1] + W_xh @ x[t]"}}')
+        assert note.endswith("W_xh: drawn by the law torch")
+        (note,) = notes(f'cell={{equations: "h[t] = sigmoid({gate}) * u * h[t-1] + W_xh @ x[t]"}}')
+        assert note.endswith("usually starts elsewhere, as in init: {u: 0.9}")
+
+
 @pytest.mark.parametrize(
     ("cell", "sets", "names"),
     [
