@@ -249,6 +249,7 @@ class Lowering:
         """Tell where a vector and a matrix are combined entry by entry."""
         ranks = [self._rank(node) for node in nodes]
         if VECTOR in ranks and MATRIX in ranks:
+            self._check_is_known(*trees)
             match trees[ranks.index(MATRIX)]:
                 case ast.Name(id=name) if name in self.of_parameters_by_name:
                     message = f"{name} is a matrix (it stands left of '@' elsewhere) and here it would be a vector"
@@ -274,6 +275,12 @@ class Lowering:
                 f"{of} @ diag({vector}) for its columns, or outer(a, b) for a matrix of two vectors; "
                 "a gate that is one number is made by dot(w, x[t]), and one that is a parameter by shapes: {NAME: []}",
             )
+
+    def _check_is_known(self, *trees: ast.expr) -> None:
+        """Leave a line alone that uses what a mistake of another leaves unknown: what it would say may not be so."""
+        names = {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        if names & (self._mistaken - self._state_names):
+            raise _Consequence
 
     def _made_a_vector(self, tree: ast.expr, equation: Equation) -> str:
         """Return what makes a number of w.T @ x[t], where it is what makes a vector of an expression; else nothing."""
@@ -751,6 +758,7 @@ class Lowering:
         try:
             return self.algebra.times(self._left(left, place, equation), factor)
         except NoProduct:
+            self._check_is_known(left, right)
             raise _Mistake(
                 place,
                 "a product of two whole matrices is not offered, as one step would need a matrix for every entry; one "

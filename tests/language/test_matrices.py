@@ -188,6 +188,18 @@ def test_an_outer_product_among_vectors_is_the_mistake() -> None:
 
 
 @pytest.mark.parametrize(
+    "mistaken", ["M = k \N{CIRCLED TIMES} k", "M = I - k @ k", "M = outer(k, k) @ (", "M = diag(A, k)"]
+)
+@pytest.mark.parametrize(
+    "used", ["S[t-1] @ M + M", "M @ S[t-1] + outer(k, k)", "S[t-1] @ (I - k @ k.T * M) + outer(k, k)"]
+)
+def test_what_a_mistake_leaves_unknown_is_no_mistake_elsewhere(mistaken: str, used: str) -> None:
+    said = mistakes(f"k = W @ x[t]\n{mistaken}\nS[t] = {used}\nh[t] = S[t] @ k")
+    assert said.startswith("2:")
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
     ("equations", "said"),
     [
         (
