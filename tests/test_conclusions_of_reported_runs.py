@@ -432,5 +432,7 @@ def test_all_forms_of_a_report_agree(spec: list[Any], tmp_path: Path) -> None:
         alone = Seen(0, found.run, "", {key: v for key, v in found.arrays.items() if key.endswith(f"_state.{name}")})
         told = [-np.inf if value is None else value for value in state["log10_norm_mean"]]
         np.testing.assert_allclose(told, alone.mean, atol=1e-9)
-        if np.isfinite(alone.mean).all():
+        if state["verdict"] is None:  # nothing but rounding beside the other states of its layer
+            assert (alone.mean[1:-1] < found.mean[1:-1] - 13).all()
+        elif np.isfinite(alone.mean).all():
             assert state["verdict"]["kind"] == kind_of(alone.ratio)
