@@ -38,10 +38,8 @@ Array = np.ndarray[Any, Any]
 Options = dict[str, Any]
 
 FLOAT32_EPSILON = math.log10(2.0**-23)
-ROUNDING_DIGITS = {
-    "float64": 13,
-    "float32": 5,
-}  # a gradient so much smaller than that of all states together may be nothing but rounding
+# A gradient so many digits below that of all states together may be nothing but rounding.
+ROUNDING_DIGITS = {"float64": 13, "float32": 5}
 TIE = 1e-9  # log10; nearer than that to a threshold, either side will do
 ALTERNATING = 8  # a curve may dip again and again after so many steps at most
 HUMP, TALL = math.log10(2.0), 1.0  # below the first there is no hump, from the second on there certainly is
