@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from built_in_cells import hidden_size_of
+from built_in_cells import hidden_size_of, in_turn
 from measured import loaded
 
 from gradcli import cells
@@ -39,16 +39,14 @@ def bits(cell: Any, fields: dict[str, Any], held: float, parameters: bool, monke
     return b"".join(np.ascontiguousarray(array).tobytes() for array in found)
 
 
-@pytest.mark.parametrize("parameters", [False, True])
-@pytest.mark.parametrize("name", cells.names())
+@pytest.mark.parametrize(("name", "parameters"), in_turn(cells.names(), [True, False]))
 def test_built_in_cells(name: str, parameters: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     fields = {"hidden_size": hidden_size_of(name, 4), "input_size": 3}
     first, second = (bits(name, fields, held, parameters, monkeypatch) for held in ODD)
     assert first == second
 
 
-@pytest.mark.parametrize("parameters", [False, True])
-@pytest.mark.parametrize("name", TEST_CELLS)
+@pytest.mark.parametrize(("name", "parameters"), in_turn(TEST_CELLS, [True, False]))
 def test_cells_of_the_tests(name: str, parameters: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = yaml.safe_load(TEST_CELLS[name].read_text(encoding="utf-8"))
     fields = {key: value for key, value in spec.items() if key not in ("cell", "clip", *SIZES)}

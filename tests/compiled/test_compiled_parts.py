@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from built_in_cells import in_turn
 from measured import loaded
 from numpy.typing import NDArray
 
@@ -33,6 +34,8 @@ from gradcli.prepare.build import build
 
 pytestmark = pytest.mark.skipif(not table.AVAILABLE, reason="the compiled interpreter was not built")
 
+#: Trials, sequences of each and the type of a run.
+SETTINGS = [(3, 2, "float64"), (1, 17, "float64"), (1, 37, "float32")]
 SIZES: dict[str, Any] = {"hidden_size": 12, "input_size": 4, "seq_len": 24, "clip": []}
 OVER_SEQUENCES = [name for name in cells.names() if "batch_norm" in str(cells.load(name).cell.equations)]
 
@@ -65,9 +68,9 @@ def assert_same(one: dict[str, NDArray[Any]], other: dict[str, NDArray[Any]]) ->
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
-@pytest.mark.parametrize(("trials", "batch_size", "dtype"), [(3, 2, "float64"), (1, 17, "float64"), (1, 37, "float32")])
-@pytest.mark.parametrize("cell", cells.names())
-def test_threads_change_no_bit(cell: str, trials: int, batch_size: int, dtype: str) -> None:
+@pytest.mark.parametrize(("cell", "setting"), in_turn(cells.names(), SETTINGS))
+def test_threads_change_no_bit(cell: str, setting: tuple[int, int, str]) -> None:
+    trials, batch_size, dtype = setting
     problem = build(loaded(cell, **SIZES, trials=trials, batch_size=batch_size, dtype=dtype)).problem
     alone = numbers(Engine(problem).run(step_clip=StepClip("step_norm", 0.5)))
     with threads(2) as seen:
