@@ -192,7 +192,7 @@ def test_gradients_are_those_of_torch_for_any_number_of_sequences(name: str, tri
     drawn = [fixture({**spec, "batch_size": batch_size}, rng) for _ in range(trials)]
     stored = {key: np.concatenate([one[key] for one in drawn]) for key in drawn[0]}
     scales = {
-        key.replace("grad_", "log2_"): np.zeros(value.shape[: -1 if "state" in key else 1], int)
+        key.replace("grad_", "log2_"): np.zeros(value.shape[: 3 if "state" in key else 1], int)
         for key, value in stored.items()
         if key.startswith("grad_")
     }
