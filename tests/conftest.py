@@ -76,13 +76,14 @@ def _leave_cells_out(config: pytest.Config, items: list[pytest.Item]) -> None:
 
     others = set(cells.names()) - set(SPANNING)
     others |= {f"zoo-{name}" for name in others}
-    left_out = []
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
     for item in items:
         given = getattr(item, "callspec", None)
         named = given is not None and any(isinstance(value, str) and value in others for value in given.params.values())
-        if named and item.path.name != "test_engines_agree.py" and item.get_closest_marker("torch") is None:
-            left_out.append(item)
-    items[:] = [item for item in items if item not in set(left_out)]
+        is_compared = item.path.name == "test_engines_agree.py" or item.get_closest_marker("torch") is not None
+        (left_out if named and not is_compared else kept).append(item)
+    items[:] = kept
     config.hook.pytest_deselected(items=left_out)
 
 

@@ -321,14 +321,19 @@ def test_what_stop_holds_back_is_told_and_ties_of_max_are_not(tmp_path: Path) ->
 def test_check_says_that_a_gradient_is_the_surrogates(tmp_path: Path) -> None:
     asked = {"verdict": "exploding", "horizon": ">= 1", "finite": True, "certificate": True, "lyapunov": "<= 0"}
     spiking = checks(tmp_path, {"cell": "lif", "hidden_size": 4, "seq_len": 12}, asked)
-    assert {name for name, one in spiking.items() if "that of surrogates, atan with k = 2" in one["message"]} == {
+    assert {
+        name for name, one in spiking.items() if "has that of its surrogate, atan with k = 2" in one["message"]
+    } == {
         "verdict",
         "horizon",
         "certificate",
         "lyapunov",
     }
+    stopping = checks(tmp_path, {"cell": "skip-gru", "hidden_size": 4, "seq_len": 12}, asked)
+    told = {name for name, one in stopping.items() if "What stop(...) holds passes no gradient" in one["message"]}
+    assert told == {"verdict", "horizon", "certificate", "lyapunov"}
     plain = checks(tmp_path, {"cell": "rnn", "hidden_size": 4, "seq_len": 12}, asked)
-    assert not any("surrogate" in one["message"] for one in plain.values())
+    assert not any("surrogate" in one["message"] or "stop(" in one["message"] for one in plain.values())
 
 
 def test_a_few_steps_without_a_standard_error_foretell_nothing() -> None:

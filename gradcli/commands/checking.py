@@ -28,7 +28,7 @@ from gradcli.diagnostics.measure import measure
 from gradcli.diagnostics.verdict import Verdict
 from gradcli.errors import ExitCode, GradcliError, InputFileError, Problem, SpecError, UsageError
 from gradcli.frozen import frozen
-from gradcli.prepare.build import Network, build
+from gradcli.prepare.build import Network, build, gradient_note
 from gradcli.prepare.resources import Resources
 from gradcli.results.baseline import Entry
 from gradcli.results.check import BASELINE, CheckedFile, broken_file, checked_file, checks_of
@@ -102,14 +102,14 @@ def _check(asked: Asked, start: float) -> CheckedFile:
     expect, wanted = loaded.spec.expect, asked.baseline or asked.compared
     if expect is None and not wanted:
         raise SpecError([Problem(loaded.source, 0, 0, "", _NOTHING_ASKED)])
-    figures, refused, surrogates = _figures(loaded, expect, wanted, asked.resources)
+    figures, refused, notes = _figures(loaded, expect, wanted, asked.resources)
     outcomes, code = _expectations(expect, figures, refused)
     entry = None
     if wanted:
         entry = Entry(_digest(loaded), loaded.spec.seed, {name: record(figure) for name, figure in figures.items()})
     if asked.compared:
         outcomes += _compared(asked.entry, entry, figures, asked.tolerance)
-    outcomes = [_of_surrogates(one, surrogates) for one in outcomes]
+    outcomes = [_with_notes(one, notes) for one in outcomes]
     checks = checks_of(outcomes, _lines(loaded, expect))
     seconds = time.perf_counter() - start
     return checked_file(asked.file, checks, seconds=seconds, code=code, entry=entry, reads=loaded.files)
@@ -136,8 +136,8 @@ def _lines(loaded: LoadedSpec, expect: Expect | None) -> Mapping[str, int]:
 
 def _figures(
     loaded: LoadedSpec, expect: Expect | None, all_of_curve: bool, resources: Resources
-) -> tuple[dict[str, Figure], dict[str, GradcliError], Sequence[tuple[str, float]]]:
-    """Return what is asked for, and nothing else, by name; by name why it was refused; and the surrogates of spikes."""
+) -> tuple[dict[str, Figure], dict[str, GradcliError], Sequence[str]]:
+    """Return what is asked for, and nothing else, by name; by name why it was refused; and of what the gradient is."""
     names = [] if expect is None else expect.names
     clipped = "clip_fraction" in names
     spec = loaded.spec.model_copy(update={"clip": loaded.spec.clip[:1] if clipped else []})
@@ -157,16 +157,14 @@ def _figures(
                     figures[name] = look(network)
                 except GradcliError as error:
                     refused[name] = error
-    return figures, refused, network.cell.surrogates
+    return figures, refused, gradient_note(network.cell)
 
 
-def _of_surrogates(outcome: CheckOutcome, surrogates: Sequence[tuple[str, float]]) -> CheckOutcome:
-    """Return an outcome that says of which gradient it is, where spikes have none of their own."""
-    if not surrogates or outcome.status == "error" or outcome.name.removeprefix(f"{BASELINE}.") in _OF_NO_GRADIENT:
+def _with_notes(outcome: CheckOutcome, notes: Sequence[str]) -> CheckOutcome:
+    """Return an outcome that says of which gradient it is, where that is not the derivative."""
+    if not notes or outcome.status == "error" or outcome.name.removeprefix(f"{BASELINE}.") in _OF_NO_GRADIENT:
         return outcome
-    named = " and ".join(f"{name} with k = {k:g}" for name, k in surrogates)
-    said = f"{outcome.message}. The gradient is that of surrogates, {named}: a spike has none"
-    return replace(outcome, message=said)
+    return replace(outcome, message=". ".join([outcome.message, *(f"{note[0].upper()}{note[1:]}" for note in notes)]))
 
 
 def _certificate(network: Network) -> Figure:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from gradcli.errors import did_you_mean
 from gradcli.language.across import ACROSS, DEFAULT_EPS, Across
+from gradcli.language.callables import CALLABLE, TAKES, no_function, no_method
 from gradcli.language.functions import ELEMENTWISE, value_at
 from gradcli.language.graph import Dependence, Graph, Node, reachable
-from gradcli.language.habits import instead_of, no_state, state_meant
+from gradcli.language.habits import no_state, state_meant
 from gradcli.language.matrices import Algebra, Dense, Diagonal, Identity, Matrix, NoProduct, Outer, Parameters
 from gradcli.language.parser import (
     INPUT_NAME,
@@ -24,7 +24,7 @@ from gradcli.language.parser import (
     Statement,
     lag_of,
 )
-from gradcli.language.ranks import IDENTITY_NAME, MATRIX, NUMBER, OF_ENTRIES, VECTOR, find_ranks
+from gradcli.language.ranks import IDENTITY_NAME, MATRIX, NUMBER, VECTOR, find_ranks
 from gradcli.language.sizes import HIDDEN, INPUT
 from gradcli.language.surrogates import SURROGATES
 from gradcli.language.syntax import (
@@ -41,10 +41,6 @@ ACTIVATION_NAME = "phi"
 #: The function that `activation:` takes the place of in a built-in cell, as it does in Keras.
 USUAL_ACTIVATION = "tanh"
 
-#: What equations may call beside functions of one value: of several values, of all entries, or of another shape.
-_OF_SHAPES = ("outer", "diag", "dot", *OF_ENTRIES, "max", "min", "cumsum", "where", "stop", "spike")
-#: Every function that equations may call, in the order in which messages list them.
-CALLABLE = (*ELEMENTWISE, *ACROSS, *_OF_SHAPES)
 _COMPARISONS = {ast.Gt: ("greater", 1), ast.GtE: ("greater_equal", 1), ast.Lt: ("greater", -1)}
 _COMPARISONS[ast.LtE] = ("greater_equal", -1)
 _SIGNS = {ast.Gt: ">", ast.GtE: ">=", ast.Lt: "<", ast.LtE: "<=", ast.Eq: "==", ast.NotEq: "!="}
@@ -159,7 +155,7 @@ class Lowering:
                 return False
             if isinstance(node, ast.Name):
                 name = node.id
-                if name in _OF_SHAPES or (name == IDENTITY_NAME and name not in self._given):
+                if name in TAKES or (name == IDENTITY_NAME and name not in self._given):
                     return False
                 if name in self._state_names or (name in self._given and name not in self.of_parameters_by_name):
                     return False
@@ -185,7 +181,7 @@ class Lowering:
         if name in self.constants:
             return f"{name} is given as a constant and by an equation; rename one of them"
         # What came to be a function later may be the name of something in cells that were written before.
-        if (name in CALLABLE and name not in _OF_SHAPES) or name == ACTIVATION_NAME:
+        if (name in CALLABLE and name not in TAKES) or name == ACTIVATION_NAME:
             return f"{name} is a function; choose another name"
         return ""
 
@@ -520,7 +516,7 @@ class Lowering:
             raise _Mistake(place, "x is the input: write x[t]")
         if name == TIME_NAME:
             raise _Mistake(place, "t is the time step and has no value of its own")
-        is_function = name in CALLABLE and name not in _OF_SHAPES
+        is_function = name in CALLABLE and name not in TAKES
         if (is_function and name not in self._given) or name == ACTIVATION_NAME:
             raise _Mistake(place, f"{name} is a function: write {name}(...)")
         if name in self._given:
@@ -597,7 +593,7 @@ class Lowering:
         if (inner := transposed_by_call(tree)) is not None:
             raise _Mistake(place, f"the transpose is written with a point: {self._factor(inner, equation)}.T")
         if isinstance(tree.func, ast.Attribute | ast.Call):
-            raise _Mistake(place, _no_method(tree.func))
+            raise _Mistake(place, no_method(tree.func))
         if not isinstance(tree.func, ast.Name):
             raise _Mistake(place, "only functions of the list can be called: " + ", ".join(CALLABLE))
         name = tree.func.id
@@ -613,10 +609,10 @@ class Lowering:
         if name in self._given or name in self.constants:
             raise _Mistake(place, f"{name} is no function; a product is written {name} * (...) or {name} @ (...)")
         if name not in CALLABLE:
-            raise _Mistake(place, _no_function(name))
+            raise _Mistake(place, no_function(name))
         if name in ACROSS:
             return self._across(ACROSS[name], tree, place, equation)
-        if name in _OF_SHAPES:
+        if name in TAKES:
             return self._of_shapes(name, tree, place, equation)
         if len(tree.args) != 1 or tree.keywords or isinstance(tree.args[0], ast.Starred):
             raise _Mistake(place, f"{name} takes one argument: {name}(a)")
@@ -632,7 +628,7 @@ class Lowering:
             return self._where(args[0], args[1:], place, equation)
         if name == "where" and args and isinstance(args[0], ast.BoolOp | ast.UnaryOp) and len(args) == 3:
             self._refuse_condition(args[0], equation)
-        takes = _TAKES[name]
+        takes = TAKES[name]
         if tree.keywords or len(args) not in takes.counts or any(isinstance(arg, ast.Starred) for arg in args):
             raise _Mistake(place, f"{name} takes {takes.what}")
         if name == "spike":
@@ -974,54 +970,6 @@ class Lowering:
                 raise _Mistake(
                     place, "left of '@' stands a matrix of parameters, such as W_hh, or W_hh.T for its transpose"
                 )
-
-
-def _no_function(name: str) -> str:
-    """Return what to write in the place of a function that there is not."""
-    if instead := instead_of(name):
-        return f"no function is called {name}; {instead}"
-    hint = did_you_mean(name, CALLABLE) or f"; functions: {', '.join(CALLABLE)}"
-    return f"no function is called {name}{hint}"
-
-
-def _no_method(called: ast.expr) -> str:
-    """Return what to write in the place of torch.tanh(a), a.detach() or surrogate.atan(a=2)(a)."""
-    names = []
-    while isinstance(called, ast.Attribute | ast.Call | ast.Subscript):
-        if isinstance(called, ast.Attribute):
-            names.append(called.attr)
-        called = called.func if isinstance(called, ast.Call) else called.value
-    if isinstance(called, ast.Name):
-        names.append(called.id)
-    if any(name in ("surrogate", "surrogates") for name in names):
-        return _no_function("surrogate")
-    if not names:
-        return "a value is no function; a product is written a * (...) or W @ (...)"
-    return f"write {names[0]}(...), with nothing before it" if names[0] in CALLABLE else _no_function(names[0])
-
-
-class _Takes(NamedTuple):
-    """How many arguments a function takes, in words, and which rank these have; None where any will do."""
-
-    counts: tuple[int, ...]
-    what: str
-    rank: int | None = None
-
-
-_TAKES = {
-    "outer": _Takes((2,), "two vectors: outer(a, b)", VECTOR),
-    "diag": _Takes((1,), "a vector: diag(a)", VECTOR),
-    "dot": _Takes((2,), "two vectors: dot(a, b)", VECTOR),
-    "sum": _Takes((1,), "a vector or a matrix: sum(a)"),
-    "mean": _Takes((1,), "a vector or a matrix: mean(a)"),
-    "norm": _Takes((1,), "a vector or a matrix: norm(a)"),
-    "max": _Takes((1, 2), "two values, entry by entry, max(a, b), or the entries of one, max(a)"),
-    "min": _Takes((1, 2), "two values, entry by entry, min(a, b), or the entries of one, min(a)"),
-    "cumsum": _Takes((1,), "a vector: cumsum(a)", VECTOR),
-    "where": _Takes((), "a comparison and two values: where(a > b, p, q)"),
-    "stop": _Takes((1,), "one argument: stop(a)"),
-    "spike": _Takes((3,), 'a value, the name of a surrogate, and how steep it is: spike(a, "atan", 2.0)'),
-}
 
 
 def _nested(comparisons: Sequence[str], *, holds_both: bool) -> str:

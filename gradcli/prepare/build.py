@@ -176,7 +176,7 @@ def build(
         *_readout_notes(loaded, head),
         *_open_laws_note(cell, values.left_open),
         *_entrywise_note(cell, values.left_open),
-        *_gradient_note(cell),
+        *gradient_note(cell),
         *_given_loss_notes(spec, problem),
     )
     return Network(loaded, cell, shapes, problem, notes, source.notes)
@@ -203,7 +203,7 @@ def _entrywise_note(cell: ParsedCell, left_open: Mapping[str, tuple[int, ...]]) 
     )
 
 
-def _gradient_note(cell: ParsedCell) -> tuple[str, ...]:
+def gradient_note(cell: ParsedCell) -> tuple[str, ...]:
     """Say where gradients are no derivatives: of which slope those of spikes are, and that a cell stops some."""
     told = []
     if cell.surrogates:

@@ -26,7 +26,7 @@ OF_A_SIMULATION = {
     "errors": "",
     "formats": "table text",
     "frozen": "",
-    "language": "across cell derivative direct functions graph habits lower matrices parser ranks shapes sized sizes "
+    "language": "across callables cell derivative direct functions graph habits lower matrices parser ranks shapes sized sizes "
     "surrogates syntax",
     "numbers": "",
     "output_files": "",
