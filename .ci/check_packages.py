@@ -16,8 +16,7 @@ from collections.abc import Collection, Iterable
 from email import message_from_bytes
 from pathlib import Path
 
-#: Of these the built-in cells take 80,000.
-MOST_BYTES = 1_100_000
+MOST_BYTES = 1_000_000
 #: What the extension may take on top of that.
 MOST_OF_EXTENSION = 400_000
 ROOT = Path(__file__).resolve().parents[1]

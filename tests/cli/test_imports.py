@@ -26,8 +26,8 @@ OF_A_SIMULATION = {
     "errors": "",
     "formats": "table text",
     "frozen": "",
-    "language": "across callables cell derivative direct functions graph habits lower matrices parser ranks shapes sized "
-    "sizes surrogates syntax",
+    "language": "across callables cell derivative direct functions graph habits lower matrices parser ranks shapes "
+    "sized sizes surrogates syntax",
     "numbers": "",
     "output_files": "",
     "prepare": "build data garbage lengths limits names parameters resources sizing threads trained",
